@@ -1,0 +1,3 @@
+//! The `postrider-load` command.
+
+fn main() {}

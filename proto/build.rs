@@ -1,0 +1,3 @@
+//! Compiles the API.
+
+fn main() {}

@@ -1,0 +1,142 @@
+//! The channel port: hand one job to the outside, through a provider.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::event::{Receipt, Reply};
+use crate::domain::ids::{JobId, ProviderId};
+use crate::domain::job::{Class, Content, Kind};
+use crate::domain::recipient::Recipient;
+
+/// One job on its way to a provider, with its content filled in.
+#[derive(Clone)]
+pub struct Handover {
+    /// The job: the client reference, the same for every attempt.
+    pub job: JobId,
+    /// The attempt, from 1.
+    pub attempt: u16,
+    /// By which means.
+    pub kind: Kind,
+    /// How much it matters.
+    pub class: Class,
+    /// Whom it reaches.
+    pub recipient: Arc<Recipient>,
+    /// The sender shown; empty: the provider's default.
+    pub sender: Box<str>,
+    /// What it says. A text has its placeholders filled in.
+    pub content: Content,
+    /// Values for a template or flow.
+    pub params: Vec<(Box<str>, Box<str>)>,
+    /// How long the provider may keep trying; from the job's expiry.
+    pub validity: Duration,
+}
+
+/// What a provider answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It has the job.
+    Taken {
+        /// Its ids, one per segment; empty where receipts carry our reference.
+        message_ids: Vec<Box<str>>,
+        /// Segments billed, at least 1.
+        segments: u8,
+        /// Whether a receipt will follow.
+        receipt_expected: bool,
+    },
+    /// It refused for good: the same job would be refused again.
+    Refused {
+        /// The provider's code, at most 32 characters.
+        code: Box<str>,
+    },
+    /// It takes no more just now. Definitely not sent; costs no attempt.
+    Throttled {
+        /// When it may be asked again, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// It definitely did not go out: no connection, or the provider failed before taking it. May be tried again.
+    NotSent {
+        /// A short code for the log and the ledger.
+        code: Box<str>,
+    },
+    /// It was handed over, wholly or in part, and no answer came: nobody knows.
+    NoAnswer,
+}
+
+/// The answer to hand-over number `index` of a call.
+pub type Answered = (usize, Answer);
+
+/// Says something that a provider reported by itself. The provider is answered once `done` is told that it is durable;
+/// dropped, it means "not durable", and the provider will say it again.
+pub struct Inbound {
+    /// What it says.
+    pub news: News,
+    /// Told once the news is durable.
+    pub done: oneshot::Sender<()>,
+}
+
+/// What a provider says by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// About an attempt.
+    Receipt(Receipt),
+    /// From a recipient.
+    Reply(Reply),
+}
+
+/// What dispatch needs to know of a provider at any moment.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Health {
+    /// Whether it has a connection (or needs none).
+    pub up: bool,
+    /// What it is believed to carry per second now.
+    pub rate_per_s: f64,
+    /// Hand-overs in flight, in window units.
+    pub in_flight: u32,
+    /// Most hand-overs in flight.
+    pub window: u32,
+}
+
+/// A provider that jobs can be handed to.
+///
+/// # Contract
+/// - `submit` never blocks for longer than it takes to queue the hand-overs; each is answered exactly once on `answers`,
+///   in any order, within the provider's response time-out.
+/// - Callers hold a permit for what they submit (see dispatch): a provider refuses more than its window with `Throttled`.
+/// - After `submit` wrote the first byte of a job, only `Taken`, `Refused`, `Throttled` or `NoAnswer` may follow.
+pub trait Channel: Send + Sync + 'static {
+    /// Returns how many window units the hand-over takes: its segments.
+    fn cost(&self, handover: &Handover) -> u32;
+
+    /// Hands jobs over.
+    fn submit(&self, handovers: Vec<Handover>, answers: mpsc::UnboundedSender<Answered>);
+
+    /// Returns how the provider is.
+    fn health(&self) -> Health;
+}
+
+/// What a provider is, apart from its connection.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its id.
+    pub id: ProviderId,
+    /// The kinds it carries.
+    pub kinds: Vec<Kind>,
+    /// How long an answer may take before it counts as none.
+    pub response_timeout: Duration,
+}
+
+impl fmt::Debug for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never recipient or content: this ends in logs and panics.
+        f.debug_struct("Handover").field("job", &self.job).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.news.fmt(f)
+    }
+}

@@ -1,0 +1,11 @@
+//! The nouns of Postrider, one word per thing. No I/O and no vendor: everything above builds on these.
+
+pub mod cap;
+pub mod event;
+pub mod ids;
+pub mod job;
+pub mod keys;
+pub mod rate;
+pub mod recipient;
+pub mod suppression;
+pub mod time;

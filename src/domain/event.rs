@@ -1,0 +1,233 @@
+//! What becomes of a job: states, outcomes, and the facts that the ledger is made of.
+
+use std::fmt;
+
+use super::ids::{JobId, ProviderId, TenantId};
+use super::job::{Kind, words};
+use super::suppression::{CancelRule, Source, Suppression};
+use super::time::UnixMicros;
+
+words! {
+    /// Where a job stands. Later values outrank earlier ones until one is terminal; the first terminal one wins.
+    State {
+        /// Durable, nothing else known.
+        Accepted = "accepted",
+        /// Waits for its time or its turn.
+        Scheduled = "scheduled",
+        /// Waits for a person's decision.
+        Held = "held",
+        /// May be sent now.
+        Ready = "ready",
+        /// Being handed over.
+        Sending = "sending",
+        /// Handed over, no answer.
+        Unresolved = "unresolved",
+        /// The provider has it.
+        Sent = "sent",
+        /// A vendor waits for an employee's confirmation.
+        AwaitingOperator = "awaiting_operator",
+        /// A call is being set up.
+        Dialing = "dialing",
+        /// The phone rings.
+        Ringing = "ringing",
+        /// Somebody answered.
+        Answered = "answered",
+        /// It has its outcome.
+        Settled = "settled",
+    }
+}
+
+words! {
+    /// The final fate of a job, without its reason; exactly one per job.
+    Fate {
+        /// The recipient has it.
+        Delivered = "delivered",
+        /// The provider gave up on it.
+        Undelivered = "undelivered",
+        /// Sent by a route that has no receipts.
+        Sent = "sent",
+        /// A call that was answered and ended.
+        Completed = "completed",
+        /// An opt-out or a cap stopped it.
+        Suppressed = "suppressed",
+        /// Its time ran out.
+        Expired = "expired",
+        /// Its owner took it back.
+        Cancelled = "cancelled",
+        /// The provider refused it for good.
+        Rejected = "rejected",
+        /// It could not be handed over.
+        Failed = "failed",
+        /// Handed over or sent, and the receipt deadline has passed.
+        Unknown = "unknown",
+    }
+}
+
+/// The final fate of a job with its reason.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// The fate.
+    pub fate: Fate,
+    /// A short code: a rule's name, `opt_out`, a provider's code, a call result. Empty where the fate says it all.
+    pub reason: Box<str>,
+}
+
+/// A change of a job's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// The job.
+    pub job: JobId,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its class.
+    pub class: super::job::Class,
+    /// When it happened.
+    pub at: UnixMicros,
+    /// The attempt it belongs to.
+    pub attempt: u16,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What happened to a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// It waits until `until` because of `reason` (a rule's name, `rate`, `retry`, ...).
+    Deferred {
+        /// Why.
+        reason: Box<str>,
+        /// Until when.
+        until: UnixMicros,
+    },
+    /// A provider took it.
+    Sent {
+        /// Which.
+        provider: ProviderId,
+        /// The provider's ids for it, one per segment; empty where receipts carry our reference.
+        message_ids: Vec<Box<str>>,
+        /// Whether a receipt will follow; without one, sent is the outcome.
+        receipt_expected: bool,
+    },
+    /// It was handed over and no answer came.
+    Unresolved {
+        /// To whom.
+        provider: ProviderId,
+    },
+    /// It moved on without reaching its end: a call that rings, an operator who is asked.
+    Progress(State),
+    /// It has its outcome.
+    Settled(Outcome),
+}
+
+/// The provider's later word on one attempt, before it is matched to its job.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who says it.
+    pub provider: ProviderId,
+    /// The provider's id for the message or segment; empty when `job` is given.
+    pub message_id: Box<str>,
+    /// Our own reference, where the provider carries it back.
+    pub job: Option<JobId>,
+    /// What it says.
+    pub report: Report,
+    /// The provider's own code, raw, at most 32 characters; empty: none.
+    pub code: Box<str>,
+    /// When it came.
+    pub at: UnixMicros,
+}
+
+/// What a receipt says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// On its way: changes nothing.
+    Pending,
+    /// A call moved on.
+    Progress(State),
+    /// The end of the segment or job.
+    Final(Fate),
+}
+
+/// A message from a recipient that is no opt-out. Text and number are sealed wherever it is stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The provider it came through.
+    pub provider: ProviderId,
+    /// Who wrote.
+    pub from: Box<str>,
+    /// The number or code they wrote to.
+    pub to: Box<str>,
+    /// What they wrote, at most 4 KiB.
+    pub text: Box<str>,
+    /// The tenant whose last job to that number this answers, once it is known.
+    pub tenant: Option<TenantId>,
+    /// That job.
+    pub in_reply_to: Option<JobId>,
+    /// When it came.
+    pub at: UnixMicros,
+}
+
+/// What the record queue carries besides accepted frames: everything the ledger learns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// A job's state changed.
+    Event(Event),
+    /// A provider reported.
+    Receipt(Receipt),
+    /// A recipient wrote.
+    Reply(Reply),
+    /// An address opted out.
+    Suppressed(Suppression),
+    /// An address opted in again; takes back what `source` brought.
+    Unsuppressed(Suppression, Source),
+    /// Jobs were cancelled; limits hold the rule, the ledger keeps it for an audit and for a loss of limits.
+    Cancelled(CancelRule),
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Returns an outcome with a reason.
+    pub fn new(fate: Fate, reason: impl Into<Box<str>>) -> Self {
+        Self { fate, reason: reason.into() }
+    }
+}
+
+impl Change {
+    /// Returns the state that the change leads to.
+    pub fn state(&self) -> State {
+        match self {
+            Self::Deferred { .. } => State::Scheduled,
+            Self::Sent { receipt_expected: true, .. } => State::Sent,
+            Self::Sent { receipt_expected: false, .. } | Self::Settled(_) => State::Settled,
+            Self::Unresolved { .. } => State::Unresolved,
+            Self::Progress(state) => *state,
+        }
+    }
+
+    /// Returns the outcome that the change is, if it is one.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Settled(outcome) => Some(outcome.clone()),
+            Self::Sent { receipt_expected: false, .. } => Some(Outcome::new(Fate::Sent, "")),
+            Self::Sent { .. } | Self::Deferred { .. } | Self::Unresolved { .. } | Self::Progress(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt")
+            .field("provider", &self.provider)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never number or text: this ends in logs and panics.
+        f.debug_struct("Reply").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}

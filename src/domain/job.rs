@@ -1,0 +1,275 @@
+//! The job, the envelope that carries up to 128 of them, and the check that follows a hand-over without an answer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::ids::{JobId, Lane, PoolId, TenantId};
+use super::recipient::Recipient;
+use super::time::UnixMicros;
+
+/// Most jobs in one envelope.
+pub const ENVELOPE_JOBS_MAX: usize = 128;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Returns the word used in metrics, queue names, the ledger and JSON.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// Returns the value that `word` names.
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == word)
+            }
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+pub(crate) use words;
+
+words! {
+    /// By which means a job reaches its recipient.
+    Kind {
+        /// A text message.
+        Sms = "sms",
+        /// A template message (WeChat, WeCom).
+        Template = "template",
+        /// A smart call.
+        Call = "call",
+    }
+}
+
+words! {
+    /// How much a job matters and which rules bind it; the first is the highest.
+    Class {
+        /// One-time passwords.
+        Otp = "otp",
+        /// What the recipient's own act calls for.
+        Transactional = "transactional",
+        /// Service notices.
+        Notification = "notification",
+        /// Everything that sells.
+        Marketing = "marketing",
+    }
+}
+
+words! {
+    /// What follows when a job's time has passed without a legal moment to send it.
+    OnMissed {
+        /// Send at the next legal moment before it expires.
+        Defer = "defer",
+        /// Drop it.
+        Drop = "drop",
+    }
+}
+
+/// What a job says, before its parameters are filled in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Plain text; `{name}` is replaced by the job's parameter of that name.
+    Text(Box<str>),
+    /// A template by name, filled by the provider.
+    Template {
+        /// The template's name.
+        name: Box<str>,
+        /// BCP 47 locale; empty: the template's own.
+        locale: Box<str>,
+    },
+    /// A call flow by name.
+    Call {
+        /// The flow's name.
+        flow: Box<str>,
+    },
+}
+
+/// Where in the tenant's marketing a job comes from: kept in ledger, events, filters and stats; never a metric label.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Origin {
+    /// The campaign.
+    pub campaign_id: Box<str>,
+    /// The journey.
+    pub journey_id: Box<str>,
+    /// The journey's version.
+    pub version: Box<str>,
+    /// One run of the journey or campaign.
+    pub run_id: Box<str>,
+    /// The step in the journey.
+    pub step: Box<str>,
+    /// How often this recipient has come through the step.
+    pub visit: u32,
+    /// The variant of a test.
+    pub variant: Box<str>,
+    /// The tenant's id for this one touch.
+    pub touch_id: Box<str>,
+}
+
+/// What the jobs of an envelope have in common.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// Who owns them.
+    pub tenant: TenantId,
+    /// By which means they go.
+    pub kind: Kind,
+    /// Which rules bind them.
+    pub class: Class,
+    /// Which providers may carry them.
+    pub pool: PoolId,
+    /// What they say.
+    pub content: Content,
+    /// The sender shown: a number, a short code, a signature. Empty: the provider's default.
+    pub sender: Box<str>,
+    /// What they are about, for opt-outs and caps. Empty: none.
+    pub topic: Box<str>,
+    /// The tenant's own labels, at most 16.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// Where they come from.
+    pub origin: Origin,
+    /// The batch they came in.
+    pub batch: Option<Uuid>,
+    /// -100 to 100; within a class, who gets a scarce cap.
+    pub priority: i8,
+    /// When they were accepted.
+    pub accepted_at: UnixMicros,
+    /// They are never sent after this.
+    pub expires_at: UnixMicros,
+    /// What follows a missed window.
+    pub on_missed: OnMissed,
+}
+
+/// One accepted unit of outbound work.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Whom it reaches.
+    pub recipient: Recipient,
+    /// Values for the content's placeholders, at most 32.
+    pub params: Vec<(Box<str>, Box<str>)>,
+    /// The tenant's key to cancel or reschedule it by. Empty: none.
+    pub cancel_key: Box<str>,
+    /// The newest waiting job with this key replaces older ones. Empty: none.
+    pub collapse_key: Box<str>,
+    /// Attempts charged so far; the next one has this number.
+    pub attempt: u16,
+    /// When the earliest copy that may have been handed over was released; `None`: none may have been.
+    pub seen: Option<UnixMicros>,
+}
+
+/// Up to [`ENVELOPE_JOBS_MAX`] jobs of one tenant, class and pool that share their content: the agenda's unit.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// What the jobs have in common.
+    pub shared: Arc<Shared>,
+    /// When they may be sent: not before. For a released envelope, the time that its rate reserved.
+    pub due_at: UnixMicros,
+    /// The jobs, never none.
+    pub jobs: Vec<Job>,
+}
+
+/// A hand-over without an answer: who decides, from the ledger, what became of the job, and when.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Check {
+    /// The job, alone in its envelope, as it would be sent again.
+    pub envelope: Envelope,
+    /// The attempt in question.
+    pub attempt: u16,
+    /// The claim's deadline: not decided before.
+    pub due_at: UnixMicros,
+}
+
+// === impl Class ===
+
+impl Class {
+    /// Returns whether a hand-over without an answer is never repeated (DESIGN, crash rules): people are not reached
+    /// twice; one-time passwords and what a recipient's own act calls for are rather sent twice than never.
+    pub const fn at_most_once(self, kind: Kind) -> bool {
+        match self {
+            Self::Otp | Self::Transactional => matches!(kind, Kind::Call),
+            Self::Notification | Self::Marketing => true,
+        }
+    }
+
+    /// Returns whether work of this class goes ahead of rates and caps meant for the rest.
+    pub const fn urgent(self) -> bool {
+        matches!(self, Self::Otp | Self::Transactional)
+    }
+}
+
+// === impl Envelope ===
+
+impl Envelope {
+    /// Returns the lane its jobs are sent from.
+    pub fn lane(&self) -> Lane {
+        Lane { class: self.shared.class, pool: self.shared.pool.clone() }
+    }
+
+    /// Returns an envelope with the same shared part and due time that holds `jobs`.
+    pub fn with_jobs(&self, jobs: Vec<Job>) -> Self {
+        Self { shared: Arc::clone(&self.shared), due_at: self.due_at, jobs }
+    }
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never contents or recipients: this ends in logs and panics.
+        f.debug_struct("Envelope")
+            .field("tenant", &self.shared.tenant)
+            .field("kind", &self.shared.kind)
+            .field("class", &self.shared.class)
+            .field("due_at", &self.due_at)
+            .field("jobs", &self.jobs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check")
+            .field("envelope", &self.envelope)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_values_belong_together() {
+        for &class in Class::ALL {
+            assert_eq!(Class::from_word(class.as_str()), Some(class));
+        }
+        assert_eq!(Kind::from_word("fax"), None);
+        assert!(Class::Otp < Class::Marketing);
+    }
+
+    #[test]
+    fn calls_and_marketing_are_never_repeated_blindly() {
+        assert!(Class::Marketing.at_most_once(Kind::Sms));
+        assert!(Class::Otp.at_most_once(Kind::Call));
+        assert!(!Class::Otp.at_most_once(Kind::Sms));
+    }
+}

@@ -1,0 +1,460 @@
+//! The ledger port: what was accepted, what became of it, what waits; and who may ask.
+//!
+//! # Contract
+//! - Writing is append-mostly: a job's row never changes after it was accepted; its state is the merge of its events.
+//! - [`Ledger::record`] commits a whole [`Recording`] or nothing; frames that were recorded before are named by
+//!   [`Ledger::recorded`], and a job that is there already is left as it is.
+//! - One recorder at a time writes recordings (the record queue sees to it) and numbers the events without gaps.
+//! - Sealed bytes are opaque here; only keyed hashes are searched.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::domain::cap::CapRule;
+use crate::domain::event::{Event, Fate, Receipt};
+use crate::domain::ids::{JobId, Lane, ProviderId, TenantId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
+use crate::domain::rate::Rate;
+use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::time::UnixMicros;
+
+/// How far back receipts are matched: providers reuse message ids.
+pub const RECEIPT_MATCH: Duration = Duration::from_secs(96 * 3600);
+
+/// Why the ledger gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// No connection, or no answer in time.
+    #[error("cannot reach the ledger: {0}")]
+    Unreachable(Box<str>),
+    /// The store answered and refused.
+    #[error("the ledger refused: {0}")]
+    Refused(Box<str>),
+    /// What is stored cannot be read.
+    #[error("the ledger holds something unreadable: {0}")]
+    Corrupt(Box<str>),
+}
+
+/// An accepted job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobRow {
+    /// The job.
+    pub id: JobId,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// By which means it goes.
+    pub kind: Kind,
+    /// How much it matters.
+    pub class: Class,
+    /// When it was accepted.
+    pub accepted_at: UnixMicros,
+    /// When it was to be sent.
+    pub due_at: UnixMicros,
+    /// When it expires.
+    pub expires_at: UnixMicros,
+    /// The address it goes to; indexed, for replies and lists.
+    pub address: AddressKey,
+    /// Whom it reaches, where the tenant gave an id; indexed. `None`: the address is the recipient.
+    pub recipient: Option<RecipientKey>,
+    /// Its batch.
+    pub batch: Option<Uuid>,
+    /// Its campaign.
+    pub campaign: Option<WordKey>,
+    /// Its cancel key.
+    pub cancel_key: Option<WordKey>,
+    /// The whole job, as a sealed single-job envelope.
+    pub sealed: Bytes,
+}
+
+/// An event with its number in the watch order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NumberedEvent {
+    /// 1, 2, 3 ...
+    pub seq: i64,
+    /// The event.
+    pub event: Event,
+}
+
+/// One segment that a provider took, by the id the provider gave it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// The provider.
+    pub provider: ProviderId,
+    /// Its id for the segment.
+    pub message_id: Box<str>,
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: u16,
+    /// 0, 1, ...
+    pub index: u8,
+    /// Segments of the attempt.
+    pub of: u8,
+    /// What its final receipt said.
+    pub fate: Option<Fate>,
+    /// When it was taken.
+    pub at: UnixMicros,
+}
+
+/// What one batch of the record queue writes, in one transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Recording {
+    /// The queue frames it covers.
+    pub frames: Vec<Uuid>,
+    /// Newly accepted jobs.
+    pub jobs: Vec<JobRow>,
+    /// Events, numbered on from [`Ledger::last_seq`].
+    pub events: Vec<NumberedEvent>,
+    /// Segments to insert, or to overwrite by (provider, message id).
+    pub segments: Vec<Segment>,
+    /// Receipts whose job is not known yet.
+    pub parked: Vec<Receipt>,
+    /// Parked receipts that found their job, by provider and message id.
+    pub unparked: Vec<(ProviderId, Box<str>)>,
+    /// Replies, their text and number sealed by the caller.
+    pub replies: Vec<SealedReply>,
+    /// Opt-outs set.
+    pub suppressed: Vec<Suppression>,
+    /// Opt-outs taken back, with the source that takes them back.
+    pub unsuppressed: Vec<(Suppression, Source)>,
+    /// Cancellations.
+    pub cancelled: Vec<CancelRule>,
+    /// What it adds to the counts.
+    pub counts: Vec<Count>,
+    /// How far the deadline sweep has come: the number of the last event it has judged.
+    pub swept_to: Option<i64>,
+}
+
+/// A reply with its personal part sealed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SealedReply {
+    /// Number in the watch order; replies share it with events.
+    pub seq: i64,
+    /// Its tenant, if known.
+    pub tenant: Option<TenantId>,
+    /// The job it answers, if known.
+    pub in_reply_to: Option<JobId>,
+    /// When it came.
+    pub at: UnixMicros,
+    /// The whole reply, sealed.
+    pub sealed: Bytes,
+}
+
+/// So many more jobs of a tenant came to a state in an hour.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Count {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The hour's start.
+    pub hour: UnixMicros,
+    /// Of which kind.
+    pub kind: Kind,
+    /// Of which class.
+    pub class: Class,
+    /// `accepted`, `sent`, or a fate's word.
+    pub what: Box<str>,
+    /// The fate's reason; empty: none.
+    pub reason: Box<str>,
+    /// How many more.
+    pub jobs: i64,
+}
+
+/// A job and its events so far, oldest first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// The job; `None` while only its events have come.
+    pub row: Option<JobRow>,
+    /// Its events.
+    pub events: Vec<NumberedEvent>,
+}
+
+/// Which jobs a list shows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Filter {
+    /// Of this batch.
+    pub batch: Option<Uuid>,
+    /// Of this campaign.
+    pub campaign: Option<WordKey>,
+    /// To this address.
+    pub address: Option<AddressKey>,
+    /// For this recipient, by the tenant's id.
+    pub recipient: Option<RecipientKey>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// With this cancel key.
+    pub cancel_key: Option<WordKey>,
+    /// Accepted from then on.
+    pub from: Option<UnixMicros>,
+    /// Accepted before.
+    pub to: Option<UnixMicros>,
+}
+
+/// What an agenda entry is for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Tag {
+    /// An envelope to release; never claimed.
+    Send,
+    /// A hand-over without an answer, to decide by record; never in a lane.
+    Check,
+    /// A timer, unique by kind, owner and key: setting it again moves it.
+    Timer {
+        /// What it starts.
+        kind: Box<str>,
+        /// Whom it is for.
+        owner: Box<str>,
+        /// Which of the owner's.
+        key: Box<str>,
+    },
+}
+
+/// An entry of the agenda.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Its id; inserting an id twice inserts it once.
+    pub id: Uuid,
+    /// What it is for.
+    pub tag: Tag,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where its jobs are sent from.
+    pub lane: Lane,
+    /// When it is due.
+    pub due_at: UnixMicros,
+    /// How many jobs it holds.
+    pub jobs: u32,
+    /// When its release began, if it did: its jobs may be in a lane.
+    pub releasing_since: Option<UnixMicros>,
+    /// The sealed frame.
+    pub payload: Bytes,
+}
+
+/// How a released entry ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Release {
+    /// It is wholly released, or settled.
+    Done(Uuid),
+    /// A part is released; what is left stays, due when said, not releasing.
+    Left {
+        /// The entry.
+        id: Uuid,
+        /// What is left of it.
+        payload: Bytes,
+        /// How many jobs that is.
+        jobs: u32,
+        /// When it is due.
+        due_at: UnixMicros,
+    },
+}
+
+/// How the agenda stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AgendaDepth {
+    /// Entries.
+    pub entries: u64,
+    /// Jobs in them.
+    pub jobs: u64,
+    /// When the first is due.
+    pub oldest_due: Option<UnixMicros>,
+}
+
+/// A tenant with its settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// A name for people.
+    pub name: Box<str>,
+    /// How fast its jobs leave; `None`: as fast as providers allow.
+    pub rate: Option<Rate>,
+    /// How fast it may submit, in jobs; `None`: as fast as the service allows.
+    pub ingress_rate: Option<Rate>,
+    /// Most jobs accepted and not settled; `None`: no limit.
+    pub outstanding_max: Option<u64>,
+    /// Its caps, at most [`crate::domain::cap::CAP_RULES_MAX`].
+    pub caps: Vec<CapRule>,
+    /// When it was created.
+    pub created_at: UnixMicros,
+}
+
+crate::domain::job::words! {
+    /// What a key may do.
+    Role {
+        /// Submit, cancel and read its tenant's jobs.
+        Submitter = "submitter",
+        /// Read its tenant's jobs.
+        Viewer = "viewer",
+        /// Everything of its tenant, and its suppressions.
+        Admin = "admin",
+        /// Everything of every tenant: tenants, keys, providers.
+        Operator = "operator",
+    }
+}
+
+/// An API key, as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiKey {
+    /// The public part, in front of the secret.
+    pub id: Box<str>,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it may do.
+    pub role: Role,
+    /// Peppered HMAC-SHA256 of the secret.
+    pub mac: [u8; 32],
+    /// When it was created.
+    pub created_at: UnixMicros,
+    /// When it was revoked.
+    pub revoked_at: Option<UnixMicros>,
+}
+
+/// The book of record. See the module's contract.
+pub trait Ledger: Clone + Send + Sync + 'static {
+    /// Brings the schema up to date.
+    fn migrate(&self) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    // Recording.
+
+    /// Writes a recording in one transaction.
+    fn record(&self, recording: &Recording) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Returns which of these frames were recorded before (remembered for at least 24 h).
+    fn recorded(&self, frames: &[Uuid]) -> impl Future<Output = Result<Vec<Uuid>, LedgerError>> + Send;
+
+    /// Returns the number of the last event, and how far the deadline sweep has come.
+    fn last_seq(&self) -> impl Future<Output = Result<(i64, i64), LedgerError>> + Send;
+
+    /// Returns the histories of jobs, `None` for a job that neither has a row nor an event.
+    fn histories(&self, jobs: &[JobId]) -> impl Future<Output = Result<Vec<Option<History>>, LedgerError>> + Send;
+
+    /// Returns the newest segments by provider and message id, of the last [`RECEIPT_MATCH`] before `now`.
+    fn segments(
+        &self,
+        now: UnixMicros,
+        ids: &[(ProviderId, Box<str>)],
+    ) -> impl Future<Output = Result<Vec<Option<Segment>>, LedgerError>> + Send;
+
+    /// Returns all segments of these jobs.
+    fn segments_of(&self, jobs: &[JobId]) -> impl Future<Output = Result<Vec<Segment>, LedgerError>> + Send;
+
+    /// Returns receipts that wait for these messages.
+    fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> impl Future<Output = Result<Vec<Receipt>, LedgerError>> + Send;
+
+    /// Returns the last job accepted for an address up to `at`, for replies.
+    fn last_job_to(
+        &self,
+        address: AddressKey,
+        at: UnixMicros,
+    ) -> impl Future<Output = Result<Option<(TenantId, JobId)>, LedgerError>> + Send;
+
+    /// Returns jobs without any event whose due time lies in the range, and that are in no agenda entry: strays.
+    fn strays(
+        &self,
+        due_from: UnixMicros,
+        due_to: UnixMicros,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<JobRow>, LedgerError>> + Send;
+
+    // Asking.
+
+    /// Returns a job of a tenant with its events.
+    fn job(&self, tenant: &TenantId, job: JobId) -> impl Future<Output = Result<Option<History>, LedgerError>> + Send;
+
+    /// Returns a tenant's jobs that match, newest accepted first, from after `page` on (the last job's id of the page
+    /// before).
+    fn jobs(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        page: Option<(UnixMicros, JobId)>,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<History>, LedgerError>> + Send;
+
+    /// Returns events after a number, of one tenant or of all, oldest first, and the number up to which this answer is
+    /// complete.
+    fn events(
+        &self,
+        tenant: Option<&TenantId>,
+        after: i64,
+        most: u32,
+    ) -> impl Future<Output = Result<(Vec<NumberedEvent>, i64), LedgerError>> + Send;
+
+    /// Returns replies after a number, like [`Ledger::events`].
+    fn replies(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<SealedReply>, LedgerError>> + Send;
+
+    /// Returns the sums of a tenant's counts between two hours.
+    fn counts(
+        &self,
+        tenant: Option<&TenantId>,
+        from: UnixMicros,
+        to: UnixMicros,
+    ) -> impl Future<Output = Result<Vec<Count>, LedgerError>> + Send;
+
+    /// Returns the opt-outs of an address.
+    fn suppressions(
+        &self,
+        tenant: &TenantId,
+        address: AddressKey,
+    ) -> impl Future<Output = Result<Vec<Suppression>, LedgerError>> + Send;
+
+    /// Returns live cancellations of a tenant (of the last 400 days), newest first, at most `most`.
+    fn cancellations(
+        &self,
+        tenant: &TenantId,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<CancelRule>, LedgerError>> + Send;
+
+    // The agenda.
+
+    /// Tries to become, or to stay, the one feeder that releases entries.
+    fn lead_agenda(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+
+    /// Inserts entries; an id that is there is left as it is, a timer that is there is moved.
+    fn put_entries(&self, entries: &[Entry]) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Returns entries due up to `due_to` and not releasing: at most `per_tenant` of each tenant and lane, oldest
+    /// first, so that one tenant's million never hides another's one.
+    fn due_entries(
+        &self,
+        due_to: UnixMicros,
+        per_tenant: u32,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<Entry>, LedgerError>> + Send;
+
+    /// Marks entries as releasing since `at`, before they are published.
+    fn releasing(&self, ids: &[Uuid], at: UnixMicros) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Ends the release of entries.
+    fn released(&self, releases: &[Release]) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Returns entries that were releasing when a feeder died, for a new leader.
+    fn left_releasing(&self, most: u32) -> impl Future<Output = Result<Vec<Entry>, LedgerError>> + Send;
+
+    /// Returns how the agenda stands.
+    fn agenda_depth(&self) -> impl Future<Output = Result<AgendaDepth, LedgerError>> + Send;
+
+    // Tenants and keys.
+
+    /// Returns every tenant.
+    fn tenants(&self) -> impl Future<Output = Result<Vec<Tenant>, LedgerError>> + Send;
+
+    /// Creates or replaces a tenant.
+    fn put_tenant(&self, tenant: &Tenant) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Returns every key, revoked ones included.
+    fn api_keys(&self) -> impl Future<Output = Result<Vec<ApiKey>, LedgerError>> + Send;
+
+    /// Creates or replaces a key.
+    fn put_api_key(&self, key: &ApiKey) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Closes what is open.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}

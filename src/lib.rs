@@ -1,0 +1,8 @@
+//! Postrider: outbound messaging and call scheduling.
+
+pub mod channel;
+pub mod domain;
+pub mod ledger;
+pub mod limits;
+pub mod queue;
+pub mod shutdown;

@@ -1,0 +1,278 @@
+//! The limits port: what must be asked and taken before a job goes out. Idempotency, claims, caps, opt-outs,
+//! cancellations and rates.
+//!
+//! # Contract
+//! - A call with many requests answers each, in order. A request takes all it needs or nothing.
+//! - `Ok` means durable: what it took survives a crash of this process and a restart of the store.
+//! - After an error a call may have been carried out; the same call may be repeated with the same tokens and takes
+//!   nothing twice.
+//! - An opt-out or a cancellation whose call returned `Ok` before a claim is asked binds that claim.
+//! - `now` never steps back: a store uses the latest time it was given.
+
+use std::future::Future;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::cap::{OnLimit, Window};
+use crate::domain::ids::{JobId, TenantId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::{AddressKey, Fingerprint, RecipientKey, WordKey};
+use crate::domain::rate::Rate;
+use crate::domain::suppression::{CancelRule, Scope, Source, Suppression};
+use crate::domain::time::UnixMicros;
+
+/// How long a claim is remembered at least.
+pub const CLAIM_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Why limits gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// No answer within the time limit; the call may have been carried out.
+    #[error("limits did not answer in time")]
+    Timeout,
+    /// No connection.
+    #[error("cannot reach limits: {0}")]
+    Unreachable(Box<str>),
+    /// The store answered and refused.
+    #[error("limits refused: {0}")]
+    Refused(Box<str>),
+    /// The disk refused.
+    #[error("cannot write limits: {0}")]
+    Storage(Box<str>),
+}
+
+/// Which memory this is, and since when it is whole: claims from before `changed_at` may be forgotten.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The store's own name for its data.
+    pub id: Box<str>,
+    /// When that data began, or last lost something.
+    pub changed_at: UnixMicros,
+}
+
+/// A submit with an idempotency key, to be remembered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remember {
+    /// The id that tenant and key give (a batch's id for a batch key).
+    pub id: JobId,
+    /// What was asked.
+    pub fingerprint: Fingerprint,
+    /// How long it is remembered.
+    pub until: UnixMicros,
+}
+
+/// What a submit with an idempotency key meets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remembered {
+    /// It is the first.
+    New,
+    /// The same was asked before and may not have become durable: publish it again under the same id.
+    Pending,
+    /// The same was asked before and accepted.
+    Accepted,
+    /// The key was used for something else.
+    Conflict,
+}
+
+/// Asks to hand one job over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Whom it reaches.
+    pub recipient: RecipientKey,
+    /// The job.
+    pub job: JobId,
+    /// The number of the attempt, from 1.
+    pub attempt: u16,
+    /// Unique to this asking: the same token again is the same asking again.
+    pub token: u64,
+    /// When a hand-over without an answer may be checked.
+    pub deadline: UnixMicros,
+    /// When the earliest copy that may have been handed over was released.
+    pub seen: Option<UnixMicros>,
+    /// What counts as one touch: the job, or its fallback chain. A touch that is in a cap's log already is not taken
+    /// again.
+    pub touch: Uuid,
+    /// The caps it needs.
+    pub takes: Vec<Take>,
+    /// What may stand against it.
+    pub against: Against,
+}
+
+/// One cap that a claim needs room in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Take {
+    /// Stands for the rule within the recipient's log; changes with the rule's window.
+    pub rule: u32,
+    /// How many the window holds; never 0 (that needs no store).
+    pub limit: u32,
+    /// The window.
+    pub window: Window,
+    /// What happens without room; the first rule that drops wins over those that defer.
+    pub on_limit: OnLimit,
+}
+
+/// What opt-outs and cancellations are looked up by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Against {
+    /// The job's kind.
+    pub kind: Kind,
+    /// The job's class: `Brand`, `Sender` and `Topic` opt-outs bind marketing and notification only.
+    pub class: Class,
+    /// Where it would be sent.
+    pub address: AddressKey,
+    /// Its sender, if any.
+    pub sender: Option<WordKey>,
+    /// Its topic, if any.
+    pub topic: Option<WordKey>,
+    /// Its cancel key, if any.
+    pub cancel_key: Option<WordKey>,
+    /// Its batch, if any.
+    pub batch: Option<Uuid>,
+    /// Its campaign, if any.
+    pub campaign: Option<WordKey>,
+    /// Its run, if any.
+    pub run: Option<WordKey>,
+    /// Cancellations bind what was accepted up to their time.
+    pub accepted_at: UnixMicros,
+}
+
+/// What a claim was answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Hand it over.
+    Claimed,
+    /// Another copy was claimed; what became of it is checked after the deadline.
+    Held {
+        /// That copy's attempt.
+        attempt: u16,
+        /// Its deadline.
+        deadline: UnixMicros,
+    },
+    /// It was seen before limits lost their memory, or longer ago than claims live: it may have been handed over.
+    Forgotten,
+    /// An opt-out binds it. Nothing was taken.
+    Suppressed(Scope),
+    /// It was cancelled. Nothing was taken.
+    Cancelled,
+    /// A cap has no room. Nothing was taken.
+    OverCap {
+        /// Which of its takes.
+        take: usize,
+        /// The earliest instant at which all its caps have room, as far as is known now.
+        open_at: UnixMicros,
+    },
+}
+
+/// Gives back the claim and takes of an attempt that definitely did not go out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GiveBack {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// The recipient.
+    pub recipient: RecipientKey,
+    /// The job.
+    pub job: JobId,
+    /// The claim's token: a later claim of the job stands.
+    pub token: u64,
+    /// The claim's touch.
+    pub touch: Uuid,
+}
+
+/// Asks for tokens of a bucket that all nodes share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// The bucket's name, such as `tenant:acme` or `provider:carrier-a`.
+    pub bucket: Box<str>,
+    /// The bucket's numbers as of now; a change binds from this call on.
+    pub rate: Rate,
+    /// How many tokens are wanted.
+    pub want: u32,
+    /// How the answer may fall short.
+    pub mode: LeaseMode,
+}
+
+/// How a lease is granted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseMode {
+    /// As many as there are, up to the wish.
+    UpTo,
+    /// All or none.
+    Whole,
+    /// All, into debt if need be: others wait for it. For one-time passwords.
+    Force,
+}
+
+/// What a lease was granted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Granted {
+    /// How many tokens.
+    pub tokens: u32,
+    /// When the next token, or the whole wish under [`LeaseMode::Whole`], can be had; `now` where all were granted.
+    pub next_at: UnixMicros,
+}
+
+/// The one place that is asked before a job goes out. See the module's contract.
+pub trait Limits: Clone + Send + Sync + 'static {
+    /// Returns which memory this is.
+    fn identity(&self) -> impl Future<Output = Result<Identity, LimitsError>> + Send;
+
+    /// Remembers submits as pending unless they are known.
+    fn remember(
+        &self,
+        now: UnixMicros,
+        submits: &[Remember],
+    ) -> impl Future<Output = Result<Vec<Remembered>, LimitsError>> + Send;
+
+    /// Marks remembered submits as accepted. Lost marks cost a second publish under the same id, nothing more.
+    fn accepted(&self, ids: &[JobId]) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Claims jobs with all they need, or nothing of each.
+    fn claim(
+        &self,
+        now: UnixMicros,
+        claims: &[Claim],
+    ) -> impl Future<Output = Result<Vec<Decision>, LimitsError>> + Send;
+
+    /// Gives back claims and takes; unknown or newer ones are left alone.
+    fn give_back(&self, claims: &[GiveBack]) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Adds an opt-out; binds every claim asked after this returns.
+    fn suppress(&self, suppression: &Suppression) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Takes back what `source` brought for this tenant, address and scope; the API's word takes back every source.
+    fn unsuppress(
+        &self,
+        suppression: &Suppression,
+        source: Source,
+    ) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Returns the opt-outs of an address.
+    fn suppressions(
+        &self,
+        tenant: &TenantId,
+        address: AddressKey,
+    ) -> impl Future<Output = Result<Vec<Suppression>, LimitsError>> + Send;
+
+    /// Adds cancellations, kept until `keep_until`; they bind every claim asked after this returns.
+    fn cancel(
+        &self,
+        rules: &[CancelRule],
+        keep_until: UnixMicros,
+    ) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Leases tokens.
+    fn lease(
+        &self,
+        now: UnixMicros,
+        leases: &[Lease],
+    ) -> impl Future<Output = Result<Vec<Granted>, LimitsError>> + Send;
+
+    /// Gives unused tokens back to a bucket, which never holds more than its burst.
+    fn unlease(&self, bucket: &str, tokens: u32) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Makes what is written durable and closes.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,189 @@
+//! The queue port: durable lanes that carry frames from admission to dispatch and facts to record.
+//!
+//! # Contract
+//! - [`Queue::publish`] returns `Ok` only when the frame is durable in *every* queue of its route; anything else is an
+//!   error within the publish timeout, after which the frame may or may not be there.
+//! - Every frame is delivered at least once, in order of publishing as long as nothing is requeued; a delivery that is
+//!   dropped without [`Delivery::ack`] comes back with a higher count.
+//! - At most `prefetch` deliveries of a consumer are un-acknowledged.
+
+use std::fmt;
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::domain::ids::{Lane, PoolId};
+
+/// Most bytes in a frame.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// A queue of the service.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum QueueName {
+    /// Work that may be sent now.
+    Lane(Lane),
+    /// Single jobs out of a frame that failed three times.
+    Suspect(PoolId),
+    /// Work due within 30 s.
+    Soon,
+    /// Work due later, for the agenda.
+    Later,
+    /// Accepted frames and facts, for the ledger. One consumer at a time, over all processes.
+    Record,
+    /// Frames that were delivered too often.
+    Dead,
+}
+
+/// Where a frame goes, with one confirm.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// To a work queue and to record: how a frame is accepted.
+    Accept(QueueName),
+    /// To one queue.
+    To(QueueName),
+}
+
+/// Why a frame is not known to be durable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No answer within the publish timeout.
+    #[error("the queue did not confirm within the publish timeout")]
+    Timeout,
+    /// A queue of the route does not exist.
+    #[error("no queue takes this frame")]
+    Unroutable,
+    /// A queue of the route is at its maximum length.
+    #[error("the queue is full")]
+    Full,
+    /// The server has an alarm and takes nothing.
+    #[error("the queue server takes no work: {0}")]
+    Blocked(Box<str>),
+    /// No connection, or it was lost before the confirm.
+    #[error("no connection to the queue server")]
+    Disconnected,
+    /// The frame is larger than [`FRAME_BYTES_MAX`].
+    #[error("the frame has {0} bytes, at most {FRAME_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// The disk refused.
+    #[error("cannot write: {0}")]
+    Storage(Box<str>),
+}
+
+/// Why a queue cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// No connection.
+    #[error("cannot reach the queue server: {0}")]
+    Unreachable(Box<str>),
+    /// The server answered and refused.
+    #[error("the queue server refused: {0}")]
+    Refused(Box<str>),
+    /// The files are not usable.
+    #[error("cannot use the queue files: {0}")]
+    Storage(Box<str>),
+}
+
+/// Carries frames durably between the parts of the service.
+pub trait Queue: Clone + Send + Sync + 'static {
+    /// Makes sure that every queue exists which `lanes` need, with its bindings; harmless when repeated.
+    fn declare(&self, lanes: &[Lane]) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Publishes a frame under a unique `id`, and returns once it is durable in every queue of `route`.
+    fn publish(&self, id: Uuid, frame: Bytes, route: Route) -> impl Future<Output = Result<(), PublishError>> + Send;
+
+    /// Starts to consume a queue. The deliveries end when the receiver is dropped; a backend that reconnects goes on
+    /// delivering into the same receiver.
+    fn consume(
+        &self,
+        from: QueueName,
+        prefetch: u16,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Delivery>, QueueError>> + Send;
+
+    /// Returns how many frames wait in a queue, without the un-acknowledged ones.
+    fn depth(&self, of: &QueueName) -> impl Future<Output = Result<u64, QueueError>> + Send;
+
+    /// Takes no more publishes and closes what is open, after what is in flight is confirmed.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A frame in the hands of a consumer. Dropped without [`Delivery::ack`], it goes back to its queue.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The id it was published under.
+    pub id: Uuid,
+    /// The frame.
+    pub frame: Bytes,
+    /// 1 for the first delivery.
+    pub count: u32,
+    settle: Settle,
+}
+
+/// What a consumer decided about a delivery; backends receive it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// It is done with.
+    Acked(u64),
+    /// It comes back.
+    Requeued(u64),
+}
+
+/// Tells the backend once what became of a delivery.
+struct Settle {
+    tag: u64,
+    // As long as the un-acknowledged deliveries are bounded by the prefetch, so is this channel.
+    to: Option<mpsc::UnboundedSender<Settled>>,
+}
+
+// === impl QueueName ===
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lane(lane) => write!(f, "postrider.lane.{lane}"),
+            Self::Suspect(pool) => write!(f, "postrider.suspect.{pool}"),
+            Self::Soon => f.write_str("postrider.soon"),
+            Self::Later => f.write_str("postrider.later"),
+            Self::Record => f.write_str("postrider.record"),
+            Self::Dead => f.write_str("postrider.dead"),
+        }
+    }
+}
+
+// === impl Delivery ===
+
+impl Delivery {
+    /// Returns a delivery whose fate is told to `settled` under `tag`.
+    pub fn new(id: Uuid, frame: Bytes, count: u32, tag: u64, settled: mpsc::UnboundedSender<Settled>) -> Self {
+        Self { id, frame, count, settle: Settle { tag, to: Some(settled) } }
+    }
+
+    /// Removes the frame from its queue.
+    pub fn ack(mut self) {
+        self.settle.tell(Settled::Acked);
+    }
+}
+
+// === impl Settle ===
+
+impl Settle {
+    fn tell(&mut self, settled: fn(u64) -> Settled) {
+        if let Some(to) = self.to.take() {
+            // A backend that is gone delivers the frame again by itself.
+            let _gone = to.send(settled(self.tag));
+        }
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        self.tell(Settled::Requeued);
+    }
+}
+
+impl fmt::Debug for Settle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Settle({})", self.tag)
+    }
+}
