@@ -1,8 +1,10 @@
 //! Postrider: outbound messaging and call scheduling.
 
+pub mod admission;
 pub mod channel;
 pub mod domain;
 pub mod ledger;
 pub mod limits;
+pub mod policy;
 pub mod queue;
 pub mod shutdown;

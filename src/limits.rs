@@ -9,6 +9,9 @@
 //! - An opt-out or a cancellation whose call returned `Ok` before a claim is asked binds that claim.
 //! - `now` never steps back: a store uses the latest time it was given.
 
+pub mod pacer;
+pub mod rates;
+
 use std::future::Future;
 use std::time::Duration;
 

@@ -1,0 +1,141 @@
+//! May it enter? Settles the id, guards rates and quotas, and makes accepted jobs durable with one publish.
+//!
+//! An answer of `Ok` means that the frame of every accepted job was confirmed by its work queue and by record.
+
+mod guard;
+
+pub use guard::Guard;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::ids::JobId;
+use crate::domain::job::{Class, Content, Kind, OnMissed, Origin};
+use crate::domain::keys::Fingerprint;
+use crate::domain::recipient::Recipient;
+use crate::domain::time::UnixMicros;
+use crate::ledger::Tenant;
+use crate::queue::PublishError;
+
+/// Most items in one request.
+pub const ITEMS_MAX: usize = 10_000;
+/// How far ahead a job may be scheduled.
+pub const AHEAD_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
+/// How long a key is remembered after the job's due time.
+pub const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// A checked request to accept one job, or a batch of jobs that share everything but recipient and parameters.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Whose jobs; from the credential.
+    pub tenant: Arc<Tenant>,
+    /// By which means they go.
+    pub kind: Kind,
+    /// Which rules bind them.
+    pub class: Class,
+    /// What they say.
+    pub content: Content,
+    /// The sender shown; empty: the provider's default.
+    pub sender: Box<str>,
+    /// What they are about; empty: none.
+    pub topic: Box<str>,
+    /// The tenant's labels.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// Where they come from.
+    pub origin: Origin,
+    /// -100 to 100.
+    pub priority: i8,
+    /// What follows a missed window.
+    pub on_missed: OnMissed,
+    /// When they are due; `None`: now.
+    pub due_at: Option<UnixMicros>,
+    /// When they expire; `None`: the class's default after the due time.
+    pub expires_at: Option<UnixMicros>,
+    /// The idempotency key with the fingerprint of the request.
+    pub key: Option<(Box<str>, Fingerprint)>,
+    /// Whether the items form a batch (an id of its own, item ids derived from it).
+    pub batch: Batch,
+    /// The items that passed their checks.
+    pub items: Vec<Item>,
+}
+
+/// Whether a request is one job or a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Batch {
+    /// One job.
+    Single,
+    /// A batch, even of one item.
+    Many,
+}
+
+/// One recipient of a request.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Its place in the request as it was sent, refused items included.
+    pub index: u32,
+    /// Whom it reaches.
+    pub recipient: Recipient,
+    /// Values for the placeholders.
+    pub params: Vec<(Box<str>, Box<str>)>,
+    /// The key to cancel it by; empty: none.
+    pub cancel_key: Box<str>,
+    /// The key under which the newest replaces older ones; empty: none.
+    pub collapse_key: Box<str>,
+}
+
+/// What was accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    /// The batch's id.
+    pub batch: Option<Uuid>,
+    /// The items' places and ids, in the order of the request.
+    pub jobs: Vec<(u32, JobId)>,
+    /// Whether the jobs wait for their time.
+    pub scheduled: bool,
+}
+
+/// Why nothing of the request was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No provider in the settings carries this kind.
+    #[error("no provider carries {0} jobs: add a [[provider]] of that kind to the settings")]
+    NoProvider(Kind),
+    /// The due time is out of reach.
+    #[error("send_at is more than 400 days ahead")]
+    TooFar,
+    /// It would expire before it may be sent.
+    #[error("expires_at is not after the time at which the job may be sent")]
+    ExpiresFirst,
+    /// The key was used for another request.
+    #[error("the idempotency key was used for a different request")]
+    KeyConflict,
+    /// The tenant submits faster than it may.
+    #[error("more jobs per second than this tenant's ingress rate allows")]
+    OverRate {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The tenant has too many open jobs.
+    #[error("more open jobs than this tenant's outstanding_max allows")]
+    OverQuota {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// More jobs in one request than the ingress rate's burst ever allows.
+    #[error("the request has more jobs than this tenant's ingress burst of {0} ever allows: send smaller batches")]
+    OverBurst(u32),
+    /// The process is stopping.
+    #[error("this process is shutting down")]
+    Draining,
+    /// Limits cannot say whether the key was used before.
+    #[error("idempotency keys cannot be checked just now")]
+    KeysAway,
+    /// Not known to be durable: it may have been accepted.
+    #[error("not known to be durable: {0}")]
+    NotDurable(PublishError),
+    /// One job does not fit a frame.
+    #[error("a job with its content and parameters takes more than a frame's 64 KiB")]
+    TooLarge,
+}

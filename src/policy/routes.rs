@@ -1,0 +1,92 @@
+//! Which pool carries a job, and how fast that pool is.
+
+use std::num::NonZeroU32;
+
+use crate::domain::ids::{Lane, PoolId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::rate::Rate;
+
+/// A provider's place among the pools, from the settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// The pool it is in.
+    pub pool: PoolId,
+    /// The kinds it carries.
+    pub kinds: Vec<Kind>,
+    /// How fast it may send; `None`: as fast as it answers.
+    pub rate: Option<Rate>,
+}
+
+/// The pools by kind. A kind goes to the first pool, in the order of the settings, with a provider that carries it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Routes {
+    pools: Vec<Pool>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Pool {
+    id: PoolId,
+    kinds: Vec<Kind>,
+    /// `None` as soon as one provider has no rate.
+    per_s: Option<u32>,
+}
+
+impl Routes {
+    /// Groups providers into pools.
+    pub fn new(members: &[Member]) -> Self {
+        let mut pools: Vec<Pool> = Vec::new();
+        for member in members {
+            let per_s = member.rate.map(|rate| rate.per_s.get());
+            match pools.iter_mut().find(|pool| pool.id == member.pool) {
+                Some(pool) => {
+                    pool.kinds.extend(&member.kinds);
+                    pool.per_s = pool.per_s.zip(per_s).map(|(sum, more)| sum.saturating_add(more));
+                }
+                None => pools.push(Pool { id: member.pool.clone(), kinds: member.kinds.clone(), per_s }),
+            }
+        }
+        Self { pools }
+    }
+
+    /// Returns the pool that carries `kind`.
+    pub fn pool(&self, kind: Kind) -> Option<&PoolId> {
+        self.pools.iter().find(|pool| pool.kinds.contains(&kind)).map(|pool| &pool.id)
+    }
+
+    /// Returns how much work may be released to a pool: its rate, with two seconds' worth at once. `None`: no limit.
+    pub fn credit(&self, pool: &PoolId) -> Option<Rate> {
+        let per_s = self.pools.iter().find(|candidate| candidate.id == *pool)?.per_s?;
+        Some(Rate { per_s: NonZeroU32::new(per_s)?, burst: NonZeroU32::new(per_s.saturating_mul(2))? })
+    }
+
+    /// Returns every lane there is.
+    pub fn lanes(&self) -> Vec<Lane> {
+        let lanes =
+            |pool: &Pool| Class::ALL.iter().map(|&class| Lane { class, pool: pool.id.clone() }).collect::<Vec<_>>();
+        self.pools.iter().flat_map(lanes).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(pool: &str, kinds: &[Kind], rate: Option<&str>) -> Member {
+        Member { pool: pool.parse().unwrap(), kinds: kinds.to_vec(), rate: rate.map(|rate| rate.parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_kind_goes_to_the_first_pool_that_carries_it() {
+        let routes = Routes::new(&[
+            member("fast", &[Kind::Sms], Some("100/s")),
+            member("all", &[Kind::Sms, Kind::Call], None),
+            member("fast", &[Kind::Sms], Some("50/s")),
+        ]);
+        assert_eq!(routes.pool(Kind::Sms).unwrap().as_str(), "fast");
+        assert_eq!(routes.pool(Kind::Call).unwrap().as_str(), "all");
+        assert_eq!(routes.pool(Kind::Template), None);
+        assert_eq!(routes.credit(&"fast".parse().unwrap()).unwrap().to_string(), "150/s:300");
+        assert_eq!(routes.credit(&"all".parse().unwrap()), None);
+        assert_eq!(routes.lanes().len(), 8);
+    }
+}
