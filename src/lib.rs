@@ -7,4 +7,5 @@ pub mod ledger;
 pub mod limits;
 pub mod policy;
 pub mod queue;
+pub mod seal;
 pub mod shutdown;
