@@ -27,7 +27,7 @@ pub const AHEAD_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 pub const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// A checked request to accept one job, or a batch of jobs that share everything but recipient and parameters.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// Whose jobs; from the credential.
     pub tenant: Arc<Tenant>,
@@ -71,7 +71,7 @@ pub enum Batch {
 }
 
 /// One recipient of a request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Item {
     /// Its place in the request as it was sent, refused items included.
     pub index: u32,

@@ -238,6 +238,17 @@ impl fmt::Debug for Envelope {
     }
 }
 
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the text: this ends in logs and panics.
+        f.write_str(match self {
+            Self::Text(_) => "Text(..)",
+            Self::Template { .. } => "Template(..)",
+            Self::Call { .. } => "Call(..)",
+        })
+    }
+}
+
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job").field("id", &self.id).field("attempt", &self.attempt).finish_non_exhaustive()

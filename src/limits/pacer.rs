@@ -99,7 +99,7 @@ impl<L: Limits> Pacer<L> {
         }
         let mut purses = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Purse { tokens: 0, until: now.plus(LEASE_LIFE) };
-        let purse = purses.entry_ref(bucket).or_insert(fresh);
+        let purse = purses.entry(bucket.into()).or_insert(fresh);
         if purse.until <= now || purse.tokens == 0 {
             *purse = fresh;
         }
