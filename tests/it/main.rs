@@ -1,0 +1,8 @@
+//! The tests that need more than one module: contracts on every backend, peers, crashes, the whole service.
+//!
+//! One binary, so that the private servers of [`support::servers`] start once and are shared.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod harness;
+mod support;

@@ -1,0 +1,5 @@
+//! What the tests stand on: private servers, faulty networks.
+
+pub(crate) mod janitor;
+pub(crate) mod proxy;
+pub(crate) mod servers;
