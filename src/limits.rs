@@ -89,6 +89,9 @@ pub struct Claim {
     pub job: JobId,
     /// The number of the attempt, from 1.
     pub attempt: u16,
+    /// The attempt whose claim gives way, because record decided to repeat it; 0: none. Any other claim of the job,
+    /// of whatever attempt, makes the answer [`Decision::Held`].
+    pub supersedes: u16,
     /// Unique to this asking: the same token again is the same asking again.
     pub token: u64,
     /// When a hand-over without an answer may be checked.

@@ -165,8 +165,11 @@ pub struct Job {
     pub cancel_key: Box<str>,
     /// The newest waiting job with this key replaces older ones. Empty: none.
     pub collapse_key: Box<str>,
-    /// Attempts charged so far; the next one has this number.
+    /// Attempts charged so far; the next one has the number after it.
     pub attempt: u16,
+    /// The attempt that went unanswered and that record decided to repeat: its claim gives way. 0: none. Never set for
+    /// a job that is handed over at most once.
+    pub supersedes: u16,
     /// When the earliest copy that may have been handed over was released; `None`: none may have been.
     pub seen: Option<UnixMicros>,
 }
