@@ -4,7 +4,9 @@
 //! - Writing is append-mostly: a job's row never changes after it was accepted; its state is the merge of its events.
 //! - [`Ledger::record`] commits a whole [`Recording`] or nothing; frames that were recorded before are named by
 //!   [`Ledger::recorded`], and a job that is there already is left as it is.
-//! - One recorder at a time writes recordings (the record queue sees to it) and numbers the events without gaps.
+//! - One recorder at a time writes recordings (the record queue sees to it) and numbers the events without gaps. Should
+//!   two meet, [`Recording::after`] lets only the one through that has seen everything before: what a recorder read
+//!   before it wrote still holds when it is written.
 //! - Sealed bytes are opaque here; only keyed hashes are searched.
 
 use std::future::Future;
@@ -37,6 +39,9 @@ pub enum LedgerError {
     /// What is stored cannot be read.
     #[error("the ledger holds something unreadable: {0}")]
     Corrupt(Box<str>),
+    /// Another recorder has written since; see [`Recording::after`].
+    #[error("another recorder has written since")]
+    Overtaken,
 }
 
 /// An accepted job.
@@ -103,6 +108,9 @@ pub struct Segment {
 /// What one batch of the record queue writes, in one transaction.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recording {
+    /// The last number before this recording. Unless it still is the last when the transaction begins, the recording is
+    /// refused with [`LedgerError::Overtaken`] and nothing is written.
+    pub after: i64,
     /// The queue frames it covers.
     pub frames: Vec<Uuid>,
     /// Newly accepted jobs.
@@ -324,11 +332,14 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Returns which of these frames were recorded before (remembered for at least 24 h).
     fn recorded(&self, frames: &[Uuid]) -> impl Future<Output = Result<Vec<Uuid>, LedgerError>> + Send;
 
-    /// Returns the number of the last event, and how far the deadline sweep has come.
+    /// Returns the last number given to an event or a reply, and how far the deadline sweep has come.
     fn last_seq(&self) -> impl Future<Output = Result<(i64, i64), LedgerError>> + Send;
 
-    /// Returns the histories of jobs, `None` for a job that neither has a row nor an event.
-    fn histories(&self, jobs: &[JobId]) -> impl Future<Output = Result<Vec<Option<History>>, LedgerError>> + Send;
+    /// Returns the events of jobs, oldest first; `None` for a job that has neither a row nor an event.
+    fn events_of(
+        &self,
+        jobs: &[JobId],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<NumberedEvent>>>, LedgerError>> + Send;
 
     /// Returns the newest segments by provider and message id, of the last [`RECEIPT_MATCH`] before `now`.
     fn segments(

@@ -112,8 +112,8 @@ pub enum Change {
     },
     /// It was handed over and no answer came.
     Unresolved {
-        /// To whom.
-        provider: ProviderId,
+        /// To whom, if that is known: a copy that meets a claim does not know who holds it.
+        provider: Option<ProviderId>,
     },
     /// It moved on without reaching its end: a call that rings, an operator who is asked.
     Progress(State),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::ids::{JobId, Lane, PoolId, TenantId};
+use super::ids::{JobId, Lane, PoolId, ProviderId, TenantId};
 use super::recipient::Recipient;
 use super::time::UnixMicros;
 
@@ -192,6 +192,8 @@ pub struct Check {
     pub envelope: Envelope,
     /// The attempt in question.
     pub attempt: u16,
+    /// To whom it was handed, if that is known.
+    pub provider: Option<ProviderId>,
     /// The claim's deadline: not decided before.
     pub due_at: UnixMicros,
 }
