@@ -1,5 +1,7 @@
 //! The channel port: hand one job to the outside, through a provider.
 
+pub mod sms;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
