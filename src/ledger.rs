@@ -180,6 +180,19 @@ pub struct History {
     pub events: Vec<NumberedEvent>,
 }
 
+/// What a recorder must know of a job: whose it is, and what happened to it. Without its sealed row, which is large.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trail {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its class.
+    pub class: Class,
+    /// Its events, oldest first.
+    pub events: Vec<NumberedEvent>,
+}
+
 /// Which jobs a list shows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Filter {
@@ -335,11 +348,8 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Returns the last number given to an event or a reply, and how far the deadline sweep has come.
     fn last_seq(&self) -> impl Future<Output = Result<(i64, i64), LedgerError>> + Send;
 
-    /// Returns the events of jobs, oldest first; `None` for a job that has neither a row nor an event.
-    fn events_of(
-        &self,
-        jobs: &[JobId],
-    ) -> impl Future<Output = Result<Vec<Option<Vec<NumberedEvent>>>, LedgerError>> + Send;
+    /// Returns the trails of jobs; `None` for a job that has neither a row nor an event.
+    fn trails(&self, jobs: &[JobId]) -> impl Future<Output = Result<Vec<Option<Trail>>, LedgerError>> + Send;
 
     /// Returns the newest segments by provider and message id, of the last [`RECEIPT_MATCH`] before `now`.
     fn segments(
