@@ -5,6 +5,7 @@ pub mod channel;
 pub mod domain;
 pub mod ledger;
 pub mod limits;
+pub mod pb;
 pub mod policy;
 pub mod queue;
 pub mod seal;
