@@ -7,6 +7,8 @@
 //!   dropped without [`Delivery::ack`] comes back with a higher count.
 //! - At most `prefetch` deliveries of a consumer are un-acknowledged.
 
+pub mod frame;
+
 use std::fmt;
 use std::future::Future;
 

@@ -1,0 +1,249 @@
+//! How facts are written in a frame.
+
+use super::FrameError;
+use super::wire::{Reader, Writer};
+use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report, State};
+use crate::domain::ids::JobId;
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
+use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+
+/// Fewest bytes of a fact: a receipt with nothing but what it must have.
+pub(super) const FACT_BYTES_MIN: usize = 15;
+
+impl Writer<'_> {
+    pub(super) fn fact(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Event(event) => {
+                self.byte(0);
+                self.event(event);
+            }
+            Fact::Receipt(receipt) => {
+                self.byte(1);
+                self.receipt(receipt);
+            }
+            Fact::Reply(reply) => {
+                self.byte(2);
+                self.reply(reply);
+            }
+            Fact::Suppressed(suppression) => {
+                self.byte(3);
+                self.suppression(suppression);
+            }
+            Fact::Unsuppressed(suppression, source) => {
+                self.byte(4);
+                self.suppression(suppression);
+                self.byte(*source as u8);
+            }
+            Fact::Cancelled(rule) => {
+                self.byte(5);
+                self.cancel_rule(rule);
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.uuid(event.job.0);
+        self.text(event.tenant.as_str());
+        self.byte(event.kind as u8);
+        self.byte(event.class as u8);
+        self.time(event.at);
+        self.uint(event.attempt.into());
+        self.change(&event.change);
+    }
+
+    fn change(&mut self, change: &Change) {
+        match change {
+            Change::Deferred { reason, until } => {
+                self.byte(0);
+                self.text(reason);
+                self.time(*until);
+            }
+            Change::Sent { provider, message_ids, receipt_expected } => {
+                self.byte(1);
+                self.text(provider.as_str());
+                self.count(message_ids.len());
+                for id in message_ids {
+                    self.text(id);
+                }
+                self.byte(u8::from(*receipt_expected));
+            }
+            Change::Unresolved { provider } => {
+                self.byte(2);
+                self.option(provider.as_ref(), |writer, provider| writer.text(provider.as_str()));
+            }
+            Change::Progress(state) => {
+                self.byte(3);
+                self.byte(*state as u8);
+            }
+            Change::Settled(outcome) => {
+                self.byte(4);
+                self.byte(outcome.fate as u8);
+                self.text(&outcome.reason);
+            }
+        }
+    }
+
+    fn receipt(&mut self, receipt: &Receipt) {
+        self.text(receipt.provider.as_str());
+        self.text(&receipt.message_id);
+        self.option(receipt.job, |writer, job| writer.uuid(job.0));
+        match receipt.report {
+            Report::Pending => self.byte(0),
+            Report::Progress(state) => {
+                self.byte(1);
+                self.byte(state as u8);
+            }
+            Report::Final(fate) => {
+                self.byte(2);
+                self.byte(fate as u8);
+            }
+        }
+        self.text(&receipt.code);
+        self.time(receipt.at);
+    }
+
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        self.text(reply.provider.as_str());
+        self.text(&reply.from);
+        self.text(&reply.to);
+        self.text(&reply.text);
+        self.option(reply.tenant.as_ref(), |writer, tenant| writer.text(tenant.as_str()));
+        self.option(reply.in_reply_to, |writer, job| writer.uuid(job.0));
+        self.time(reply.at);
+    }
+
+    fn suppression(&mut self, suppression: &Suppression) {
+        self.text(suppression.tenant.as_str());
+        self.fixed(&suppression.address.0);
+        match &suppression.scope {
+            Scope::Sender(WordKey(key)) => {
+                self.byte(0);
+                self.fixed(key);
+            }
+            Scope::Topic(WordKey(key)) => {
+                self.byte(1);
+                self.fixed(key);
+            }
+            Scope::Brand => self.byte(2),
+            Scope::Everything => self.byte(3),
+        }
+        self.byte(suppression.source as u8);
+        self.time(suppression.at);
+    }
+
+    fn cancel_rule(&mut self, rule: &CancelRule) {
+        self.text(rule.tenant.as_str());
+        let (tag, key) = match &rule.by {
+            CancelBy::Job(JobId(id)) => (0, id.as_bytes()),
+            CancelBy::Key(WordKey(key)) => (1, key),
+            CancelBy::Recipient(RecipientKey(key)) => (2, key),
+            CancelBy::Batch(id) => (3, id.as_bytes()),
+            CancelBy::Campaign(WordKey(key)) => (4, key),
+            CancelBy::Run(WordKey(key)) => (5, key),
+        };
+        self.byte(tag);
+        self.fixed(key);
+        self.time(rule.at);
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn fact(&mut self) -> Result<Fact, FrameError> {
+        Ok(match self.byte()? {
+            0 => Fact::Event(self.event()?),
+            1 => Fact::Receipt(self.receipt()?),
+            2 => Fact::Reply(self.reply()?),
+            3 => Fact::Suppressed(self.suppression()?),
+            4 => Fact::Unsuppressed(self.suppression()?, self.word(Source::ALL, "source")?),
+            5 => Fact::Cancelled(self.cancel_rule()?),
+            _ => return Err(FrameError::Field("fact")),
+        })
+    }
+
+    fn event(&mut self) -> Result<Event, FrameError> {
+        Ok(Event {
+            job: JobId(self.uuid()?),
+            tenant: self.tenant()?,
+            kind: self.word(Kind::ALL, "kind")?,
+            class: self.word(Class::ALL, "class")?,
+            at: self.time()?,
+            attempt: self.small("attempt")?,
+            change: self.change()?,
+        })
+    }
+
+    fn change(&mut self) -> Result<Change, FrameError> {
+        Ok(match self.byte()? {
+            0 => Change::Deferred { reason: self.text()?, until: self.time()? },
+            1 => Change::Sent {
+                provider: self.provider()?,
+                message_ids: self.list(1, Self::text)?,
+                receipt_expected: self.flag()?,
+            },
+            2 => Change::Unresolved { provider: self.option(Self::provider)? },
+            3 => Change::Progress(self.word(State::ALL, "state")?),
+            4 => Change::Settled(Outcome { fate: self.word(Fate::ALL, "fate")?, reason: self.text()? }),
+            _ => return Err(FrameError::Field("change")),
+        })
+    }
+
+    fn receipt(&mut self) -> Result<Receipt, FrameError> {
+        Ok(Receipt {
+            provider: self.provider()?,
+            message_id: self.text()?,
+            job: self.option(Self::uuid)?.map(JobId),
+            report: match self.byte()? {
+                0 => Report::Pending,
+                1 => Report::Progress(self.word(State::ALL, "state")?),
+                2 => Report::Final(self.word(Fate::ALL, "fate")?),
+                _ => return Err(FrameError::Field("report")),
+            },
+            code: self.text()?,
+            at: self.time()?,
+        })
+    }
+
+    pub(super) fn reply(&mut self) -> Result<Reply, FrameError> {
+        Ok(Reply {
+            provider: self.provider()?,
+            from: self.text()?,
+            to: self.text()?,
+            text: self.text()?,
+            tenant: self.option(Self::tenant)?,
+            in_reply_to: self.option(Self::uuid)?.map(JobId),
+            at: self.time()?,
+        })
+    }
+
+    fn suppression(&mut self) -> Result<Suppression, FrameError> {
+        Ok(Suppression {
+            tenant: self.tenant()?,
+            address: AddressKey(self.fixed()?),
+            scope: match self.byte()? {
+                0 => Scope::Sender(WordKey(self.fixed()?)),
+                1 => Scope::Topic(WordKey(self.fixed()?)),
+                2 => Scope::Brand,
+                3 => Scope::Everything,
+                _ => return Err(FrameError::Field("scope")),
+            },
+            source: self.word(Source::ALL, "source")?,
+            at: self.time()?,
+        })
+    }
+
+    fn cancel_rule(&mut self) -> Result<CancelRule, FrameError> {
+        let tenant = self.tenant()?;
+        let (tag, key) = (self.byte()?, self.fixed()?);
+        let by = match tag {
+            0 => CancelBy::Job(JobId(uuid::Uuid::from_bytes(key))),
+            1 => CancelBy::Key(WordKey(key)),
+            2 => CancelBy::Recipient(RecipientKey(key)),
+            3 => CancelBy::Batch(uuid::Uuid::from_bytes(key)),
+            4 => CancelBy::Campaign(WordKey(key)),
+            5 => CancelBy::Run(WordKey(key)),
+            _ => return Err(FrameError::Field("cancel rule")),
+        };
+        Ok(CancelRule { tenant, by, at: self.time()? })
+    }
+}

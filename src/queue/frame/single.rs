@@ -1,0 +1,89 @@
+//! Single jobs and replies, sealed for the ledger.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::wire::{Reader, Writer};
+use super::{FrameError, VERSION, jobs};
+use crate::domain::event::Reply;
+use crate::domain::job::{Envelope, Job, Shared};
+use crate::domain::time::UnixMicros;
+use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, Sealer};
+
+/// Binds a sealed job to its purpose.
+const JOB_AAD: &[u8] = b"postrider job 1";
+/// Binds a sealed reply to its purpose.
+const REPLY_AAD: &[u8] = b"postrider reply 1";
+
+/// Seals one job with what it shares, as a single-job envelope. See [`seal_jobs`] for many.
+pub fn seal_job(shared: &Arc<Shared>, due_at: UnixMicros, job: &Job, sealer: &Sealer) -> Bytes {
+    let mut common = vec![];
+    front(&mut common, shared, due_at);
+    seal_behind(&common, job, sealer)
+}
+
+/// Seals each job of an envelope as a single-job envelope, in order; what the jobs share is written once and copied.
+pub fn seal_jobs(envelope: &Envelope, sealer: &Sealer) -> Vec<Bytes> {
+    let mut common = vec![];
+    front(&mut common, &envelope.shared, envelope.due_at);
+    envelope.jobs.iter().map(|job| seal_behind(&common, job, sealer)).collect()
+}
+
+/// Opens what [`seal_job`] sealed: an envelope with one job.
+///
+/// # Errors
+/// [`FrameError`] when it is not whole or not ours.
+pub fn open_job(sealed: &[u8], sealer: &Sealer) -> Result<Envelope, FrameError> {
+    let plain = sealer.open(sealed, JOB_AAD)?;
+    let mut reader = Reader::new(&plain);
+    version(&mut reader)?;
+    let envelope = reader.envelope()?;
+    reader.finish()?;
+    Ok(envelope)
+}
+
+/// Seals a reply.
+pub fn seal_reply(reply: &Reply, sealer: &Sealer) -> Bytes {
+    let mut plain = vec![VERSION];
+    Writer { out: &mut plain }.reply(reply);
+    sealer.seal(&plain, REPLY_AAD).into()
+}
+
+/// Opens what [`seal_reply`] sealed.
+///
+/// # Errors
+/// [`FrameError`] when it is not whole or not ours.
+pub fn open_reply(sealed: &[u8], sealer: &Sealer) -> Result<Reply, FrameError> {
+    let plain = sealer.open(sealed, REPLY_AAD)?;
+    let mut reader = Reader::new(&plain);
+    version(&mut reader)?;
+    let reply = reader.reply()?;
+    reader.finish()?;
+    Ok(reply)
+}
+
+/// Writes everything up to the job itself.
+fn front(out: &mut Vec<u8>, shared: &Shared, due_at: UnixMicros) {
+    out.extend_from_slice(&[0; FRONT_BYTES]);
+    let mut writer = Writer { out };
+    writer.byte(VERSION);
+    writer.shared(shared);
+    writer.time(due_at);
+    writer.count(1);
+}
+
+fn seal_behind(common: &[u8], job: &Job, sealer: &Sealer) -> Bytes {
+    let mut out = Vec::with_capacity(common.len() + jobs::job_bytes(job) + OVERHEAD_BYTES);
+    out.extend_from_slice(common);
+    Writer { out: &mut out }.job(job);
+    sealer.seal_in_place(&mut out, 0, JOB_AAD);
+    out.into()
+}
+
+fn version(reader: &mut Reader<'_>) -> Result<(), FrameError> {
+    match reader.byte()? {
+        VERSION => Ok(()),
+        other => Err(FrameError::Version(other)),
+    }
+}

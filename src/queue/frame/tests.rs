@@ -1,0 +1,353 @@
+//! Whatever is written is read again, and nothing else is.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::event::{Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
+use crate::domain::ids::JobId;
+use crate::domain::job::{Class, Content, ENVELOPE_JOBS_MAX, Job, Kind, OnMissed, Origin, Shared};
+use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
+use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
+use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use crate::domain::time::UnixMicros;
+
+fn text() -> impl Strategy<Value = Box<str>> {
+    ".{0,20}".prop_map(Box::from)
+}
+
+fn name<T: std::str::FromStr<Err: std::fmt::Debug> + std::fmt::Debug>() -> impl Strategy<Value = T> {
+    "[a-z0-9][a-z0-9_-]{0,62}".prop_map(|name| name.parse().unwrap())
+}
+
+fn time() -> impl Strategy<Value = UnixMicros> {
+    any::<i64>().prop_map(UnixMicros)
+}
+
+fn id() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn pick<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
+    prop::sample::select(all)
+}
+
+fn pairs() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
+    prop::collection::vec((text(), text()), 0..4)
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        text().prop_map(Content::Text),
+        (text(), text()).prop_map(|(name, locale)| Content::Template { name, locale }),
+        text().prop_map(|flow| Content::Call { flow }),
+    ]
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    let texts = prop::array::uniform7(text());
+    let some = (texts, any::<u32>()).prop_map(|([a, b, c, d, e, f, g], visit)| Origin {
+        campaign_id: a,
+        journey_id: b,
+        version: c,
+        run_id: d,
+        step: e,
+        visit,
+        variant: f,
+        touch_id: g,
+    });
+    prop_oneof![Just(Origin::default()), some]
+}
+
+fn shared() -> impl Strategy<Value = Shared> {
+    let what = (name(), pick(Kind::ALL), pick(Class::ALL), name(), content());
+    let about = (text(), text(), pairs(), origin(), prop::option::of(id()));
+    let when = (any::<i8>(), time(), time(), pick(&[OnMissed::Defer, OnMissed::Drop]));
+    (what, about, when).prop_map(|(what, about, when)| Shared {
+        tenant: what.0,
+        kind: what.1,
+        class: what.2,
+        pool: what.3,
+        content: what.4,
+        sender: about.0,
+        topic: about.1,
+        labels: about.2,
+        origin: about.3,
+        batch: about.4,
+        priority: when.0,
+        accepted_at: when.1,
+        expires_at: when.2,
+        on_missed: when.3,
+    })
+}
+
+fn recipient() -> impl Strategy<Value = Recipient> {
+    let maybe = || prop::option::of(text());
+    let phone = prop::option::of("\\+[1-9][0-9]{6,14}".prop_map(|raw| raw.parse().unwrap()));
+    let kinds = pick(&[RecipientKind::Person, RecipientKind::Group, RecipientKind::Operator]);
+    let who =
+        (maybe(), kinds, phone, prop::collection::vec((text(), text()), 0..3), prop::option::of((text(), text())));
+    (who, prop::array::uniform4(maybe())).prop_map(|(who, [chat, user, zone, locale])| Recipient {
+        id: who.0,
+        kind: who.1,
+        phone: who.2,
+        wechat: who.3.into_iter().map(|(appid, openid)| Wechat { appid, openid }).collect(),
+        wecom: who.4.map(|(corp_id, external_userid)| Wecom { corp_id, external_userid }),
+        wecom_chat_id: chat,
+        wecom_userid: user,
+        time_zone: zone,
+        locale,
+    })
+}
+
+prop_compose! {
+    fn job()(
+        id in id(),
+        recipient in recipient(),
+        params in pairs(),
+        cancel_key in text(),
+        collapse_key in text(),
+        [attempt, supersedes] in any::<[u16; 2]>(),
+        seen in prop::option::of(time()),
+    ) -> Job {
+        Job { id: JobId(id), recipient, params, cancel_key, collapse_key, attempt, supersedes, seen }
+    }
+}
+
+fn envelope() -> impl Strategy<Value = Envelope> {
+    (shared(), time(), prop::collection::vec(job(), 1..6)).prop_map(|(shared, due_at, jobs)| Envelope {
+        shared: Arc::new(shared),
+        due_at,
+        jobs,
+    })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (text(), time()).prop_map(|(reason, until)| Change::Deferred { reason, until }),
+        (name(), prop::collection::vec(text(), 0..3), any::<bool>()).prop_map(
+            |(provider, message_ids, receipt_expected)| Change::Sent { provider, message_ids, receipt_expected }
+        ),
+        prop::option::of(name()).prop_map(|provider| Change::Unresolved { provider }),
+        pick(State::ALL).prop_map(Change::Progress),
+        (pick(Fate::ALL), text()).prop_map(|(fate, reason)| Change::Settled(Outcome { fate, reason })),
+    ]
+}
+
+prop_compose! {
+    fn event()(
+        job in id(),
+        tenant in name(),
+        kind in pick(Kind::ALL),
+        class in pick(Class::ALL),
+        at in time(),
+        attempt in any::<u16>(),
+        change in change(),
+    ) -> Event {
+        Event { job: JobId(job), tenant, kind, class, at, attempt, change }
+    }
+}
+
+prop_compose! {
+    fn receipt()(
+        provider in name(),
+        message_id in text(),
+        job in prop::option::of(id()),
+        report in prop_oneof![
+            Just(Report::Pending),
+            pick(State::ALL).prop_map(Report::Progress),
+            pick(Fate::ALL).prop_map(Report::Final),
+        ],
+        code in text(),
+        at in time(),
+    ) -> Receipt {
+        Receipt { provider, message_id, job: job.map(JobId), report, code, at }
+    }
+}
+
+prop_compose! {
+    fn reply()(
+        provider in name(),
+        [from, to, text] in prop::array::uniform3(text()),
+        tenant in prop::option::of(name()),
+        job in prop::option::of(id()),
+        at in time(),
+    ) -> Reply {
+        Reply { provider, from, to, text, tenant, in_reply_to: job.map(JobId), at }
+    }
+}
+
+prop_compose! {
+    fn suppression()(
+        tenant in name(),
+        address in any::<[u8; 16]>(),
+        scope in prop_oneof![
+            any::<[u8; 16]>().prop_map(|key| Scope::Sender(WordKey(key))),
+            any::<[u8; 16]>().prop_map(|key| Scope::Topic(WordKey(key))),
+            Just(Scope::Brand),
+            Just(Scope::Everything),
+        ],
+        source in pick(Source::ALL),
+        at in time(),
+    ) -> Suppression {
+        Suppression { tenant, address: AddressKey(address), scope, source, at }
+    }
+}
+
+fn cancel_rule() -> impl Strategy<Value = CancelRule> {
+    let by = (0..6, any::<[u8; 16]>()).prop_map(|(tag, key)| match tag {
+        0 => CancelBy::Job(JobId(Uuid::from_bytes(key))),
+        1 => CancelBy::Key(WordKey(key)),
+        2 => CancelBy::Recipient(RecipientKey(key)),
+        3 => CancelBy::Batch(Uuid::from_bytes(key)),
+        4 => CancelBy::Campaign(WordKey(key)),
+        _ => CancelBy::Run(WordKey(key)),
+    });
+    (name(), by, time()).prop_map(|(tenant, by, at)| CancelRule { tenant, by, at })
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    prop_oneof![
+        event().prop_map(Fact::Event),
+        receipt().prop_map(Fact::Receipt),
+        reply().prop_map(Fact::Reply),
+        suppression().prop_map(Fact::Suppressed),
+        (suppression(), pick(Source::ALL)).prop_map(|(suppression, source)| Fact::Unsuppressed(suppression, source)),
+        cancel_rule().prop_map(Fact::Cancelled),
+    ]
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
+    let check = (envelope(), any::<u16>(), prop::option::of(name()), time());
+    let check = check.prop_map(|(envelope, attempt, provider, due_at)| Check { envelope, attempt, provider, due_at });
+    prop_oneof![
+        prop::collection::vec(envelope(), 0..4).prop_map(Frame::Jobs),
+        prop::collection::vec(check, 0..4).prop_map(Frame::Checks),
+        prop::collection::vec(fact(), 0..12).prop_map(Frame::Facts),
+    ]
+}
+
+/// Seals a changed body under the header that goes with it, as only a broken writer could.
+fn forge(sealer: &Sealer, header: &[u8], body: &[u8]) -> Vec<u8> {
+    [header, &sealer.seal(body, header)].concat()
+}
+
+proptest! {
+    #[test]
+    fn every_frame_is_read_as_it_was_written(frame in frame()) {
+        let sealer = Sealer::ephemeral().unwrap();
+        let bytes = frame.encode(&sealer).unwrap();
+        prop_assert_eq!(Summary::read(&bytes), frame.summary());
+        prop_assert!(matches!(&frame, Frame::Facts(_)) || bytes.len() <= frame.bytes_bound());
+        prop_assert_eq!(Frame::decode(&bytes, &sealer).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_body_with_more_or_less_is_refused(frame in frame(), cut in 1_usize..40) {
+        let sealer = Sealer::ephemeral().unwrap();
+        let bytes = frame.encode(&sealer).unwrap();
+        let (header, sealed) = bytes.split_at(HEADER_BYTES);
+        let body = sealer.open(sealed, header).unwrap();
+        let longer = [&body[..], &[0]].concat();
+        prop_assert!(Frame::decode(&forge(&sealer, header, &longer), &sealer).is_err());
+        if cut <= body.len() {
+            let shorter = &body[..body.len() - cut];
+            prop_assert!(Frame::decode(&forge(&sealer, header, shorter), &sealer).is_err());
+        }
+    }
+
+    #[test]
+    fn single_jobs_and_replies_come_back(envelope in envelope(), reply in reply()) {
+        let sealer = Sealer::ephemeral().unwrap();
+        let sealed = seal_jobs(&envelope, &sealer);
+        prop_assert_eq!(sealed.len(), envelope.jobs.len());
+        for (sealed, job) in sealed.iter().zip(&envelope.jobs) {
+            prop_assert_eq!(open_job(sealed, &sealer).unwrap(), envelope.with_jobs(vec![job.clone()]));
+            prop_assert!(open_reply(sealed, &sealer).is_err());
+        }
+        let one = seal_job(&envelope.shared, envelope.due_at, &envelope.jobs[0], &sealer);
+        prop_assert_eq!(open_job(&one, &sealer).unwrap(), envelope.with_jobs(vec![envelope.jobs[0].clone()]));
+        prop_assert_eq!(open_reply(&seal_reply(&reply, &sealer), &sealer).unwrap(), reply);
+    }
+
+    #[test]
+    fn packing_keeps_every_job_in_order_and_every_frame_within_its_bounds(
+        envelopes in prop::collection::vec((envelope(), 1..400_usize, 0..2_000_usize), 1..5)
+    ) {
+        let sealer = Sealer::ephemeral().unwrap();
+        let envelopes: Vec<_> = envelopes.into_iter().map(|(mut envelope, copies, pad)| {
+            let mut job = envelope.jobs.swap_remove(0);
+            job.cancel_key = "x".repeat(pad).into();
+            envelope.jobs = vec![job; copies];
+            envelope
+        }).collect();
+        let frames = pack(envelopes.clone());
+        let mut packed = vec![];
+        for frame in &frames {
+            prop_assert!(frame.encode(&sealer).unwrap().len() <= FRAME_BYTES_MAX);
+            prop_assert!(frame.summary().unwrap().jobs as usize <= FRAME_JOBS_MAX);
+            let Frame::Jobs(envelopes) = frame else { panic!("jobs") };
+            for envelope in envelopes {
+                prop_assert!((1..=ENVELOPE_JOBS_MAX).contains(&envelope.jobs.len()));
+                packed.extend(envelope.jobs.iter().map(|job| (Arc::clone(&envelope.shared), envelope.due_at, job)));
+            }
+        }
+        let wanted: Vec<_> = envelopes.iter().flat_map(|envelope| {
+            envelope.jobs.iter().map(|job| (Arc::clone(&envelope.shared), envelope.due_at, job))
+        }).collect();
+        prop_assert!(packed == wanted);
+    }
+
+    #[test]
+    fn packed_facts_fit(facts in prop::collection::vec(fact(), 1..6), copies in 1_usize..600) {
+        let sealer = Sealer::ephemeral().unwrap();
+        let facts: Vec<_> = facts.into_iter().flat_map(|fact| vec![fact; copies]).collect();
+        let frames = pack_facts(facts.clone());
+        let mut packed = vec![];
+        for frame in frames {
+            prop_assert!(frame.encode(&sealer).is_ok());
+            let Frame::Facts(facts) = frame else { panic!("facts") };
+            packed.extend(facts);
+        }
+        prop_assert_eq!(packed, facts);
+    }
+}
+
+#[test]
+fn small_envelopes_share_a_frame_and_a_thousand_jobs_need_two() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut one = envelope().new_tree(&mut runner).unwrap().current();
+    one.jobs.truncate(1);
+    assert_eq!(pack(vec![one.clone(); 100]).len(), 1);
+    let plain = Job { recipient: Recipient::default(), params: vec![], ..one.jobs[0].clone() };
+    one.jobs = vec![plain; 1_000];
+    assert_eq!(pack([one]).len(), 2);
+}
+
+#[test]
+fn a_job_larger_than_a_frame_is_refused_when_it_is_written() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut large = envelope().new_tree(&mut runner).unwrap().current();
+    large.jobs.truncate(1);
+    large.jobs[0].cancel_key = "x".repeat(FRAME_BYTES_MAX).into();
+    let frames = pack([large]);
+    assert_eq!(frames.len(), 1);
+    assert!(matches!(frames[0].encode(&Sealer::ephemeral().unwrap()), Err(FrameError::TooLarge(_))));
+}
+
+#[test]
+fn a_header_that_lies_is_refused() {
+    let sealer = Sealer::ephemeral().unwrap();
+    let bytes = Frame::Facts(vec![]).encode(&sealer).unwrap();
+    let mut header = bytes[..HEADER_BYTES].to_vec();
+    header[4] = 9;
+    assert_eq!(Frame::decode(&forge(&sealer, &header, &[]), &sealer), Err(FrameError::Header));
+    header[2] = 0xff;
+    assert_eq!(Frame::decode(&forge(&sealer, &header, &[]), &sealer), Err(FrameError::Truncated));
+    header[0] = 2;
+    assert_eq!(Frame::decode(&forge(&sealer, &header, &[]), &sealer), Err(FrameError::Version(2)));
+    assert_eq!(Summary::read(&vec![1; FRAME_BYTES_MAX + 1]), Err(FrameError::TooLarge(FRAME_BYTES_MAX + 1)));
+}
