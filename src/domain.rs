@@ -8,4 +8,5 @@ pub mod keys;
 pub mod rate;
 pub mod recipient;
 pub mod suppression;
+pub mod text;
 pub mod time;

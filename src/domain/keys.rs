@@ -33,3 +33,17 @@ key! {
     /// Stands for the body of a submit, to tell a repetition from a different request under the same key.
     Fingerprint
 }
+
+/// What a [`WordKey`] is a word of: equal words with different meanings have different keys.
+pub mod space {
+    /// A cancel key.
+    pub const CANCEL_KEY: &str = "cancel_key";
+    /// A campaign.
+    pub const CAMPAIGN: &str = "campaign";
+    /// A run.
+    pub const RUN: &str = "run";
+    /// A topic.
+    pub const TOPIC: &str = "topic";
+    /// A sender.
+    pub const SENDER: &str = "sender";
+}
