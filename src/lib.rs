@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod channel;
+pub mod crash;
 pub mod domain;
 pub mod ledger;
 pub mod limits;
@@ -10,3 +11,4 @@ pub mod policy;
 pub mod queue;
 pub mod seal;
 pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,147 @@
+//! The metrics: one table of names, and the handles that count.
+
+mod admission;
+mod agenda;
+mod bounded;
+mod dispatch;
+mod provider;
+mod queue;
+mod record;
+
+pub use admission::{AdmissionMetrics, RefusedAs};
+pub use agenda::{AgendaMetrics, LaneDepth};
+pub use bounded::LABELS_MAX;
+pub use dispatch::{CapDecision, DispatchMetrics};
+pub use provider::{Breaker, ProviderMetrics, Verdict};
+pub use queue::{LimitsMetrics, LimitsOp, QueueMetrics};
+pub use record::RecordMetrics;
+
+use super::reference;
+
+/// What a metric is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Seconds up to 10, for what a caller waits for.
+    FastSeconds,
+    /// Seconds up to three days, for what a job waits for.
+    SlowSeconds,
+}
+
+/// One metric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Metric {
+    /// Its full name.
+    pub name: &'static str,
+    /// What it is.
+    pub shape: Shape,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts or measures, in a sentence.
+    pub help: &'static str,
+}
+
+/// Buckets of [`Shape::FastSeconds`].
+pub const FAST_SECONDS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Buckets of [`Shape::SlowSeconds`].
+pub const SLOW_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0,
+    86_400.0, 259_200.0,
+];
+
+macro_rules! metrics {
+    ($(#[doc = $help:literal] $name:ident = $text:literal, $shape:ident, [$($label:literal),*];)+) => {
+        $(#[doc = $help] pub const $name: &str = $text;)+
+
+        /// Every metric of the service, in the order in which it is documented.
+        pub const TABLE: &[Metric] = &[$(
+            Metric { name: $text, shape: Shape::$shape, labels: &[$($label),*], help: $help.trim_ascii() },
+        )+];
+    };
+}
+
+metrics! {
+    /// Jobs accepted.
+    JOBS_ACCEPTED = "postrider_jobs_accepted_total", Counter, ["kind", "class"];
+    /// Jobs accepted by tenant; the first 200 tenants of a process, then `other`.
+    TENANT_JOBS_ACCEPTED = "postrider_tenant_jobs_accepted_total", Counter, ["tenant"];
+    /// Jobs refused at the door.
+    JOBS_REFUSED = "postrider_jobs_refused_total", Counter, ["reason"];
+    /// Jobs refused at the door by tenant; the first 200 tenants of a process, then `other`.
+    TENANT_JOBS_REFUSED = "postrider_tenant_jobs_refused_total", Counter, ["tenant"];
+    /// Keyed urgent jobs accepted without a look at their key, because limits were away.
+    KEYS_UNCHECKED = "postrider_keys_unchecked_total", Counter, [];
+    /// From the call to the durable answer.
+    ACCEPT_SECONDS = "postrider_accept_seconds", FastSeconds, [];
+    /// Frames published by admission; accepted jobs divided by this is the mean of jobs per frame.
+    FRAMES_ACCEPTED = "postrider_frames_accepted_total", Counter, [];
+    /// Frames that were not known to be durable in time.
+    PUBLISH_FAILURES = "postrider_publish_failures_total", Counter, ["reason"];
+    /// From the publish to its confirm.
+    PUBLISH_SECONDS = "postrider_publish_seconds", FastSeconds, [];
+    /// 1 while there is a connection to the queue server, or none is needed.
+    QUEUE_UP = "postrider_queue_up", Gauge, [];
+    /// Calls to limits.
+    LIMITS_SECONDS = "postrider_limits_seconds", FastSeconds, ["op"];
+    /// Calls to limits that failed.
+    LIMITS_FAILURES = "postrider_limits_failures_total", Counter, ["op"];
+    /// Jobs that a claim was asked for, by cap (the first 200 names, then `other`) and what it said.
+    CAPS_DECISIONS = "postrider_caps_decisions_total", Counter, ["rule", "decision", "mode"];
+    /// Frames that wait in a lane.
+    LANE_DEPTH = "postrider_lane_depth", Gauge, ["class", "pool"];
+    /// Jobs that wait in the agenda.
+    AGENDA_DEPTH = "postrider_agenda_depth", Gauge, [];
+    /// How long the first entry of the agenda has been due; 0 while nothing is late.
+    AGENDA_OLDEST_DUE_SECONDS = "postrider_agenda_oldest_due_seconds", Gauge, [];
+    /// Jobs released from the agenda or the timing wheel into a lane.
+    JOBS_RELEASED = "postrider_jobs_released_total", Counter, ["class"];
+    /// Jobs put back to wait, by cap or cause (the first 200, then `other`).
+    JOBS_DEFERRED = "postrider_jobs_deferred_total", Counter, ["reason"];
+    /// Jobs stopped by an opt-out or a cap (the first 200, then `other`).
+    JOBS_SUPPRESSED = "postrider_jobs_suppressed_total", Counter, ["reason"];
+    /// From the time a job was accepted or due, whichever is later, to its hand-over.
+    TIME_IN_QUEUE_SECONDS = "postrider_time_in_queue_seconds", SlowSeconds, ["class"];
+    /// From the due time to the provider's answer.
+    SEND_LAG_SECONDS = "postrider_send_lag_seconds", SlowSeconds, ["class"];
+    /// Hand-overs that ended.
+    ATTEMPTS = "postrider_attempts_total", Counter, ["provider", "verdict"];
+    /// From the hand-over to the provider's answer.
+    SUBMIT_SECONDS = "postrider_submit_seconds", FastSeconds, ["provider"];
+    /// From the provider's answer to its last receipt.
+    RECEIPT_SECONDS = "postrider_receipt_seconds", SlowSeconds, ["provider"];
+    /// Receipts.
+    RECEIPTS = "postrider_receipts_total", Counter, ["provider", "state"];
+    /// Receipts that wait for a hand-over they belong to.
+    RECEIPTS_UNMATCHED = "postrider_receipts_unmatched_total", Counter, [];
+    /// Opt-outs.
+    OPTOUTS = "postrider_optouts_total", Counter, ["kind", "source"];
+    /// 1 while the provider can be reached.
+    PROVIDER_UP = "postrider_provider_up", Gauge, ["provider"];
+    /// Hand-overs per second that the provider is believed to carry now.
+    PROVIDER_RATE_LIMIT = "postrider_provider_rate_limit", Gauge, ["provider"];
+    /// Hand-overs that wait for the provider's answer.
+    PROVIDER_WINDOW_IN_USE = "postrider_provider_window_in_use", Gauge, ["provider"];
+    /// 0 closed (work flows), 1 half open (one is tried), 2 open (nothing flows).
+    BREAKER_STATE = "postrider_breaker_state", Gauge, ["provider"];
+    /// Jobs that reached their outcome.
+    JOBS_FINISHED = "postrider_jobs_finished_total", Counter, ["kind", "class", "outcome"];
+    /// Jobs that reached their outcome by tenant; the first 200 tenants of a process, then `other`.
+    TENANT_JOBS_FINISHED = "postrider_tenant_jobs_finished_total", Counter, ["tenant"];
+    /// Hand-overs without an answer that were written since this process started, less those that found one.
+    UNRESOLVED_JOBS = "postrider_unresolved_jobs", Gauge, [];
+    /// Age of the last fact that record wrote.
+    LEDGER_LAG_SECONDS = "postrider_ledger_lag_seconds", Gauge, [];
+    /// Always 1; its label says which version runs.
+    BUILD_INFO = "postrider_build_info", Gauge, ["version"];
+}
+
+/// Returns the table of metrics for the README, in Markdown.
+pub fn reference() -> String {
+    reference::metrics(TABLE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What the queue and limits count.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::domain::job::words;
+
+words! {
+    /// A question to limits.
+    LimitsOp {
+        /// Which memory is this.
+        Identity = "identity",
+        /// Was this key used.
+        Remember = "remember",
+        /// This key was accepted.
+        Accepted = "accepted",
+        /// May these jobs be handed over.
+        Claim = "claim",
+        /// These were not.
+        GiveBack = "give_back",
+        /// Opt-outs: add, remove, read.
+        Suppress = "suppress",
+        /// Cancel.
+        Cancel = "cancel",
+        /// Tokens of shared buckets.
+        Lease = "lease",
+    }
+}
+
+/// What the queue counts.
+#[derive(Debug)]
+pub struct QueueMetrics {
+    publish_seconds: Histogram,
+    up: Gauge,
+}
+
+/// What limits count.
+#[derive(Debug)]
+pub struct LimitsMetrics {
+    seconds: Vec<Histogram>,
+    failures: Vec<Counter>,
+}
+
+impl QueueMetrics {
+    /// Makes the handles.
+    pub fn new() -> Self {
+        Self { publish_seconds: histogram!(super::PUBLISH_SECONDS), up: gauge!(super::QUEUE_UP) }
+    }
+
+    /// Measures a publish that was confirmed.
+    pub fn published(&self, elapsed: Duration) {
+        self.publish_seconds.record(elapsed);
+    }
+
+    /// Counts a publish that was not confirmed, with a word for why.
+    pub fn failed(&self, reason: &'static str) {
+        counter!(super::PUBLISH_FAILURES, "reason" => reason).increment(1);
+    }
+
+    /// Sets whether there is a connection.
+    pub fn up(&self, up: bool) {
+        self.up.set(f64::from(u8::from(up)));
+    }
+}
+
+impl Default for QueueMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LimitsMetrics {
+    /// Makes the handles.
+    pub fn new() -> Self {
+        Self {
+            seconds: LimitsOp::ALL.iter().map(|op| histogram!(super::LIMITS_SECONDS, "op" => op.as_str())).collect(),
+            failures: LimitsOp::ALL.iter().map(|op| counter!(super::LIMITS_FAILURES, "op" => op.as_str())).collect(),
+        }
+    }
+
+    /// Measures a call that was answered.
+    pub fn answered(&self, op: LimitsOp, elapsed: Duration) {
+        self.seconds[op as usize].record(elapsed);
+    }
+
+    /// Counts a call that failed.
+    pub fn failed(&self, op: LimitsOp) {
+        self.failures[op as usize].increment(1);
+    }
+}
+
+impl Default for LimitsMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,110 @@
+//! What is exported is what the table says: no more, no less.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::*;
+use crate::domain::event::Fate;
+use crate::domain::ids::{Lane, TenantId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::suppression::Source;
+use crate::telemetry::exporter;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Touches every handle once.
+fn count_everything() {
+    let acme: TenantId = "acme".parse().unwrap();
+    let admission = AdmissionMetrics::new();
+    admission.accepted(&acme, (Kind::Sms, Class::Otp), 2, SECOND);
+    admission.refused(Some(&acme), RefusedAs::Invalid, 1);
+    admission.keys_away();
+    admission.frame();
+    let queue = QueueMetrics::new();
+    queue.published(SECOND);
+    queue.failed("timeout");
+    queue.up(true);
+    let limits = LimitsMetrics::new();
+    limits.answered(LimitsOp::Claim, SECOND);
+    limits.failed(LimitsOp::Lease);
+    let dispatch = DispatchMetrics::new();
+    dispatch.deferred("rate");
+    dispatch.suppressed("opt_out");
+    dispatch.cap("daily", CapDecision::Taken, 3);
+    dispatch.waited(Class::Marketing, SECOND);
+    dispatch.sent(Class::Marketing, SECOND);
+    let agenda = AgendaMetrics::new();
+    agenda.depth(7, SECOND);
+    agenda.released(Class::Marketing, 4);
+    LaneDepth::new(&Lane { class: Class::Otp, pool: "default".parse().unwrap() }).set(1);
+    let provider = ProviderMetrics::new(&"carrier-a".parse().unwrap());
+    provider.attempt(Verdict::Unresolved, SECOND);
+    provider.receipt(Some(Fate::Delivered));
+    provider.receipt(None);
+    provider.receipt_after(SECOND);
+    provider.health(true, 5_000.0, 12);
+    provider.breaker(Breaker::HalfOpen);
+    let record = RecordMetrics::new();
+    record.finished(&acme, (Kind::Call, Class::Notification), Fate::Completed);
+    record.receipt_unmatched();
+    record.optout(Kind::Sms, Source::Keyword);
+    record.unresolved();
+    record.resolved();
+    record.lag(SECOND);
+}
+
+#[test]
+fn what_is_exported_is_what_the_table_says() {
+    let exported = exporter::capture(count_everything);
+    let mut seen = BTreeSet::new();
+    for line in exported.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (series, _value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = series.split_once('{').map_or((series, ""), |(name, labels)| (name, labels));
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let metric = TABLE.iter().find(|metric| metric.name == family);
+        let metric = metric.unwrap_or_else(|| panic!("{family} is exported and stands in no table"));
+        let labels: BTreeSet<_> = labels
+            .trim_end_matches('}')
+            .split("\",")
+            .filter_map(|label| label.split_once("=\"").map(|(name, _)| name))
+            .filter(|label| *label != "le")
+            .collect();
+        assert_eq!(labels, metric.labels.iter().copied().collect(), "labels of {family}");
+        seen.insert(metric.name);
+    }
+    let expected: BTreeSet<_> = TABLE.iter().map(|metric| metric.name).collect();
+    assert_eq!(expected, seen, "every metric of the table is exported");
+}
+
+#[test]
+fn every_metric_is_described_once_and_histograms_have_buckets() {
+    let exported = exporter::capture(count_everything);
+    for metric in TABLE {
+        let kind = match metric.shape {
+            Shape::Counter => "counter",
+            Shape::Gauge => "gauge",
+            Shape::FastSeconds | Shape::SlowSeconds => "histogram",
+        };
+        let help = format!("# HELP {} {}\n", metric.name, metric.help);
+        assert_eq!(exported.matches(&help).count(), 1, "{help}");
+        assert!(exported.contains(&format!("# TYPE {} {kind}\n", metric.name)), "{} is a {kind}", metric.name);
+        assert!(metric.help.ends_with('.'), "help of {} is a sentence", metric.name);
+        assert_eq!(TABLE.iter().filter(|other| other.name == metric.name).count(), 1, "{} twice", metric.name);
+    }
+}
+
+#[test]
+fn counts_arrive_where_they_belong() {
+    let exported = exporter::capture(count_everything);
+    for line in [
+        "postrider_jobs_accepted_total{kind=\"sms\",class=\"otp\"} 2",
+        "postrider_tenant_jobs_accepted_total{tenant=\"acme\"} 2",
+        "postrider_caps_decisions_total{rule=\"daily\",decision=\"taken\",mode=\"enforce\"} 3",
+        "postrider_jobs_finished_total{kind=\"call\",class=\"notification\",outcome=\"completed\"} 1",
+        "postrider_attempts_total{provider=\"carrier-a\",verdict=\"unresolved\"} 1",
+        "postrider_breaker_state{provider=\"carrier-a\"} 1",
+        "postrider_unresolved_jobs 0",
+    ] {
+        assert!(exported.contains(&format!("{line}\n")), "missing {line:?} in:\n{exported}");
+    }
+}
