@@ -4,5 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod fuzz_frame;
 mod harness;
 mod support;
