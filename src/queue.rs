@@ -7,16 +7,20 @@
 //!   dropped without [`Delivery::ack`] comes back with a higher count.
 //! - At most `prefetch` deliveries of a consumer are un-acknowledged.
 
+pub mod embedded;
 pub mod frame;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::domain::ids::{Lane, PoolId};
+use crate::domain::job::Class;
 
 /// Most bytes in a frame.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -37,6 +41,11 @@ pub enum QueueName {
     /// Frames that were delivered too often.
     Dead,
 }
+
+/// The text does not name a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a queue")]
+pub struct InvalidQueueName;
 
 /// Where a frame goes, with one confirm.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,6 +149,52 @@ struct Settle {
 
 // === impl QueueName ===
 
+impl QueueName {
+    /// How often a frame of a lane is delivered before it is set aside in [`QueueName::Dead`].
+    ///
+    /// A frame is split into single jobs at its third delivery, so in practice only suspects get there.
+    pub const DELIVERIES_MAX: u32 = 20;
+
+    /// Returns every queue that work in `lanes` needs.
+    pub fn needed(lanes: &[Lane]) -> BTreeSet<Self> {
+        let fixed = [Self::Soon, Self::Later, Self::Record, Self::Dead];
+        let suspects = lanes.iter().map(|lane| Self::Suspect(lane.pool.clone()));
+        lanes.iter().cloned().map(Self::Lane).chain(suspects).chain(fixed).collect()
+    }
+
+    /// Returns how often a frame is delivered before it is set aside; `None`: as often as it takes.
+    ///
+    /// Waiting work and facts are never set aside: nothing in them can harm, and a series of crashes must not cost any.
+    pub fn deliveries_max(&self) -> Option<u32> {
+        match self {
+            Self::Lane(_) | Self::Suspect(_) => Some(Self::DELIVERIES_MAX),
+            Self::Soon | Self::Later | Self::Record | Self::Dead => None,
+        }
+    }
+}
+
+impl FromStr for QueueName {
+    type Err = InvalidQueueName;
+    fn from_str(raw: &str) -> Result<Self, InvalidQueueName> {
+        let name = raw.strip_prefix("postrider.").ok_or(InvalidQueueName)?;
+        let mut words = name.split('.');
+        let mut word = || words.next().ok_or(InvalidQueueName);
+        match word()? {
+            "lane" => {
+                let class = Class::from_word(word()?).ok_or(InvalidQueueName)?;
+                let pool = word()?.parse().map_err(|_| InvalidQueueName)?;
+                Ok(Self::Lane(Lane { class, pool }))
+            }
+            "suspect" => Ok(Self::Suspect(word()?.parse().map_err(|_| InvalidQueueName)?)),
+            "soon" => Ok(Self::Soon),
+            "later" => Ok(Self::Later),
+            "record" => Ok(Self::Record),
+            "dead" => Ok(Self::Dead),
+            _ => Err(InvalidQueueName),
+        }
+    }
+}
+
 impl fmt::Display for QueueName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,6 +205,20 @@ impl fmt::Display for QueueName {
             Self::Record => f.write_str("postrider.record"),
             Self::Dead => f.write_str("postrider.dead"),
         }
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// Returns the queues that take the frame.
+    pub fn queues(&self) -> impl Iterator<Item = &QueueName> {
+        match self {
+            Self::Accept(work) => [Some(work), Some(&QueueName::Record)],
+            Self::To(queue) => [Some(queue), None],
+        }
+        .into_iter()
+        .flatten()
     }
 }
 
