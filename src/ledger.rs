@@ -9,6 +9,15 @@
 //!   before it wrote still holds when it is written.
 //! - Sealed bytes are opaque here; only keyed hashes are searched.
 
+mod answers;
+mod any;
+mod columns;
+mod directory;
+pub mod sqlite;
+
+pub use any::AnyLedger;
+pub use directory::Directory;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -127,7 +136,7 @@ pub struct Recording {
     pub replies: Vec<SealedReply>,
     /// Opt-outs set.
     pub suppressed: Vec<Suppression>,
-    /// Opt-outs taken back, with the source that takes them back.
+    /// Opt-outs taken back, with the source that takes them back; one that came later than its time stands.
     pub unsuppressed: Vec<(Suppression, Source)>,
     /// Cancellations.
     pub cancelled: Vec<CancelRule>,
@@ -278,7 +287,7 @@ pub struct AgendaDepth {
     pub entries: u64,
     /// Jobs in them.
     pub jobs: u64,
-    /// When the first is due.
+    /// When the first is due that is not releasing.
     pub oldest_due: Option<UnixMicros>,
 }
 
@@ -371,7 +380,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         at: UnixMicros,
     ) -> impl Future<Output = Result<Option<(TenantId, JobId)>, LedgerError>> + Send;
 
-    /// Returns jobs without any event whose due time lies in the range, and that are in no agenda entry: strays.
+    /// Returns jobs without any event that were due from `due_from` on and before `due_to`, and that are in no agenda
+    /// entry: strays. What entries hold is sealed, so a job counts as held while any entry of its tenant and class is
+    /// there that was first due before `due_to`.
     fn strays(
         &self,
         due_from: UnixMicros,
@@ -411,7 +422,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         most: u32,
     ) -> impl Future<Output = Result<Vec<SealedReply>, LedgerError>> + Send;
 
-    /// Returns the sums of a tenant's counts between two hours.
+    /// Returns the sums of a tenant's counts, or of all, from an hour on and before another.
     fn counts(
         &self,
         tenant: Option<&TenantId>,
@@ -426,7 +437,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         address: AddressKey,
     ) -> impl Future<Output = Result<Vec<Suppression>, LedgerError>> + Send;
 
-    /// Returns live cancellations of a tenant (of the last 400 days), newest first, at most `most`.
+    /// Returns live cancellations of a tenant (400 days are kept), newest first, at most `most`.
     fn cancellations(
         &self,
         tenant: &TenantId,
@@ -438,11 +449,12 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Tries to become, or to stay, the one feeder that releases entries.
     fn lead_agenda(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 
-    /// Inserts entries; an id that is there is left as it is, a timer that is there is moved.
+    /// Inserts entries; an id that is there is left as it is. A timer that is there is moved and takes the new entry's
+    /// id, so that ending the release of the old one does not touch it.
     fn put_entries(&self, entries: &[Entry]) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Returns entries due up to `due_to` and not releasing: at most `per_tenant` of each tenant and lane, oldest
-    /// first, so that one tenant's million never hides another's one.
+    /// Returns entries due up to `due_to` and not releasing: of each tenant, lane and tag at most `per_tenant`, oldest
+    /// first, and the first of each before the second of any, so that one tenant's million never hides another's one.
     fn due_entries(
         &self,
         due_to: UnixMicros,

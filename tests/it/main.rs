@@ -6,4 +6,5 @@
 
 mod fuzz_frame;
 mod harness;
+mod ledger_contract;
 mod support;

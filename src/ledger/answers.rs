@@ -1,0 +1,95 @@
+//! What both stores must decide alike: the numbers of a recording, the window of a watch, whose a history is.
+
+use super::{History, LedgerError, NumberedEvent, Recording, Trail};
+use crate::domain::ids::TenantId;
+
+/// Numbers that one watch of a single tenant looks through, at least: among the events of all, its own may be rare.
+const WATCH_WINDOW: i64 = 1 << 16;
+
+/// Returns the last number of a recording, after checking that its numbers follow [`Recording::after`] without gaps.
+pub(super) fn last_seq(recording: &Recording) -> Result<i64, LedgerError> {
+    let events = recording.events.iter().map(|event| event.seq);
+    let mut numbers: Vec<i64> = events.chain(recording.replies.iter().map(|reply| reply.seq)).collect();
+    numbers.sort_unstable();
+    let mut last = recording.after;
+    for number in numbers {
+        if number != last + 1 {
+            return Err(LedgerError::Refused(format!("number {number} does not follow {last}").into()));
+        }
+        last = number;
+    }
+    Ok(last)
+}
+
+/// Returns up to which number a watch reads at once: enough to fill its answer, and never the whole ledger.
+pub(super) fn watch_to(tenant: Option<&TenantId>, after: i64, most: u32, last: i64) -> i64 {
+    let most = i64::from(most);
+    let window = if tenant.is_some() { most.max(WATCH_WINDOW) } else { most };
+    last.min(after.saturating_add(window)).max(after)
+}
+
+/// Returns up to which number a watch's answer is complete: all of `to` unless it was filled before.
+pub(super) fn watch_complete(events: &[NumberedEvent], most: u32, to: i64) -> i64 {
+    match events.last() {
+        Some(last) if events.len() >= most as usize => last.seq,
+        _ => to,
+    }
+}
+
+// === impl History ===
+
+impl History {
+    /// Returns the history if there is anything of it and it is this tenant's.
+    pub(super) fn of(self, tenant: &TenantId) -> Option<Self> {
+        let owner = match (&self.row, self.events.first()) {
+            (Some(row), _) => &row.tenant,
+            (None, Some(first)) => &first.event.tenant,
+            (None, None) => return None,
+        };
+        (owner == tenant).then_some(self)
+    }
+}
+
+// === impl Trail ===
+
+impl Trail {
+    /// Returns the trail of a job that has no row yet, if anything happened to it.
+    pub(super) fn of(events: Vec<NumberedEvent>) -> Option<Self> {
+        let first = &events.first()?.event;
+        Some(Self { tenant: first.tenant.clone(), kind: first.kind, class: first.class, events })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::SealedReply;
+
+    #[track_caller]
+    fn check(after: i64, numbers: &[i64], expected: Option<i64>) {
+        let reply =
+            |&seq| SealedReply { seq, tenant: None, in_reply_to: None, at: Default::default(), sealed: "".into() };
+        let recording = Recording { after, replies: numbers.iter().map(reply).collect(), ..Recording::default() };
+        assert_eq!(last_seq(&recording).ok(), expected, "after {after}: {numbers:?}");
+    }
+
+    #[test]
+    fn numbers_follow_without_gaps() {
+        check(0, &[], Some(0));
+        check(7, &[8, 9, 10], Some(10));
+        check(7, &[9, 8], Some(9));
+        check(7, &[9], None);
+        check(7, &[8, 8], None);
+        check(7, &[7, 8], None);
+    }
+
+    #[test]
+    fn a_watch_never_claims_more_than_it_read() {
+        let tenant: TenantId = "acme".parse().unwrap();
+        assert_eq!(watch_to(None, 10, 5, 100), 15);
+        assert_eq!(watch_to(None, 98, 5, 100), 100);
+        assert_eq!(watch_to(Some(&tenant), 10, 5, 100), 100);
+        assert_eq!(watch_to(None, 200, 5, 100), 200, "a token from the future stays where it is");
+        assert_eq!(watch_complete(&[], 5, 15), 15);
+    }
+}

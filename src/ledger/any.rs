@@ -1,0 +1,167 @@
+//! One type for whichever ledger the settings name.
+
+use uuid::Uuid;
+
+use super::sqlite::Sqlite;
+use super::{
+    AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
+    SealedReply, Segment, Tenant, Trail,
+};
+use crate::domain::event::Receipt;
+use crate::domain::ids::{JobId, ProviderId, TenantId};
+use crate::domain::keys::AddressKey;
+use crate::domain::suppression::{CancelRule, Suppression};
+use crate::domain::time::UnixMicros;
+
+/// The ledger that `app` chose. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum AnyLedger {
+    /// In one file.
+    Sqlite(Sqlite),
+}
+
+macro_rules! ask {
+    ($self:ident, $ledger:ident => $call:expr) => {
+        match $self {
+            Self::Sqlite($ledger) => $call.await,
+        }
+    };
+}
+
+impl Ledger for AnyLedger {
+    async fn migrate(&self) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.migrate())
+    }
+
+    async fn record(&self, recording: &Recording) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.record(recording))
+    }
+
+    async fn recorded(&self, frames: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+        ask!(self, ledger => ledger.recorded(frames))
+    }
+
+    async fn last_seq(&self) -> Result<(i64, i64), LedgerError> {
+        ask!(self, ledger => ledger.last_seq())
+    }
+
+    async fn trails(&self, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
+        ask!(self, ledger => ledger.trails(jobs))
+    }
+
+    async fn segments(
+        &self,
+        now: UnixMicros,
+        ids: &[(ProviderId, Box<str>)],
+    ) -> Result<Vec<Option<Segment>>, LedgerError> {
+        ask!(self, ledger => ledger.segments(now, ids))
+    }
+
+    async fn segments_of(&self, jobs: &[JobId]) -> Result<Vec<Segment>, LedgerError> {
+        ask!(self, ledger => ledger.segments_of(jobs))
+    }
+
+    async fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
+        ask!(self, ledger => ledger.parked(ids))
+    }
+
+    async fn last_job_to(&self, address: AddressKey, at: UnixMicros) -> Result<Option<(TenantId, JobId)>, LedgerError> {
+        ask!(self, ledger => ledger.last_job_to(address, at))
+    }
+
+    async fn strays(&self, due_from: UnixMicros, due_to: UnixMicros, most: u32) -> Result<Vec<JobRow>, LedgerError> {
+        ask!(self, ledger => ledger.strays(due_from, due_to, most))
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<History>, LedgerError> {
+        ask!(self, ledger => ledger.job(tenant, job))
+    }
+
+    async fn jobs(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        page: Option<(UnixMicros, JobId)>,
+        most: u32,
+    ) -> Result<Vec<History>, LedgerError> {
+        ask!(self, ledger => ledger.jobs(tenant, filter, page, most))
+    }
+
+    async fn events(
+        &self,
+        tenant: Option<&TenantId>,
+        after: i64,
+        most: u32,
+    ) -> Result<(Vec<NumberedEvent>, i64), LedgerError> {
+        ask!(self, ledger => ledger.events(tenant, after, most))
+    }
+
+    async fn replies(&self, tenant: &TenantId, after: i64, most: u32) -> Result<Vec<SealedReply>, LedgerError> {
+        ask!(self, ledger => ledger.replies(tenant, after, most))
+    }
+
+    async fn counts(
+        &self,
+        tenant: Option<&TenantId>,
+        from: UnixMicros,
+        to: UnixMicros,
+    ) -> Result<Vec<Count>, LedgerError> {
+        ask!(self, ledger => ledger.counts(tenant, from, to))
+    }
+
+    async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LedgerError> {
+        ask!(self, ledger => ledger.suppressions(tenant, address))
+    }
+
+    async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
+        ask!(self, ledger => ledger.cancellations(tenant, most))
+    }
+
+    async fn lead_agenda(&self) -> Result<bool, LedgerError> {
+        ask!(self, ledger => ledger.lead_agenda())
+    }
+
+    async fn put_entries(&self, entries: &[Entry]) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.put_entries(entries))
+    }
+
+    async fn due_entries(&self, due_to: UnixMicros, per_tenant: u32, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        ask!(self, ledger => ledger.due_entries(due_to, per_tenant, most))
+    }
+
+    async fn releasing(&self, ids: &[Uuid], at: UnixMicros) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.releasing(ids, at))
+    }
+
+    async fn released(&self, releases: &[Release]) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.released(releases))
+    }
+
+    async fn left_releasing(&self, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        ask!(self, ledger => ledger.left_releasing(most))
+    }
+
+    async fn agenda_depth(&self) -> Result<AgendaDepth, LedgerError> {
+        ask!(self, ledger => ledger.agenda_depth())
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, LedgerError> {
+        ask!(self, ledger => ledger.tenants())
+    }
+
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.put_tenant(tenant))
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, LedgerError> {
+        ask!(self, ledger => ledger.api_keys())
+    }
+
+    async fn put_api_key(&self, key: &ApiKey) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.put_api_key(key))
+    }
+
+    async fn close(&self) {
+        ask!(self, ledger => ledger.close())
+    }
+}

@@ -1,0 +1,404 @@
+//! How nouns are spread over columns, the same in both stores: numbers for words, and a column for each part of a change.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use uuid::Uuid;
+
+use super::{Entry, LedgerError, Role, Tag};
+use crate::domain::cap::{CapRule, OnLimit, Window};
+use crate::domain::event::{Change, Event, Fate, Outcome, Report, State};
+use crate::domain::ids::{JobId, Lane, PoolId, ProviderId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::{RecipientKey, WordKey};
+use crate::domain::suppression::{CancelBy, Scope, Source};
+use crate::domain::time::UnixMicros;
+
+/// How long after its acceptance a job may be due and still count as immediate: strays among the immediate are found by
+/// when they were accepted, and only the others need an index by due time. The feeder's `soon` is as long.
+pub(super) const IMMEDIATE: Duration = Duration::from_secs(30);
+
+/// How long a cancellation is kept: as long as a job can be scheduled ahead.
+pub(super) const CANCELLATIONS_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How long a frame's id is remembered: the promised 24 h, and an hour to spare.
+pub(super) const FRAMES_KEPT_SECS: i64 = 25 * 3600;
+
+/// A word that is stored as a small number. Once shipped, a number keeps its meaning.
+pub(super) trait Code: Copy + Sized + 'static {
+    /// Returns the number.
+    fn code(self) -> i16;
+    /// Reads a number from the store.
+    fn from_code(code: i16) -> Result<Self, LedgerError>;
+}
+
+macro_rules! codes {
+    ($($name:ident { $($variant:ident = $code:literal,)+ })+) => {$(
+        impl Code for $name {
+            fn code(self) -> i16 {
+                match self { $(Self::$variant => $code,)+ }
+            }
+            fn from_code(code: i16) -> Result<Self, LedgerError> {
+                match code {
+                    $($code => Ok(Self::$variant),)+
+                    other => Err(corrupt(concat!("an unknown ", stringify!($name)), &other)),
+                }
+            }
+        }
+    )+};
+}
+
+codes! {
+    Kind { Sms = 1, Template = 2, Call = 3, }
+    Class { Otp = 1, Transactional = 2, Notification = 3, Marketing = 4, }
+    State {
+        Accepted = 1, Scheduled = 2, Held = 3, Ready = 4, Sending = 5, Unresolved = 6, Sent = 7, AwaitingOperator = 8,
+        Dialing = 9, Ringing = 10, Answered = 11, Settled = 12,
+    }
+    Fate {
+        Delivered = 1, Undelivered = 2, Sent = 3, Completed = 4, Suppressed = 5, Expired = 6, Cancelled = 7,
+        Rejected = 8, Failed = 9, Unknown = 10,
+    }
+    Source { Keyword = 1, Api = 2, Provider = 3, }
+    Role { Submitter = 1, Viewer = 2, Admin = 3, Operator = 4, }
+    What { Deferred = 1, Sent = 2, Unresolved = 3, Progress = 4, Settled = 5, }
+    Sort { Send = 1, Check = 2, Timer = 3, }
+}
+
+/// Which change an event is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    Deferred,
+    Sent,
+    Unresolved,
+    Progress,
+    Settled,
+}
+
+/// Which tag an entry has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Sort {
+    Send,
+    Check,
+    Timer,
+}
+
+/// A change, spread over columns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct ChangeColumns<'a> {
+    pub(super) what: What,
+    /// The state it leads to.
+    pub(super) state: State,
+    pub(super) fate: Option<Fate>,
+    pub(super) reason: Option<&'a str>,
+    pub(super) provider: Option<&'a str>,
+    pub(super) until: Option<UnixMicros>,
+    pub(super) message_ids: &'a [Box<str>],
+    pub(super) receipt_expected: Option<bool>,
+}
+
+/// A change as read from columns.
+#[derive(Clone, Default, Debug)]
+pub(super) struct ReadChange {
+    pub(super) what: i16,
+    pub(super) state: i16,
+    pub(super) fate: Option<i16>,
+    pub(super) reason: Option<Box<str>>,
+    pub(super) provider: Option<String>,
+    pub(super) until: Option<i64>,
+    pub(super) message_ids: Vec<Box<str>>,
+    pub(super) receipt_expected: Option<bool>,
+}
+
+// === impl ChangeColumns ===
+
+impl<'a> ChangeColumns<'a> {
+    /// Spreads the change of an event.
+    pub(super) fn of(event: &'a Event) -> Self {
+        let state = event.change.state();
+        let blank = Self {
+            what: What::Progress,
+            state,
+            fate: None,
+            reason: None,
+            provider: None,
+            until: None,
+            message_ids: &[],
+            receipt_expected: None,
+        };
+        match &event.change {
+            Change::Deferred { reason, until } => {
+                Self { what: What::Deferred, reason: Some(reason), until: Some(*until), ..blank }
+            }
+            Change::Sent { provider, message_ids, receipt_expected } => Self {
+                what: What::Sent,
+                provider: Some(provider.as_str()),
+                message_ids,
+                receipt_expected: Some(*receipt_expected),
+                ..blank
+            },
+            Change::Unresolved { provider } => {
+                Self { what: What::Unresolved, provider: provider.as_ref().map(ProviderId::as_str), ..blank }
+            }
+            Change::Progress(_) => blank,
+            Change::Settled(outcome) => Self {
+                what: What::Settled,
+                fate: Some(outcome.fate),
+                reason: (!outcome.reason.is_empty()).then_some(&*outcome.reason),
+                ..blank
+            },
+        }
+    }
+}
+
+// === impl ReadChange ===
+
+impl ReadChange {
+    /// Puts the change together again.
+    pub(super) fn change(self) -> Result<Change, LedgerError> {
+        let provider = self.provider.as_deref().map(name).transpose()?;
+        Ok(match What::from_code(self.what)? {
+            What::Deferred => Change::Deferred {
+                reason: self.reason.unwrap_or_default(),
+                until: UnixMicros(self.until.ok_or_else(|| missing("until"))?),
+            },
+            What::Sent => Change::Sent {
+                provider: provider.ok_or_else(|| missing("provider"))?,
+                message_ids: self.message_ids,
+                receipt_expected: self.receipt_expected.ok_or_else(|| missing("receipt_expected"))?,
+            },
+            What::Unresolved => Change::Unresolved { provider },
+            What::Progress => Change::Progress(State::from_code(self.state)?),
+            What::Settled => Change::Settled(Outcome {
+                fate: Fate::from_code(self.fate.ok_or_else(|| missing("fate"))?)?,
+                reason: self.reason.unwrap_or_default(),
+            }),
+        })
+    }
+}
+
+// === Receipts, opt-outs, cancellations ===
+
+/// Returns what a report says as (sort, state or fate): 1 pending, 2 progress, 3 final.
+pub(super) fn report_columns(report: Report) -> (i16, Option<i16>) {
+    match report {
+        Report::Pending => (1, None),
+        Report::Progress(state) => (2, Some(state.code())),
+        Report::Final(fate) => (3, Some(fate.code())),
+    }
+}
+
+/// Reads a report.
+pub(super) fn report(sort: i16, detail: Option<i16>) -> Result<Report, LedgerError> {
+    match (sort, detail) {
+        (1, None) => Ok(Report::Pending),
+        (2, Some(state)) => Ok(Report::Progress(State::from_code(state)?)),
+        (3, Some(fate)) => Ok(Report::Final(Fate::from_code(fate)?)),
+        other => Err(corrupt("an unknown report", &other)),
+    }
+}
+
+/// Returns a scope as (sort, word), the word empty where there is none: 1 sender, 2 topic, 3 brand, 4 everything.
+pub(super) fn scope_columns(scope: &Scope) -> (i16, &[u8]) {
+    match scope {
+        Scope::Sender(word) => (1, &word.0),
+        Scope::Topic(word) => (2, &word.0),
+        Scope::Brand => (3, &[]),
+        Scope::Everything => (4, &[]),
+    }
+}
+
+/// Reads a scope.
+pub(super) fn scope(sort: i16, word: &[u8]) -> Result<Scope, LedgerError> {
+    match sort {
+        1 => Ok(Scope::Sender(WordKey(key(word)?))),
+        2 => Ok(Scope::Topic(WordKey(key(word)?))),
+        3 => Ok(Scope::Brand),
+        4 => Ok(Scope::Everything),
+        other => Err(corrupt("an unknown scope", &other)),
+    }
+}
+
+/// Returns what a cancellation names as (sort, value): 1 job, 2 cancel key, 3 recipient, 4 batch, 5 campaign, 6 run.
+pub(super) fn cancel_columns(by: &CancelBy) -> (i16, &[u8]) {
+    match by {
+        CancelBy::Job(job) => (1, job.0.as_bytes()),
+        CancelBy::Key(word) => (2, &word.0),
+        CancelBy::Recipient(recipient) => (3, &recipient.0),
+        CancelBy::Batch(batch) => (4, batch.as_bytes()),
+        CancelBy::Campaign(word) => (5, &word.0),
+        CancelBy::Run(word) => (6, &word.0),
+    }
+}
+
+/// Reads what a cancellation names.
+pub(super) fn cancel_by(sort: i16, value: &[u8]) -> Result<CancelBy, LedgerError> {
+    let value = key(value)?;
+    Ok(match sort {
+        1 => CancelBy::Job(JobId(Uuid::from_bytes(value))),
+        2 => CancelBy::Key(WordKey(value)),
+        3 => CancelBy::Recipient(RecipientKey(value)),
+        4 => CancelBy::Batch(Uuid::from_bytes(value)),
+        5 => CancelBy::Campaign(WordKey(value)),
+        6 => CancelBy::Run(WordKey(value)),
+        other => return Err(corrupt("an unknown cancellation", &other)),
+    })
+}
+
+// === Agenda entries ===
+
+/// Returns a tag's sort, and a timer's kind, owner and key.
+pub(super) fn tag_columns(tag: &Tag) -> (Sort, Option<[&str; 3]>) {
+    match tag {
+        Tag::Send => (Sort::Send, None),
+        Tag::Check => (Sort::Check, None),
+        Tag::Timer { kind, owner, key } => (Sort::Timer, Some([kind, owner, key])),
+    }
+}
+
+/// Reads a tag.
+pub(super) fn tag(sort: i16, timer: [Option<Box<str>>; 3]) -> Result<Tag, LedgerError> {
+    match (Sort::from_code(sort)?, timer) {
+        (Sort::Send, _) => Ok(Tag::Send),
+        (Sort::Check, _) => Ok(Tag::Check),
+        (Sort::Timer, [Some(kind), Some(owner), Some(key)]) => Ok(Tag::Timer { kind, owner, key }),
+        (Sort::Timer, _) => Err(missing("timer")),
+    }
+}
+
+/// Reads a lane.
+pub(super) fn lane(class: i16, pool: &str) -> Result<Lane, LedgerError> {
+    Ok(Lane { class: Class::from_code(class)?, pool: name::<PoolId>(pool)? })
+}
+
+/// Returns the entries that one call inserts: of two with one id the first, of two settings of one timer the last.
+pub(super) fn distinct(entries: &[Entry]) -> Vec<&Entry> {
+    let mut ids = std::collections::HashSet::new();
+    let mut timers = std::collections::HashSet::new();
+    let last_settings: Vec<&Entry> = entries
+        .iter()
+        .rev()
+        .filter(|entry| matches!(entry.tag, Tag::Send | Tag::Check) || timers.insert(&entry.tag))
+        .collect();
+    last_settings.into_iter().rev().filter(|entry| ids.insert(entry.id)).collect()
+}
+
+// === Caps ===
+
+/// Writes caps as JSON, so that SQL users can read them.
+pub(super) fn caps_json(caps: &[CapRule]) -> Value {
+    caps.iter()
+        .map(|rule| {
+            let Window::Rolling(window) = rule.window;
+            json!({
+                "name": rule.name.as_str(),
+                "classes": rule.classes.iter().map(|class| class.as_str()).collect::<Vec<_>>(),
+                "kinds": rule.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
+                "topics": rule.topics,
+                "senders": rule.senders,
+                "limit": rule.limit,
+                "rolling_ms": u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+                "on_limit": rule.on_limit.as_str(),
+            })
+        })
+        .collect()
+}
+
+/// Reads caps.
+pub(super) fn caps(value: &Value) -> Result<Vec<CapRule>, LedgerError> {
+    value
+        .as_array()
+        .ok_or_else(|| missing("caps"))?
+        .iter()
+        .map(|rule| cap(rule).ok_or_else(|| missing("cap")))
+        .collect()
+}
+
+fn cap(rule: &Value) -> Option<CapRule> {
+    let words = |field: &str| -> Option<Vec<Box<str>>> {
+        rule.get(field)?.as_array()?.iter().map(|word| word.as_str().map(Into::into)).collect()
+    };
+    Some(CapRule {
+        name: rule.get("name")?.as_str()?.parse().ok()?,
+        classes: words("classes")?.iter().map(|word| Class::from_word(word)).collect::<Option<_>>()?,
+        kinds: words("kinds")?.iter().map(|word| Kind::from_word(word)).collect::<Option<_>>()?,
+        topics: words("topics")?,
+        senders: words("senders")?,
+        limit: rule.get("limit")?.as_u64()?.try_into().ok()?,
+        window: Window::Rolling(Duration::from_millis(rule.get("rolling_ms")?.as_u64()?)),
+        on_limit: OnLimit::from_word(rule.get("on_limit")?.as_str()?)?,
+    })
+}
+
+/// Returns a quota as the stores hold it: signed; what does not fit is no limit in practice.
+pub(super) fn outstanding(most: Option<u64>) -> Option<i64> {
+    most.map(|most| i64::try_from(most).unwrap_or(i64::MAX))
+}
+
+// === Reading ===
+
+/// Reads a number that is never negative.
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Reads a name.
+pub(super) fn name<T: std::str::FromStr>(raw: &str) -> Result<T, LedgerError> {
+    raw.parse().map_err(|_| LedgerError::Corrupt("a name that is none".into()))
+}
+
+/// Reads a keyed hash.
+pub(super) fn key<const N: usize>(raw: &[u8]) -> Result<[u8; N], LedgerError> {
+    raw.try_into().map_err(|_| LedgerError::Corrupt("a key of the wrong length".into()))
+}
+
+/// Says that a column does not fit its row.
+pub(super) fn missing(column: &str) -> LedgerError {
+    LedgerError::Corrupt(format!("a row without its {column}").into())
+}
+
+fn corrupt(what: &str, value: &dyn std::fmt::Debug) -> LedgerError {
+    LedgerError::Corrupt(format!("{what}: {value:?}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn check<T: Code + PartialEq + std::fmt::Debug>(all: &[T]) {
+        let codes: HashSet<i16> = all.iter().map(|value| value.code()).collect();
+        assert_eq!(codes.len(), all.len(), "every word has a number of its own");
+        for &value in all {
+            assert_eq!(T::from_code(value.code()), Ok(value));
+        }
+        assert!(matches!(T::from_code(0), Err(LedgerError::Corrupt(_))));
+    }
+
+    #[test]
+    fn words_come_back_from_their_numbers() {
+        check(Kind::ALL);
+        check(Class::ALL);
+        check(State::ALL);
+        check(Fate::ALL);
+        check(Source::ALL);
+        check(Role::ALL);
+    }
+
+    #[test]
+    fn caps_come_back_from_json() {
+        let rule = CapRule {
+            name: "daily".parse().unwrap(),
+            classes: vec![Class::Marketing, Class::Notification],
+            kinds: vec![Kind::Sms],
+            topics: vec!["sale \"x\"".into()],
+            senders: vec![],
+            limit: 200,
+            window: Window::Rolling(Duration::from_millis(86_400_001)),
+            on_limit: OnLimit::Drop,
+        };
+        let bare = CapRule { classes: vec![], kinds: vec![], topics: vec![], limit: 0, ..rule.clone() };
+        let rules = vec![rule, bare];
+        assert_eq!(caps(&caps_json(&rules)), Ok(rules));
+        assert!(caps(&json!([{"name": "daily"}])).is_err());
+    }
+}

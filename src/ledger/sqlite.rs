@@ -1,0 +1,307 @@
+//! The embedded ledger: one SQLite file in WAL mode, written by one thread, read by a few.
+//!
+//! Every write is its own transaction and is synced before the call returns. SQLite blocks, so all of it happens on
+//! threads of this module, behind bounded queues; no runtime worker ever waits for the disk.
+
+mod agenda;
+mod people;
+mod reading;
+mod recording;
+mod rows;
+mod threads;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use uuid::Uuid;
+
+use self::threads::Threads;
+use super::{
+    AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
+    SealedReply, Segment, Tenant, Trail,
+};
+use crate::domain::event::Receipt;
+use crate::domain::ids::{JobId, ProviderId, TenantId};
+use crate::domain::keys::AddressKey;
+use crate::domain::suppression::{CancelRule, Suppression};
+use crate::domain::time::{Clock, UnixMicros};
+
+/// Version of the schema that this program writes.
+const VERSION: i64 = 1;
+const SCHEMA: &str = include_str!("sqlite/schema.sql");
+
+/// Threads that read: on a small machine more of them only wait for the same disk.
+const READERS: usize = 2;
+
+/// Statements kept prepared per connection; there are fewer, but for the combinations of list filters.
+const STATEMENTS: usize = 96;
+
+/// Page cache of the writer and of a reader in KiB. The process has 300 MB in all, and the system caches the file, too.
+const WRITER_CACHE_KIB: i64 = 32 * 1024;
+const READER_CACHE_KIB: i64 = 4 * 1024;
+
+/// Pages (4 KiB) in the write-ahead log before they are copied into the file. At the default of 1000, the random pages
+/// of the indexes are copied so often that this costs more than the log itself.
+const CHECKPOINT_PAGES: i64 = 16 * 1024;
+
+/// The ledger in one file. Cheap to clone.
+#[derive(Clone)]
+pub struct Sqlite {
+    writer: Arc<Threads>,
+    readers: Arc<Threads>,
+}
+
+impl Sqlite {
+    /// Opens the file at `path`, or creates it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreachable`] when the file cannot be opened or the threads cannot be started.
+    pub fn open(path: &Path, clock: Clock) -> Result<Self, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connect = |cache_kib: i64| -> Result<Connection, LedgerError> {
+            let conn = Connection::open_with_flags(path, flags)?;
+            conn.busy_timeout(Duration::from_secs(5))?;
+            conn.pragma_update(None, "journal_mode", "wal")?;
+            conn.pragma_update(None, "synchronous", "full")?;
+            conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            conn.pragma_update(None, "cache_size", -cache_kib)?;
+            conn.pragma_update(None, "temp_store", "memory")?;
+            conn.set_prepared_statement_cache_capacity(STATEMENTS);
+            Ok(conn)
+        };
+        let writer = Threads::start("ledger-writer", vec![connect(WRITER_CACHE_KIB)?], clock.clone())?;
+        let readers = (0..READERS).map(|_| connect(READER_CACHE_KIB)).collect::<Result<_, _>>()?;
+        let readers = Threads::start("ledger-reader", readers, clock)?;
+        Ok(Self { writer: Arc::new(writer), readers: Arc::new(readers) })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.writer
+            .run(move |conn| {
+                let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+                let done = work(&transaction)?;
+                transaction.commit()?;
+                Ok(done)
+            })
+            .await
+    }
+
+    /// Runs reads in one transaction, so that they see one moment.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.readers
+            .run(move |conn| {
+                let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Deferred)?;
+                work(&transaction)
+            })
+            .await
+    }
+}
+
+fn migrate(conn: &Connection) -> Result<(), LedgerError> {
+    let version: i64 = conn.query_row("pragma user_version", [], |row| row.get(0))?;
+    match version {
+        0 => {
+            conn.execute_batch(SCHEMA)?;
+            conn.pragma_update(None, "user_version", VERSION)?;
+            Ok(())
+        }
+        VERSION => Ok(()),
+        newer => Err(LedgerError::Refused(
+            format!("the file has schema version {newer}, this program knows {VERSION}").into(),
+        )),
+    }
+}
+
+impl Ledger for Sqlite {
+    async fn migrate(&self) -> Result<(), LedgerError> {
+        self.write(|tx| migrate(tx)).await
+    }
+
+    async fn record(&self, recording: &Recording) -> Result<(), LedgerError> {
+        let recording = recording.clone();
+        self.write(move |tx| recording::record(tx, &recording)).await
+    }
+
+    async fn recorded(&self, frames: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+        let frames = frames.to_vec();
+        self.read(move |conn| recording::recorded(conn, &frames)).await
+    }
+
+    async fn last_seq(&self) -> Result<(i64, i64), LedgerError> {
+        self.read(recording::last_seq).await
+    }
+
+    async fn trails(&self, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
+        let jobs = jobs.to_vec();
+        self.read(move |conn| reading::trails(conn, &jobs)).await
+    }
+
+    async fn segments(
+        &self,
+        now: UnixMicros,
+        ids: &[(ProviderId, Box<str>)],
+    ) -> Result<Vec<Option<Segment>>, LedgerError> {
+        let ids = ids.to_vec();
+        self.read(move |conn| reading::segments(conn, now, &ids)).await
+    }
+
+    async fn segments_of(&self, jobs: &[JobId]) -> Result<Vec<Segment>, LedgerError> {
+        let jobs = jobs.to_vec();
+        self.read(move |conn| reading::segments_of(conn, &jobs)).await
+    }
+
+    async fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
+        let ids = ids.to_vec();
+        self.read(move |conn| reading::parked(conn, &ids)).await
+    }
+
+    async fn last_job_to(&self, address: AddressKey, at: UnixMicros) -> Result<Option<(TenantId, JobId)>, LedgerError> {
+        self.read(move |conn| reading::last_job_to(conn, address, at)).await
+    }
+
+    async fn strays(&self, due_from: UnixMicros, due_to: UnixMicros, most: u32) -> Result<Vec<JobRow>, LedgerError> {
+        self.read(move |conn| reading::strays(conn, due_from, due_to, most)).await
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<History>, LedgerError> {
+        let tenant = tenant.clone();
+        self.read(move |conn| reading::job(conn, &tenant, job)).await
+    }
+
+    async fn jobs(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        page: Option<(UnixMicros, JobId)>,
+        most: u32,
+    ) -> Result<Vec<History>, LedgerError> {
+        let (tenant, filter) = (tenant.clone(), filter.clone());
+        self.read(move |conn| reading::jobs(conn, &tenant, &filter, page, most)).await
+    }
+
+    async fn events(
+        &self,
+        tenant: Option<&TenantId>,
+        after: i64,
+        most: u32,
+    ) -> Result<(Vec<NumberedEvent>, i64), LedgerError> {
+        let tenant = tenant.cloned();
+        self.read(move |conn| reading::events(conn, tenant.as_ref(), after, most)).await
+    }
+
+    async fn replies(&self, tenant: &TenantId, after: i64, most: u32) -> Result<Vec<SealedReply>, LedgerError> {
+        let tenant = tenant.clone();
+        self.read(move |conn| reading::replies(conn, &tenant, after, most)).await
+    }
+
+    async fn counts(
+        &self,
+        tenant: Option<&TenantId>,
+        from: UnixMicros,
+        to: UnixMicros,
+    ) -> Result<Vec<Count>, LedgerError> {
+        let tenant = tenant.cloned();
+        self.read(move |conn| people::counts(conn, tenant.as_ref(), from, to)).await
+    }
+
+    async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LedgerError> {
+        let tenant = tenant.clone();
+        self.read(move |conn| people::suppressions(conn, &tenant, address)).await
+    }
+
+    async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
+        let tenant = tenant.clone();
+        self.read(move |conn| people::cancellations(conn, &tenant, most)).await
+    }
+
+    /// Always leads: the file has one process.
+    async fn lead_agenda(&self) -> Result<bool, LedgerError> {
+        Ok(true)
+    }
+
+    async fn put_entries(&self, entries: &[Entry]) -> Result<(), LedgerError> {
+        let entries = entries.to_vec();
+        self.write(move |tx| agenda::put(tx, &entries)).await
+    }
+
+    async fn due_entries(&self, due_to: UnixMicros, per_tenant: u32, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        self.read(move |conn| agenda::due(conn, due_to, per_tenant, most)).await
+    }
+
+    async fn releasing(&self, ids: &[Uuid], at: UnixMicros) -> Result<(), LedgerError> {
+        let ids = ids.to_vec();
+        self.write(move |tx| agenda::releasing(tx, &ids, at)).await
+    }
+
+    async fn released(&self, releases: &[Release]) -> Result<(), LedgerError> {
+        let releases = releases.to_vec();
+        self.write(move |tx| agenda::released(tx, &releases)).await
+    }
+
+    async fn left_releasing(&self, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        self.read(move |conn| agenda::left_releasing(conn, most)).await
+    }
+
+    async fn agenda_depth(&self) -> Result<AgendaDepth, LedgerError> {
+        self.read(agenda::depth).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, LedgerError> {
+        self.read(people::tenants).await
+    }
+
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<(), LedgerError> {
+        let tenant = tenant.clone();
+        self.write(move |tx| people::put_tenant(tx, &tenant)).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, LedgerError> {
+        self.read(people::api_keys).await
+    }
+
+    async fn put_api_key(&self, key: &ApiKey) -> Result<(), LedgerError> {
+        let key = key.clone();
+        self.write(move |tx| people::put_api_key(tx, &key)).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlite").finish_non_exhaustive()
+    }
+}
+
+/// Tells what a failure of SQLite means to a caller.
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let text = || Box::from(error.to_string());
+        match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt(text()),
+                ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ApiMisuse => {
+                    Self::Refused(text())
+                }
+                _ => Self::Unreachable(text()),
+            },
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+            | rusqlite::Error::InvalidColumnType(..) => Self::Corrupt(text()),
+            _ => Self::Refused(text()),
+        }
+    }
+}

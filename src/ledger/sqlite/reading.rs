@@ -1,0 +1,216 @@
+//! Reads jobs, events, segments, receipts and replies.
+
+use std::fmt::Write as _;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params, params_from_iter};
+
+use super::recording;
+use super::rows::{self, EVENT, JOB, SEGMENT};
+use crate::domain::event::Receipt;
+use crate::domain::ids::{JobId, ProviderId, TenantId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::AddressKey;
+use crate::domain::time::UnixMicros;
+use crate::ledger::columns::{self, Code, IMMEDIATE};
+use crate::ledger::{
+    Filter, History, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, SealedReply, Segment, Trail, answers,
+};
+
+/// Returns the trails of jobs.
+pub(super) fn trails(conn: &Connection, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
+    let mut owner = conn.prepare_cached("select tenant, kind, class from job where id = ?1")?;
+    jobs.iter()
+        .map(|job| {
+            let events = job_events(conn, *job)?;
+            if !events.is_empty() {
+                return Ok(Trail::of(events));
+            }
+            rows::first(owner.query([job.0.as_bytes()])?, |row| {
+                Ok(Trail {
+                    tenant: rows::name(row, 0)?,
+                    kind: Kind::from_code(row.get(1)?)?,
+                    class: Class::from_code(row.get(2)?)?,
+                    events: vec![],
+                })
+            })
+        })
+        .collect()
+}
+
+/// Returns the newest segments by provider and message id.
+pub(super) fn segments(
+    conn: &Connection,
+    now: UnixMicros,
+    ids: &[(ProviderId, Box<str>)],
+) -> Result<Vec<Option<Segment>>, LedgerError> {
+    let sql = format!("select {SEGMENT} from segment where provider = ?1 and message_id = ?2 and at >= ?3");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let since = now.minus(RECEIPT_MATCH).0;
+    ids.iter()
+        .map(|(provider, id)| rows::first(statement.query(params![provider.as_str(), id, since])?, rows::segment))
+        .collect()
+}
+
+/// Returns all segments of jobs.
+pub(super) fn segments_of(conn: &Connection, jobs: &[JobId]) -> Result<Vec<Segment>, LedgerError> {
+    let sql = format!("select {SEGMENT} from segment where job = ?1 order by attempt, part, provider, message_id");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut segments = vec![];
+    for job in jobs {
+        segments.extend(rows::all(statement.query([job.0.as_bytes()])?, rows::segment)?);
+    }
+    Ok(segments)
+}
+
+/// Returns receipts that wait for these messages.
+pub(super) fn parked(conn: &Connection, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "select job, report, detail, code, at from parked where provider = ?1 and message_id = ?2 order by at, rowid",
+    )?;
+    let mut receipts = vec![];
+    for (provider, message_id) in ids {
+        receipts.extend(rows::all(statement.query(params![provider.as_str(), message_id])?, |row| {
+            Ok(Receipt {
+                provider: provider.clone(),
+                message_id: message_id.clone(),
+                job: row.get::<_, Option<_>>(0)?.map(|id| JobId(uuid::Uuid::from_bytes(id))),
+                report: columns::report(row.get(1)?, row.get(2)?)?,
+                code: row.get(3)?,
+                at: UnixMicros(row.get(4)?),
+            })
+        })?);
+    }
+    Ok(receipts)
+}
+
+/// Returns the last job accepted for an address up to `at`.
+pub(super) fn last_job_to(
+    conn: &Connection,
+    address: AddressKey,
+    at: UnixMicros,
+) -> Result<Option<(TenantId, JobId)>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "select tenant, id from job where address = ?1 and accepted_at <= ?2 order by accepted_at desc, id desc limit 1",
+    )?;
+    rows::first(statement.query(params![address.0, at.0])?, |row| Ok((rows::name(row, 0)?, rows::job_id(row, 1)?)))
+}
+
+/// Returns strays: scheduled jobs by their due time; immediate ones tenant by tenant, by when they were accepted.
+pub(super) fn strays(
+    conn: &Connection,
+    due_from: UnixMicros,
+    due_to: UnixMicros,
+    most: u32,
+) -> Result<Vec<JobRow>, LedgerError> {
+    let sql = format!(
+        "with recursive owner (tenant) as (
+           select min(tenant) from job
+           union all
+           select (select min(j.tenant) from job j where j.tenant > owner.tenant) from owner where owner.tenant is not null
+         ), due (id) as (
+           select id from job
+           where due_at >= ?1 and due_at < ?2 and due_at not between accepted_at - 30000000 and accepted_at + 30000000
+           union all
+           select j.id from owner cross join job j
+           where j.tenant = owner.tenant and j.accepted_at >= ?1 - ?4 and j.accepted_at < ?2 + ?4
+             and j.due_at >= ?1 and j.due_at < ?2
+             and j.due_at between j.accepted_at - 30000000 and j.accepted_at + 30000000
+         )
+         select {JOB} from due cross join job j on j.id = due.id
+         where not exists (select 1 from event e where e.job = j.id)
+           and not exists (select 1 from agenda a
+                           where a.tenant = j.tenant and a.class = j.class and a.first_due < ?2 and a.sort <> 3)
+         order by j.due_at, j.id limit ?3"
+    );
+    let slack = i64::try_from(IMMEDIATE.as_micros()).unwrap_or(i64::MAX);
+    rows::all(conn.prepare_cached(&sql)?.query(params![due_from.0, due_to.0, most, slack])?, rows::job)
+}
+
+/// Returns a job of a tenant with its events.
+pub(super) fn job(conn: &Connection, tenant: &TenantId, job: JobId) -> Result<Option<History>, LedgerError> {
+    let sql = format!("select {JOB} from job j where j.id = ?1");
+    let row = rows::first(conn.prepare_cached(&sql)?.query([job.0.as_bytes()])?, rows::job)?;
+    Ok(History { row, events: job_events(conn, job)? }.of(tenant))
+}
+
+/// Returns a tenant's jobs that match, newest accepted first.
+pub(super) fn jobs(
+    conn: &Connection,
+    tenant: &TenantId,
+    filter: &Filter,
+    page: Option<(UnixMicros, JobId)>,
+    most: u32,
+) -> Result<Vec<History>, LedgerError> {
+    let mut sql = format!("select {JOB} from job j where j.tenant = ?1");
+    let mut values = vec![Value::from(tenant.as_str().to_owned())];
+    let mut add = |clause: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            values.push(value);
+            // Writing into a string cannot fail.
+            let _never = write!(sql, " and {clause} ?{}", values.len());
+        }
+    };
+    let blob = |bytes: [u8; 16]| Value::from(bytes.to_vec());
+    add("j.batch =", filter.batch.map(|batch| blob(batch.into_bytes())));
+    add("j.campaign =", filter.campaign.map(|key| blob(key.0)));
+    add("j.address =", filter.address.map(|key| blob(key.0)));
+    add("j.recipient =", filter.recipient.map(|key| blob(key.0)));
+    add("j.cancel_key =", filter.cancel_key.map(|key| blob(key.0)));
+    add("j.kind =", filter.kind.map(|kind| Value::from(i64::from(kind.code()))));
+    add("j.accepted_at >=", filter.from.map(|from| from.0.into()));
+    add("j.accepted_at <", filter.to.map(|to| to.0.into()));
+    if let Some((accepted_at, id)) = page {
+        values.push(accepted_at.0.into());
+        values.push(blob(id.0.into_bytes()));
+        let _never = write!(sql, " and (j.accepted_at, j.id) < (?{}, ?{})", values.len() - 1, values.len());
+    }
+    values.push(Value::from(i64::from(most)));
+    let _never = write!(sql, " order by j.accepted_at desc, j.id desc limit ?{}", values.len());
+    let found = rows::all(conn.prepare_cached(&sql)?.query(params_from_iter(values))?, rows::job)?;
+    found.into_iter().map(|row| Ok(History { events: job_events(conn, row.id)?, row: Some(row) })).collect()
+}
+
+/// Returns events after a number, and up to which number the answer is complete.
+pub(super) fn events(
+    conn: &Connection,
+    tenant: Option<&TenantId>,
+    after: i64,
+    most: u32,
+) -> Result<(Vec<NumberedEvent>, i64), LedgerError> {
+    let (last, _) = recording::last_seq(conn)?;
+    let to = answers::watch_to(tenant, after, most, last);
+    let sql = format!(
+        "select {EVENT} from event where seq > ?1 and seq <= ?2 and (?3 is null or tenant = ?3) order by seq limit ?4"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let events = rows::all(statement.query(params![after, to, tenant.map(TenantId::as_str), most])?, rows::event)?;
+    let complete = answers::watch_complete(&events, most, to);
+    Ok((events, complete))
+}
+
+/// Returns replies after a number.
+pub(super) fn replies(
+    conn: &Connection,
+    tenant: &TenantId,
+    after: i64,
+    most: u32,
+) -> Result<Vec<SealedReply>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "select seq, tenant, in_reply_to, at, sealed from reply where tenant = ?1 and seq > ?2 order by seq limit ?3",
+    )?;
+    rows::all(statement.query(params![tenant.as_str(), after, most])?, |row| {
+        Ok(SealedReply {
+            seq: row.get(0)?,
+            tenant: row.get_ref(1)?.as_str_or_null().map_err(rusqlite::Error::from)?.map(columns::name).transpose()?,
+            in_reply_to: row.get::<_, Option<_>>(2)?.map(|id| JobId(uuid::Uuid::from_bytes(id))),
+            at: UnixMicros(row.get(3)?),
+            sealed: rows::sealed(row, 4)?,
+        })
+    })
+}
+
+fn job_events(conn: &Connection, job: JobId) -> Result<Vec<NumberedEvent>, LedgerError> {
+    let sql = format!("select {EVENT} from event where job = ?1 order by seq");
+    rows::all(conn.prepare_cached(&sql)?.query([job.0.as_bytes()])?, rows::event)
+}
