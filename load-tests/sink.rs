@@ -1,0 +1,145 @@
+//! A fast SMSC that takes everything: a process of its own, so that what the service spends is its own.
+//!
+//! Every connection is read and answered in batches. With `--log`, what is taken is on disk before it is answered. It
+//! speaks JSON lines: the address first, then `stats` and `account` on request; it ends with its standard input.
+
+mod pdu;
+mod session;
+mod tally;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use postrider::domain::time::Clock;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+pub(crate) use self::tally::{Account, Stats};
+use self::tally::{Tally, Watch};
+
+/// How the sink behaves.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Where it listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:2775")]
+    pub(crate) listen: SocketAddr,
+    /// Answers this much later.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub(crate) answer_delay: Duration,
+    /// Sends a receipt for what asks for one.
+    #[arg(long)]
+    pub(crate) receipts: bool,
+    /// Sends receipts this long after the answer.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub(crate) receipt_delay: Duration,
+    /// Refuses every Nth message as too fast; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) throttle_every: u64,
+    /// Refuses what comes faster than this per second; 0: nothing.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u32,
+    /// Takes every Nth message and never answers it; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) silent_every: u64,
+    /// Writes time, sender, number and text of each message to this file, synced before it is answered.
+    #[arg(long)]
+    pub(crate) log: Option<PathBuf>,
+    /// Watches over a cap, such as 3/24h: more messages to a number are counted.
+    #[arg(long, value_parser = watch)]
+    pub(crate) cap: Vec<Watch>,
+}
+
+/// What the sink says, one JSON object a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Said {
+    /// It listens.
+    Listening(SocketAddr),
+    /// How it stands.
+    Stats(Stats),
+    /// Its side of the account.
+    Account(Account),
+}
+
+/// What all sessions share. One thread: no locks.
+struct Shared {
+    options: Options,
+    clock: Clock,
+    tally: Tally,
+    log: Option<File>,
+    next_id: u64,
+    /// Messages that may be taken now, and when that was counted.
+    allowance: (f64, i64),
+}
+
+/// Runs the sink until its standard input ends.
+pub(crate) async fn run(options: Options) -> std::io::Result<()> {
+    let listener = TcpListener::bind(options.listen).await?;
+    let log = options.log.as_ref().map(|path| File::options().create(true).append(true).open(path)).transpose()?;
+    say(&Said::Listening(listener.local_addr()?));
+    let clock = Clock::system();
+    let allowance = (f64::from(options.rate), clock.now().0);
+    let shared = Rc::new(RefCell::new(Shared { options, clock, tally: Tally::default(), log, next_id: 1, allowance }));
+    let sessions = LocalSet::new();
+    sessions
+        .run_until(async {
+            tokio::select! {
+                ended = accept(&listener, &shared) => ended,
+                ended = answer(&shared) => ended,
+            }
+        })
+        .await
+}
+
+async fn accept(listener: &TcpListener, shared: &Rc<RefCell<Shared>>) -> std::io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let shared = Rc::clone(shared);
+        tokio::task::spawn_local(async move {
+            // A client that vanishes is its own business.
+            let _gone = session::run(stream, shared).await;
+        });
+    }
+}
+
+/// Answers what is asked on the standard input, until that ends.
+async fn answer(shared: &Rc<RefCell<Shared>>) -> std::io::Result<()> {
+    let (asked, mut questions) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut lines = std::io::stdin().lines();
+        while let Some(Ok(line)) = lines.next() {
+            if asked.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    while let Some(line) = questions.recv().await {
+        let mut shared = shared.borrow_mut();
+        let caps = shared.options.cap.clone();
+        match line.trim() {
+            "account" => say(&Said::Account(shared.tally.account(&caps))),
+            _ => say(&Said::Stats(shared.tally.stats)),
+        }
+    }
+    Ok(())
+}
+
+fn say(said: &Said) {
+    if let Ok(line) = serde_json::to_string(said) {
+        println!("{line}");
+    }
+}
+
+fn watch(raw: &str) -> Result<Watch, String> {
+    let shape = || "a cap reads like 3/24h".to_owned();
+    let (limit, window) = raw.split_once('/').ok_or_else(shape)?;
+    let limit = limit.parse().map_err(|_| shape())?;
+    Ok(Watch { limit, window: humantime::parse_duration(window).map_err(|_| shape())? })
+}
