@@ -3,8 +3,10 @@
 //! An answer of `Ok` means that the frame of every accepted job was confirmed by its work queue and by record.
 
 mod guard;
+mod intake;
 
 pub use guard::Guard;
+pub use intake::{Admission, Ports, Settings};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +85,14 @@ pub struct Item {
     pub cancel_key: Box<str>,
     /// The key under which the newest replaces older ones; empty: none.
     pub collapse_key: Box<str>,
+}
+
+impl Item {
+    /// Returns about how many bytes it brings to a frame.
+    pub fn weight(&self) -> usize {
+        let params: usize = self.params.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        params + self.cancel_key.len() + self.collapse_key.len()
+    }
 }
 
 /// What was accepted.

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod channel;
 pub mod crash;
+pub mod dispatch;
 pub mod domain;
 pub mod ledger;
 pub mod limits;

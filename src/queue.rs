@@ -7,8 +7,10 @@
 //!   dropped without [`Delivery::ack`] comes back with a higher count.
 //! - At most `prefetch` deliveries of a consumer are un-acknowledged.
 
+pub mod depths;
 pub mod embedded;
 pub mod frame;
+pub mod outbox;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -48,7 +50,7 @@ pub enum QueueName {
 pub struct InvalidQueueName;
 
 /// Where a frame goes, with one confirm.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Route {
     /// To a work queue and to record: how a frame is accepted.
     Accept(QueueName),
@@ -145,6 +147,23 @@ struct Settle {
     tag: u64,
     // As long as the un-acknowledged deliveries are bounded by the prefetch, so is this channel.
     to: Option<mpsc::UnboundedSender<Settled>>,
+}
+
+// === impl PublishError ===
+
+impl PublishError {
+    /// Returns the word under which it is counted.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unroutable => "unroutable",
+            Self::Full => "full",
+            Self::Blocked(_) => "blocked",
+            Self::Disconnected => "disconnected",
+            Self::TooLarge(_) => "too_large",
+            Self::Storage(_) => "storage",
+        }
+    }
 }
 
 // === impl QueueName ===

@@ -195,6 +195,19 @@ impl Outcome {
 }
 
 impl Change {
+    /// Returns the bytes of its texts.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Deferred { reason, .. } => reason.len(),
+            Self::Sent { provider, message_ids, .. } => {
+                provider.as_str().len() + message_ids.iter().map(|id| id.len() + 4).sum::<usize>()
+            }
+            Self::Unresolved { provider } => provider.as_ref().map_or(0, |provider| provider.as_str().len()),
+            Self::Progress(_) => 0,
+            Self::Settled(outcome) => outcome.reason.len(),
+        }
+    }
+
     /// Returns the state that the change leads to.
     pub fn state(&self) -> State {
         match self {

@@ -216,6 +216,24 @@ impl Class {
     }
 }
 
+// === impl Content ===
+
+impl Content {
+    /// Returns the bytes of its text and names.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Template { name, locale } => name.len() + locale.len(),
+            Self::Call { flow } => flow.len(),
+        }
+    }
+
+    /// Returns whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 // === impl Envelope ===
 
 impl Envelope {

@@ -23,6 +23,7 @@ use crate::domain::event::Fact;
 use crate::domain::job::{Check, Envelope, words};
 use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, OpenError, Sealer};
 
+pub(in crate::queue) use self::jobs::envelope_bytes;
 pub use self::pack::{FRAME_JOBS_MAX, pack, pack_facts};
 pub use self::single::{open_job, open_reply, seal_job, seal_jobs, seal_reply};
 
@@ -163,9 +164,9 @@ impl Frame {
     fn bytes_bound(&self) -> usize {
         let front = HEADER_BYTES + OVERHEAD_BYTES;
         match self {
-            Self::Jobs(envelopes) => front + envelopes.iter().map(jobs::envelope_bytes).sum::<usize>(),
+            Self::Jobs(envelopes) => front + envelopes.iter().map(envelope_bytes).sum::<usize>(),
             Self::Checks(checks) => {
-                front + checks.iter().map(|check| jobs::envelope_bytes(&check.envelope) + 80).sum::<usize>()
+                front + checks.iter().map(|check| envelope_bytes(&check.envelope) + 80).sum::<usize>()
             }
             // Mostly events, of 60 bytes each; more grows the buffer.
             Self::Facts(facts) => front + facts.len() * 96,

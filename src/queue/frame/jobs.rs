@@ -242,7 +242,7 @@ impl Reader<'_> {
 }
 
 /// Returns a bound on the bytes that an envelope takes.
-pub(super) fn envelope_bytes(envelope: &Envelope) -> usize {
+pub(in crate::queue) fn envelope_bytes(envelope: &Envelope) -> usize {
     shared_bytes(&envelope.shared) + envelope.jobs.iter().map(job_bytes).sum::<usize>()
 }
 

@@ -1,0 +1,269 @@
+//! Lane → permit → claim → channel → verdict.
+//!
+//! A frame is taken only while there is room to work on it. For as many of its jobs as a provider has room and rate for:
+//! claim them with their caps, past opt-outs and cancellations; hand them over; decide from the answers. The frame is
+//! acknowledged when each of its jobs has a confirmed event, a confirmed place in the agenda, or a confirmed check.
+//!
+//! What a crash leaves behind: before the claim, nothing; after it, a claim that makes any other copy of the job a
+//! check, which record decides once the claim's deadline has passed.
+
+mod claims;
+mod gate;
+mod hand;
+mod learn;
+mod out;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tracing::{error, warn};
+
+pub use gate::{Gate, Gates, Permit, Provider, Wish};
+
+use crate::crash;
+use crate::domain::event::Fact;
+use crate::domain::ids::{Lane, PoolId};
+use crate::domain::job::{Check, Envelope};
+use crate::domain::time::{Clock, UnixMicros};
+use crate::ledger::{Directory, Ledger};
+
+use crate::limits::pacer::Pacer;
+use crate::limits::{Claim, Decision, GiveBack, Limits};
+use crate::queue::frame::{Frame, FrameError};
+use crate::queue::outbox::{Item as Packable, Outbox};
+use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
+use crate::seal::Sealer;
+use crate::shutdown::Tasks;
+use crate::telemetry::metrics::DispatchMetrics;
+
+/// How long a frame is held: a job still without a permit goes back to the agenda then, one still without an answer
+/// becomes a check.
+const HOLD: Duration = Duration::from_secs(20);
+/// Frames of a lane in work at the same time. With 128 jobs a frame this is far more than a provider's window; the
+/// windows are what bounds.
+const FRAMES_IN_WORK: u16 = 24;
+/// At this delivery a frame is divided into single jobs, so that a poison one harms nobody else.
+const SPLIT_AT: u32 = 3;
+/// At this delivery a single job is put aside as dead.
+const DEAD_AT: u32 = 20;
+/// Work due within this time goes to the feeder's timing wheel instead of the agenda.
+const SOON: Duration = Duration::from_secs(30);
+/// How long limits may be away before a frame goes back to its lane.
+const LIMITS_PATIENCE: Duration = Duration::from_secs(600);
+/// Between two tries of something that must succeed before the frame may be acknowledged.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// What dispatch works with.
+pub struct Context<Q, L, B> {
+    /// The lanes.
+    pub queue: Q,
+    /// Claims and caps.
+    pub limits: L,
+    /// The second source of opt-outs.
+    pub ledger: B,
+    /// Tenants with their caps.
+    pub directory: Directory,
+    /// Opens frames.
+    pub sealer: Sealer,
+    /// Time.
+    pub clock: Clock,
+    /// The group of its tasks.
+    pub tasks: Tasks,
+    /// The pools that this node has providers of.
+    pub gates: Gates<L>,
+    /// Tokens of tenants' rates.
+    pub pacer: Pacer<L>,
+    /// Facts for record.
+    pub facts: Outbox<Q, Fact>,
+    /// Work for later.
+    pub work: Outbox<Q, Envelope>,
+    /// Checks.
+    pub checks: Outbox<Q, Check>,
+    /// What it counts.
+    pub metrics: Arc<DispatchMetrics>,
+}
+
+/// Starts to consume the lanes of every pool that this node has providers of.
+///
+/// # Errors
+/// When a lane cannot be consumed; what was started stops with the group of tasks.
+pub async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: Arc<Context<Q, L, B>>) -> Result<(), QueueError> {
+    for pool in context.gates.keys() {
+        for &class in crate::domain::job::Class::ALL {
+            let lane = Lane { class, pool: pool.clone() };
+            consume(&context, QueueName::Lane(lane), FRAMES_IN_WORK).await?;
+        }
+        consume(&context, QueueName::Suspect(pool.clone()), 1).await?;
+    }
+    Ok(())
+}
+
+async fn consume<Q: Queue, L: Limits, B: Ledger>(
+    context: &Arc<Context<Q, L, B>>,
+    from: QueueName,
+    prefetch: u16,
+) -> Result<(), QueueError> {
+    let mut deliveries = context.queue.consume(from.clone(), prefetch).await?;
+    let (context, places) = (Arc::clone(context), Arc::new(Semaphore::new(usize::from(prefetch))));
+    let tasks = context.tasks.clone();
+    tasks.spawn("lane", async move {
+        let stop = context.tasks.stop().clone();
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let Some(delivery) = stop.run_until_cancelled(deliveries.recv()).await.flatten() else { break };
+            let (context, from) = (Arc::clone(&context), from.clone());
+            context.tasks.clone().spawn("frame", async move {
+                context.work_on(delivery, &from).await;
+                drop(place); // Held for exactly as long as the frame.
+            });
+        }
+    });
+    Ok(())
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
+    /// Takes one delivery to its end: acknowledged, or dropped and so delivered again.
+    async fn work_on(self: &Arc<Self>, delivery: Delivery, from: &QueueName) {
+        let envelopes = match Frame::decode(&delivery.frame, &self.sealer) {
+            Ok(Frame::Jobs(envelopes)) => envelopes,
+            Ok(Frame::Checks(_) | Frame::Facts(_)) => return self.bury(delivery, None).await,
+            Err(error) => return self.bury(delivery, Some(error)).await,
+        };
+        match from {
+            QueueName::Suspect(_) if delivery.count >= DEAD_AT => return self.bury(delivery, None).await,
+            QueueName::Suspect(_) => {}
+            _ if delivery.count >= SPLIT_AT => return self.split(delivery, envelopes).await,
+            _ => {}
+        }
+        let again = delivery.count > 1;
+        let mut hand = hand::Hand::new(self, envelopes, again);
+        let late = hand.run().await;
+        let (out, given_up) = (hand.out, hand.given_up);
+        if self.confirm(out).await && !given_up {
+            crash::point(crash::Point::AfterEvent);
+            delivery.ack();
+        }
+        for late in late {
+            let out = late.finish(self).await;
+            self.confirm(out).await;
+        }
+    }
+
+    /// Publishes what follows from a delivery; returns whether all of it is confirmed.
+    async fn confirm(&self, mut out: out::Out) -> bool {
+        let soon = self.clock.now().plus(SOON);
+        let place = |due: UnixMicros| if due <= soon { QueueName::Soon } else { QueueName::Later };
+        let (near, far): (Vec<_>, Vec<_>) = out.envelopes().into_iter().partition(|envelope| envelope.due_at <= soon);
+        let (near_checks, far_checks): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut out.checks).into_iter().partition(|check| place(check.due_at) == QueueName::Soon);
+        let (facts, near, far, near_checks, far_checks) = tokio::join!(
+            self.insist(&self.facts, std::mem::take(&mut out.facts), QueueName::Record),
+            self.insist(&self.work, near, QueueName::Soon),
+            self.insist(&self.work, far, QueueName::Later),
+            self.insist(&self.checks, near_checks, QueueName::Soon),
+            self.insist(&self.checks, far_checks, QueueName::Later),
+        );
+        facts && near && far && near_checks && far_checks
+    }
+
+    /// Publishes until it is confirmed, or the process stops: results stay in memory through a broker's absence.
+    async fn insist<T: Packable + Clone>(&self, outbox: &Outbox<Q, T>, items: Vec<T>, to: QueueName) -> bool {
+        if items.is_empty() {
+            return true;
+        }
+        loop {
+            match outbox.publish(items.clone(), Route::To(to.clone())).await {
+                Ok(()) => return true,
+                Err(_) if self.tasks.stopping() => return false,
+                Err(_) => self.clock.pause(RETRY_EVERY).await,
+            }
+        }
+    }
+
+    /// Divides a frame that keeps failing into single jobs, which are tried one at a time.
+    async fn split(&self, delivery: Delivery, envelopes: Vec<Envelope>) {
+        warn!(jobs = envelopes.iter().map(|envelope| envelope.jobs.len()).sum::<usize>(), "frame split after failing");
+        for envelope in envelopes {
+            let pool: PoolId = envelope.shared.pool.clone();
+            for mut job in envelope.jobs.clone() {
+                job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
+                let alone = envelope.with_jobs(vec![job]);
+                let frame = Frame::Jobs(vec![alone]).encode(&self.sealer);
+                let Ok(frame) = frame else { continue };
+                if !self.put(frame, QueueName::Suspect(pool.clone())).await {
+                    return; // Delivered again: the copies meet each other's claims.
+                }
+            }
+        }
+        delivery.ack();
+    }
+
+    /// Puts a frame aside that cannot be worked on; until it has come a few times it goes back, since a key file may
+    /// just be missing its newest key.
+    async fn bury(&self, delivery: Delivery, error: Option<FrameError>) {
+        if error.is_some() && delivery.count < SPLIT_AT {
+            return self.clock.pause(RETRY_EVERY).await;
+        }
+        let reason = error.map_or_else(|| "delivered too often, or no jobs".to_owned(), |error| error.to_string());
+        error!(frame = %delivery.id, reason, "frame put aside as dead");
+        if self.put(delivery.frame.clone(), QueueName::Dead).await {
+            delivery.ack();
+        }
+    }
+
+    async fn put(&self, frame: bytes::Bytes, to: QueueName) -> bool {
+        let id = crate::domain::ids::JobId::new(self.clock.now(), fastrand::u128(..)).0;
+        while self.queue.publish(id, frame.clone(), Route::To(to.clone())).await.is_err() {
+            if self.tasks.stopping() {
+                return false;
+            }
+            self.clock.pause(RETRY_EVERY).await;
+        }
+        true
+    }
+
+    /// Asks limits for claims. With limits away, what is urgent goes on without them; the rest waits for their answer.
+    async fn ask_limits(&self, claims: &[Claim], urgent: bool) -> Option<Vec<Decision>> {
+        if claims.is_empty() {
+            return Some(vec![]);
+        }
+        let watch = self.clock.stopwatch();
+        loop {
+            match self.limits.claim(self.clock.now(), claims).await {
+                Ok(decisions) => return Some(decisions),
+                Err(_) if urgent => return Some(self.decide_alone(claims).await),
+                Err(_) if self.tasks.stopping() || watch.elapsed() > LIMITS_PATIENCE => return None,
+                Err(_) => self.clock.pause(RETRY_EVERY).await,
+            }
+        }
+    }
+
+    /// Decides for urgent work while limits are away: the ledger is asked for opt-outs from everything.
+    async fn decide_alone(&self, claims: &[Claim]) -> Vec<Decision> {
+        let mut decisions = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let known = self.ledger.suppressions(&claim.tenant, claim.against.address).await;
+            let everything =
+                |s: &crate::domain::suppression::Suppression| s.scope == crate::domain::suppression::Scope::Everything;
+            decisions.push(match known {
+                Ok(known) if known.iter().any(everything) => {
+                    Decision::Suppressed(crate::domain::suppression::Scope::Everything)
+                }
+                Ok(_) | Err(_) => Decision::Claimed,
+            });
+        }
+        decisions
+    }
+
+    /// Gives claims back; returns whether limits have them.
+    async fn give_back(&self, back: &[GiveBack]) -> bool {
+        for _ in 0..5 {
+            if self.limits.give_back(back).await.is_ok() {
+                return true;
+            }
+            self.clock.pause(RETRY_EVERY).await;
+        }
+        false
+    }
+}

@@ -1,0 +1,406 @@
+//! The jobs of one delivery, from claim to verdict. What follows from each is collected in [`Out`]; nothing is
+//! published here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use super::claims::{self, Ground, Next};
+use super::gate::{Permit, Provider, Wish};
+use super::out::Out;
+use super::verdict::{self, Verdict};
+use super::{Context, HOLD};
+use crate::channel::{Answer, Answered, Channel, Handover};
+use crate::crash;
+use crate::domain::event::{Change, Fate, Outcome};
+use crate::domain::ids::TenantId;
+use crate::domain::job::{Content, Envelope, Job, Shared};
+use crate::domain::text;
+use crate::domain::time::{Stopwatch, UnixMicros};
+use crate::ledger::{Ledger, Tenant};
+use crate::limits::{Claim, GiveBack, LeaseMode, Limits, rates};
+use crate::queue::Queue;
+use crate::telemetry::metrics;
+
+/// Released work that is later than this has lost its reserved place in the tenant's rate and reserves anew.
+const RESERVED_FOR: Duration = Duration::from_secs(5);
+/// The claim's deadline is this long after the provider's own time-out.
+const DEADLINE_SLACK: Duration = Duration::from_secs(5);
+/// Answers taken at once.
+const ANSWERS_MAX: usize = 256;
+
+/// One job in hand.
+pub(super) struct Item {
+    pub(super) shared: Arc<Shared>,
+    pub(super) job: Job,
+    pub(super) due_at: UnixMicros,
+    ground: Arc<Ground>,
+    handover: Handover,
+}
+
+/// A job that was claimed, and how to give that back.
+struct Claimed {
+    item: Item,
+    give_back: GiveBack,
+    units: u32,
+}
+
+/// A job that did not go out, and when and why it is tried again; `None`: at once.
+type Again = (Item, Option<(UnixMicros, Box<str>)>);
+
+/// The jobs of a delivery that are not decided yet.
+pub(super) struct Hand<'a, Q, L, B> {
+    context: &'a Arc<Context<Q, L, B>>,
+    line: VecDeque<Item>,
+    watch: Stopwatch,
+    /// Limits did not answer: the frame must not be acknowledged.
+    pub(super) given_up: bool,
+    pub(super) out: Out,
+}
+
+/// Answers that come after the frame was let go, and the permit they hold.
+pub(super) struct Late {
+    answers: UnboundedReceiver<Answered>,
+    open: Vec<Option<Claimed>>,
+    permit: Permit,
+}
+
+impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
+    /// Takes the jobs of envelopes in hand. `again`: the frame was delivered before, so a copy may have been handed
+    /// over.
+    pub(super) fn new(context: &'a Arc<Context<Q, L, B>>, envelopes: Vec<Envelope>, again: bool) -> Self {
+        let mut line = VecDeque::with_capacity(envelopes.iter().map(|envelope| envelope.jobs.len()).sum());
+        for envelope in envelopes {
+            let tenant = context.directory.tenant(&envelope.shared.tenant);
+            let ground = Arc::new(Ground::new(&envelope.shared, tenant.as_ref(), &context.sealer));
+            for mut job in envelope.jobs {
+                if again {
+                    job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
+                }
+                line.push_back(Item::new(Arc::clone(&envelope.shared), job, envelope.due_at, Arc::clone(&ground)));
+            }
+        }
+        Self {
+            context,
+            line,
+            watch: context.clock.stopwatch(),
+            given_up: false,
+            out: Out::new(Arc::clone(&context.metrics)),
+        }
+    }
+
+    /// Works until each job has a verdict or the frame has been held long enough.
+    pub(super) async fn run(&mut self) -> Vec<Late> {
+        let mut late = Vec::new();
+        while self.watch.elapsed() < HOLD && !self.given_up && !self.context.tasks.stopping() {
+            self.drop_expired();
+            let Some(front) = self.line.front() else { break };
+            if front.due_at > self.context.clock.now() {
+                self.context.clock.sleep_until(front.due_at).await;
+                continue;
+            }
+            self.reserve_late().await;
+            let Some(mut permit) = self.permit().await else { continue };
+            let chunk: Vec<Item> = self.line.drain(..permit.jobs).collect();
+            let claimed = self.claim(chunk, &permit).await;
+            let now = self.context.clock.now();
+            claimed.iter().for_each(|claimed| {
+                self.context.metrics.waited(claimed.item.shared.class, now.since(claimed.item.due_at));
+            });
+            permit.shrink(claimed.len(), claimed.iter().map(|claimed| claimed.units).sum());
+            if !claimed.is_empty() {
+                crash::point(crash::Point::AfterClaim);
+                late.extend(self.hand_over(claimed, permit).await);
+            }
+        }
+        self.let_go();
+        late
+    }
+
+    /// Settles what has expired.
+    fn drop_expired(&mut self) {
+        let now = self.context.clock.now();
+        if self.line.iter().all(|item| item.shared.expires_at > now) {
+            return;
+        }
+        for item in std::mem::take(&mut self.line) {
+            if item.shared.expires_at > now {
+                self.line.push_back(item);
+            } else {
+                self.out.settle(&item, Outcome::new(Fate::Expired, "expires_at"), now);
+            }
+        }
+    }
+
+    /// Reserves the tenant's rate anew for work that comes late; what gets none goes back to the agenda.
+    async fn reserve_late(&mut self) {
+        let now = self.context.clock.now();
+        let mut late: HashMap<TenantId, (Arc<Tenant>, u32)> = HashMap::new();
+        for item in self.line.iter().filter(|item| now.since(item.due_at) > RESERVED_FOR && !item.shared.class.urgent())
+        {
+            if let Some(tenant) =
+                self.context.directory.tenant(&item.shared.tenant).filter(|tenant| tenant.rate.is_some())
+            {
+                late.entry(item.shared.tenant.clone()).or_insert((tenant, 0)).1 += 1;
+            }
+        }
+        for (id, (tenant, jobs)) in late {
+            let Some(rate) = tenant.rate else { continue };
+            let granted = self.context.pacer.take(&rates::tenant(&id), rate, jobs, LeaseMode::UpTo).await;
+            let mut granted = granted.map_or(0, |granted| granted.tokens);
+            for mut item in std::mem::take(&mut self.line) {
+                let reserves = item.shared.tenant == id && now.since(item.due_at) > RESERVED_FOR;
+                if !reserves {
+                    self.line.push_back(item);
+                } else if granted > 0 {
+                    granted -= 1;
+                    item.due_at = now;
+                    self.line.push_back(item);
+                } else {
+                    self.out.wait(item, now.plus(Duration::from_secs(1)));
+                }
+            }
+        }
+    }
+
+    /// Waits for leave to hand over some of the jobs in front.
+    async fn permit(&self) -> Option<Permit> {
+        let front = self.line.front()?;
+        let (class, kind) = (front.shared.class, front.shared.kind);
+        let now = self.context.clock.now();
+        let same = |item: &&Item| item.shared.kind == kind && item.shared.class == class && item.due_at <= now;
+        let costs = |channel: &dyn Channel| {
+            self.line.iter().take_while(same).map(|item| channel.cost(&item.handover)).collect::<Vec<_>>()
+        };
+        let gate = self.context.gates.get(&front.shared.pool);
+        let patience = HOLD.saturating_sub(self.watch.elapsed()).min(Duration::from_secs(1));
+        match gate {
+            Some(gate) => gate.acquire(Wish { class, kind, costs: &costs }, patience).await,
+            None => {
+                // The pool's providers are on other nodes, or gone from the settings: wait like for a provider.
+                self.context.clock.pause(patience).await;
+                None
+            }
+        }
+    }
+
+    /// Claims a chunk; returns the jobs to hand over.
+    async fn claim(&mut self, chunk: Vec<Item>, permit: &Permit) -> Vec<Claimed> {
+        let now = self.context.clock.now();
+        let deadline = now.plus(permit.provider.profile.response_timeout).plus(DEADLINE_SLACK);
+        let mut asked = Vec::with_capacity(chunk.len());
+        let mut claims = Vec::with_capacity(chunk.len());
+        for item in chunk {
+            if let Some(rule) = item.ground.never() {
+                let next = claims::over(rule, &item.shared, UnixMicros::MAX);
+                self.follow(item, next, now);
+                continue;
+            }
+            match item.ground.claim(&item.shared, &item.job, deadline, &self.context.sealer) {
+                Some(claim) => {
+                    asked.push(item);
+                    claims.push(claim);
+                }
+                None => self.out.settle(&item, Outcome::new(Fate::Rejected, "no_address"), now),
+            }
+        }
+        let urgent = asked.first().is_some_and(|item| item.shared.class.urgent());
+        let Some(decisions) = self.context.ask_limits(&claims, urgent).await else {
+            // Whether they were claimed is not known: the frame goes back and its next copy is told.
+            self.given_up = true;
+            return vec![];
+        };
+        let mut claimed = Vec::with_capacity(asked.len());
+        for ((item, claim), decision) in asked.into_iter().zip(claims).zip(decisions) {
+            match item.ground.next(&item.shared, decision) {
+                Next::Go => {
+                    let units = permit.provider.channel.cost(&item.handover);
+                    claimed.push(Claimed { give_back: give_back(&claim), item, units });
+                }
+                next => self.follow(item, next, now),
+            }
+        }
+        claimed
+    }
+
+    /// Does what follows from a claim that was not granted.
+    fn follow(&mut self, mut item: Item, next: Next, now: UnixMicros) {
+        match next {
+            Next::Go => {}
+            Next::Settle(outcome) => self.out.settle(&item, outcome, now),
+            Next::Defer { rule, until } => {
+                item.job.seen = None;
+                self.out.defer(item, rule, until, now);
+            }
+            Next::Check { attempt, deadline } => self.out.check(item, attempt, deadline),
+            Next::Unresolved => self.out.event(&item, Change::Unresolved { provider: None }, now),
+            Next::AskUnseen => {
+                item.job.seen = None;
+                self.line.push_front(item);
+            }
+        }
+    }
+
+    /// Hands claimed jobs over and takes the answers, for as long as the frame may be held.
+    async fn hand_over(&mut self, claimed: Vec<Claimed>, permit: Permit) -> Option<Late> {
+        let (tx, answers) = mpsc::unbounded_channel();
+        let handovers = claimed.iter().map(|claimed| claimed.item.handover.clone()).collect();
+        permit.provider.channel.submit(handovers, tx);
+        let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit };
+        let watch = self.context.clock.stopwatch();
+        while late.permit.jobs > 0 {
+            let patience = HOLD.saturating_sub(self.watch.elapsed());
+            let mut some = Vec::new();
+            let received = self.context.clock.timeout(patience, late.answers.recv_many(&mut some, ANSWERS_MAX)).await;
+            match received {
+                Ok(1..) => self.take_answers(some, &mut late, &watch).await,
+                // A channel that drops its answers has handed over what nobody knows of.
+                Ok(0) | Err(_) => break,
+            }
+        }
+        for claimed in late.open.iter().flatten() {
+            self.out.check_claimed(&claimed.item, &late.permit.provider.profile.id, self.deadline(&late.permit));
+        }
+        (late.permit.jobs > 0).then_some(late)
+    }
+
+    fn deadline(&self, permit: &Permit) -> UnixMicros {
+        self.context.clock.now().plus(permit.provider.profile.response_timeout).plus(DEADLINE_SLACK)
+    }
+
+    async fn take_answers(&mut self, answers: Vec<Answered>, late: &mut Late, watch: &Stopwatch) {
+        let now = self.context.clock.now();
+        let provider = Arc::clone(&late.permit.provider);
+        let (mut back, mut again) = (Vec::new(), Vec::new());
+        let (mut jobs, mut units) = (0, 0);
+        for (index, answer) in answers {
+            let Some(claimed) = late.open.get_mut(index).and_then(Option::take) else { continue };
+            (jobs, units) = (jobs + 1, units + claimed.units);
+            provider.metrics.attempt(word(&answer), watch.elapsed());
+            let Claimed { item, give_back, .. } = claimed;
+            match verdict::after(answer, &provider.profile.id, (&item.shared, &item.job), now, fastrand::f64()) {
+                Verdict::Event(change) => {
+                    if matches!(change, Change::Sent { .. }) {
+                        self.context.metrics.sent(item.shared.class, now.since(item.due_at));
+                    }
+                    self.out.event_of_attempt(&item, change, now);
+                }
+                Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
+                Verdict::Again { retry_after } => {
+                    provider.throttled(retry_after, now);
+                    back.push(give_back);
+                    again.push((item, None));
+                }
+                Verdict::RetryAt { at, code } => {
+                    back.push(give_back);
+                    again.push((item, Some((at, code))));
+                }
+            }
+        }
+        crash::point(crash::Point::AfterAnswer);
+        late.permit.shrink(late.permit.jobs - jobs, late.permit.units().saturating_sub(units));
+        self.give_back(back, again, &provider).await;
+    }
+
+    /// Gives back what did not go out, and lets it try again. A claim that cannot be given back stands: record decides.
+    async fn give_back(&mut self, back: Vec<GiveBack>, again: Vec<Again>, provider: &Provider) {
+        let now = self.context.clock.now();
+        if back.is_empty() {
+            return;
+        }
+        let given = self.context.give_back(&back).await;
+        for (mut item, retry) in again.into_iter().rev() {
+            if !given {
+                let deadline = now.plus(DEADLINE_SLACK);
+                self.out.check_claimed(&item, &provider.profile.id, deadline);
+                continue;
+            }
+            item.job.seen = None;
+            match retry {
+                None => self.line.push_front(item),
+                Some((at, code)) => {
+                    item.job.attempt = item.job.attempt.saturating_add(1);
+                    self.out.defer(item, code, at, now);
+                }
+            }
+        }
+    }
+
+    /// Lets go of what has no permit yet: it waits in the agenda.
+    fn let_go(&mut self) {
+        let again_at = self.context.clock.now().plus(Duration::from_secs(1));
+        for item in std::mem::take(&mut self.line) {
+            let until = item.due_at.max(again_at);
+            self.out.wait(item, until);
+        }
+    }
+}
+
+// === impl Item ===
+
+impl Item {
+    fn new(shared: Arc<Shared>, job: Job, due_at: UnixMicros, ground: Arc<Ground>) -> Self {
+        let content = match &shared.content {
+            Content::Text(text) => Content::Text(text::fill(text, &job.params).into()),
+            other => other.clone(),
+        };
+        let handover = Handover {
+            job: job.id,
+            attempt: job.attempt.saturating_add(1),
+            kind: shared.kind,
+            class: shared.class,
+            recipient: Arc::new(job.recipient.clone()),
+            sender: shared.sender.clone(),
+            content,
+            params: job.params.clone(),
+            validity: shared.expires_at.since(due_at),
+        };
+        Self { shared, job, due_at, ground, handover }
+    }
+}
+
+fn give_back(claim: &Claim) -> GiveBack {
+    GiveBack {
+        tenant: claim.tenant.clone(),
+        recipient: claim.recipient,
+        job: claim.job,
+        token: claim.token,
+        touch: claim.touch,
+    }
+}
+
+impl Late {
+    /// Takes the answers that are still to come; returns the events they make.
+    pub(super) async fn finish<Q: Queue, L: Limits, B: Ledger>(mut self, context: &Context<Q, L, B>) -> Out {
+        let mut out = Out::new(Arc::clone(&context.metrics));
+        let patience = self.permit.provider.profile.response_timeout + DEADLINE_SLACK;
+        let answers = async {
+            while let Some((index, answer)) = self.answers.recv().await {
+                let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
+                let now = context.clock.now();
+                let item = &claimed.item;
+                let provider = &self.permit.provider.profile.id;
+                // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
+                if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
+                    out.event_of_attempt(item, change, now);
+                }
+            }
+        };
+        let _late = context.clock.timeout(patience, answers).await;
+        out
+    }
+}
+
+/// Returns the word under which an answer is counted.
+fn word(answer: &Answer) -> metrics::Verdict {
+    match answer {
+        Answer::Taken { .. } => metrics::Verdict::Taken,
+        Answer::Refused { .. } => metrics::Verdict::Refused,
+        Answer::Throttled { .. } => metrics::Verdict::Throttled,
+        Answer::NotSent { .. } => metrics::Verdict::NotSent,
+        Answer::NoAnswer => metrics::Verdict::Unresolved,
+    }
+}

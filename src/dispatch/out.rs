@@ -1,0 +1,107 @@
+//! What follows from the jobs of a delivery: facts for record, work for later, checks.
+
+use std::sync::Arc;
+
+use super::hand::Item;
+use crate::domain::event::{Change, Event, Fact, Fate, Outcome};
+use crate::domain::ids::ProviderId;
+use crate::domain::job::{Check, ENVELOPE_JOBS_MAX, Envelope};
+use crate::domain::time::UnixMicros;
+use crate::telemetry::metrics::DispatchMetrics;
+
+/// What is to be published before the delivery may be acknowledged.
+pub(super) struct Out {
+    metrics: Arc<DispatchMetrics>,
+    pub(super) facts: Vec<Fact>,
+    pub(super) waiting: Vec<(Item, UnixMicros)>,
+    pub(super) checks: Vec<Check>,
+}
+
+impl Out {
+    /// Returns an empty one.
+    pub(super) fn new(metrics: Arc<DispatchMetrics>) -> Self {
+        Self { metrics, facts: vec![], waiting: vec![], checks: vec![] }
+    }
+
+    /// The job has its outcome.
+    pub(super) fn settle(&mut self, item: &Item, outcome: Outcome, now: UnixMicros) {
+        if outcome.fate == Fate::Suppressed {
+            self.metrics.suppressed(&outcome.reason);
+        }
+        self.event(item, Change::Settled(outcome), now);
+    }
+
+    /// Something happened to the job before an attempt, or it is not known in which.
+    pub(super) fn event(&mut self, item: &Item, change: Change, now: UnixMicros) {
+        self.push(item, item.job.attempt, change, now);
+    }
+
+    /// Something came of the attempt in hand.
+    pub(super) fn event_of_attempt(&mut self, item: &Item, change: Change, now: UnixMicros) {
+        self.push(item, item.job.attempt.saturating_add(1), change, now);
+    }
+
+    /// The job waits until a time, and its owner is told why.
+    pub(super) fn defer(&mut self, item: Item, reason: Box<str>, until: UnixMicros, now: UnixMicros) {
+        self.metrics.deferred(&reason);
+        self.event(&item, Change::Deferred { reason, until }, now);
+        self.waiting.push((item, until));
+    }
+
+    /// The job waits for a moment, for its turn.
+    pub(super) fn wait(&mut self, item: Item, until: UnixMicros) {
+        self.waiting.push((item, until));
+    }
+
+    /// Record decides what became of another copy's attempt.
+    pub(super) fn check(&mut self, item: Item, attempt: u16, due_at: UnixMicros) {
+        self.checks.push(Check { envelope: alone(&item), attempt, provider: None, due_at });
+    }
+
+    /// Record decides what became of the attempt in hand.
+    pub(super) fn check_claimed(&mut self, item: &Item, provider: &ProviderId, due_at: UnixMicros) {
+        self.checks.push(Check {
+            envelope: alone(item),
+            attempt: item.job.attempt.saturating_add(1),
+            provider: Some(provider.clone()),
+            due_at,
+        });
+    }
+
+    /// Returns the waiting jobs in envelopes: those of one origin that are due in the same second share one, which is
+    /// due when the last of them is.
+    pub(super) fn envelopes(&mut self) -> Vec<Envelope> {
+        let mut envelopes: Vec<Envelope> = Vec::new();
+        for (item, until) in self.waiting.drain(..) {
+            let fits = |envelope: &&mut Envelope| {
+                Arc::ptr_eq(&envelope.shared, &item.shared)
+                    && envelope.due_at.as_secs() == until.as_secs()
+                    && envelope.jobs.len() < ENVELOPE_JOBS_MAX
+            };
+            match envelopes.iter_mut().rev().take(8).find(fits) {
+                Some(envelope) => {
+                    envelope.due_at = envelope.due_at.max(until);
+                    envelope.jobs.push(item.job);
+                }
+                None => envelopes.push(Envelope { shared: item.shared, due_at: until, jobs: vec![item.job] }),
+            }
+        }
+        envelopes
+    }
+
+    fn push(&mut self, item: &Item, attempt: u16, change: Change, at: UnixMicros) {
+        self.facts.push(Fact::Event(Event {
+            job: item.job.id,
+            tenant: item.shared.tenant.clone(),
+            kind: item.shared.kind,
+            class: item.shared.class,
+            at,
+            attempt,
+            change,
+        }));
+    }
+}
+
+fn alone(item: &Item) -> Envelope {
+    Envelope { shared: Arc::clone(&item.shared), due_at: item.due_at, jobs: vec![item.job.clone()] }
+}

@@ -1,0 +1,58 @@
+//! How long the lanes are, as of a moment ago: what keeps them short.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::{Queue, QueueName};
+use crate::domain::ids::Lane;
+use crate::domain::time::Clock;
+use crate::shutdown::Tasks;
+use crate::telemetry::metrics::LaneDepth;
+
+/// How often lanes are looked at. Real time: a queue fills in real time.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A lane with more frames than this takes only urgent work: the rest waits in the agenda, which is fair and can be
+/// cancelled. 64 frames are 2 to 30 thousand jobs, a second or so of work.
+const CROWDED_FRAMES: u64 = 64;
+
+/// The lengths of all lanes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Depths {
+    frames: Arc<HashMap<Lane, (AtomicU64, LaneDepth)>>,
+}
+
+impl Depths {
+    /// Returns the depths of `lanes`, and keeps them current in a task of the group `tasks`.
+    pub fn watch<Q: Queue>(queue: Q, lanes: Vec<Lane>, clock: Clock, tasks: &Tasks) -> Self {
+        let depths = Self {
+            frames: Arc::new(
+                lanes.into_iter().map(|lane| (lane.clone(), (AtomicU64::new(0), LaneDepth::new(&lane)))).collect(),
+            ),
+        };
+        let (stop, watched) = (tasks.stop().clone(), depths.clone());
+        tasks.spawn("lane_depths", async move {
+            while stop.run_until_cancelled(clock.pause(LOOK_EVERY)).await.is_some() {
+                watched.look(&queue).await;
+            }
+        });
+        depths
+    }
+
+    /// Returns whether a lane is so long that only urgent work is added.
+    pub fn crowded(&self, lane: &Lane) -> bool {
+        self.frames.get(lane).is_some_and(|(frames, _)| frames.load(Ordering::Relaxed) > CROWDED_FRAMES)
+    }
+
+    async fn look<Q: Queue>(&self, queue: &Q) {
+        for (lane, (frames, shown)) in self.frames.iter() {
+            // With the queue away the last known depth stands: publishing fails by itself.
+            if let Ok(depth) = queue.depth(&QueueName::Lane(lane.clone())).await {
+                frames.store(depth, Ordering::Relaxed);
+                shown.set(depth);
+            }
+        }
+    }
+}
