@@ -8,14 +8,21 @@
 //!   nothing twice.
 //! - An opt-out or a cancellation whose call returned `Ok` before a claim is asked binds that claim.
 //! - `now` never steps back: a store uses the latest time it was given.
+//! - A claim is decided in this order: held by another copy, forgotten, suppressed, cancelled, over a cap, claimed.
 
 pub mod pacer;
 pub mod rates;
+
+mod any;
+mod core;
+pub mod embedded;
 
 use std::future::Future;
 use std::time::Duration;
 
 use uuid::Uuid;
+
+pub use any::AnyLimits;
 
 use crate::domain::cap::{OnLimit, Window};
 use crate::domain::ids::{JobId, TenantId};
@@ -92,7 +99,7 @@ pub struct Claim {
     /// The attempt whose claim gives way, because record decided to repeat it; 0: none. Any other claim of the job,
     /// of whatever attempt, makes the answer [`Decision::Held`].
     pub supersedes: u16,
-    /// Unique to this asking: the same token again is the same asking again.
+    /// Unique to this asking: the same token again, while the claim lives, is the same asking again.
     pub token: u64,
     /// When a hand-over without an answer may be checked.
     pub deadline: UnixMicros,
@@ -194,7 +201,7 @@ pub struct Lease {
     pub bucket: Box<str>,
     /// The bucket's numbers as of now; a change binds from this call on.
     pub rate: Rate,
-    /// How many tokens are wanted.
+    /// How many tokens are wanted; under [`LeaseMode::Whole`], more than the burst counts as the burst.
     pub want: u32,
     /// How the answer may fall short.
     pub mode: LeaseMode,

@@ -1,0 +1,73 @@
+//! The backend that the settings chose.
+
+use super::embedded::Embedded;
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
+use crate::domain::ids::{JobId, TenantId};
+use crate::domain::keys::AddressKey;
+use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::time::UnixMicros;
+
+/// One of the backends. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum AnyLimits {
+    /// In this process, on this machine's disk.
+    Embedded(Embedded),
+}
+
+macro_rules! ask {
+    ($self:ident . $method:ident ( $($argument:expr),* )) => {
+        match $self {
+            Self::Embedded(limits) => limits.$method($($argument),*).await,
+        }
+    };
+}
+
+impl Limits for AnyLimits {
+    async fn identity(&self) -> Result<Identity, LimitsError> {
+        ask!(self.identity())
+    }
+
+    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
+        ask!(self.remember(now, submits))
+    }
+
+    async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {
+        ask!(self.accepted(ids))
+    }
+
+    async fn claim(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+        ask!(self.claim(now, claims))
+    }
+
+    async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
+        ask!(self.give_back(claims))
+    }
+
+    async fn suppress(&self, suppression: &Suppression) -> Result<(), LimitsError> {
+        ask!(self.suppress(suppression))
+    }
+
+    async fn unsuppress(&self, suppression: &Suppression, source: Source) -> Result<(), LimitsError> {
+        ask!(self.unsuppress(suppression, source))
+    }
+
+    async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LimitsError> {
+        ask!(self.suppressions(tenant, address))
+    }
+
+    async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
+        ask!(self.cancel(rules, keep_until))
+    }
+
+    async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {
+        ask!(self.lease(now, leases))
+    }
+
+    async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
+        ask!(self.unlease(bucket, tokens))
+    }
+
+    async fn close(&self) {
+        ask!(self.close());
+    }
+}

@@ -1,0 +1,310 @@
+//! One change of the memory, and its bytes in the log. Little-endian; the numbers of forms never change their meaning.
+
+use std::num::NonZeroU32;
+
+use super::Key;
+use super::buckets::Bucket;
+use super::memos::Memo;
+use super::people::Entry;
+use super::refusals::{Cancel, Optout, Target};
+use super::rulesets::Kept;
+use crate::domain::keys::WordKey;
+use crate::domain::rate::Rate;
+use crate::domain::suppression::{Scope, Source};
+use crate::domain::time::UnixMicros;
+
+/// An absolute statement about one key: saying it twice is saying it once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::limits) enum Change {
+    /// A recipient has this entry.
+    Entry {
+        /// Whose.
+        person: Key,
+        /// The claim.
+        entry: Entry,
+        /// The places it holds.
+        kept: Vec<Kept>,
+    },
+    /// A recipient does not have the entry of this job and token.
+    Gone {
+        /// Whose.
+        person: Key,
+        /// The job, in short.
+        job: u64,
+        /// The asking.
+        token: u64,
+    },
+    /// A submit is remembered.
+    Memo {
+        /// The job's id.
+        id: Key,
+        /// What of it.
+        memo: Memo,
+    },
+    /// An address has opted out.
+    Optout {
+        /// Which, of which tenant.
+        address: Key,
+        /// Of what.
+        optout: Optout,
+    },
+    /// An address has opted in again.
+    Optin {
+        /// Which, of which tenant.
+        address: Key,
+        /// To what.
+        scope: Scope,
+        /// Whose opt-outs are taken back.
+        source: Source,
+    },
+    /// Something is cancelled.
+    Cancel {
+        /// What.
+        target: Target,
+        /// For whom and how long.
+        cancel: Cancel,
+    },
+    /// A bucket is at a level.
+    Bucket {
+        /// Which.
+        name: Box<str>,
+        /// Its level.
+        bucket: Bucket,
+    },
+}
+
+/// The bytes are no change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("damaged record")]
+pub(in crate::limits) struct Damaged;
+
+/// Reads changes one after the other; stops at the end or at the first damaged one.
+pub(in crate::limits) struct Reader<'a>(&'a [u8]);
+
+const ENTRY: u8 = 1;
+const GONE: u8 = 2;
+const MEMO: u8 = 3;
+const OPTOUT: u8 = 4;
+const OPTIN: u8 = 5;
+const CANCEL: u8 = 6;
+const BUCKET: u8 = 7;
+
+// === impl Change ===
+
+impl Change {
+    /// Appends the change's bytes.
+    pub(in crate::limits) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Entry { person, entry, kept } => write_entry(out, person, entry, kept),
+            Self::Gone { person, job, token } => {
+                out.push(GONE);
+                out.extend_from_slice(person);
+                out.extend_from_slice(&job.to_le_bytes());
+                out.extend_from_slice(&token.to_le_bytes());
+            }
+            Self::Memo { id, memo } => write_memo(out, id, memo),
+            Self::Optout { address, optout } => {
+                out.push(OPTOUT);
+                out.extend_from_slice(address);
+                write_scope(out, optout.scope);
+                out.push(source_number(optout.source));
+                out.extend_from_slice(&optout.at.0.to_le_bytes());
+            }
+            Self::Optin { address, scope, source } => {
+                out.push(OPTIN);
+                out.extend_from_slice(address);
+                write_scope(out, *scope);
+                out.push(source_number(*source));
+            }
+            Self::Cancel { target, cancel } => {
+                out.extend_from_slice(&[CANCEL, target.form]);
+                out.extend_from_slice(&target.key);
+                out.extend_from_slice(&cancel.at.0.to_le_bytes());
+                out.extend_from_slice(&cancel.keep_until.0.to_le_bytes());
+            }
+            Self::Bucket { name, bucket } => write_bucket(out, name, bucket),
+        }
+    }
+}
+
+/// Appends [`Change::Entry`] from borrowed parts.
+pub(in crate::limits) fn write_entry(out: &mut Vec<u8>, person: &Key, entry: &Entry, kept: &[Kept]) {
+    out.push(ENTRY);
+    out.extend_from_slice(person);
+    out.extend_from_slice(&entry.at.0.to_le_bytes());
+    out.extend_from_slice(&entry.deadline.0.to_le_bytes());
+    out.extend_from_slice(&entry.job.to_le_bytes());
+    out.extend_from_slice(&entry.token.to_le_bytes());
+    out.extend_from_slice(&entry.touch.to_le_bytes());
+    out.extend_from_slice(&entry.attempt.to_le_bytes());
+    out.extend_from_slice(&u16::try_from(kept.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for kept in kept.iter().take(usize::from(u16::MAX)) {
+        out.extend_from_slice(&kept.rule.to_le_bytes());
+        out.extend_from_slice(&kept.life.to_le_bytes());
+    }
+}
+
+/// Appends [`Change::Memo`] from borrowed parts.
+pub(in crate::limits) fn write_memo(out: &mut Vec<u8>, id: &Key, memo: &Memo) {
+    out.push(MEMO);
+    out.extend_from_slice(id);
+    out.extend_from_slice(&memo.fingerprint.to_le_bytes());
+    out.extend_from_slice(&memo.until_s.to_le_bytes());
+    out.push(u8::from(memo.accepted));
+}
+
+/// Appends [`Change::Bucket`] from borrowed parts.
+pub(in crate::limits) fn write_bucket(out: &mut Vec<u8>, name: &str, bucket: &Bucket) {
+    out.push(BUCKET);
+    out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(&name.as_bytes()[..name.len().min(usize::from(u16::MAX))]);
+    out.extend_from_slice(&bucket.level.to_le_bytes());
+    out.extend_from_slice(&bucket.at.0.to_le_bytes());
+    out.extend_from_slice(&bucket.rate.per_s.get().to_le_bytes());
+    out.extend_from_slice(&bucket.rate.burst.get().to_le_bytes());
+}
+
+fn write_scope(out: &mut Vec<u8>, scope: Scope) {
+    let (number, word) = match scope {
+        Scope::Sender(word) => (0, word),
+        Scope::Topic(word) => (1, word),
+        Scope::Brand => (2, WordKey([0; 16])),
+        Scope::Everything => (3, WordKey([0; 16])),
+    };
+    out.push(number);
+    out.extend_from_slice(&word.0);
+}
+
+fn source_number(source: Source) -> u8 {
+    match source {
+        Source::Keyword => 0,
+        Source::Api => 1,
+        Source::Provider => 2,
+    }
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    /// Returns a reader of `bytes`.
+    pub(in crate::limits) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn change(&mut self) -> Result<Change, Damaged> {
+        Ok(match self.u8()? {
+            ENTRY => {
+                let person = self.array()?;
+                let entry = Entry {
+                    at: self.time()?,
+                    deadline: self.time()?,
+                    job: self.u64()?,
+                    token: self.u64()?,
+                    touch: self.u64()?,
+                    attempt: self.u16()?,
+                };
+                Change::Entry { person, entry, kept: self.kept()? }
+            }
+            GONE => Change::Gone { person: self.array()?, job: self.u64()?, token: self.u64()? },
+            MEMO => {
+                let id = self.array()?;
+                let memo = Memo { fingerprint: self.u64()?, until_s: self.u32()?, accepted: self.u8()? != 0 };
+                Change::Memo { id, memo }
+            }
+            OPTOUT => {
+                let address = self.array()?;
+                let optout = Optout { scope: self.scope()?, source: self.source()?, at: self.time()? };
+                Change::Optout { address, optout }
+            }
+            OPTIN => Change::Optin { address: self.array()?, scope: self.scope()?, source: self.source()? },
+            CANCEL => {
+                let target = Target::new(self.u8()?, self.array()?).ok_or(Damaged)?;
+                Change::Cancel { target, cancel: Cancel { at: self.time()?, keep_until: self.time()? } }
+            }
+            BUCKET => {
+                let length = usize::from(self.u16()?);
+                let name = str::from_utf8(self.bytes(length)?).map_err(|_| Damaged)?.into();
+                let (level, at) = (self.time()?.0, self.time()?);
+                let rate = Rate { per_s: self.positive()?, burst: self.positive()? };
+                Change::Bucket { name, bucket: Bucket { level, at, rate } }
+            }
+            _ => return Err(Damaged),
+        })
+    }
+
+    fn kept(&mut self) -> Result<Vec<Kept>, Damaged> {
+        let count = usize::from(self.u16()?);
+        (0..count).map(|_| Ok(Kept { rule: self.u32()?, life: self.time()?.0 })).collect()
+    }
+
+    fn scope(&mut self) -> Result<Scope, Damaged> {
+        let (number, word) = (self.u8()?, WordKey(self.array()?));
+        match number {
+            0 => Ok(Scope::Sender(word)),
+            1 => Ok(Scope::Topic(word)),
+            2 => Ok(Scope::Brand),
+            3 => Ok(Scope::Everything),
+            _ => Err(Damaged),
+        }
+    }
+
+    fn source(&mut self) -> Result<Source, Damaged> {
+        match self.u8()? {
+            0 => Ok(Source::Keyword),
+            1 => Ok(Source::Api),
+            2 => Ok(Source::Provider),
+            _ => Err(Damaged),
+        }
+    }
+
+    fn positive(&mut self) -> Result<NonZeroU32, Damaged> {
+        NonZeroU32::new(self.u32()?).ok_or(Damaged)
+    }
+
+    fn time(&mut self) -> Result<UnixMicros, Damaged> {
+        self.array().map(i64::from_le_bytes).map(UnixMicros)
+    }
+
+    fn u64(&mut self) -> Result<u64, Damaged> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, Damaged> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, Damaged> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u8(&mut self) -> Result<u8, Damaged> {
+        self.array().map(|[byte]: [u8; 1]| byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
+        let (head, rest) = self.0.split_at_checked(length).ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(head)
+    }
+}
+
+impl Iterator for Reader<'_> {
+    type Item = Result<Change, Damaged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let change = self.change();
+        if change.is_err() {
+            self.0 = &[];
+        }
+        Some(change)
+    }
+}

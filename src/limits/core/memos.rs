@@ -1,0 +1,93 @@
+//! Submits with idempotency keys, remembered until their time is over.
+
+use std::collections::HashMap;
+
+use super::Key;
+use super::change::Change;
+use crate::domain::ids::JobId;
+use crate::domain::keys::Fingerprint;
+use crate::domain::time::UnixMicros;
+use crate::limits::{Remember, Remembered};
+
+/// Memos below this number are never pruned.
+const PRUNE_MIN: usize = 1024;
+
+/// What is remembered of one submit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::limits) struct Memo {
+    /// Eight bytes of the keyed hash of what was asked.
+    pub fingerprint: u64,
+    /// The second at which it is forgotten.
+    pub until_s: u32,
+    /// Whether it is known to be durable.
+    pub accepted: bool,
+}
+
+/// The memos of one shard, by job id.
+#[derive(Debug, Default)]
+pub(in crate::limits) struct Memos {
+    memos: HashMap<Key, Memo>,
+    prune_at: usize,
+}
+
+impl Memos {
+    /// Remembers a submit as pending unless it is known; returns what it meets, and the change that makes it last.
+    pub(in crate::limits) fn remember(&mut self, now: UnixMicros, submit: &Remember) -> (Remembered, Option<Change>) {
+        self.prune(now);
+        let id = submit.id.0.into_bytes();
+        let fingerprint = short(submit.fingerprint);
+        match self.memos.get(&id) {
+            Some(memo) if lives(memo, now) => {
+                let met = match memo {
+                    memo if memo.fingerprint != fingerprint => Remembered::Conflict,
+                    Memo { accepted: true, .. } => Remembered::Accepted,
+                    Memo { accepted: false, .. } => Remembered::Pending,
+                };
+                (met, None)
+            }
+            Some(_) | None => {
+                // Rounded up: never forgotten early.
+                let until_s = u32::try_from(submit.until.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+                let memo = Memo { fingerprint, until_s, accepted: false };
+                self.memos.insert(id, memo);
+                (Remembered::New, Some(Change::Memo { id, memo }))
+            }
+        }
+    }
+
+    /// Marks a submit as accepted.
+    pub(in crate::limits) fn accept(&mut self, id: JobId) -> Option<Change> {
+        let id = id.0.into_bytes();
+        let memo = self.memos.get_mut(&id).filter(|memo| !memo.accepted)?;
+        memo.accepted = true;
+        Some(Change::Memo { id, memo: *memo })
+    }
+
+    /// Sets a memo to what the log says.
+    pub(in crate::limits) fn set(&mut self, id: Key, memo: Memo) {
+        self.memos.insert(id, memo);
+    }
+
+    /// Calls `each` with every memo that lives at `now`.
+    pub(in crate::limits) fn each(&self, now: UnixMicros, mut each: impl FnMut(&Key, &Memo)) {
+        self.memos.iter().filter(|(_, memo)| lives(memo, now)).for_each(|(id, memo)| each(id, memo));
+    }
+
+    fn prune(&mut self, now: UnixMicros) {
+        // When it has doubled: each memo is looked at a constant number of times in its life.
+        if self.memos.len() >= self.prune_at.max(PRUNE_MIN) {
+            self.memos.retain(|_, memo| lives(memo, now));
+            self.prune_at = self.memos.len() * 2;
+        }
+    }
+}
+
+fn lives(memo: &Memo, now: UnixMicros) -> bool {
+    now.as_secs() < i64::from(memo.until_s)
+}
+
+fn short(fingerprint: Fingerprint) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&fingerprint.0[..8]);
+    u64::from_le_bytes(bytes)
+}

@@ -1,0 +1,222 @@
+//! What is remembered of recipients: their claims, and the places that these hold in caps.
+//!
+//! A hundred bytes a recipient decide how many fit into a process, so recipients and entries lie in two arrays, linked
+//! by number, and an entry serves as claim and as log of all its caps at once.
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher;
+
+use super::Key;
+use super::rulesets::{Kept, RuleSets, SetId};
+use crate::domain::time::UnixMicros;
+use crate::limits::CLAIM_LIFE;
+
+/// One claim and the places it took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::limits) struct Entry {
+    /// When it was taken.
+    pub at: UnixMicros,
+    /// When its hand-over may be checked.
+    pub deadline: UnixMicros,
+    /// The job, in short.
+    pub job: u64,
+    /// The asking.
+    pub token: u64,
+    /// What counts as one touch, in short.
+    pub touch: u64,
+    /// The attempt.
+    pub attempt: u16,
+}
+
+/// The recipients of one shard.
+pub(in crate::limits) struct People {
+    hasher: DefaultHashBuilder,
+    table: HashTable<u32>,
+    people: Vec<Person>,
+    slots: Vec<Slot>,
+    free_people: Vec<u32>,
+    free_slots: Vec<u32>,
+    pub(super) sets: RuleSets,
+    /// Where the sweep goes on.
+    hand: usize,
+}
+
+struct Person {
+    key: Key,
+    /// The newest entry; a person without one is free.
+    first: u32,
+}
+
+struct Slot {
+    entry: Entry,
+    set: SetId,
+    /// The next older entry.
+    next: u32,
+}
+
+/// Ends a list.
+const NONE: u32 = u32::MAX;
+
+// === impl Entry ===
+
+impl Entry {
+    /// Returns whether the claim still stands for its job.
+    pub(super) fn claims_at(&self, now: UnixMicros) -> bool {
+        self.deadline.plus(CLAIM_LIFE) > now
+    }
+}
+
+// === impl People ===
+
+impl People {
+    pub(in crate::limits) fn new() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            table: HashTable::new(),
+            people: Vec::new(),
+            slots: Vec::new(),
+            free_people: Vec::new(),
+            free_slots: Vec::new(),
+            sets: RuleSets::new(),
+            hand: 0,
+        }
+    }
+
+    /// Returns how many recipients are remembered.
+    pub(in crate::limits) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Returns a recipient's entries with the rules that they hold places of, newest first.
+    pub(super) fn entries(&self, key: &Key) -> impl Iterator<Item = (&Entry, &[Kept])> + Clone {
+        let mut next = self.find(key).map_or(NONE, |person| self.people[person as usize].first);
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(next as usize)?;
+            next = slot.next;
+            Some((&slot.entry, self.sets.get(slot.set)))
+        })
+    }
+
+    /// Adds an entry; the same job and token again changes nothing.
+    pub(in crate::limits) fn insert(&mut self, key: &Key, entry: Entry, kept: &[Kept]) {
+        let person = self.find(key).unwrap_or_else(|| self.admit(*key));
+        let mut newer = NONE;
+        let mut older = self.people[person as usize].first;
+        while let Some(slot) = self.slots.get(older as usize) {
+            if slot.entry.job == entry.job && slot.entry.token == entry.token {
+                return;
+            }
+            if slot.entry.at <= entry.at {
+                break;
+            }
+            (newer, older) = (older, slot.next);
+        }
+        let slot = Slot { entry, set: self.sets.take(kept), next: older };
+        let slot = place(&mut self.slots, &mut self.free_slots, slot);
+        self.relink(person, newer, slot);
+    }
+
+    /// Removes the entry of a job that this token made, if it is there, and returns whether it was.
+    pub(in crate::limits) fn remove(&mut self, key: &Key, job: u64, token: u64) -> bool {
+        self.drop_entries(key, |entry, _| entry.job == job && entry.token == token)
+    }
+
+    /// Forgets what has no meaning any more in the next `steps` places of the memory. Called with every claim, this
+    /// keeps the memory within a small factor of what is live.
+    pub(super) fn sweep(&mut self, now: UnixMicros, steps: usize) {
+        for _ in 0..steps.min(self.people.len()) {
+            self.hand = if self.hand + 1 < self.people.len() { self.hand + 1 } else { 0 };
+            let Person { key, first } = self.people[self.hand];
+            if first != NONE {
+                self.drop_entries(&key, |entry, life| {
+                    !entry.claims_at(now) && entry.at.0.saturating_add(life) <= now.0
+                });
+            }
+        }
+    }
+
+    /// Calls `each` with every entry that has a meaning at `now`, each recipient's oldest first.
+    pub(in crate::limits) fn each(&self, now: UnixMicros, mut each: impl FnMut(&Key, &Entry, &[Kept])) {
+        let mut list = Vec::new();
+        for person in &self.people {
+            let mut next = person.first;
+            while let Some(slot) = self.slots.get(next as usize) {
+                list.push(slot);
+                next = slot.next;
+            }
+            for slot in list.drain(..).rev() {
+                let life = self.sets.life_max(slot.set);
+                if slot.entry.claims_at(now) || slot.entry.at.0.saturating_add(life) > now.0 {
+                    each(&person.key, &slot.entry, self.sets.get(slot.set));
+                }
+            }
+        }
+    }
+
+    /// Removes a person's entries for which `ends` (given the life of their places) holds; a person without entries
+    /// goes too.
+    fn drop_entries(&mut self, key: &Key, ends: impl Fn(&Entry, i64) -> bool) -> bool {
+        let Some(person) = self.find(key) else { return false };
+        let (mut newer, mut next, mut any) = (NONE, self.people[person as usize].first, false);
+        while let Some(slot) = self.slots.get(next as usize) {
+            let (this, older, set) = (next, slot.next, slot.set);
+            if ends(&slot.entry, self.sets.life_max(set)) {
+                any = true;
+                self.relink(person, newer, older);
+                self.sets.release(set);
+                self.free_slots.push(this);
+            } else {
+                newer = this;
+            }
+            next = older;
+        }
+        if any && self.people[person as usize].first == NONE {
+            self.dismiss(person);
+        }
+        any
+    }
+
+    /// Makes `slot` follow `newer`, or come first.
+    fn relink(&mut self, person: u32, newer: u32, slot: u32) {
+        match self.slots.get_mut(newer as usize) {
+            Some(newer) => newer.next = slot,
+            None => self.people[person as usize].first = slot,
+        }
+    }
+
+    fn find(&self, key: &Key) -> Option<u32> {
+        let hash = self.hasher.hash_one(key);
+        self.table.find(hash, |&person| self.people[person as usize].key == *key).copied()
+    }
+
+    fn admit(&mut self, key: Key) -> u32 {
+        let person = place(&mut self.people, &mut self.free_people, Person { key, first: NONE });
+        let (hasher, people) = (&self.hasher, &self.people);
+        let rehash = |&person: &u32| hasher.hash_one(people[person as usize].key);
+        self.table.insert_unique(hasher.hash_one(key), person, rehash);
+        person
+    }
+
+    fn dismiss(&mut self, person: u32) {
+        let key = self.people[person as usize].key;
+        if let Ok(found) = self.table.find_entry(self.hasher.hash_one(key), |&other| other == person) {
+            found.remove();
+        }
+        self.free_people.push(person);
+    }
+}
+
+/// Puts a value into a free place, or a new one, and returns its number.
+fn place<T>(values: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
+    if let Some(place) = free.pop() {
+        values[place as usize] = value;
+        return place;
+    }
+    if values.len() == values.capacity() {
+        // An eighth at a time: doubling would hold up to half of the memory unused.
+        values.reserve_exact((values.len() / 8).max(64));
+    }
+    values.push(value);
+    // More than four billion entries in one shard do not fit into any machine's memory.
+    u32::try_from(values.len() - 1).unwrap_or(NONE)
+}

@@ -1,0 +1,267 @@
+//! Limits in memory, with a log that makes them last: the backend of one process with one data directory.
+//!
+//! - A change is made in memory and appended to the log under one lock, so the log has the changes of a key in order.
+//!   One thread writes the log; all calls that wait share one fdatasync, and `Ok` comes after it.
+//! - What may be lost rides along without a wait: a lost `accepted` costs a second publish under the same id. A lost
+//!   `give_back` leaves a claim and its places standing, so the job is checked instead of sent, and the cap is too
+//!   strict until the window ends; never the reverse. Leases precede the claims that use them in the same log, so every
+//!   token that led to a hand-over is remembered whenever the hand-over is.
+//! - A snapshot replaces the log in the background once the log has become longer than what is live. A failed write or
+//!   fsync ends the store: what the disk holds is not known any more.
+
+mod block;
+mod files;
+mod log;
+mod state;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use self::files::Files;
+use self::log::{Compaction, Log, Offset, Start};
+use self::state::State;
+use super::core::key_of;
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
+use crate::domain::ids::{JobId, TenantId};
+use crate::domain::keys::AddressKey;
+use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::time::UnixMicros;
+
+/// The embedded limits. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct Embedded {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Arc<State>,
+    log: Log,
+    identity: Identity,
+    compactor: Mutex<Option<JoinHandle<()>>>,
+}
+
+// === impl Embedded ===
+
+impl Embedded {
+    /// Opens the limits in `dir`, which is made if need be. Reads the whole memory, so it blocks: about a second for
+    /// three million claims.
+    ///
+    /// # Errors
+    /// [`LimitsError::Storage`]; also when another process uses the directory. Damage is no error: what can be read is
+    /// kept, and the identity says that something was lost.
+    pub fn open(dir: &Path, now: UnixMicros) -> Result<Self, LimitsError> {
+        Self::open_with(dir, now, log::COMPACT_BYTES)
+    }
+
+    fn open_with(dir: &Path, now: UnixMicros, compact_bytes: u64) -> Result<Self, LimitsError> {
+        let files = Arc::new(Files::open(dir)?);
+        let state = Arc::new(State::new());
+        let mut readable = true;
+        let found = files.load(|payload| readable &= state.replay(payload))?;
+        let lost = found.lost || !readable;
+        state.now(now);
+        let identity = files.identity(now, lost)?;
+        let mut start = Start { number: found.last + 1, before: found.last_bytes, log_bytes: found.log_bytes };
+        if lost {
+            tracing::error!("limits were damaged and have lost something: jobs from before now are not sent blindly");
+            // So that the next start does not find the same damage and call it a new loss.
+            files.snapshot(found.last, |block| state.dump(block))?;
+            start = Start { before: 0, log_bytes: 0, ..start };
+        }
+        let (sender, compactions) = mpsc::sync_channel(1);
+        let compactor = spawn_compactor(Arc::clone(&files), Arc::clone(&state), compactions, compact_bytes)?;
+        let log = Log::start(files, &start, compact_bytes, sender)?;
+        Ok(Self { inner: Arc::new(Inner { state, log, identity, compactor: Mutex::new(Some(compactor)) }) })
+    }
+
+    /// Returns how many recipients are remembered.
+    pub fn recipients(&self) -> usize {
+        self.inner.state.people()
+    }
+
+    fn claim_one(&self, now: UnixMicros, claim: &Claim) -> (Decision, Option<Offset>) {
+        let Inner { state, log, identity, .. } = &*self.inner;
+        let refusal = state.refusals().against(now, claim);
+        let mut shard = state.shard(&key_of(&claim.tenant, claim.recipient.0));
+        let (decision, change) = shard.people.claim(now, claim, refusal, identity.changed_at);
+        (decision, change.map(|change| log.append(&change)))
+    }
+
+    /// Makes a change of the refusals durable.
+    async fn refuse(&self, change: impl FnOnce(&State, &Log) -> Offset + Send) -> Result<(), LimitsError> {
+        self.inner.log.check()?;
+        let end = change(&self.inner.state, &self.inner.log);
+        self.inner.log.durable(end).await
+    }
+}
+
+impl Limits for Embedded {
+    async fn identity(&self) -> Result<Identity, LimitsError> {
+        self.inner.log.check()?;
+        Ok(self.inner.identity.clone())
+    }
+
+    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let now = state.now(now);
+        let mut end = Offset::default();
+        let remember = |submit: &Remember| {
+            let mut shard = state.shard(&submit.id.0.into_bytes());
+            let (met, change) = shard.memos.remember(now, submit);
+            end = change.map_or(end, |change| log.append(&change));
+            met
+        };
+        let met = submits.iter().map(remember).collect();
+        log.durable(end).await.map(|()| met)
+    }
+
+    async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let mut end = Offset::default();
+        for &id in ids {
+            let mut shard = state.shard(&id.0.into_bytes());
+            end = shard.memos.accept(id).map_or(end, |change| log.append(&change));
+        }
+        log.lazy(end).await
+    }
+
+    async fn claim(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let now = state.now(now);
+        let mut end = Offset::default();
+        let claim = |claim: &Claim| {
+            let (decision, change) = self.claim_one(now, claim);
+            end = change.unwrap_or(end);
+            decision
+        };
+        let decisions: Vec<Decision> = claims.iter().map(claim).collect();
+        if decisions.contains(&Decision::Claimed) {
+            // Also for a repeated call, whose claims the first one may not have seen to the disk yet.
+            end = end.max(log.end());
+        }
+        log.durable(end).await.map(|()| decisions)
+    }
+
+    async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let mut end = Offset::default();
+        for claim in claims {
+            let mut shard = state.shard(&key_of(&claim.tenant, claim.recipient.0));
+            end = shard.people.give_back(claim).map_or(end, |change| log.append(&change));
+        }
+        log.lazy(end).await
+    }
+
+    async fn suppress(&self, suppression: &Suppression) -> Result<(), LimitsError> {
+        self.refuse(|state, log| {
+            let mut refusals = state.refusals_mut();
+            log.append(&refusals.suppress(suppression))
+        })
+        .await
+    }
+
+    async fn unsuppress(&self, suppression: &Suppression, source: Source) -> Result<(), LimitsError> {
+        self.refuse(|state, log| {
+            let mut refusals = state.refusals_mut();
+            log.append(&refusals.unsuppress(suppression, source))
+        })
+        .await
+    }
+
+    async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LimitsError> {
+        self.inner.log.check()?;
+        Ok(self.inner.state.refusals().of(tenant, address))
+    }
+
+    async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
+        self.refuse(|state, log| {
+            let mut refusals = state.refusals_mut();
+            let now = rules.iter().map(|rule| rule.at).max().unwrap_or_default();
+            refusals.prune(state.now(now));
+            let append = |rule| log.append(&refusals.cancel(rule, keep_until));
+            rules.iter().map(append).last().unwrap_or_default()
+        })
+        .await
+    }
+
+    async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let now = state.now(now);
+        let mut end = Offset::default();
+        let granted = {
+            let mut buckets = state.buckets();
+            let lease = |lease: &Lease| {
+                let (granted, change) = buckets.lease(now, lease);
+                end = log.append(&change);
+                granted
+            };
+            leases.iter().map(lease).collect()
+        };
+        log.lazy(end).await.map(|()| granted)
+    }
+
+    async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let end = {
+            let mut buckets = state.buckets();
+            buckets.unlease(bucket, tokens).map(|change| log.append(&change))
+        };
+        log.lazy(end.unwrap_or_default()).await
+    }
+
+    async fn close(&self) {
+        let inner = Arc::clone(&self.inner);
+        // Threads are waited for, which blocks.
+        let _panicked = tokio::task::spawn_blocking(move || inner.close()).await;
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.log.close();
+        let compactor = self.compactor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(compactor) = compactor {
+            let _panicked = compactor.join();
+        }
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("identity", &self.inner.identity).finish_non_exhaustive()
+    }
+}
+
+/// Starts the thread that makes snapshots; it ends when the log's writer does.
+fn spawn_compactor(
+    files: Arc<Files>,
+    state: Arc<State>,
+    compactions: mpsc::Receiver<Compaction>,
+    compact_bytes: u64,
+) -> Result<JoinHandle<()>, LimitsError> {
+    let work = move || {
+        for Compaction { number, next_at } in compactions {
+            match files.snapshot(number, |block| state.dump(block)) {
+                Ok(bytes) => next_at.store(bytes.max(compact_bytes), std::sync::atomic::Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "cannot make a snapshot of limits, the log grows on"),
+            }
+        }
+    };
+    std::thread::Builder::new().name("limits-snapshot".into()).spawn(work).map_err(storage)
+}
+
+/// Returns the port's error for a disk's.
+fn storage(error: std::io::Error) -> LimitsError {
+    LimitsError::Storage(error.to_string().into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The memory in shards, each behind its lock, and the log that every change of it goes to.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::domain::time::UnixMicros;
+use crate::limits::LimitsError;
+use crate::limits::core::{
+    Buckets, Change, Key, Memos, People, Reader, Refusals, write_bucket, write_entry, write_memo,
+};
+
+/// Shards of recipients and memos: enough that 16 workers rarely meet, and that a snapshot holds each lock for a
+/// millisecond or two at a million recipients.
+const SHARDS: usize = 64;
+
+/// Bytes that a snapshot gathers before it writes a block.
+const DUMP_BYTES: usize = 1 << 20;
+
+/// All that is remembered.
+pub(super) struct State {
+    shards: Box<[Mutex<Shard>]>,
+    refusals: RwLock<Refusals>,
+    buckets: Mutex<Buckets>,
+    latest: AtomicI64,
+}
+
+/// A part of it.
+pub(super) struct Shard {
+    /// Recipients.
+    pub people: People,
+    /// Submits.
+    pub memos: Memos,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        let shard = || Mutex::new(Shard { people: People::new(), memos: Memos::default() });
+        Self {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            refusals: RwLock::default(),
+            buckets: Mutex::default(),
+            latest: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Returns `now`, or the latest time it was given before, whichever is later.
+    pub(super) fn now(&self, now: UnixMicros) -> UnixMicros {
+        UnixMicros(self.latest.fetch_max(now.0, Ordering::Relaxed).max(now.0))
+    }
+
+    /// Locks the shard of a key.
+    pub(super) fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        // The keys of recipients are hashes; of job ids (version 7) only the last bytes are spread.
+        let shard = usize::from(key[15] ^ key[0]) % SHARDS;
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refusals(&self) -> RwLockReadGuard<'_, Refusals> {
+        self.refusals.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refusals_mut(&self) -> RwLockWriteGuard<'_, Refusals> {
+        self.refusals.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many recipients are remembered.
+    pub(super) fn people(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).people.len()).sum()
+    }
+
+    /// Replays the changes of a block; returns whether it could be read to its end.
+    pub(super) fn replay(&self, payload: &[u8]) -> bool {
+        Reader::new(payload).all(|change| change.map(|change| self.apply(change)).is_ok())
+    }
+
+    fn apply(&self, change: Change) {
+        match change {
+            Change::Entry { person, entry, kept } => {
+                self.latest.fetch_max(entry.at.0, Ordering::Relaxed);
+                self.shard(&person).people.insert(&person, entry, &kept);
+            }
+            Change::Gone { person, job, token } => {
+                self.shard(&person).people.remove(&person, job, token);
+            }
+            Change::Memo { id, memo } => self.shard(&id).memos.set(id, memo),
+            Change::Optout { address, optout } => self.refusals_mut().set_optout(address, optout),
+            Change::Optin { address, scope, source } => self.refusals_mut().clear_optout(&address, scope, source),
+            Change::Cancel { target, cancel } => {
+                self.refusals_mut().set_cancel(target, cancel);
+            }
+            Change::Bucket { name, bucket } => self.buckets().set(name, bucket),
+        }
+    }
+
+    /// Hands everything that has a meaning now to `block`, in blocks. Changes go on meanwhile: the log has them.
+    ///
+    /// # Errors
+    /// Those of `block`.
+    pub(super) fn dump(&self, block: &mut dyn FnMut(&[u8]) -> Result<(), LimitsError>) -> Result<(), LimitsError> {
+        let now = UnixMicros(self.latest.load(Ordering::Relaxed));
+        let mut out = Vec::with_capacity(DUMP_BYTES);
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.people.each(now, |person, entry, kept| write_entry(&mut out, person, entry, kept));
+            shard.memos.each(now, |id, memo| write_memo(&mut out, id, memo));
+            drop(shard);
+            if out.len() >= DUMP_BYTES {
+                block(&out)?;
+                out.clear();
+            }
+        }
+        self.refusals().each(now, |change| change.write(&mut out));
+        self.buckets().each(now, |name, bucket| write_bucket(&mut out, name, bucket));
+        if out.is_empty() { Ok(()) } else { block(&out) }
+    }
+}

@@ -1,0 +1,183 @@
+//! What only this backend has: a log on a disk.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::cap::{OnLimit, Window};
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::RecipientKey;
+use crate::domain::rate::Rate;
+use crate::domain::suppression::{CancelBy, Scope};
+use crate::domain::time::Clock;
+use crate::limits::{Against, LeaseMode, Take};
+
+const NOW: UnixMicros = UnixMicros::from_secs(1_800_000_000);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn claim(recipient: u128, job: u128) -> Claim {
+    let take = |rule, limit, days| Take { rule, limit, window: Window::Rolling(DAY * days), on_limit: OnLimit::Defer };
+    Claim {
+        tenant: "acme".parse().unwrap(),
+        recipient: RecipientKey(recipient.to_le_bytes()),
+        job: JobId(Uuid::from_u128(job)),
+        attempt: 1,
+        supersedes: 0,
+        token: u64::try_from(job).unwrap(),
+        deadline: NOW.plus(Duration::from_secs(30)),
+        seen: None,
+        touch: Uuid::from_u128(job),
+        takes: vec![take(1, 3, 1), take(2, 5, 7), take(3, 10, 30)],
+        against: Against {
+            kind: Kind::Sms,
+            class: Class::Marketing,
+            address: AddressKey(recipient.to_le_bytes()),
+            sender: None,
+            topic: None,
+            cancel_key: None,
+            batch: None,
+            campaign: None,
+            run: None,
+            accepted_at: NOW,
+        },
+    }
+}
+
+/// Copies the files as a crash would leave them, and opens the copy.
+fn crashed(dir: &TempDir) -> (TempDir, Embedded) {
+    let mut copy = tempfile::tempdir().unwrap();
+    let copied = |copy: &TempDir| {
+        let mut entries = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.all(|path| fs::copy(&path, copy.path().join(path.file_name().unwrap())).is_ok())
+    };
+    // A file that went away in between was replaced by a snapshot: no crash leaves files of two moments.
+    while !copied(&copy) {
+        copy = tempfile::tempdir().unwrap();
+    }
+    let limits = Embedded::open(copy.path(), NOW).unwrap();
+    (copy, limits)
+}
+
+fn files(dir: &TempDir, kind: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|found| found == kind)).collect();
+    paths.sort();
+    paths
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    let tenant: TenantId = "acme".parse().unwrap();
+    let submit = Remember {
+        id: JobId(Uuid::from_u128(9)),
+        fingerprint: crate::domain::keys::Fingerprint([7; 16]),
+        until: NOW.plus(DAY),
+    };
+    let optout = Suppression {
+        tenant: tenant.clone(),
+        address: AddressKey([5; 16]),
+        scope: Scope::Brand,
+        source: Source::Keyword,
+        at: NOW,
+    };
+    let rule = CancelRule { tenant: tenant.clone(), by: CancelBy::Job(JobId(Uuid::from_u128(44))), at: NOW };
+    let lease =
+        Lease { bucket: "tenant:acme".into(), rate: "10/s".parse::<Rate>().unwrap(), want: 10, mode: LeaseMode::UpTo };
+    assert_eq!(limits.lease(NOW, std::slice::from_ref(&lease)).await.unwrap()[0].tokens, 10);
+    for job in 1..=3 {
+        assert_eq!(limits.claim(NOW, &[claim(1, job)]).await.unwrap(), [Decision::Claimed]);
+    }
+    limits.remember(NOW, std::slice::from_ref(&submit)).await.unwrap();
+    limits.suppress(&optout).await.unwrap();
+    limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
+    let (_copy, again) = crashed(&dir);
+    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let held = Decision::Held { attempt: 1, deadline: NOW.plus(Duration::from_secs(30)) };
+    let other = Claim { token: 99, ..claim(1, 1) };
+    let decisions = again.claim(NOW, &[claim(1, 4), other, claim(1, 2), claim(2, 44)]).await.unwrap();
+    assert_eq!(decisions, [over, held, Decision::Claimed, Decision::Cancelled]);
+    assert_eq!(again.remember(NOW, &[submit]).await.unwrap(), [Remembered::Pending]);
+    assert_eq!(again.suppressions(&tenant, AddressKey([5; 16])).await.unwrap(), [optout]);
+    assert_eq!(again.lease(NOW, &[lease]).await.unwrap()[0].tokens, 0, "a burst is not granted twice");
+    assert_eq!(again.identity().await.unwrap(), limits.identity().await.unwrap());
+    assert!(Embedded::open(dir.path(), NOW).is_err(), "two processes in one directory");
+    limits.close().await;
+    assert_eq!(limits.claim(NOW, &[claim(1, 9)]).await, Err(LimitsError::Storage("limits are closed".into())));
+    Embedded::open(dir.path(), NOW).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Embedded::open_with(dir.path(), NOW, 15_000).unwrap();
+    let identity = limits.identity().await.unwrap();
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..8u128 {
+        let limits = limits.clone();
+        workers.spawn(async move {
+            for batch in 0..50u128 {
+                let claims: Vec<_> =
+                    (0..32).map(|item| claim(item * 8 + worker, worker << 32 | batch << 8 | item)).collect();
+                limits.claim(NOW.plus(Duration::from_millis(u64::try_from(batch).unwrap())), &claims).await.unwrap();
+            }
+        });
+    }
+    let mut copies = Vec::new();
+    while !workers.is_empty() {
+        let _done = Clock::system().timeout(Duration::from_millis(20), workers.join_next()).await;
+        copies.push(crashed(&dir));
+    }
+    limits.close().await;
+    // 256 recipients, 3 claims each: the caps let no more through, whatever was replayed.
+    let total: u64 = files(&dir, "log").iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(files(&dir, "snap").len() == 1 && total < 60_000, "{total} bytes of log");
+    let again = Embedded::open(dir.path(), NOW).unwrap();
+    assert_eq!((again.recipients(), limits.recipients()), (256, 256));
+    for recipient in 0..256 {
+        let decision = again.claim(NOW, &[claim(recipient, 1 << 60)]).await.unwrap().remove(0);
+        assert!(matches!(decision, Decision::OverCap { take: 0, .. }), "{decision:?}");
+    }
+    for (_dir, copy) in copies {
+        assert_eq!(copy.identity().await.unwrap(), identity);
+    }
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_and_a_hole_changes_the_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    for job in 1..=4 {
+        limits.claim(NOW, &[claim(job, job)]).await.unwrap();
+    }
+    let identity = limits.identity().await.unwrap();
+    limits.close().await;
+    drop(limits);
+    let log = files(&dir, "log").remove(0);
+    let whole = fs::read(&log).unwrap();
+
+    fs::write(&log, &whole[..whole.len() - 3]).unwrap();
+    let torn = Embedded::open(dir.path(), NOW.plus(DAY)).unwrap();
+    assert_eq!((torn.recipients(), torn.identity().await.unwrap()), (3, identity.clone()));
+    torn.close().await;
+    drop(torn);
+
+    let mut hole = whole.clone();
+    hole[60] ^= 1;
+    fs::write(&log, &hole).unwrap();
+    let later = NOW.plus(DAY);
+    let damaged = Embedded::open(dir.path(), later).unwrap();
+    assert_eq!(damaged.recipients(), 3, "what can be read is kept");
+    let changed = damaged.identity().await.unwrap();
+    assert!(changed.id != identity.id && changed.changed_at == later);
+    let seen = Claim { seen: Some(NOW), ..claim(1, 1) };
+    assert_eq!(damaged.claim(later, &[seen]).await.unwrap(), [Decision::Forgotten]);
+    damaged.close().await;
+    drop(damaged);
+    assert_eq!(Embedded::open(dir.path(), later).unwrap().identity().await.unwrap(), changed, "one loss, one change");
+}
