@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod channel;
+pub mod config;
 pub mod crash;
 pub mod dispatch;
 pub mod domain;

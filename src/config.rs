@@ -1,0 +1,221 @@
+//! Settings, in two stages: what was written ([`tree`]) and what is true ([`Settings`]).
+//!
+//! Every default stands with its reason in `config/defaults.toml`, and for providers in `config/smpp.toml` and
+//! `config/simulated.toml`. The file `postrider.toml` overrides them, and the environment overrides the file:
+//! `queue.url` is `POSTRIDER_QUEUE_URL`. Unknown settings are errors that name what was probably meant; settings that
+//! contradict each other are errors that name both.
+
+mod check;
+mod error;
+mod print;
+mod provider;
+mod raw;
+mod reference;
+mod secret;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use self::error::{ConfigError, Contradiction, Reason};
+pub use self::provider::{Alphabet, Counting, IdForm, Link, Provider, Simulated, Smpp, SmppTls};
+pub use self::reference::{provider_reference, reference};
+pub use self::secret::{Secret, ServerUrl};
+use self::tree::Tree;
+use crate::domain::job::{Class, words};
+
+/// The file that is read when none is named, if it is there.
+pub const FILE: &str = "postrider.toml";
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What this process runs, in order and without repetition; never empty.
+    pub roles: Vec<Role>,
+    /// Directory of the embedded backends and of the key file.
+    pub data_dir: PathBuf,
+    /// gRPC.
+    pub grpc: Grpc,
+    /// Where metrics are scraped, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The queue.
+    pub queue: Queue,
+    /// Limits.
+    pub limits: Limits,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The file with the sealing keys.
+    pub key_file: PathBuf,
+    /// How long a receipt is waited for.
+    pub receipt_deadline: Duration,
+    /// How long a job may be sent after its due time, by class in the order of [`Class::ALL`].
+    pub expires_after: [Duration; Class::ALL.len()],
+    /// Stopping.
+    pub shutdown: Shutdown,
+    /// Logs.
+    pub log: Log,
+    /// The providers, never none.
+    pub providers: Vec<Provider>,
+}
+
+words! {
+    /// A part of the service.
+    Role {
+        /// The gRPC API and admission.
+        Front = "front",
+        /// Lanes to providers.
+        Dispatch = "dispatch",
+        /// The agenda's feeder.
+        Feed = "feed",
+        /// Frames and events to the ledger.
+        Record = "record",
+        /// Callbacks of providers.
+        Receive = "receive",
+    }
+}
+
+/// Where and how gRPC is served.
+#[derive(Clone, Debug)]
+pub struct Grpc {
+    /// The address; beyond loopback only with TLS, or where plain text was asked for.
+    pub listen: SocketAddr,
+    /// TLS, if any.
+    pub tls: Option<GrpcTls>,
+}
+
+/// The service's own certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcTls {
+    /// The chain, in PEM.
+    pub cert: PathBuf,
+    /// The private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// The queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// RabbitMQ; `None`: embedded.
+    pub url: Option<ServerUrl>,
+    /// How long a publish may take.
+    pub publish_timeout: Duration,
+    /// Most frames in a lane.
+    pub lane_frames_max: NonZeroU64,
+    /// Most frames that wait for record.
+    pub record_frames_max: NonZeroU64,
+}
+
+/// Limits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Redis; `None`: embedded.
+    pub url: Option<ServerUrl>,
+    /// How long a call may take.
+    pub timeout: Duration,
+}
+
+/// The ledger.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// PostgreSQL; `None`: SQLite.
+    pub url: Option<ServerUrl>,
+    /// Connections of this process.
+    pub connections: NonZeroU32,
+}
+
+/// Stopping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shutdown {
+    /// How long it may take in all.
+    pub grace: Duration,
+    /// How long the service goes on after it says NOT_SERVING.
+    pub lame_duck: Duration,
+}
+
+/// Logs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// Level or filter.
+    pub filter: String,
+    /// How lines read.
+    pub format: LogFormat,
+}
+
+words! {
+    /// How a line of log reads.
+    LogFormat {
+        /// For people.
+        Pretty = "pretty",
+        /// For machines.
+        Json = "json",
+    }
+}
+
+/// Settings with where they came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is true.
+    pub settings: Settings,
+    tree: Tree,
+}
+
+/// Reads the settings: defaults, then `file` (or [`FILE`] if it is there), then `environment`.
+///
+/// # Errors
+/// [`ConfigError`], which names the setting and the way out.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let text = match file {
+        Some(path) => Some((path, read(path)?)),
+        None if Path::new(FILE).exists() => Some((Path::new(FILE), read(Path::new(FILE))?)),
+        None => None,
+    };
+    let environment: Vec<_> = environment.into_iter().collect();
+    parse(text.as_ref().map(|(path, text)| (*path, text.as_str())), &environment)
+}
+
+/// Checks a settings file given as text.
+///
+/// # Errors
+/// Like [`load`].
+pub fn parse(file: Option<(&Path, &str)>, environment: &[(String, String)]) -> Result<Loaded, ConfigError> {
+    let mut tree = Tree::defaults();
+    if let Some((path, text)) = file {
+        tree.add_file(path, text)?;
+    }
+    tree.add_environment(environment)?;
+    let settings = check::settings(tree.raw()?, environment)?;
+    Ok(Loaded { settings, tree })
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Returns whether this process runs a part of the service.
+    pub fn runs(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Returns whether any backend is embedded, so that this process must be the only one.
+    pub fn embedded(&self) -> bool {
+        self.queue.url.is_none() || self.limits.url.is_none() || self.ledger.url.is_none()
+    }
+}
+
+impl Loaded {
+    /// Returns every setting with its value and where it came from, as TOML. Secrets are masked.
+    pub fn print(&self) -> String {
+        print::settings(&self.tree)
+    }
+}

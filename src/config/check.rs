@@ -1,0 +1,162 @@
+//! From the raw form to checked settings: each value alone, then those that must agree.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::error::{ConfigError, Contradiction, Reason};
+use super::raw::{RawGrpc, RawProvider, RawSettings};
+use super::{
+    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Role, ServerUrl, Settings, Shutdown, provider,
+};
+
+/// The shortest and longest of ordinary time limits.
+pub(super) const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(600));
+/// The longest that anything may wait: as far ahead as jobs are scheduled.
+const WAIT_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
+
+pub(super) fn settings(
+    (raw, providers): (RawSettings, Vec<RawProvider>),
+    environment: &[(String, String)],
+) -> Result<Settings, ConfigError> {
+    let data_dir = PathBuf::from(required("data_dir", &raw.data_dir)?);
+    let key_file = path(&raw.seal.key_file);
+    let life = (Duration::from_secs(1), WAIT_MAX);
+    let settings = Settings {
+        roles: roles(&raw.roles)?,
+        grpc: grpc(&raw.grpc)?,
+        metrics_listen: optional(&raw.metrics.listen, |text| parsed::<SocketAddr>("metrics.listen", text))?,
+        queue: Queue {
+            url: url("queue.url", &raw.queue.url, &["amqp://", "amqps://"])?,
+            publish_timeout: duration("queue.publish_timeout", &raw.queue.publish_timeout, TIMEOUTS)?,
+            lane_frames_max: count("queue.lane_frames_max", raw.queue.lane_frames_max)?,
+            record_frames_max: count("queue.record_frames_max", raw.queue.record_frames_max)?,
+        },
+        limits: Limits {
+            url: url("limits.url", &raw.limits.url, &["redis://", "rediss://"])?,
+            timeout: duration("limits.timeout", &raw.limits.timeout, TIMEOUTS)?,
+        },
+        ledger: Ledger {
+            url: url("ledger.url", &raw.ledger.url, &["postgres://", "postgresql://"])?,
+            connections: small("ledger.connections", raw.ledger.connections, 1_000)?,
+        },
+        key_file: key_file.clone().unwrap_or_else(|| data_dir.join("keys")),
+        data_dir,
+        receipt_deadline: duration("record.receipt_deadline", &raw.record.receipt_deadline, life)?,
+        expires_after: [
+            duration("class.otp.expires_after", &raw.class.otp.expires_after, life)?,
+            duration("class.transactional.expires_after", &raw.class.transactional.expires_after, life)?,
+            duration("class.notification.expires_after", &raw.class.notification.expires_after, life)?,
+            duration("class.marketing.expires_after", &raw.class.marketing.expires_after, life)?,
+        ],
+        shutdown: Shutdown {
+            grace: duration("shutdown.grace", &raw.shutdown.grace, TIMEOUTS)?,
+            lame_duck: duration("shutdown.lame_duck", &raw.shutdown.lame_duck, (Duration::ZERO, TIMEOUTS.1))?,
+        },
+        log: Log {
+            filter: raw.log.level,
+            format: word("log.format", &raw.log.format, LogFormat::ALL, LogFormat::as_str)?,
+        },
+        providers: provider::providers(providers, environment)?,
+    };
+    agree(&settings, &raw.grpc, key_file.as_deref())?;
+    Ok(settings)
+}
+
+/// Checks what settings say about each other.
+fn agree(settings: &Settings, grpc: &RawGrpc, key_file: Option<&Path>) -> Result<(), Contradiction> {
+    if !settings.grpc.listen.ip().is_loopback() && settings.grpc.tls.is_none() && !grpc.allow_plaintext {
+        return Err(Contradiction::PlaintextBeyondLoopback);
+    }
+    if settings.metrics_listen == Some(settings.grpc.listen) && settings.grpc.listen.port() != 0 {
+        return Err(Contradiction::SameListen);
+    }
+    if settings.roles.len() < Role::ALL.len() {
+        if settings.embedded() {
+            return Err(Contradiction::SplitEmbedded);
+        }
+        if key_file.is_none() {
+            return Err(Contradiction::SplitWithoutKeys);
+        }
+    }
+    if settings.shutdown.lame_duck >= settings.shutdown.grace {
+        return Err(Contradiction::LameDuckTooLong);
+    }
+    let slow = |provider: &&Provider| provider.response_timeout > settings.shutdown.grace;
+    match settings.providers.iter().find(slow) {
+        Some(provider) => Err(Contradiction::GraceTooShort(provider.id.as_str().into())),
+        None => Ok(()),
+    }
+}
+
+fn roles(words: &[String]) -> Result<Vec<Role>, ConfigError> {
+    let mut roles =
+        words.iter().map(|text| word("roles", text, Role::ALL, Role::as_str)).collect::<Result<Vec<_>, _>>()?;
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.is_empty() { Err(invalid("roles", Reason::Missing)) } else { Ok(roles) }
+}
+
+fn grpc(raw: &RawGrpc) -> Result<Grpc, ConfigError> {
+    let tls = match (path(&raw.tls_cert), path(&raw.tls_key)) {
+        (Some(cert), Some(key)) => Some(GrpcTls { cert, key }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return Err(Contradiction::HalfTls.into()),
+    };
+    Ok(Grpc { listen: parsed("grpc.listen", &raw.listen)?, tls })
+}
+
+pub(super) fn invalid(key: &str, reason: impl Into<Reason>) -> ConfigError {
+    ConfigError::Invalid { key: key.to_owned(), reason: reason.into() }
+}
+
+pub(super) fn required<'a>(key: &str, text: &'a str) -> Result<&'a str, ConfigError> {
+    if text.is_empty() { Err(invalid(key, Reason::Missing)) } else { Ok(text) }
+}
+
+/// Reads a setting whose empty value means that there is none.
+pub(super) fn optional<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, ConfigError>,
+) -> Result<Option<T>, ConfigError> {
+    if text.is_empty() { Ok(None) } else { read(text).map(Some) }
+}
+
+pub(super) fn parsed<T: FromStr<Err: Into<Reason>>>(key: &str, text: &str) -> Result<T, ConfigError> {
+    required(key, text)?.parse().map_err(|error: T::Err| invalid(key, error))
+}
+
+pub(super) fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+pub(super) fn word<T: Copy>(key: &str, text: &str, all: &[T], as_str: fn(T) -> &'static str) -> Result<T, ConfigError> {
+    all.iter().copied().find(|&value| as_str(value) == text).ok_or_else(|| {
+        let allowed = all.iter().map(|&value| as_str(value)).collect();
+        invalid(key, Reason::Word { found: text.to_owned(), allowed })
+    })
+}
+
+pub(super) fn duration(key: &str, text: &str, (min, max): (Duration, Duration)) -> Result<Duration, ConfigError> {
+    let duration = humantime::parse_duration(text).map_err(|error| invalid(key, error))?;
+    if (min..=max).contains(&duration) { Ok(duration) } else { Err(invalid(key, Reason::DurationRange { min, max })) }
+}
+
+fn count(key: &str, number: i64) -> Result<NonZeroU64, ConfigError> {
+    let count = u64::try_from(number).ok().and_then(NonZeroU64::new);
+    count.ok_or_else(|| invalid(key, Reason::Range { min: 1, max: i64::MAX.unsigned_abs() }))
+}
+
+pub(super) fn small(key: &str, number: i64, max: u32) -> Result<NonZeroU32, ConfigError> {
+    let count = u32::try_from(number).ok().filter(|&number| number <= max).and_then(NonZeroU32::new);
+    count.ok_or_else(|| invalid(key, Reason::Range { min: 1, max: max.into() }))
+}
+
+fn url(key: &str, text: &str, allowed: &'static [&'static str]) -> Result<Option<ServerUrl>, ConfigError> {
+    optional(text, |text| {
+        let known = allowed.iter().any(|scheme| text.starts_with(scheme));
+        if known { Ok(ServerUrl::new(text)) } else { Err(invalid(key, Reason::Scheme { allowed })) }
+    })
+}

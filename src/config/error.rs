@@ -1,0 +1,187 @@
+//! What can be wrong with settings, in words that say what to do.
+
+use std::io;
+use std::net::AddrParseError;
+use std::path::PathBuf;
+
+use crate::domain::ids::InvalidName;
+use crate::domain::rate::InvalidRate;
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{} is not TOML: {error}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        error: Box<toml::de::Error>,
+    },
+    /// There is no such setting.
+    #[error("unknown setting `{key}`{}", did_you_mean(.meant.as_deref()))]
+    Unknown {
+        /// Its full name.
+        key: String,
+        /// What was probably meant.
+        meant: Option<String>,
+    },
+    /// The environment holds a variable that looks like a setting and is none.
+    #[error("unknown variable {name}{}", did_you_mean(Some(.meant)))]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// What was probably meant.
+        meant: String,
+    },
+    /// A value cannot be used.
+    #[error("setting `{key}`: {reason}")]
+    Invalid {
+        /// The setting's full name.
+        key: String,
+        /// What is wrong with it.
+        reason: Reason,
+    },
+    /// Two settings contradict each other.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+}
+
+/// What is wrong with a value.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// It is required.
+    #[error("must be set")]
+    Missing,
+    /// Another type is expected.
+    #[error("{0}")]
+    Type(String),
+    /// Not a length of time.
+    #[error("not a length of time such as \"500ms\", \"30s\" or \"72h\": {0}")]
+    Duration(#[from] humantime::DurationError),
+    /// A length of time that makes no sense here.
+    #[error("must be between {} and {}", humantime::format_duration(*.min), humantime::format_duration(*.max))]
+    DurationRange {
+        /// The shortest.
+        min: std::time::Duration,
+        /// The longest.
+        max: std::time::Duration,
+    },
+    /// Not an address to listen on.
+    #[error("not an address and port such as \"127.0.0.1:50051\": {0}")]
+    Address(#[from] AddrParseError),
+    /// Not a host with a port.
+    #[error("not a host and port such as \"smsc.example.com:2775\"")]
+    HostPort,
+    /// Not a rate.
+    #[error(transparent)]
+    Rate(#[from] InvalidRate),
+    /// Not a name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// Not one of the words there are.
+    #[error("{found:?} is none of {}", .allowed.join(", "))]
+    Word {
+        /// What was written.
+        found: String,
+        /// What may be written.
+        allowed: Vec<&'static str>,
+    },
+    /// A number that makes no sense here.
+    #[error("must be between {min} and {max}")]
+    Range {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// Not a share.
+    #[error("must be between 0 and 1")]
+    Share,
+    /// The protocol has no room for it.
+    #[error("has {length} bytes, the protocol allows {max}")]
+    TooLong {
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// Not the URL of such a server.
+    #[error("must start with {}", .allowed.join(" or "))]
+    Scheme {
+        /// How it may start.
+        allowed: &'static [&'static str],
+    },
+    /// The environment does not hold it.
+    #[error("the environment has no variable {0}")]
+    NoVariable(String),
+    /// The file with it cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// A certificate without its key, or the other way round.
+    #[error("`grpc.tls_cert` and `grpc.tls_key` belong together: set both or none")]
+    HalfTls,
+    /// Keys would cross a network in the clear.
+    #[error(
+        "`grpc.listen` is beyond loopback and there is no TLS: set `grpc.tls_cert` and `grpc.tls_key`, or, if TLS ends in \
+         front of the service, `grpc.allow_plaintext`"
+    )]
+    PlaintextBeyondLoopback,
+    /// Two servers on one address.
+    #[error("`grpc.listen` and `metrics.listen` are the same address")]
+    SameListen,
+    /// The embedded backends serve one process.
+    #[error(
+        "`roles` splits the service, but the embedded backends serve one process: set `queue.url`, `limits.url` and \
+         `ledger.url`, or run all roles"
+    )]
+    SplitEmbedded,
+    /// Every process would make keys of its own.
+    #[error(
+        "`roles` splits the service, whose processes need the same keys: set `seal.key_file` to a copy of one file"
+    )]
+    SplitWithoutKeys,
+    /// A stop could not wait for an answer.
+    #[error(
+        "`shutdown.grace` is shorter than `response_timeout` of provider `{0}`: a stop would leave hand-overs unresolved \
+         that could have been answered"
+    )]
+    GraceTooShort(Box<str>),
+    /// Nothing of the grace time would be left.
+    #[error("`shutdown.lame_duck` is not shorter than `shutdown.grace`")]
+    LameDuckTooLong,
+    /// Two providers of one name.
+    #[error("two providers have the id `{0}`")]
+    SameProvider(Box<str>),
+    /// A job in a lane must suit every provider of its pool.
+    #[error("providers of pool `{0}` carry different kinds: give each kind a pool of its own")]
+    MixedPool(Box<str>),
+    /// A secret in more than one place.
+    #[error("provider `{0}` has its password in more than one of `password`, `password_env` and `password_file`")]
+    ManyPasswords(Box<str>),
+    /// It would never be used.
+    #[error("provider `{0}` has `tls_ca` or `tls_name`, but `tls` is false")]
+    TlsOff(Box<str>),
+}
+
+fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default()
+}

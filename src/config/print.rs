@@ -1,0 +1,42 @@
+//! Every setting with its value and where it came from.
+
+use std::fmt::Write as _;
+
+use toml::Value;
+
+use super::secret::ServerUrl;
+use super::tree::{Origin, Tree, entries, variable};
+
+pub(super) fn settings(tree: &Tree) -> String {
+    let (mut text, mut section) = (String::new(), "");
+    for (entry, value, origin) in tree.values() {
+        let (inside, name) = entry.key.rsplit_once('.').unwrap_or(("", &entry.key));
+        if inside != section {
+            let _infallible = writeln!(text, "\n[{inside}]");
+            section = inside;
+        }
+        let origin = match origin {
+            Origin::Default => "default".to_owned(),
+            Origin::File => "file".to_owned(),
+            Origin::Environment => variable(&entry.key),
+        };
+        let _infallible = writeln!(text, "{name} = {} # {origin}", masked(name, value));
+    }
+    for (document, provider) in tree.providers() {
+        let _infallible = writeln!(text, "\n[[provider]]");
+        for entry in entries(document) {
+            let value = provider.get(&entry.key).unwrap_or(&entry.default);
+            let origin = if *value == entry.default && entry.key != "kind" { "default" } else { "file" };
+            let _infallible = writeln!(text, "{} = {} # {origin}", entry.key, masked(&entry.key, value));
+        }
+    }
+    text
+}
+
+fn masked(name: &str, value: &Value) -> String {
+    match (name, value) {
+        ("password", Value::String(text)) if !text.is_empty() => "\"***\"".to_owned(),
+        ("url", Value::String(text)) => Value::String(ServerUrl::new(text).to_string()).to_string(),
+        _ => value.to_string(),
+    }
+}

@@ -1,0 +1,277 @@
+//! Providers: `[[provider]]` in the settings.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small, word};
+use super::error::{ConfigError, Contradiction, Reason};
+use super::raw::{RawProvider, RawSimulated, RawSmpp};
+use super::secret::Secret;
+use crate::domain::ids::{PoolId, ProviderId};
+use crate::domain::job::{Kind, words};
+use crate::domain::rate::Rate;
+
+/// A provider as set.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its id.
+    pub id: ProviderId,
+    /// Its pool.
+    pub pool: PoolId,
+    /// The kinds of jobs it carries, never none.
+    pub kinds: Vec<Kind>,
+    /// Hand-overs per second over all nodes; `None`: as fast as it answers.
+    pub rate: Option<Rate>,
+    /// Whether it sends receipts.
+    pub receipts: bool,
+    /// How long an answer may take.
+    pub response_timeout: Duration,
+    /// How it is reached.
+    pub link: Link,
+}
+
+/// How a provider is reached.
+#[derive(Clone, Debug)]
+pub enum Link {
+    /// SMPP 3.4.
+    Smpp(Smpp),
+    /// Inside the process.
+    Simulated(Simulated),
+}
+
+/// An SMSC over SMPP 3.4.
+#[derive(Clone, Debug)]
+pub struct Smpp {
+    /// Host and port.
+    pub address: Box<str>,
+    /// The account.
+    pub system_id: Box<str>,
+    /// Its password; empty: none.
+    pub password: Secret,
+    /// Its system type; empty: none.
+    pub system_type: Box<str>,
+    /// TLS, if any.
+    pub tls: Option<SmppTls>,
+    /// Connections over all nodes.
+    pub binds: NonZeroU32,
+    /// Hand-overs in flight per bind.
+    pub window: NonZeroU32,
+    /// How segments are counted.
+    pub counting: Counting,
+    /// What its default alphabet means.
+    pub alphabet: Alphabet,
+    /// How message ids read in answers.
+    pub submit_ids: IdForm,
+    /// How message ids read in receipts.
+    pub receipt_ids: IdForm,
+    /// The sender shown when a job names none; empty: the account's.
+    pub sender: Box<str>,
+    /// How often an idle connection is asked whether it lives.
+    pub enquire_link: Duration,
+    /// First wait before a new connection.
+    pub reconnect_delay: Duration,
+}
+
+/// TLS to an SMSC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmppTls {
+    /// Certificate authorities in PEM; `None`: the usual public ones.
+    pub ca: Option<PathBuf>,
+    /// The name in its certificate.
+    pub name: Box<str>,
+}
+
+words! {
+    /// How segments are counted.
+    Counting {
+        /// 160 or 153 septets where GSM-7 can write the text, else 70 or 67 characters.
+        GsmIntl = "gsm_intl",
+        /// 70 or 67 characters always.
+        CnDomestic = "cn_domestic",
+    }
+}
+
+words! {
+    /// What data coding 0 means to an SMSC.
+    Alphabet {
+        /// GSM-7, one septet an octet.
+        Gsm7 = "gsm7",
+        /// ISO 8859-1.
+        Latin1 = "latin1",
+    }
+}
+
+words! {
+    /// How a message id reads.
+    IdForm {
+        /// Compared as it is.
+        Text = "text",
+        /// A number in hexadecimal digits.
+        Hex = "hex",
+        /// A number in decimal digits.
+        Decimal = "decimal",
+    }
+}
+
+/// A provider inside the process. Shares are between 0 and 1.
+#[derive(Clone, Debug)]
+pub struct Simulated {
+    /// Hand-overs in flight.
+    pub window: NonZeroU32,
+    /// Time to its answer, on average.
+    pub latency: Duration,
+    /// Time from answer to receipt, on average.
+    pub receipt_after: Duration,
+    /// Share of hand-overs that are throttled.
+    pub throttled: f64,
+    /// Share of hand-overs that are refused for good.
+    pub refused: f64,
+    /// Share of hand-overs without an answer.
+    pub unanswered: f64,
+    /// Share of receipts that say `undelivered`.
+    pub undelivered: f64,
+    /// Share of recipients that reply STOP.
+    pub stop_replies: f64,
+}
+
+/// What SMPP 3.4 has room for, without the closing zero (issue 1.2, 4.1.1 and 4.4.1).
+const SYSTEM_ID_MAX: usize = 15;
+const PASSWORD_MAX: usize = 8;
+const SYSTEM_TYPE_MAX: usize = 12;
+const ADDRESS_MAX: usize = 20;
+
+/// More is no window any more, and each place in it takes memory.
+const WINDOW_MAX: u32 = 100_000;
+const BINDS_MAX: u32 = 1_000;
+
+pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)]) -> Result<Vec<Provider>, ConfigError> {
+    let mut providers: Vec<Provider> = Vec::with_capacity(raw.len());
+    for (index, raw) in raw.into_iter().enumerate() {
+        let provider = match raw {
+            RawProvider::Smpp(raw) => smpp(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::Simulated(raw) => simulated(&raw, &Place { index, id: &raw.id })?,
+        };
+        if providers.iter().any(|other| other.id == provider.id) {
+            return Err(Contradiction::SameProvider(provider.id.as_str().into()).into());
+        }
+        if providers.iter().any(|other| other.pool == provider.pool && other.kinds != provider.kinds) {
+            return Err(Contradiction::MixedPool(provider.pool.as_str().into()).into());
+        }
+        providers.push(provider);
+    }
+    Ok(providers)
+}
+
+/// Which provider an error is about.
+struct Place<'a> {
+    index: usize,
+    id: &'a str,
+}
+
+impl Place<'_> {
+    fn key(&self, name: &str) -> String {
+        match self.id {
+            "" => format!("provider[{}].{name}", self.index),
+            id => format!("provider[{id}].{name}"),
+        }
+    }
+}
+
+fn smpp(raw: &RawSmpp, place: &Place<'_>, environment: &[(String, String)]) -> Result<Provider, ConfigError> {
+    let key = |name| place.key(name);
+    let kinds = kinds(&key("kinds"), &raw.kinds, &[Kind::Sms])?;
+    let address = required(&key("address"), &raw.address)?;
+    let port = address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().map(|_| host));
+    let host = port.filter(|host| !host.is_empty()).ok_or_else(|| invalid(&key("address"), Reason::HostPort))?;
+    let tls_details = !raw.tls_ca.is_empty() || !raw.tls_name.is_empty();
+    if tls_details && !raw.tls {
+        return Err(Contradiction::TlsOff(raw.id.as_str().into()).into());
+    }
+    let name = if raw.tls_name.is_empty() { host.trim_matches(['[', ']']) } else { &raw.tls_name };
+    let link = Smpp {
+        address: address.into(),
+        system_id: fitting(&key("system_id"), required(&key("system_id"), &raw.system_id)?, SYSTEM_ID_MAX)?,
+        password: password(raw, place, environment)?,
+        system_type: fitting(&key("system_type"), &raw.system_type, SYSTEM_TYPE_MAX)?,
+        tls: raw.tls.then(|| SmppTls { ca: path(&raw.tls_ca), name: name.into() }),
+        binds: small(&key("binds"), raw.binds, BINDS_MAX)?,
+        window: small(&key("window"), raw.window, WINDOW_MAX)?,
+        counting: word(&key("counting"), &raw.counting, Counting::ALL, Counting::as_str)?,
+        alphabet: word(&key("alphabet"), &raw.alphabet, Alphabet::ALL, Alphabet::as_str)?,
+        submit_ids: word(&key("submit_ids"), &raw.submit_ids, IdForm::ALL, IdForm::as_str)?,
+        receipt_ids: word(&key("receipt_ids"), &raw.receipt_ids, IdForm::ALL, IdForm::as_str)?,
+        sender: fitting(&key("sender"), &raw.sender, ADDRESS_MAX)?,
+        enquire_link: duration(&key("enquire_link"), &raw.enquire_link, TIMEOUTS)?,
+        reconnect_delay: duration(&key("reconnect_delay"), &raw.reconnect_delay, TIMEOUTS)?,
+    };
+    Ok(Provider {
+        id: parsed(&key("id"), &raw.id)?,
+        pool: parsed(&key("pool"), &raw.pool)?,
+        kinds,
+        rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
+        receipts: raw.receipts,
+        response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
+        link: Link::Smpp(link),
+    })
+}
+
+fn simulated(raw: &RawSimulated, place: &Place<'_>) -> Result<Provider, ConfigError> {
+    let key = |name| place.key(name);
+    let wait = (Duration::ZERO, TIMEOUTS.1);
+    let link = Simulated {
+        window: small(&key("window"), raw.window, WINDOW_MAX)?,
+        latency: duration(&key("latency"), &raw.latency, wait)?,
+        receipt_after: duration(&key("receipt_after"), &raw.receipt_after, wait)?,
+        throttled: share(&key("throttled"), raw.throttled)?,
+        refused: share(&key("refused"), raw.refused)?,
+        unanswered: share(&key("unanswered"), raw.unanswered)?,
+        undelivered: share(&key("undelivered"), raw.undelivered)?,
+        stop_replies: share(&key("stop_replies"), raw.stop_replies)?,
+    };
+    Ok(Provider {
+        id: parsed(&key("id"), &raw.id)?,
+        pool: parsed(&key("pool"), &raw.pool)?,
+        kinds: kinds(&key("kinds"), &raw.kinds, Kind::ALL)?,
+        rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
+        receipts: raw.receipts,
+        response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
+        link: Link::Simulated(link),
+    })
+}
+
+fn kinds(key: &str, words: &[String], possible: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
+    let mut kinds = words.iter().map(|text| word(key, text, possible, Kind::as_str)).collect::<Result<Vec<_>, _>>()?;
+    kinds.sort_unstable();
+    kinds.dedup();
+    if kinds.is_empty() { Err(invalid(key, Reason::Missing)) } else { Ok(kinds) }
+}
+
+fn password(raw: &RawSmpp, place: &Place<'_>, environment: &[(String, String)]) -> Result<Secret, ConfigError> {
+    let places = [&raw.password, &raw.password_env, &raw.password_file];
+    if places.iter().filter(|text| !text.is_empty()).count() > 1 {
+        return Err(Contradiction::ManyPasswords(raw.id.as_str().into()).into());
+    }
+    let (key, text) = if !raw.password_env.is_empty() {
+        let key = place.key("password_env");
+        let found = environment.iter().find(|(name, _)| *name == raw.password_env).map(|(_, value)| value.clone());
+        let found = found.ok_or_else(|| invalid(&key, Reason::NoVariable(raw.password_env.clone())))?;
+        (key, found)
+    } else if let Some(path) = path(&raw.password_file) {
+        let key = place.key("password_file");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| invalid(&key, Reason::Unreadable { path: path.clone(), error }))?;
+        (key, text.trim_end_matches(['\r', '\n']).to_owned())
+    } else {
+        (place.key("password"), raw.password.clone())
+    };
+    fitting(&key, &text, PASSWORD_MAX).map(|text| Secret::new(&text))
+}
+
+fn fitting(key: &str, text: &str, max: usize) -> Result<Box<str>, ConfigError> {
+    if text.len() > max { Err(invalid(key, Reason::TooLong { length: text.len(), max })) } else { Ok(text.into()) }
+}
+
+fn share(key: &str, number: f64) -> Result<f64, ConfigError> {
+    if (0.0..=1.0).contains(&number) { Ok(number) } else { Err(invalid(key, Reason::Share)) }
+}

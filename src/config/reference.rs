@@ -1,0 +1,31 @@
+//! The tables of settings as people read them.
+
+use std::fmt::Write as _;
+
+use super::tree::{Entry, Tree, entries, provider_document, variable};
+
+/// Returns the table of settings for the README, in Markdown.
+pub fn reference() -> String {
+    let mut text = String::from("| setting | environment | default | meaning |\n|---|---|---|---|\n");
+    for (entry, _, _) in Tree::defaults().values() {
+        let variable = variable(&entry.key);
+        let _infallible = writeln!(text, "| `{}` | `{variable}` | {} | {} |", entry.key, default(entry), entry.help);
+    }
+    text
+}
+
+/// Returns the table of a provider's settings for the README, in Markdown; empty for a kind that there is not.
+pub fn provider_reference(kind: &str) -> String {
+    let mut text = String::from("| setting | default | meaning |\n|---|---|---|\n");
+    for entry in provider_document(kind).map(entries).unwrap_or_default() {
+        let _infallible = writeln!(text, "| `{}` | {} | {} |", entry.key, default(&entry), entry.help);
+    }
+    text
+}
+
+fn default(entry: &Entry) -> String {
+    match entry.default.as_str() {
+        Some("") => String::new(),
+        _ => format!("`{}`", entry.default),
+    }
+}

@@ -1,0 +1,178 @@
+//! What is written becomes what is true, or an error that says what to do.
+
+use super::*;
+
+const SMPP: &str = r#"
+[[provider]]
+id = "carrier-a"
+kind = "smpp"
+address = "127.0.0.1:2775"
+system_id = "postrider"
+password = "s3cret"
+binds = 2
+window = 500
+rate = "5000/s"
+"#;
+
+fn read(text: &str) -> Result<Loaded, ConfigError> {
+    parse(Some((Path::new("postrider.toml"), text)), &[])
+}
+
+fn with(environment: &[(&str, &str)], text: &str) -> Result<Loaded, ConfigError> {
+    let environment: Vec<_> = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    parse(Some((Path::new("postrider.toml"), text)), &environment)
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    let error = read(text).map(|loaded| loaded.settings).expect_err(expected).to_string();
+    assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+}
+
+#[test]
+fn without_a_file_everything_has_its_default() {
+    let settings = parse(None, &[]).unwrap().settings;
+    assert_eq!(settings.grpc.listen.to_string(), "127.0.0.1:50051");
+    assert_eq!(settings.metrics_listen.unwrap().to_string(), "127.0.0.1:9464");
+    assert_eq!(settings.data_dir, Path::new("./postrider-data"));
+    assert_eq!(settings.key_file, Path::new("./postrider-data/keys"));
+    assert_eq!(settings.receipt_deadline, Duration::from_secs(72 * 3600));
+    assert_eq!(settings.roles, Role::ALL);
+    assert!(settings.embedded());
+    assert_eq!(settings.expires_after[Class::Otp as usize], Duration::from_secs(600));
+    let [provider] = &settings.providers[..] else { panic!("one provider") };
+    assert!(matches!(provider.link, Link::Simulated(_)));
+    assert_eq!(provider.kinds, crate::domain::job::Kind::ALL);
+}
+
+#[test]
+fn a_provider_reads_as_documented() {
+    let settings = read(SMPP).unwrap().settings;
+    let [provider] = &settings.providers[..] else { panic!("one provider") };
+    let Link::Smpp(smpp) = &provider.link else { panic!("smpp") };
+    assert_eq!(provider.pool.as_str(), "default");
+    assert_eq!(provider.rate.unwrap().to_string(), "5000/s");
+    assert_eq!((smpp.binds.get(), smpp.window.get(), smpp.password.reveal()), (2, 500, "s3cret"));
+    assert_eq!((&*smpp.address, &*smpp.system_id), ("127.0.0.1:2775", "postrider"));
+    assert!(provider.receipts && smpp.tls.is_none());
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let variables = [
+        ("POSTRIDER_QUEUE_URL", "amqp://u:p@h:1/v"),
+        ("POSTRIDER_QUEUE_LANE_FRAMES_MAX", "7"),
+        ("POSTRIDER_GRPC_ALLOW_PLAINTEXT", "true"),
+        ("POSTRIDER_ROLES", "record, dispatch, front, feed,receive"),
+        ("POSTRIDER_SERVICE_HOST", "set by Kubernetes"),
+    ];
+    let settings =
+        with(&variables, "[queue]\nurl = \"amqp://other\"\n[grpc]\nlisten = \"0.0.0.0:1\"").unwrap().settings;
+    assert_eq!(settings.queue.url.unwrap().reveal(), "amqp://u:p@h:1/v");
+    assert_eq!(settings.queue.lane_frames_max.get(), 7);
+    assert_eq!(settings.roles, Role::ALL);
+    let error = with(&[("POSTRIDER_QUEUE_LANE_FRAMES_MAX", "many")], "").unwrap_err().to_string();
+    assert!(error.contains("POSTRIDER_QUEUE_LANE_FRAMES_MAX") && error.contains("whole number"), "{error}");
+    let error = with(&[("POSTRIDER_QUEUE_URI", "x")], "").unwrap_err().to_string();
+    assert_eq!(error, "unknown variable POSTRIDER_QUEUE_URI, did you mean `POSTRIDER_QUEUE_URL`?");
+}
+
+#[test]
+fn unknown_settings_are_errors_with_a_suggestion() {
+    refused("[grpc]\nlisen = \"x\"", "unknown setting `grpc.lisen`, did you mean `grpc.listen`?");
+    refused("grace = \"5s\"", "unknown setting `grace`, did you mean `shutdown.grace`?");
+    refused("[queues]\nurl = \"x\"", "unknown setting `queues`");
+    refused("colour = \"blue\"", "unknown setting `colour`");
+    refused(&SMPP.replace("system_id", "systemid"), "provider[0].systemid`, did you mean `system_id`?");
+    refused("[provider]\nid = \"x\"", "[[provider]], with two brackets");
+    refused("[[provider]]\nkind = \"smmp\"", "\"smmp\" is none of smpp, simulated");
+}
+
+#[test]
+fn values_are_checked() {
+    refused("[grpc]\nlisten = \"localhost\"", "setting `grpc.listen`: not an address and port");
+    refused("[grpc]\nlisten = 50051", "setting `grpc.listen`: invalid type: integer");
+    refused("[shutdown]\ngrace = \"soon\"", "setting `shutdown.grace`: not a length of time");
+    refused("[shutdown]\ngrace = \"1ms\"", "must be between 10ms and 10m");
+    refused("[queue]\nlane_frames_max = 0", "must be between 1 and");
+    refused("[queue]\nurl = \"http://h\"", "must start with amqp:// or amqps://");
+    refused("[log]\nformat = \"xml\"", "\"xml\" is none of pretty, json");
+    refused("roles = [\"back\"]", "\"back\" is none of front, dispatch, feed, record, receive");
+    refused("roles = []", "must be set");
+    refused(&SMPP.replace("5000/s", "5000"), "provider[carrier-a].rate`: a rate reads like");
+    refused(&SMPP.replace(":2775", ""), "provider[carrier-a].address`: not a host and port");
+    refused(&SMPP.replace("\"s3cret\"", "\"123456789\""), "has 9 bytes, the protocol allows 8");
+    refused(&SMPP.replace("\"postrider\"", "\"\""), "provider[carrier-a].system_id`: must be set");
+    refused(&SMPP.replace("\"carrier-a\"", "\"Carrier A\""), "may hold only a-z");
+    refused(&format!("{SMPP}kinds = [\"call\"]"), "\"call\" is none of sms");
+    refused(&format!("{SMPP}tls = \"yes\""), "provider[0].tls`: invalid type: string");
+    refused("[[provider]]\nid = \"s\"\nkind = \"simulated\"\nrefused = 1.5", "must be between 0 and 1");
+    refused("grpc = 5", "unknown setting `grpc`");
+    refused("[grpc", "postrider.toml is not TOML");
+}
+
+#[test]
+fn contradictions_are_named() {
+    refused("[grpc]\nlisten = \"0.0.0.0:50051\"", "`grpc.allow_plaintext`");
+    refused("[grpc]\ntls_cert = \"c.pem\"", "set both or none");
+    refused("[metrics]\nlisten = \"127.0.0.1:50051\"", "`grpc.listen` and `metrics.listen`");
+    refused("roles = [\"front\"]", "the embedded backends serve one process");
+    let shared = "[queue]\nurl = \"amqp://h\"\n[limits]\nurl = \"redis://h\"\n[ledger]\nurl = \"postgres://h\"\n";
+    refused(&format!("roles = [\"front\"]\n{shared}"), "`seal.key_file`");
+    assert!(read(&format!("roles = [\"front\"]\n{shared}[seal]\nkey_file = \"k\"")).is_ok());
+    refused("[shutdown]\nlame_duck = \"30s\"", "`shutdown.lame_duck`");
+    refused(&format!("[shutdown]\ngrace = \"19s\"\n{SMPP}"), "`response_timeout` of provider `carrier-a`");
+    refused(&format!("{SMPP}{SMPP}"), "two providers have the id `carrier-a`");
+    refused(&format!("{SMPP}[[provider]]\nid = \"s\"\nkind = \"simulated\""), "providers of pool `default`");
+    refused(&format!("{SMPP}password_env = \"P\""), "more than one of");
+    refused(&format!("{SMPP}tls_name = \"n\""), "`tls` is false");
+}
+
+#[test]
+fn passwords_come_from_files_and_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "from-f\n").unwrap();
+    let password = |settings: Settings| match &settings.providers[0].link {
+        Link::Smpp(smpp) => smpp.password.reveal().to_owned(),
+        Link::Simulated(_) => panic!("smpp"),
+    };
+    let from_file = SMPP.replace("password = \"s3cret\"", &format!("password_file = {:?}", file.to_str().unwrap()));
+    assert_eq!(password(read(&from_file).unwrap().settings), "from-f");
+    let from_env = SMPP.replace("password = \"s3cret\"", "password_env = \"CARRIER\"");
+    assert_eq!(password(with(&[("CARRIER", "from-e")], &from_env).unwrap().settings), "from-e");
+    refused(&from_env, "the environment has no variable CARRIER");
+    refused(&SMPP.replace("password = \"s3cret\"", "password_file = \"/nowhere/p\""), "cannot read /nowhere/p");
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let urls = "[queue]\nurl = \"amqp://user:pass@word@h:1/v\"\n[limits]\nurl = \"redis://:passwort@h\"\n\
+                [ledger]\nurl = \"postgres://h/d?user=u&password=geheim\"\n";
+    let loaded = read(&format!("{urls}{SMPP}")).unwrap();
+    let shown = format!("{loaded:?}{:?}{}", loaded.settings, loaded.print());
+    for secret in ["s3cret", "pass@word", "passwort", "geheim"] {
+        assert!(!shown.contains(secret), "{secret} is shown in:\n{shown}");
+    }
+    assert!(loaded.print().contains("url = \"amqp://user:***@h:1/v\" # file"), "{}", loaded.print());
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same() {
+    let shared = "[record]\nreceipt_deadline = \"60s\"\n";
+    let printed = with(&[("POSTRIDER_LOG_LEVEL", "debug")], &format!("{shared}{SMPP}")).unwrap().print();
+    assert!(printed.contains("level = \"debug\" # POSTRIDER_LOG_LEVEL\n"), "{printed}");
+    assert!(printed.contains("receipt_deadline = \"60s\" # file\n"), "{printed}");
+    assert!(printed.contains("publish_timeout = \"5s\" # default\n"), "{printed}");
+    assert_eq!(read(&printed).unwrap().print().lines().count(), printed.lines().count());
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let table = reference() + &provider_reference("smpp") + &provider_reference("simulated");
+    for line in table.lines().filter(|line| line.starts_with("| `")) {
+        let meaning = line.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
+        assert!(meaning.ends_with('.') && meaning.len() > 20, "not documented: {line}");
+    }
+    assert!(reference().contains("| `queue.url` | `POSTRIDER_QUEUE_URL` |  | RabbitMQ, as"), "{}", reference());
+}

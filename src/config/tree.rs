@@ -1,0 +1,284 @@
+//! What was written: defaults, file and environment, laid over each other, each value with its origin.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::error::{ConfigError, Reason};
+use super::raw::{RawProvider, RawSettings};
+use crate::crash;
+
+/// In front of every variable that is a setting.
+pub(super) const PREFIX: &str = "POSTRIDER_";
+/// Variables of that prefix that are no settings.
+const OTHER_VARIABLES: &[&str] = &["POSTRIDER_CONFIG", "POSTRIDER_ENDPOINT", "POSTRIDER_KEY", crash::VARIABLE];
+/// A name this similar to a known one (1 is equal) is taken for a slip of the pen.
+const SIMILAR: f64 = 0.7;
+/// A variable must be more similar: others put variables with our prefix there, such as Kubernetes for a service that is
+/// called `postrider`.
+const SIMILAR_VARIABLE: f64 = 0.9;
+
+const DEFAULTS: &str = include_str!("defaults.toml");
+const SMPP: &str = include_str!("smpp.toml");
+const SIMULATED: &str = include_str!("simulated.toml");
+
+/// What the service runs on when no provider is set.
+const FALLBACK: &str = "id = \"simulated\"\nkind = \"simulated\"\n";
+
+/// One setting there is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    /// Its full name, such as `grpc.listen`.
+    pub(super) key: String,
+    /// Its default.
+    pub(super) default: Value,
+    /// What it means.
+    pub(super) help: String,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    Default,
+    File,
+    Environment,
+}
+
+/// The settings as written.
+#[derive(Clone)]
+pub(super) struct Tree {
+    entries: Vec<Entry>,
+    values: BTreeMap<String, (Value, Origin)>,
+    providers: Vec<(&'static str, Table)>,
+}
+
+/// Returns the settings of a document with defaults, in its order; its comments are their help.
+pub(super) fn entries(document: &str) -> Vec<Entry> {
+    let values: Table = document.parse().expect("the defaults are TOML");
+    let (mut entries, mut section, mut help) = (Vec::new(), String::new(), Vec::new());
+    for line in document.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            help.push(comment);
+        } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = format!("{name}.");
+        } else if let Some((name, _value)) = line.split_once(" = ") {
+            let key = format!("{section}{name}");
+            let default = find(&values, &key).expect("the parser saw this line too").clone();
+            entries.push(Entry { key, default, help: std::mem::take(&mut help).join(" ") });
+        }
+    }
+    entries
+}
+
+/// Returns the document with the defaults of a provider.
+pub(super) fn provider_document(kind: &str) -> Option<&'static str> {
+    match kind {
+        "smpp" => Some(SMPP),
+        "simulated" => Some(SIMULATED),
+        _ => None,
+    }
+}
+
+/// Returns the variable that overrides a setting.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
+}
+
+// === impl Tree ===
+
+impl Tree {
+    /// Returns the defaults.
+    pub(super) fn defaults() -> Self {
+        let entries = entries(DEFAULTS);
+        let values = entries.iter().map(|entry| (entry.key.clone(), (entry.default.clone(), Origin::Default)));
+        Self { values: values.collect(), entries, providers: Vec::new() }
+    }
+
+    /// Lays a file over what is there.
+    pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let mut table: Table =
+            text.parse().map_err(|error| ConfigError::Syntax { path: path.into(), error: Box::new(error) })?;
+        match table.remove("provider") {
+            None => {}
+            Some(Value::Array(providers)) => {
+                for (index, provider) in providers.into_iter().enumerate() {
+                    self.add_provider(index, provider)?;
+                }
+            }
+            Some(_) => return Err(wrong_type("provider", "write each provider under [[provider]], with two brackets")),
+        }
+        self.add_table("", table)
+    }
+
+    fn add_table(&mut self, section: &str, table: Table) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let key = format!("{section}{name}");
+            let inner = format!("{key}.");
+            if let Some(slot) = self.values.get_mut(&key) {
+                *slot = (value, Origin::File);
+            } else if let (Value::Table(table), true) = (value, self.entries.iter().any(|e| e.key.starts_with(&inner)))
+            {
+                self.add_table(&inner, table)?;
+            } else {
+                let meant = closest(&key, self.entries.iter().map(|entry| entry.key.as_str()));
+                return Err(ConfigError::Unknown { key, meant });
+            }
+        }
+        Ok(())
+    }
+
+    fn add_provider(&mut self, index: usize, written: Value) -> Result<(), ConfigError> {
+        let key = |name: &str| format!("provider[{index}].{name}");
+        let Value::Table(written) = written else {
+            return Err(wrong_type("provider", "write each provider under [[provider]]"));
+        };
+        let kind = written.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let Some(document) = provider_document(kind) else {
+            let reason = Reason::Word { found: kind.to_owned(), allowed: vec!["smpp", "simulated"] };
+            return Err(ConfigError::Invalid { key: key("kind"), reason });
+        };
+        let mut provider: Table = document.parse().expect("the defaults are TOML");
+        for (name, value) in written {
+            match provider.get_mut(&name) {
+                Some(slot) => *slot = value,
+                None => {
+                    let meant = closest(&name, provider.keys().map(String::as_str));
+                    return Err(ConfigError::Unknown { key: key(&name), meant });
+                }
+            }
+        }
+        self.providers.push((document, provider));
+        Ok(())
+    }
+
+    /// Lays the environment over what is there.
+    pub(super) fn add_environment(&mut self, environment: &[(String, String)]) -> Result<(), ConfigError> {
+        for entry in &self.entries {
+            let variable = variable(&entry.key);
+            if let Some((_, text)) = environment.iter().find(|(name, _)| *name == variable) {
+                let value = read_as(text, &entry.default)
+                    .map_err(|expected| wrong_type(&format!("{} (from {variable})", entry.key), expected))?;
+                self.values.insert(entry.key.clone(), (value, Origin::Environment));
+            }
+        }
+        let known: Vec<_> = self.entries.iter().map(|entry| variable(&entry.key)).collect();
+        for (name, _) in environment.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+            if known.contains(name) || OTHER_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
+            let similar =
+                known.iter().find(|known| strsim::normalized_damerau_levenshtein(known, name) > SIMILAR_VARIABLE);
+            if let Some(meant) = similar {
+                return Err(ConfigError::UnknownVariable { name: name.clone(), meant: meant.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns every setting with its value and origin, in the order of the defaults.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&Entry, &Value, Origin)> {
+        self.entries.iter().filter_map(|entry| {
+            let (value, origin) = self.values.get(&entry.key)?;
+            Some((entry, value, *origin))
+        })
+    }
+
+    /// Returns the providers, each with the document that its defaults stand in.
+    pub(super) fn providers(&self) -> Vec<(&'static str, Table)> {
+        if self.providers.is_empty() {
+            let mut provider: Table = SIMULATED.parse().expect("the defaults are TOML");
+            provider.extend(FALLBACK.parse::<Table>().expect("a constant"));
+            return vec![(SIMULATED, provider)];
+        }
+        self.providers.clone()
+    }
+
+    /// Returns everything in its raw form.
+    pub(super) fn raw(&self) -> Result<(RawSettings, Vec<RawProvider>), ConfigError> {
+        let mut table = Table::new();
+        for (key, (value, _)) in &self.values {
+            insert(&mut table, key, value.clone());
+        }
+        let settings = table.try_into().map_err(|error: toml::de::Error| type_error("", &error))?;
+        let provider = |(index, (document, table)): (usize, (&str, Table))| {
+            raw_provider(document, table).map_err(|error| type_error(&format!("provider[{index}]."), &error))
+        };
+        let providers = self.providers().into_iter().enumerate().map(provider).collect::<Result<_, _>>()?;
+        Ok((settings, providers))
+    }
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the values: passwords are among them.
+        f.debug_struct("Tree").field("providers", &self.providers.len()).finish_non_exhaustive()
+    }
+}
+
+fn raw_provider(document: &str, mut table: Table) -> Result<RawProvider, toml::de::Error> {
+    table.remove("kind"); // The document says it.
+    if document == SMPP {
+        Value::Table(table).try_into().map(|raw| RawProvider::Smpp(Box::new(raw)))
+    } else {
+        Value::Table(table).try_into().map(|raw| RawProvider::Simulated(Box::new(raw)))
+    }
+}
+
+/// Reads a variable as the type that a setting has.
+fn read_as(text: &str, like: &Value) -> Result<Value, &'static str> {
+    match like {
+        Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| "a whole number is expected"),
+        Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| "true or false is expected"),
+        Value::Float(_) => text.parse().map(Value::Float).map_err(|_| "a number is expected"),
+        Value::Array(_) => {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            Ok(Value::Array(words.map(|word| Value::String(word.into())).collect()))
+        }
+        Value::String(_) | Value::Datetime(_) | Value::Table(_) => Ok(Value::String(text.into())),
+    }
+}
+
+fn wrong_type(key: &str, expected: &str) -> ConfigError {
+    ConfigError::Invalid { key: key.to_owned(), reason: Reason::Type(expected.to_owned()) }
+}
+
+/// Says which setting has another type than expected: the error's last line is ``in `key` ``.
+fn type_error(section: &str, error: &toml::de::Error) -> ConfigError {
+    let text = error.to_string();
+    let key = text.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).unwrap_or_default();
+    wrong_type(&format!("{section}{key}"), error.message())
+}
+
+fn closest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let score = |known: &str| {
+        // The right name in the wrong section is close too.
+        let misplaced = if last(known) == last(key) { SIMILAR + 0.01 } else { 0.0 };
+        strsim::normalized_damerau_levenshtein(known, key).max(misplaced)
+    };
+    let best = known.map(|known| (score(known), known)).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (best.0 > SIMILAR).then(|| best.1.to_owned())
+}
+
+fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => find(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
+    }
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        Some((section, rest)) => {
+            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+    }
+}
