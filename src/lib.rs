@@ -1,6 +1,7 @@
 //! Postrider: outbound messaging and call scheduling.
 
 pub mod admission;
+pub mod agenda;
 pub mod channel;
 pub mod config;
 pub mod crash;

@@ -1,0 +1,160 @@
+//! What is due within seconds: kept in memory, its frame un-acknowledged, so that a crash costs nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+use tracing::error;
+use uuid::Uuid;
+
+use super::grant::Part;
+use super::wheel::{Step, Wheel};
+use super::{Context, RETRY_EVERY, later};
+use crate::domain::job::{Check, Envelope};
+use crate::domain::time::UnixMicros;
+use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::queue::frame::Frame;
+use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
+
+/// Frames kept in memory: 32 MiB at most.
+const FRAMES_MAX: u16 = 512;
+/// Due things released in one go.
+const GROUP_MAX: usize = 256;
+/// Groups being released at the same time.
+const GROUPS_MAX: usize = 8;
+
+/// One thing of a frame, and the frame it keeps.
+struct Kept {
+    thing: Thing,
+    entry: Uuid,
+    frame: Arc<Keep>,
+}
+
+enum Thing {
+    Send(Envelope),
+    Check(Check),
+}
+
+/// A delivery that is acknowledged when all of its things are done with.
+struct Keep {
+    delivery: Mutex<Option<Delivery>>,
+    left: AtomicUsize,
+}
+
+/// Starts to keep and release what is due soon.
+pub(super) async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, B>>) -> Result<(), QueueError> {
+    let mut deliveries = context.queue.consume(QueueName::Soon, FRAMES_MAX).await?;
+    let context = Arc::clone(context);
+    let tasks = context.tasks.clone();
+    tasks.spawn("soon", async move {
+        let places = Arc::new(Semaphore::new(GROUPS_MAX));
+        let mut wheel = Wheel::new();
+        let stop = context.tasks.stop().clone();
+        loop {
+            let wake_at = match wheel.step(context.clock.now(), GROUP_MAX) {
+                Step::Ready(group) => {
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+                    let sharing = Arc::clone(&context);
+                    context.tasks.spawn("release_soon", async move {
+                        sharing.release_soon(group).await;
+                        drop(place); // Held for exactly as long as the group.
+                    });
+                    continue;
+                }
+                Step::SleepUntil(due) => due,
+                Step::Idle => UnixMicros::MAX,
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = context.clock.sleep_until(wake_at) => {}
+                delivery = deliveries.recv() => match delivery {
+                    Some(delivery) => keep(&context, delivery, &mut wheel).await,
+                    None => break,
+                },
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn keep<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, delivery: Delivery, wheel: &mut Wheel<Kept>) {
+    let (id, again) = (delivery.id, delivery.count > 1);
+    let things: Vec<(UnixMicros, Thing)> = match Frame::decode(&delivery.frame, &context.sealer) {
+        Ok(Frame::Jobs(envelopes)) => {
+            envelopes.into_iter().map(|e| (e.due_at, Thing::Send(later::marked(e, again)))).collect()
+        }
+        Ok(Frame::Checks(checks)) => checks.into_iter().map(|check| (check.due_at, Thing::Check(check))).collect(),
+        Ok(Frame::Facts(_)) => vec![],
+        Err(error) => {
+            error!(%error, frame = %id, "frame put aside as dead");
+            return later::bury(context, delivery).await;
+        }
+    };
+    let frame = Arc::new(Keep { left: AtomicUsize::new(things.len()), delivery: Mutex::new(Some(delivery)) });
+    if things.is_empty() {
+        frame.ack();
+    }
+    for (index, (due_at, thing)) in things.into_iter().enumerate() {
+        let entry = later::entry_id(id, index);
+        wheel.put(due_at, Kept { thing, entry, frame: Arc::clone(&frame) });
+    }
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
+    /// Releases what is due: to its lane what may go whole, to record the checks, to the agenda the rest.
+    async fn release_soon(&self, group: Vec<Kept>) {
+        let release = |kept: Kept| async move {
+            loop {
+                if self.release_one(&kept).await {
+                    return kept.frame.done();
+                }
+                if self.tasks.stopping() {
+                    return; // The frame is delivered again.
+                }
+                self.clock.pause(RETRY_EVERY).await;
+            }
+        };
+        futures_util::future::join_all(group.into_iter().map(release)).await;
+    }
+
+    async fn release_one(&self, kept: &Kept) -> bool {
+        match &kept.thing {
+            Thing::Check(check) => self.checks.publish(vec![check.clone()], Route::To(QueueName::Record)).await.is_ok(),
+            Thing::Send(envelope) => {
+                let (lane, jobs) = (envelope.lane(), u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX));
+                if self.grant(&envelope.shared.tenant, &lane, jobs, Part::Whole).await < jobs {
+                    let entry = later::entry(self, kept.entry, envelope.clone(), self.clock.now());
+                    return match entry {
+                        Some(entry) => self.ledger.put_entries(std::slice::from_ref(&entry)).await.is_ok(),
+                        None => false,
+                    };
+                }
+                let mut released = envelope.clone();
+                released.due_at = self.clock.now();
+                let done = self.work.publish(vec![released], Route::To(QueueName::Lane(lane.clone()))).await.is_ok();
+                if done {
+                    self.metrics.released(lane.class, envelope.jobs.len());
+                }
+                done
+            }
+        }
+    }
+}
+
+// === impl Keep ===
+
+impl Keep {
+    fn done(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.ack();
+        }
+    }
+
+    fn ack(&self) {
+        if let Some(delivery) = self.delivery.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            delivery.ack();
+        }
+    }
+}
