@@ -201,7 +201,7 @@ pub struct Check {
 // === impl Class ===
 
 impl Class {
-    /// Returns whether a hand-over without an answer is never repeated (DESIGN, crash rules): people are not reached
+    /// Returns whether a hand-over without an answer is never repeated: people are not reached
     /// twice; one-time passwords and what a recipient's own act calls for are rather sent twice than never.
     pub const fn at_most_once(self, kind: Kind) -> bool {
         match self {

@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -21,7 +20,7 @@ use crate::domain::job::{Check, Envelope};
 use crate::domain::time::Clock;
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
-use crate::telemetry::metrics::{FRAMES_ACCEPTED, QueueMetrics};
+use crate::telemetry::metrics::QueueMetrics;
 
 /// Groups in flight per route. Two keep the disk or the broker busy; more would only make the frames emptier.
 const IN_FLIGHT: usize = 2;
@@ -55,7 +54,7 @@ struct Inner<Q, T> {
     clock: Clock,
     tasks: Tasks,
     room: Arc<Semaphore>,
-    metrics: OutboxMetrics,
+    metrics: QueueMetrics,
     lines: Mutex<HashMap<Route, mpsc::Sender<Waiting<T>>>>,
 }
 
@@ -63,30 +62,6 @@ struct Waiting<T> {
     items: Vec<T>,
     told: oneshot::Sender<Result<(), PublishError>>,
     room: OwnedSemaphorePermit,
-}
-
-/// What every outbox counts.
-struct OutboxMetrics {
-    queue: QueueMetrics,
-    accepted: metrics::Counter,
-}
-
-// === impl OutboxMetrics ===
-
-impl OutboxMetrics {
-    fn new() -> Self {
-        Self { queue: QueueMetrics::new(), accepted: metrics::counter!(FRAMES_ACCEPTED) }
-    }
-
-    fn published(&self, accepts: bool, error: Option<&PublishError>, elapsed: Duration) {
-        match error {
-            Some(error) => self.queue.failed(error.word()),
-            None => self.queue.published(elapsed),
-        }
-        if accepts && error.is_none() {
-            self.accepted.increment(1);
-        }
-    }
 }
 
 // === impl Outbox ===
@@ -108,7 +83,7 @@ impl<Q: Queue, T: Item> Outbox<Q, T> {
                 clock,
                 tasks,
                 room,
-                metrics: OutboxMetrics::new(),
+                metrics: QueueMetrics::new(),
                 lines: Mutex::default(),
             }),
         }
@@ -186,7 +161,10 @@ async fn publish<Q: Queue, T: Item>(inner: &Inner<Q, T>, group: Vec<Waiting<T>>,
             Ok(frame) => inner.queue.publish(id, frame, route.clone()).await,
             Err(error) => Err(error),
         };
-        inner.metrics.published(matches!(route, Route::Accept(_)), answer.as_ref().err(), watch.elapsed());
+        match &answer {
+            Ok(()) => inner.metrics.published(matches!(route, Route::Accept(_)), watch.elapsed()),
+            Err(error) => inner.metrics.failed(error.word()),
+        }
         (packed.items, answer)
     };
     let answers = join_all(packed.into_iter().map(publish)).await;

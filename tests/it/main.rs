@@ -8,3 +8,4 @@ mod fuzz_frame;
 mod harness;
 mod ledger_contract;
 mod support;
+mod tidy;

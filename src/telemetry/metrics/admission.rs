@@ -40,7 +40,6 @@ pub struct AdmissionMetrics {
     refused: Vec<Counter>,
     refused_by_tenant: Bounded<Counter>,
     keys_unchecked: Counter,
-    frames: Counter,
     accept_seconds: Histogram,
 }
 
@@ -64,7 +63,6 @@ impl AdmissionMetrics {
                 |tenant| counter!(super::TENANT_JOBS_REFUSED, "tenant" => String::from(tenant)),
             ),
             keys_unchecked: counter!(super::KEYS_UNCHECKED),
-            frames: counter!(super::FRAMES_ACCEPTED),
             accept_seconds: histogram!(super::ACCEPT_SECONDS),
         }
     }
@@ -87,11 +85,6 @@ impl AdmissionMetrics {
     /// Counts a keyed job that was accepted without a look at its key.
     pub fn keys_away(&self) {
         self.keys_unchecked.increment(1);
-    }
-
-    /// Counts a frame that was published.
-    pub fn frame(&self) {
-        self.frames.increment(1);
     }
 }
 

@@ -32,6 +32,7 @@ words! {
 #[derive(Debug)]
 pub struct QueueMetrics {
     publish_seconds: Histogram,
+    frames_accepted: Counter,
     up: Gauge,
 }
 
@@ -45,12 +46,19 @@ pub struct LimitsMetrics {
 impl QueueMetrics {
     /// Makes the handles.
     pub fn new() -> Self {
-        Self { publish_seconds: histogram!(super::PUBLISH_SECONDS), up: gauge!(super::QUEUE_UP) }
+        Self {
+            publish_seconds: histogram!(super::PUBLISH_SECONDS),
+            frames_accepted: counter!(super::FRAMES_ACCEPTED),
+            up: gauge!(super::QUEUE_UP),
+        }
     }
 
-    /// Measures a publish that was confirmed.
-    pub fn published(&self, elapsed: Duration) {
+    /// Measures a publish that was confirmed; `accepts` when it made jobs accepted.
+    pub fn published(&self, accepts: bool, elapsed: Duration) {
         self.publish_seconds.record(elapsed);
+        if accepts {
+            self.frames_accepted.increment(1);
+        }
     }
 
     /// Counts a publish that was not confirmed, with a word for why.

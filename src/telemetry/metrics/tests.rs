@@ -19,9 +19,8 @@ fn count_everything() {
     admission.accepted(&acme, (Kind::Sms, Class::Otp), 2, SECOND);
     admission.refused(Some(&acme), RefusedAs::Invalid, 1);
     admission.keys_away();
-    admission.frame();
     let queue = QueueMetrics::new();
-    queue.published(SECOND);
+    queue.published(true, SECOND);
     queue.failed("timeout");
     queue.up(true);
     let limits = LimitsMetrics::new();

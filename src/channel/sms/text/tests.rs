@@ -1,3 +1,5 @@
+//! Texts are cut where no character is torn apart, and counted as they are cut.
+
 use proptest::prelude::*;
 
 use super::*;
