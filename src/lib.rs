@@ -12,6 +12,7 @@ pub mod limits;
 pub mod pb;
 pub mod policy;
 pub mod queue;
+pub mod record;
 pub mod seal;
 pub mod shutdown;
 pub mod telemetry;

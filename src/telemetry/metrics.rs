@@ -116,6 +116,10 @@ metrics! {
     RECEIPTS = "postrider_receipts_total", Counter, ["provider", "state"];
     /// Receipts that wait for a hand-over they belong to.
     RECEIPTS_UNMATCHED = "postrider_receipts_unmatched_total", Counter, [];
+    /// Unanswered hand-overs that record decided to repeat.
+    JOBS_RESENT = "postrider_jobs_resent_total", Counter, [];
+    /// Jobs released again because nothing was heard of them long after they were due.
+    STRAYS = "postrider_strays_total", Counter, [];
     /// Opt-outs.
     OPTOUTS = "postrider_optouts_total", Counter, ["kind", "source"];
     /// 1 while the provider can be reached.

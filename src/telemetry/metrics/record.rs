@@ -16,6 +16,8 @@ pub struct RecordMetrics {
     finished: Vec<Vec<Vec<Counter>>>,
     finished_by_tenant: Bounded<Counter>,
     receipts_unmatched: Counter,
+    resent: Counter,
+    strays: Counter,
     unresolved: Gauge,
     lag: Gauge,
 }
@@ -37,20 +39,32 @@ impl RecordMetrics {
                 |tenant| counter!(super::TENANT_JOBS_FINISHED, "tenant" => String::from(tenant)),
             ),
             receipts_unmatched: counter!(super::RECEIPTS_UNMATCHED),
+            resent: counter!(super::JOBS_RESENT),
+            strays: counter!(super::STRAYS),
             unresolved: gauge!(super::UNRESOLVED_JOBS),
             lag: gauge!(super::LEDGER_LAG_SECONDS),
         }
     }
 
-    /// Counts a job that reached its outcome.
-    pub fn finished(&self, tenant: &TenantId, (kind, class): (Kind, Class), fate: Fate) {
-        self.finished[kind as usize][class as usize][fate as usize].increment(1);
-        self.finished_by_tenant.get(tenant.as_str()).increment(1);
+    /// Counts `jobs` of a tenant that reached their outcome.
+    pub fn finished(&self, tenant: &TenantId, (kind, class): (Kind, Class), fate: Fate, jobs: u64) {
+        self.finished[kind as usize][class as usize][fate as usize].increment(jobs);
+        self.finished_by_tenant.get(tenant.as_str()).increment(jobs);
     }
 
-    /// Counts a receipt that waits for a hand-over it belongs to.
-    pub fn receipt_unmatched(&self) {
-        self.receipts_unmatched.increment(1);
+    /// Counts receipts that wait for the hand-overs they belong to.
+    pub fn receipts_unmatched(&self, receipts: u64) {
+        self.receipts_unmatched.increment(receipts);
+    }
+
+    /// Counts unanswered hand-overs that go out a second time.
+    pub fn resent(&self, jobs: u64) {
+        self.resent.increment(jobs);
+    }
+
+    /// Counts jobs that were released a second time because nothing was heard of them.
+    pub fn strays(&self, jobs: u64) {
+        self.strays.increment(jobs);
     }
 
     /// Counts an opt-out.
@@ -58,14 +72,10 @@ impl RecordMetrics {
         counter!(super::OPTOUTS, "kind" => kind.as_str(), "source" => source.as_str()).increment(1);
     }
 
-    /// Counts a hand-over without an answer.
-    pub fn unresolved(&self) {
-        self.unresolved.increment(1.0);
-    }
-
-    /// Counts one that found its answer.
-    pub fn resolved(&self) {
-        self.unresolved.decrement(1.0);
+    /// Counts jobs that became unresolved, less those that found their answer.
+    pub fn unresolved(&self, more: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch holds a few thousand jobs")]
+        self.unresolved.increment(more as f64);
     }
 
     /// Sets the age of the last fact that was written.

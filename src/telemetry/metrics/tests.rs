@@ -44,11 +44,12 @@ fn count_everything() {
     provider.health(true, 5_000.0, 12);
     provider.breaker(Breaker::HalfOpen);
     let record = RecordMetrics::new();
-    record.finished(&acme, (Kind::Call, Class::Notification), Fate::Completed);
-    record.receipt_unmatched();
+    record.finished(&acme, (Kind::Call, Class::Notification), Fate::Completed, 1);
+    record.receipts_unmatched(1);
+    record.resent(1);
+    record.strays(1);
     record.optout(Kind::Sms, Source::Keyword);
-    record.unresolved();
-    record.resolved();
+    record.unresolved(1);
     record.lag(SECOND);
 }
 

@@ -1,0 +1,95 @@
+//! Record: what was accepted and what became of it, from the record queue into the ledger.
+//!
+//! One recorder at a time consumes the queue. It opens frames (`intake`), reads what the ledger knows of their jobs
+//! (`reads`), merges (`merge`, pure) and commits (`writer`), then acknowledges. Sending never waits for it.
+
+mod intake;
+mod merge;
+mod meters;
+mod reads;
+mod recent;
+mod resend;
+mod rows;
+mod standing;
+mod strays;
+mod tally;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use self::intake::Intake;
+use self::merge::Merger;
+use self::meters::Meters;
+use self::strays::Strays;
+use self::writer::Writer;
+use crate::domain::time::Clock;
+use crate::ledger::Ledger;
+use crate::queue::Queue;
+use crate::seal::Sealer;
+use crate::shutdown::Tasks;
+
+/// How record works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// How long a sent or unresolved job waits for its receipt before its outcome is `unknown`.
+    pub receipt_deadline: Duration,
+    /// How long after its due time a job of which nothing was heard is released again.
+    pub stray_after: Duration,
+    /// About how many recent jobs are kept in memory, at 200 bytes each, so that their next event needs no read.
+    pub jobs_known: usize,
+}
+
+/// Everything that record needs.
+pub struct Record<Q, L> {
+    /// Where frames come from, and what goes out again goes to.
+    pub queue: Q,
+    /// Where all is written.
+    pub ledger: L,
+    /// Opens frames, seals rows.
+    pub sealer: Sealer,
+    /// Time.
+    pub clock: Clock,
+    /// The group of its tasks.
+    pub tasks: Tasks,
+    /// How it works.
+    pub settings: Settings,
+    /// Told the last number in the ledger after each commit, so that those who wait for news in this process wake at
+    /// once.
+    pub committed: watch::Sender<i64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let hour = Duration::from_secs(3600);
+        Self { receipt_deadline: 72 * hour, stray_after: hour / 6, jobs_known: 200_000 }
+    }
+}
+
+impl<Q: Queue, L: Ledger> Record<Q, L> {
+    /// Starts to record, until the group of tasks is told to stop. What is in hand then is still written, unless the
+    /// ledger is away; it then stays in the queue.
+    pub fn spawn(self) {
+        let Self { queue, ledger, sealer, clock, tasks, settings, committed } = self;
+        let (stop, current) = (tasks.stop().clone(), Arc::new(AtomicBool::new(false)));
+        let intake = Intake { queue: queue.clone(), sealer: sealer.clone(), clock: clock.clone(), stop: stop.clone() };
+        let strays = Strays {
+            queue: queue.clone(),
+            ledger: ledger.clone(),
+            sealer: sealer.clone(),
+            clock: clock.clone(),
+            stop: stop.clone(),
+            after: settings.stray_after,
+            current: Arc::clone(&current),
+        };
+        let (merger, meters) = (Merger::new(0, settings.jobs_known), Meters::new());
+        let writer = Writer { queue, ledger, sealer, clock, stop, settings, committed, meters, merger, current };
+        let (full, batches) = mpsc::channel(1);
+        tasks.spawn("record intake", intake.run(full));
+        tasks.spawn("record writer", writer.run(batches));
+        tasks.spawn("strays", strays.run());
+    }
+}

@@ -1,0 +1,160 @@
+//! Takes frames from the record queue, opens them, and puts them together into batches. The next batch is opened while
+//! the one before is being written.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::merge::Accepted;
+use super::rows;
+use crate::domain::event::Fact;
+use crate::domain::job::Check;
+use crate::domain::time::Clock;
+use crate::queue::frame::{Frame, FrameError};
+use crate::queue::{Delivery, Queue, QueueName};
+use crate::seal::{OpenError, Sealer};
+
+/// Most frames in a batch.
+const FRAMES_MAX: usize = 64;
+/// Jobs, facts and checks after which a batch takes no more frames: enough that a transaction's fixed cost does not
+/// show, few enough that it takes a fraction of a second.
+const ITEMS_ENOUGH: usize = 8_192;
+/// Un-acknowledged frames: a batch that is written, one that waits, one that is gathered.
+const PREFETCH: u16 = 3 * FRAMES_MAX as u16;
+/// How long to wait before the queue is asked again.
+const RECONSUME: Duration = Duration::from_secs(1);
+/// How often it is said that frames cannot be opened.
+const HELD: Duration = Duration::from_secs(30);
+
+/// A delivery, and what was in its frame.
+pub(super) struct Work {
+    pub(super) delivery: Delivery,
+    /// `None` once it is merged: it is opened again if it must be merged again.
+    pub(super) body: Option<Body>,
+}
+
+/// What a frame holds.
+#[derive(Debug)]
+pub(super) enum Body {
+    Jobs(Vec<Accepted>),
+    Checks(Vec<Check>),
+    Facts(Vec<Fact>),
+    /// Nobody will ever be able to read it.
+    Unreadable(FrameError),
+}
+
+/// Fills batches until it is told to stop.
+pub(super) struct Intake<Q> {
+    pub(super) queue: Q,
+    pub(super) sealer: Sealer,
+    pub(super) clock: Clock,
+    pub(super) stop: CancellationToken,
+}
+
+impl<Q: Queue> Intake<Q> {
+    /// Consumes the record queue until it is told to stop, or `batches` is closed.
+    pub(super) async fn run(self, batches: mpsc::Sender<Vec<Work>>) {
+        while !self.stop.is_cancelled() && !batches.is_closed() {
+            match self.queue.consume(QueueName::Record, PREFETCH).await {
+                Ok(deliveries) => self.fill(deliveries, &batches).await,
+                Err(error) => warn!(%error, "cannot consume the record queue"),
+            }
+            let _stopped = self.stop.run_until_cancelled(self.clock.pause(RECONSUME)).await;
+        }
+    }
+
+    async fn fill(&self, mut deliveries: mpsc::Receiver<Delivery>, batches: &mpsc::Sender<Vec<Work>>) {
+        while let Some(Some(first)) = self.stop.run_until_cancelled(deliveries.recv()).await {
+            let Some(first) = self.open(first).await else { return };
+            let mut batch = Gathered::of(first);
+            let permit = loop {
+                if batch.full() {
+                    break batches.reserve().await;
+                }
+                tokio::select! {
+                    biased;
+                    permit = batches.reserve() => break permit,
+                    next = deliveries.recv() => match next {
+                        Some(next) => match self.open(next).await {
+                            Some(work) => batch.add(work),
+                            None => return,
+                        },
+                        None => break batches.reserve().await,
+                    },
+                }
+            };
+            // The writer is gone: what is in hand goes back to the queue.
+            let Ok(permit) = permit else { return };
+            while let (false, Ok(next)) = (batch.full(), deliveries.try_recv()) {
+                match self.open(next).await {
+                    Some(work) => batch.add(work),
+                    None => break,
+                }
+            }
+            permit.send(batch.works);
+        }
+    }
+
+    /// Opens a delivery. A frame that another process could open is held, so that nothing behind it is taken for
+    /// complete; `None` when that ends because this process stops.
+    async fn open(&self, delivery: Delivery) -> Option<Work> {
+        loop {
+            match open(&delivery.frame, &self.sealer) {
+                Body::Unreadable(problem @ (FrameError::Open(OpenError::UnknownKey(_)) | FrameError::Version(_))) => {
+                    error!(%problem, "cannot open a frame of the record queue; recording waits");
+                    self.stop.run_until_cancelled(self.clock.pause(HELD)).await?;
+                }
+                body => return Some(Work { delivery, body: Some(body) }),
+            }
+        }
+    }
+}
+
+/// Opens a frame and makes rows of its jobs.
+pub(super) fn open(frame: &[u8], sealer: &Sealer) -> Body {
+    match Frame::decode(frame, sealer) {
+        Ok(Frame::Jobs(envelopes)) => {
+            let mut jobs = Vec::with_capacity(envelopes.iter().map(|envelope| envelope.jobs.len()).sum());
+            envelopes.iter().for_each(|envelope| rows::accepted(envelope, sealer, &mut jobs));
+            Body::Jobs(jobs)
+        }
+        Ok(Frame::Checks(checks)) => Body::Checks(checks),
+        Ok(Frame::Facts(facts)) => Body::Facts(facts),
+        Err(problem) => Body::Unreadable(problem),
+    }
+}
+
+struct Gathered {
+    works: Vec<Work>,
+    items: usize,
+}
+
+impl Gathered {
+    fn of(first: Work) -> Self {
+        let mut batch = Self { works: Vec::with_capacity(FRAMES_MAX), items: 0 };
+        batch.add(first);
+        batch
+    }
+
+    fn add(&mut self, work: Work) {
+        self.items += work.body.as_ref().map_or(0, Body::items);
+        self.works.push(work);
+    }
+
+    fn full(&self) -> bool {
+        self.works.len() >= FRAMES_MAX || self.items >= ITEMS_ENOUGH
+    }
+}
+
+impl Body {
+    fn items(&self) -> usize {
+        match self {
+            Self::Jobs(jobs) => jobs.len(),
+            Self::Checks(checks) => checks.len(),
+            Self::Facts(facts) => facts.len(),
+            Self::Unreadable(_) => 0,
+        }
+    }
+}

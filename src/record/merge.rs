@@ -1,0 +1,273 @@
+//! The merge: accepted jobs, events, receipts and checks in the order of the record queue, into one recording. Pure: no
+//! clock, no I/O.
+//!
+//! Before anything is merged, the ledger is asked for what is not in memory (see `reads`); what is in memory about a job
+//! is therefore always complete. The recording's fence keeps it so: another recorder cannot have written in between.
+
+mod checks;
+mod counts;
+mod receipts;
+mod segments;
+
+use hashbrown::HashMap;
+
+use self::counts::Counts;
+use self::segments::{MessageKey, MessageRef, Segments};
+use super::recent::Recent;
+use super::standing::{Admission, Standing};
+use super::tally::Tally;
+use crate::domain::event::{Change, Event, Fact, Fate, Receipt, Reply};
+use crate::domain::ids::{JobId, ProviderId, TenantId};
+use crate::domain::job::{Class, Envelope, Kind};
+use crate::ledger::{JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
+
+/// A job as it was accepted, on its way into the ledger.
+#[derive(Clone, Debug)]
+pub(super) struct Accepted {
+    pub(super) row: JobRow,
+    /// No frame can have brought this job before.
+    pub(super) fresh: bool,
+}
+
+/// What a batch comes to.
+pub(super) struct Merged {
+    pub(super) recording: Recording,
+    /// Replies with their numbers, to be sealed into the recording.
+    pub(super) replies: Vec<(i64, Reply)>,
+    /// What goes out a second time: published before the recording is written.
+    pub(super) resends: Vec<Envelope>,
+    pub(super) tally: Tally,
+}
+
+/// Merges batch after batch. Holds what it knows of recent jobs and messages, bounded.
+pub(super) struct Merger {
+    after: i64,
+    next: i64,
+    known: Recent<JobId, Known>,
+    segments: Segments,
+    /// Receipts whose job has not been found, of this batch and, where this batch may need them, of the ledger.
+    parked: HashMap<MessageKey, Parked>,
+    merged: Merged,
+    counts: Counts,
+}
+
+struct Known {
+    tenant: TenantId,
+    kind: Kind,
+    class: Class,
+    standing: Standing,
+}
+
+struct Parked {
+    receipt: Receipt,
+    /// The ledger has it.
+    stored: bool,
+}
+
+impl Merger {
+    /// Returns a merger that knows nothing but the ledger's last number, and remembers about `jobs` jobs.
+    pub(super) fn new(last: i64, jobs: usize) -> Self {
+        Self {
+            after: last,
+            next: last + 1,
+            known: Recent::new(jobs),
+            segments: Segments::new(jobs),
+            parked: HashMap::new(),
+            merged: Merged::after(last),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Forgets everything: the ledger was written by somebody else, or may have been.
+    pub(super) fn reset(&mut self, last: i64) {
+        self.after = last;
+        self.next = last + 1;
+        self.known.clear();
+        self.segments.clear();
+        self.parked.clear();
+        self.merged = Merged::after(last);
+        self.counts = Counts::default();
+    }
+
+    /// Returns the last number that was written.
+    pub(super) fn last(&self) -> i64 {
+        self.after
+    }
+
+    /// Takes what the batch came to; the next batch builds on it.
+    pub(super) fn finish(&mut self) -> Merged {
+        let last = self.next - 1;
+        let mut merged = std::mem::replace(&mut self.merged, Merged::after(last));
+        self.after = last;
+        self.segments.next_batch();
+        let parked = self.parked.drain().map(|(_, parked)| parked);
+        merged.recording.parked.extend(parked.filter(|parked| !parked.stored).map(|parked| parked.receipt));
+        merged.recording.counts = std::mem::take(&mut self.counts).into_counts();
+        merged
+    }
+
+    // === what the ledger knows ===
+
+    /// Returns whether the job's events are in memory.
+    pub(super) fn knows(&self, job: JobId) -> bool {
+        self.known.contains(&job)
+    }
+
+    /// Takes in what the ledger says of a job.
+    pub(super) fn learn(&mut self, job: JobId, trail: Trail) {
+        let mut standing = Standing::default();
+        for NumberedEvent { event, .. } in &trail.events {
+            standing.admit(event.attempt, &event.change);
+        }
+        self.known.insert(job, Known { tenant: trail.tenant, kind: trail.kind, class: trail.class, standing });
+    }
+
+    /// Returns the job and attempt of a message, if that is in memory, and whether the fates of all segments of the
+    /// attempt are.
+    pub(super) fn message(&self, provider: &ProviderId, message_id: &str) -> Option<segments::Place> {
+        self.segments.place(provider, message_id)
+    }
+
+    /// Takes in segments that the ledger holds: all of an attempt, unless it has but one.
+    pub(super) fn learn_segments(&mut self, segments: Vec<Segment>) {
+        for segment in segments {
+            self.segments.learn(segment);
+        }
+    }
+
+    /// Takes in a receipt that the ledger holds, because this batch may bring its job.
+    pub(super) fn learn_parked(&mut self, receipt: Receipt) {
+        let key = MessageKey(receipt.provider.clone(), receipt.message_id.clone());
+        self.parked.insert(key, Parked { receipt, stored: true });
+    }
+
+    // === what the batch brings ===
+
+    /// Records that a frame is part of the batch.
+    pub(super) fn frame(&mut self, id: uuid::Uuid) {
+        self.merged.recording.frames.push(id);
+    }
+
+    /// Merges an accepted job.
+    pub(super) fn accept(&mut self, accepted: Accepted) {
+        let Accepted { row, fresh } = accepted;
+        let known = self.known.contains(&row.id);
+        if known && !fresh {
+            // Published a second time under the same id. The ledger leaves a row alone that is there.
+            self.merged.tally.doubled += 1;
+        } else {
+            self.counts.add((&row.tenant, row.kind, row.class), row.accepted_at, "accepted", "");
+        }
+        if !known {
+            let (tenant, kind, class) = (row.tenant.clone(), row.kind, row.class);
+            self.known.insert(row.id, Known { tenant, kind, class, standing: Standing::default() });
+        }
+        self.merged.recording.jobs.push(row);
+    }
+
+    /// Merges a fact.
+    pub(super) fn fact(&mut self, fact: Fact) {
+        match fact {
+            Fact::Event(event) => self.event(event),
+            Fact::Receipt(receipt) => self.receipt(receipt),
+            Fact::Reply(reply) => {
+                let seq = self.number();
+                self.merged.replies.push((seq, reply));
+            }
+            Fact::Suppressed(suppression) => self.merged.recording.suppressed.push(suppression),
+            Fact::Unsuppressed(suppression, source) => {
+                self.merged.recording.unsuppressed.push((suppression, source));
+            }
+            Fact::Cancelled(rule) => self.merged.recording.cancelled.push(rule),
+        }
+    }
+
+    /// Merges an event: a change that happened to a job.
+    fn event(&mut self, event: Event) {
+        if !self.admit(&event) {
+            return;
+        }
+        let early = match &event.change {
+            Change::Sent { provider, message_ids, receipt_expected: true } => {
+                self.segments.sent(&event, provider, message_ids, &mut self.merged.recording.segments);
+                self.unpark(provider, message_ids)
+            }
+            _ => Vec::new(),
+        };
+        let seq = self.number();
+        self.merged.recording.events.push(NumberedEvent { seq, event });
+        for receipt in early {
+            self.receipt(receipt);
+        }
+    }
+
+    /// Counts an event, unless it is no news.
+    fn admit(&mut self, event: &Event) -> bool {
+        let (tenant, kind, class) = (&event.tenant, event.kind, event.class);
+        let Some(known) = self.known.get_mut(&event.job) else {
+            // Not even its row has come, so this is the first that is heard of it.
+            let known = Known { tenant: tenant.clone(), kind, class, standing: Standing::default() };
+            self.known.insert(event.job, known);
+            return self.admit(event);
+        };
+        let (was_sent, was_unresolved) = (known.standing.sent(), known.standing.unresolved());
+        let tally = &mut self.merged.tally;
+        match known.standing.admit(event.attempt, &event.change) {
+            Admission::New => {}
+            Admission::Doubled => {
+                tally.doubled += 1;
+                return false;
+            }
+            Admission::Late => {
+                tally.late += 1;
+                return false;
+            }
+        }
+        tally.unresolved += i64::from(known.standing.unresolved()) - i64::from(was_unresolved);
+        tally.newest = tally.newest.max(event.at);
+        match event.change.outcome() {
+            Some(outcome) => {
+                let reason = if outcome.fate == Fate::Sent { SENT_FINALLY } else { &outcome.reason };
+                self.counts.add((tenant, kind, class), event.at, outcome.fate.as_str(), reason);
+            }
+            None if known.standing.sent() && !was_sent => self.counts.add((tenant, kind, class), event.at, "sent", ""),
+            None => {}
+        }
+        true
+    }
+
+    /// Returns the receipts that came before the messages they are about.
+    fn unpark(&mut self, provider: &ProviderId, message_ids: &[Box<str>]) -> Vec<Receipt> {
+        if self.parked.is_empty() {
+            return Vec::new();
+        }
+        let early = message_ids.iter().filter_map(|id| {
+            let (key, parked) = self.parked.remove_entry(&MessageRef(provider, id))?;
+            if parked.stored {
+                self.merged.recording.unparked.push((key.0, key.1));
+            }
+            Some(parked.receipt)
+        });
+        early.collect()
+    }
+
+    fn number(&mut self) -> i64 {
+        let seq = self.next;
+        self.next += 1;
+        seq
+    }
+}
+
+impl Merged {
+    fn after(last: i64) -> Self {
+        Self {
+            recording: Recording { after: last, ..Recording::default() },
+            replies: Vec::new(),
+            resends: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

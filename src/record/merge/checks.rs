@@ -1,0 +1,103 @@
+//! Decides hand-overs without an answer, and jobs whose receipt never came.
+
+use hashbrown::HashSet;
+
+use super::Merger;
+use crate::domain::event::{Change, Event, Fate, Outcome};
+use crate::domain::ids::JobId;
+use crate::domain::job::{Check, Job};
+use crate::domain::time::UnixMicros;
+use crate::ledger::NumberedEvent;
+
+/// The reason of an outcome without a receipt.
+const NO_RECEIPT: &str = "no_receipt";
+/// The reason of an outcome without an answer.
+const NO_ANSWER: &str = "no_answer";
+
+impl Merger {
+    /// Decides what became of a hand-over without an answer. Every event that was published before its claim's deadline
+    /// is merged already, because the check came into the queue after it.
+    ///
+    /// A known result, or an outcome: nothing is left to do. Else the job is unresolved; and what must be handed over at
+    /// least once goes out a second time, but not a third. Deciding the same check again finds the first decision.
+    pub(in crate::record) fn check(&mut self, check: &Check, now: UnixMicros) {
+        for job in &check.envelope.jobs {
+            self.check_job(check, job, now);
+        }
+    }
+
+    fn check_job(&mut self, check: &Check, job: &Job, now: UnixMicros) {
+        let shared = &check.envelope.shared;
+        let standing = self.known.get_mut(&job.id).map(|known| &known.standing);
+        if standing.is_some_and(|standing| standing.fate().is_some() || standing.answered() >= check.attempt) {
+            return;
+        }
+        let resent_before = standing.is_some_and(|standing| standing.unanswered_before(check.attempt));
+        let repeatable = !shared.class.at_most_once(shared.kind);
+        let change = if repeatable && now >= shared.expires_at {
+            Change::Settled(Outcome::new(Fate::Expired, NO_ANSWER))
+        } else {
+            if repeatable && !resent_before {
+                let again = Job { attempt: check.attempt, supersedes: check.attempt, seen: Some(now), ..job.clone() };
+                let mut envelope = check.envelope.with_jobs(vec![again]);
+                envelope.due_at = now;
+                self.merged.resends.push(envelope);
+                self.merged.tally.resent += 1;
+            }
+            Change::Unresolved { provider: check.provider.clone() }
+        };
+        self.event(Event {
+            job: job.id,
+            tenant: shared.tenant.clone(),
+            kind: shared.kind,
+            class: shared.class,
+            at: now,
+            attempt: check.attempt,
+            change,
+        });
+    }
+
+    /// Returns the jobs that [`Merger::sweep`] needs to know.
+    pub(in crate::record) fn sweep_wants(&self, events: &[NumberedEvent], until: UnixMicros) -> Vec<JobId> {
+        let events = events.iter().map(|numbered| &numbered.event).take_while(|event| event.at <= until);
+        let waiting = events.filter(|event| awaits(&event.change).is_some() && !self.knows(event.job));
+        let jobs: HashSet<JobId> = waiting.map(|event| event.job).collect();
+        jobs.into_iter().collect()
+    }
+
+    /// Settles as unknown what an event up to `until` left open and nothing has closed since. Takes events in order,
+    /// each once; returns whether it came to the end of `events`, rather than to one that is too young.
+    pub(in crate::record) fn sweep(&mut self, events: &[NumberedEvent], until: UnixMicros, now: UnixMicros) -> bool {
+        for NumberedEvent { seq, event } in events {
+            if event.at > until {
+                return false;
+            }
+            self.merged.recording.swept_to = Some(*seq);
+            if let Some(reason) = awaits(&event.change) {
+                self.give_up(event, reason, now);
+            }
+        }
+        true
+    }
+
+    fn give_up(&mut self, waiting: &Event, reason: &str, now: UnixMicros) {
+        let standing = self.known.get_mut(&waiting.job).map(|known| &known.standing);
+        // A later attempt is judged by its own event, in its own time.
+        if standing.is_some_and(|standing| standing.fate().is_none() && standing.answered() <= waiting.attempt) {
+            let change = Change::Settled(Outcome::new(Fate::Unknown, reason));
+            self.event(Event { at: now, change, ..waiting.clone() });
+        }
+    }
+}
+
+/// Returns why a job has no outcome, if this was the last that was heard of it.
+fn awaits(change: &Change) -> Option<&'static str> {
+    match change {
+        Change::Sent { receipt_expected: true, .. } => Some(NO_RECEIPT),
+        Change::Unresolved { .. } => Some(NO_ANSWER),
+        Change::Sent { receipt_expected: false, .. }
+        | Change::Deferred { .. }
+        | Change::Progress(_)
+        | Change::Settled(_) => None,
+    }
+}

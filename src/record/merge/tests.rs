@@ -1,0 +1,331 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::event::{Outcome, Report, State};
+use crate::domain::job::{Check, Content, Job, OnMissed, Origin, Shared};
+use crate::domain::keys::AddressKey;
+use crate::domain::recipient::Recipient;
+use crate::domain::time::UnixMicros;
+
+const NOW: UnixMicros = UnixMicros::from_secs(1_000);
+
+fn id(number: u128) -> JobId {
+    JobId(Uuid::from_u128(number))
+}
+
+fn provider() -> ProviderId {
+    "carrier".parse().unwrap()
+}
+
+fn accepted(job: JobId) -> Accepted {
+    let row = JobRow {
+        id: job,
+        tenant: "acme".parse().unwrap(),
+        kind: Kind::Sms,
+        class: Class::Marketing,
+        accepted_at: UnixMicros::from_secs(1),
+        due_at: UnixMicros::from_secs(1),
+        expires_at: UnixMicros::from_secs(10_000),
+        address: AddressKey([1; 16]),
+        recipient: None,
+        batch: None,
+        campaign: None,
+        cancel_key: None,
+        sealed: Bytes::new(),
+    };
+    Accepted { row, fresh: true }
+}
+
+fn event(job: JobId, attempt: u16, change: Change) -> Fact {
+    let (tenant, at) = ("acme".parse().unwrap(), UnixMicros::from_secs(2));
+    Fact::Event(Event { job, tenant, kind: Kind::Sms, class: Class::Marketing, at, attempt, change })
+}
+
+fn sent(job: JobId, attempt: u16, message_ids: &[&str]) -> Fact {
+    let message_ids = message_ids.iter().map(|id| Box::from(*id)).collect();
+    event(job, attempt, Change::Sent { provider: provider(), message_ids, receipt_expected: true })
+}
+
+fn report(message_id: &str, fate: Fate) -> Fact {
+    let code = if fate == Fate::Delivered { "" } else { "042" };
+    let (provider, message_id, at) = (provider(), message_id.into(), UnixMicros::from_secs(5));
+    Fact::Receipt(Receipt { provider, message_id, job: None, report: Report::Final(fate), code: code.into(), at })
+}
+
+fn our_reference(job: JobId, report: Report) -> Fact {
+    let at = UnixMicros::from_secs(5);
+    Fact::Receipt(Receipt { provider: provider(), message_id: "".into(), job: Some(job), report, code: "".into(), at })
+}
+
+fn merged(facts: impl IntoIterator<Item = Fact>) -> Merged {
+    let mut merger = Merger::new(0, 1_000);
+    merger.accept(accepted(id(1)));
+    facts.into_iter().for_each(|fact| merger.fact(fact));
+    merger.finish()
+}
+
+fn outcomes(merged: &Merged) -> Vec<Outcome> {
+    merged.recording.events.iter().filter_map(|numbered| numbered.event.change.outcome()).collect()
+}
+
+#[track_caller]
+fn check_outcome(facts: impl IntoIterator<Item = Fact>, expected: Option<(Fate, &str)>) {
+    let merged = merged(facts);
+    let expected: Vec<_> = expected.into_iter().map(|(fate, reason)| Outcome::new(fate, reason)).collect();
+    assert_eq!(outcomes(&merged), expected);
+}
+
+#[test]
+fn a_text_is_delivered_when_all_its_segments_are() {
+    let job = id(1);
+    let ids = ["a", "b", "c"];
+    let all = |last: Fate| {
+        [sent(job, 1, &ids), report("a", Fate::Delivered), report("b", Fate::Delivered), report("c", last)]
+    };
+    check_outcome(all(Fate::Delivered), Some((Fate::Delivered, "")));
+    check_outcome(all(Fate::Undelivered), Some((Fate::Undelivered, "042")));
+    check_outcome(all(Fate::Delivered).into_iter().take(3), None);
+    let doubled = [sent(job, 1, &ids), report("a", Fate::Delivered), report("a", Fate::Delivered)];
+    check_outcome(doubled.into_iter().chain([report("b", Fate::Delivered)]), None);
+}
+
+#[test]
+fn whichever_comes_second_settles() {
+    let job = id(1);
+    check_outcome([report("a", Fate::Delivered), sent(job, 1, &["a"])], Some((Fate::Delivered, "")));
+    let early = merged([report("a", Fate::Delivered)]);
+    assert_eq!(early.recording.parked.len(), 1);
+    assert_eq!(early.tally.unmatched, 1);
+}
+
+#[test]
+fn a_parked_receipt_that_finds_its_job_is_taken_out() {
+    let mut merger = Merger::new(0, 1_000);
+    let Fact::Receipt(receipt) = report("a", Fate::Undelivered) else { unreachable!() };
+    merger.learn_parked(receipt);
+    merger.accept(accepted(id(1)));
+    merger.fact(sent(id(1), 1, &["a"]));
+    let merged = merger.finish();
+    assert_eq!(outcomes(&merged), [Outcome::new(Fate::Undelivered, "042")]);
+    assert_eq!(merged.recording.unparked, [(provider(), Box::from("a"))]);
+    assert!(merged.recording.parked.is_empty());
+}
+
+#[test]
+fn our_own_reference_finds_the_job_even_before_it_was_sent() {
+    let (job, ringing) = (id(1), Report::Progress(State::Ringing));
+    let facts = [our_reference(job, ringing), our_reference(job, Report::Final(Fate::Completed)), sent(job, 1, &[])];
+    let merged = merged(facts);
+    assert_eq!(outcomes(&merged), [Outcome::new(Fate::Completed, "")]);
+    assert_eq!(merged.recording.events.len(), 3);
+}
+
+#[test]
+fn a_reused_message_id_is_written_once_and_means_the_newest() {
+    let mut merger = Merger::new(0, 1_000);
+    for job in [1, 2] {
+        merger.accept(accepted(id(job)));
+        merger.fact(sent(id(job), 1, &["same"]));
+    }
+    merger.fact(report("same", Fate::Delivered));
+    let merged = merger.finish();
+    assert_eq!(merged.recording.segments.iter().map(|segment| segment.job).collect::<Vec<_>>(), [id(2)]);
+    let last = &merged.recording.events.last().unwrap().event;
+    assert_eq!((last.job, last.change.outcome()), (id(2), Some(Outcome::new(Fate::Delivered, ""))));
+}
+
+#[test]
+fn numbers_have_no_gaps_and_go_on_from_the_last() {
+    let mut merger = Merger::new(41, 1_000);
+    merger.accept(accepted(id(1)));
+    for fact in [sent(id(1), 1, &["a"]), sent(id(1), 1, &["a"]), report("a", Fate::Delivered)] {
+        merger.fact(fact);
+    }
+    let merged = merger.finish();
+    let numbers: Vec<_> = merged.recording.events.iter().map(|numbered| numbered.seq).collect();
+    assert_eq!((merged.recording.after, numbers), (41, vec![42, 43]));
+    assert_eq!(merger.finish().recording.after, 43);
+}
+
+#[test]
+fn a_job_that_is_published_twice_counts_once() {
+    let mut merger = Merger::new(0, 1_000);
+    for _ in 0..2 {
+        merger.accept(Accepted { fresh: false, ..accepted(id(1)) });
+    }
+    let counts = merger.finish().recording.counts;
+    assert_eq!(counts.iter().map(|count| (&*count.what, count.jobs)).collect::<Vec<_>>(), [("accepted", 1)]);
+}
+
+// === checks ===
+
+fn unanswered(class: Class, attempt: u16) -> Check {
+    let shared = Shared {
+        tenant: "acme".parse().unwrap(),
+        kind: Kind::Sms,
+        class,
+        pool: "default".parse().unwrap(),
+        content: Content::Text("x".into()),
+        sender: "".into(),
+        topic: "".into(),
+        labels: vec![],
+        origin: Origin::default(),
+        batch: None,
+        priority: 0,
+        accepted_at: UnixMicros::from_secs(1),
+        expires_at: UnixMicros::from_secs(10_000),
+        on_missed: OnMissed::Defer,
+    };
+    let job = Job {
+        id: id(1),
+        recipient: Recipient::default(),
+        params: vec![],
+        cancel_key: "".into(),
+        collapse_key: "".into(),
+        attempt: attempt - 1,
+        supersedes: 0,
+        seen: None,
+    };
+    let envelope = Envelope { shared: Arc::new(shared), due_at: UnixMicros::from_secs(1), jobs: vec![job] };
+    Check { envelope, attempt, provider: Some(provider()), due_at: NOW }
+}
+
+/// Decides a check after `facts`; returns the last event's change and what goes out again.
+fn decided(facts: Vec<Fact>, check: &Check, now: UnixMicros) -> (Option<Change>, Vec<Job>) {
+    let mut merger = Merger::new(0, 1_000);
+    merger.accept(accepted(id(1)));
+    let before = facts.len();
+    facts.into_iter().for_each(|fact| merger.fact(fact));
+    merger.check(check, now);
+    let merged = merger.finish();
+    let change = merged.recording.events.into_iter().nth(before).map(|numbered| numbered.event.change);
+    (change, merged.resends.into_iter().flat_map(|envelope| envelope.jobs).collect())
+}
+
+#[test]
+fn an_unanswered_hand_over_is_unresolved_and_repeated_only_where_it_may_be() {
+    let unresolved = Some(Change::Unresolved { provider: Some(provider()) });
+    assert_eq!(decided(vec![], &unanswered(Class::Marketing, 1), NOW), (unresolved.clone(), vec![]));
+    let (change, again) = decided(vec![], &unanswered(Class::Otp, 1), NOW);
+    assert_eq!(change, unresolved);
+    let [again] = &again[..] else { panic!("goes out once more, not {} times", again.len()) };
+    assert_eq!((again.attempt, again.supersedes, again.seen), (1, 1, Some(NOW)));
+}
+
+#[test]
+fn a_result_of_the_attempt_or_a_later_one_leaves_nothing_to_decide() {
+    let check = unanswered(Class::Otp, 2);
+    let nothing = (None, vec![]);
+    assert_eq!(decided(vec![sent(id(1), 2, &["a"])], &check, NOW), nothing);
+    assert_eq!(decided(vec![sent(id(1), 3, &["a"])], &check, NOW), nothing);
+    let settled = event(id(1), 1, Change::Settled(Outcome::new(Fate::Cancelled, "")));
+    assert_eq!(decided(vec![settled], &check, NOW), nothing);
+    let deferral = event(id(1), 2, Change::Deferred { reason: "cap".into(), until: NOW });
+    for no_result in [sent(id(1), 1, &["a"]), deferral] {
+        assert_eq!(decided(vec![no_result], &check, NOW).1.len(), 1);
+    }
+}
+
+#[test]
+fn nothing_goes_out_a_third_time_nor_after_its_expiry() {
+    let once = event(id(1), 1, Change::Unresolved { provider: None });
+    let (change, again) = decided(vec![once], &unanswered(Class::Otp, 2), NOW);
+    assert_eq!((change, again), (Some(Change::Unresolved { provider: Some(provider()) }), vec![]));
+    let late = UnixMicros::from_secs(10_000);
+    let (change, again) = decided(vec![], &unanswered(Class::Otp, 1), late);
+    assert_eq!((change, again), (Some(Change::Settled(Outcome::new(Fate::Expired, "no_answer"))), vec![]));
+}
+
+#[test]
+fn deciding_a_check_again_finds_the_first_decision() {
+    let mut merger = Merger::new(0, 1_000);
+    merger.accept(accepted(id(1)));
+    for _ in 0..2 {
+        merger.check(&unanswered(Class::Otp, 1), NOW);
+    }
+    let merged = merger.finish();
+    assert_eq!((merged.recording.events.len(), merged.resends.len()), (1, 1));
+}
+
+#[test]
+fn the_sweep_gives_up_what_nothing_closed_and_judges_each_event_once() {
+    let mut merger = Merger::new(0, 1_000);
+    for job in 1..=4 {
+        merger.accept(accepted(id(job)));
+        merger.fact(sent(id(job), 1, &[&job.to_string()]));
+    }
+    merger.fact(report("2", Fate::Delivered));
+    merger.fact(sent(id(3), 2, &["again"]));
+    let events = merger.finish().recording.events;
+    let (mut young, until) = (events[3].clone(), UnixMicros::from_secs(3));
+    young.event.at = UnixMicros::from_secs(4);
+    assert!(!merger.sweep(&[events[0].clone(), events[1].clone(), events[2].clone(), young], until, NOW));
+    let merged = merger.finish();
+    assert_eq!(merged.recording.swept_to, Some(3));
+    let given_up: Vec<_> = merged.recording.events.iter().map(|numbered| numbered.event.job).collect();
+    assert_eq!((given_up, outcomes(&merged)), (vec![id(1)], vec![Outcome::new(Fate::Unknown, "no_receipt")]));
+}
+
+// === any order ===
+
+/// What can be said of one job of up to three segments, handed over once or twice, with one fate for all.
+fn story() -> impl Strategy<Value = (Vec<Fact>, Fate)> {
+    let fates = prop_oneof![Just(Fate::Delivered), Just(Fate::Undelivered)];
+    (1..=3_usize, fates, any::<bool>(), any::<bool>()).prop_map(|(segments, fate, unresolved, deferred)| {
+        let ids: Vec<String> = (0..segments).map(|segment| format!("m{segment}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut facts = vec![sent(id(1), 2, &ids)];
+        facts.extend(ids.iter().map(|message| report(message, fate)));
+        if unresolved {
+            facts.push(event(id(1), 1, Change::Unresolved { provider: None }));
+        }
+        if deferred {
+            facts.push(event(id(1), 1, Change::Deferred { reason: "rate".into(), until: NOW }));
+        }
+        (facts, fate)
+    })
+}
+
+/// A story told in any order, with parts of it told twice.
+fn told() -> impl Strategy<Value = (Vec<Fact>, Fate)> {
+    story().prop_flat_map(|(facts, fate)| {
+        let doubled = proptest::sample::subsequence(facts.clone(), 0..=facts.len());
+        let all = doubled.prop_map(move |doubled| [facts.clone(), doubled].concat()).prop_shuffle();
+        (all, Just(fate))
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_order_and_every_doubling_gives_the_same_outcome_once((facts, fate) in told()) {
+        let merged = merged(facts);
+        let outcomes = outcomes(&merged);
+        prop_assert_eq!(outcomes.len(), 1);
+        prop_assert_eq!(outcomes[0].fate, fate);
+        let finished: i64 =
+            merged.recording.counts.iter().filter(|count| count.fate().is_some()).map(|count| count.jobs).sum();
+        prop_assert_eq!(finished, 1);
+        let sent = merged.recording.events.iter().filter(|numbered| matches!(numbered.event.change, Change::Sent { .. }));
+        prop_assert_eq!(sent.count(), 1);
+        prop_assert!(merged.recording.parked.is_empty());
+        let unique: std::collections::BTreeSet<_> =
+            merged.recording.segments.iter().map(|segment| segment.message_id.clone()).collect();
+        prop_assert_eq!(unique.len(), merged.recording.segments.len());
+    }
+
+    #[test]
+    fn contradicting_reports_still_give_one_outcome(
+        fates in proptest::collection::vec(prop_oneof![Just(Fate::Delivered), Just(Fate::Undelivered), Just(Fate::Rejected)], 1..6),
+        place in 0..6_usize,
+    ) {
+        let mut facts: Vec<_> = fates.iter().map(|fate| report("a", *fate)).collect();
+        facts.insert(place.min(facts.len()), sent(id(1), 1, &["a"]));
+        let outcomes = outcomes(&merged(facts));
+        prop_assert_eq!(outcomes.len(), 1);
+        prop_assert_eq!(outcomes[0].fate, fates[0]);
+    }
+}

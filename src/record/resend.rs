@@ -1,0 +1,57 @@
+//! Sends out again what record decided to: to its lane, or to the agenda where the lane takes nothing.
+
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::domain::job::Envelope;
+use crate::domain::time::UnixMicros;
+use crate::ledger::{Entry, Ledger, LedgerError, Tag};
+use crate::queue::frame::{Frame, FrameError};
+use crate::queue::{Queue, QueueName, Route};
+use crate::seal::Sealer;
+
+/// What a resend needs.
+pub(super) struct Resender<'a, Q, L> {
+    pub(super) queue: &'a Q,
+    pub(super) ledger: &'a L,
+    pub(super) sealer: &'a Sealer,
+}
+
+impl<Q: Queue, L: Ledger> Resender<'_, Q, L> {
+    /// Returns once every envelope is durable on its way.
+    ///
+    /// # Errors
+    /// When neither its lane nor the agenda takes one.
+    pub(super) async fn resend(&self, envelopes: Vec<Envelope>, now: UnixMicros) -> Result<(), LedgerError> {
+        for envelope in envelopes {
+            self.one(envelope, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn one(&self, envelope: Envelope, now: UnixMicros) -> Result<(), LedgerError> {
+        let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
+        let jobs = u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX);
+        let id = id_of(&envelope);
+        let payload = Frame::Jobs(vec![envelope]).encode(self.sealer).map_err(|problem| unwritable(&problem))?;
+        let Err(problem) =
+            self.queue.publish(Uuid::new_v4(), payload.clone(), Route::To(QueueName::Lane(lane.clone()))).await
+        else {
+            return Ok(());
+        };
+        warn!(%problem, %lane, "a lane does not take what goes out again; the agenda does");
+        let entry = Entry { id, tag: Tag::Send, tenant, lane, due_at: now, jobs, releasing_since: None, payload };
+        self.ledger.put_entries(&[entry]).await
+    }
+}
+
+/// The same job and attempt give the same entry: deciding twice inserts once.
+fn id_of(envelope: &Envelope) -> Uuid {
+    let (job, attempt) = envelope.jobs.first().map_or_else(Default::default, |job| (job.id.0, job.attempt));
+    Uuid::new_v5(&job, &attempt.to_be_bytes())
+}
+
+/// It came out of a frame, so it fits into one.
+fn unwritable(problem: &FrameError) -> LedgerError {
+    LedgerError::Corrupt(problem.to_string().into())
+}

@@ -1,0 +1,305 @@
+//! Writes batch after batch: reads what is missing, merges, publishes what goes out again, commits, then acknowledges.
+//!
+//! # Crashes
+//! Nothing is acknowledged before its recording is committed, so a crash at any point brings the batch again; frames that
+//! were committed are then dropped by their id. An unanswered hand-over that goes out again is published before its
+//! decision is committed: a crash between the two publishes it twice, and the second copy meets the claim of the first.
+//!
+//! # Two writers
+//! When the broker takes the queue from a recorder that still writes, the fence of [`crate::ledger::Recording::after`] lets one of the
+//! two through. The other forgets what it knew and begins again with what the ledger says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use super::intake::{Body, Work, open};
+use super::merge::{Merged, Merger};
+use super::meters::Meters;
+use super::resend::Resender;
+use super::{Settings, reads};
+use crate::domain::time::{Clock, UnixMicros};
+use crate::ledger::{Ledger, LedgerError, SealedReply};
+use crate::queue::frame::seal_reply;
+use crate::queue::{Queue, QueueName, Route};
+use crate::seal::Sealer;
+
+/// The first wait after a failure, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Refusals after which a batch is written frame by frame, to find the one that cannot be.
+const REFUSED_TOGETHER: u32 = 2;
+/// Refusals after which a frame alone is given up, while others are written.
+const REFUSED_ALONE: u32 = 3;
+/// Events that the deadline sweep judges in one transaction.
+const SWEEP_PAGE: u32 = 2_000;
+/// How often the deadline sweep looks, at most and at least.
+const SWEEP_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The one that holds the pen.
+pub(super) struct Writer<Q, L> {
+    pub(super) queue: Q,
+    pub(super) ledger: L,
+    pub(super) sealer: Sealer,
+    pub(super) clock: Clock,
+    pub(super) stop: CancellationToken,
+    pub(super) settings: Settings,
+    pub(super) committed: watch::Sender<i64>,
+    pub(super) meters: Meters,
+    pub(super) merger: Merger,
+    /// Whether what the merger knows is what the ledger says.
+    pub(super) current: Arc<AtomicBool>,
+}
+
+/// How an attempt to write ended.
+enum Written {
+    /// All is in the ledger.
+    Whole,
+    /// The service stops; what is left goes back to the queue.
+    Stopped,
+}
+
+impl<Q: Queue, L: Ledger> Writer<Q, L> {
+    /// Writes until there are no more batches.
+    pub(super) async fn run(mut self, mut batches: mpsc::Receiver<Vec<Work>>) {
+        let every = (self.settings.receipt_deadline / 20).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
+        let mut sweep_at = self.clock.now().plus(every);
+        loop {
+            let batch = tokio::select! {
+                batch = batches.recv() => batch,
+                () = self.clock.sleep_until(sweep_at) => {
+                    let more = self.sweep().await;
+                    sweep_at = if more { self.clock.now() } else { self.clock.now().plus(every) };
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { return };
+            if let Written::Stopped = self.write(batch, &mut batches).await {
+                return;
+            }
+        }
+    }
+
+    /// Writes a batch, however long the ledger is away.
+    async fn write(&mut self, mut batch: Vec<Work>, batches: &mut mpsc::Receiver<Vec<Work>>) -> Written {
+        let mut failures = Failures::default();
+        loop {
+            let problem = match self.try_write(&mut batch).await {
+                Ok(()) => return Written::Whole,
+                Err(problem) => problem,
+            };
+            if failures.count(&problem) >= REFUSED_TOGETHER {
+                match self.write_apart(&mut batch).await {
+                    Ok(()) if batch.is_empty() => return Written::Whole,
+                    // One frame may be at fault, or the store: others show which.
+                    Ok(()) => batch.extend(batches.try_recv().unwrap_or_default()),
+                    Err(problem) => warn!(%problem, "cannot write to the ledger"),
+                }
+            }
+            if failures.wait(&problem, &self.clock, &self.stop).await.is_none() {
+                return Written::Stopped;
+            }
+        }
+    }
+
+    /// Writes what of a batch is not in the ledger yet, and acknowledges it.
+    async fn try_write(&mut self, batch: &mut Vec<Work>) -> Result<(), LedgerError> {
+        self.drop_recorded(batch).await?;
+        self.bury_unreadable(batch).await;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for work in batch.iter_mut().filter(|work| work.body.is_none()) {
+            work.body = Some(open(&work.delivery.frame, &self.sealer));
+        }
+        let now = self.clock.now();
+        reads::load(&self.ledger, &mut self.merger, batch, now).await?;
+        reads::attribute(&self.ledger, &self.sealer, batch).await?;
+        self.merge(batch, now);
+        let merged = self.merger.finish();
+        self.commit(merged).await?;
+        batch.drain(..).for_each(|work| work.delivery.ack());
+        Ok(())
+    }
+
+    /// Makes memory and ledger agree, and drops frames that were recorded before.
+    async fn drop_recorded(&mut self, batch: &mut Vec<Work>) -> Result<(), LedgerError> {
+        let current = self.current.load(Ordering::Relaxed);
+        if !current {
+            self.catch_up().await?;
+        } else if batch.iter().all(|work| work.delivery.count <= 1) {
+            return Ok(());
+        }
+        let frames: Vec<Uuid> = batch.iter().map(|work| work.delivery.id).collect();
+        let recorded: HashSet<Uuid> = self.ledger.recorded(&frames).await?.into_iter().collect();
+        if !recorded.is_empty() {
+            batch.extract_if(.., |work| recorded.contains(&work.delivery.id)).for_each(|work| work.delivery.ack());
+        }
+        Ok(())
+    }
+
+    /// Begins again with what the ledger says.
+    async fn catch_up(&mut self) -> Result<i64, LedgerError> {
+        let (last, swept_to) = self.ledger.last_seq().await?;
+        self.merger.reset(last);
+        self.committed.send_replace(last);
+        self.current.store(true, Ordering::Relaxed);
+        Ok(swept_to)
+    }
+
+    /// Moves frames that nobody can read out of the way.
+    async fn bury_unreadable(&self, batch: &mut Vec<Work>) {
+        let unreadable = batch.extract_if(.., |work| matches!(work.body, Some(Body::Unreadable(_))));
+        for work in unreadable.collect::<Vec<_>>() {
+            let Some(Body::Unreadable(problem)) = &work.body else { continue };
+            error!(%problem, frame = %work.delivery.id, "a frame of the record queue cannot be read");
+            self.bury(work).await;
+        }
+    }
+
+    /// Moves a frame to the dead-letter queue. If that fails it goes back to where it came from.
+    async fn bury(&self, work: Work) {
+        let Work { delivery, .. } = work;
+        match self.queue.publish(delivery.id, delivery.frame.clone(), Route::To(QueueName::Dead)).await {
+            Ok(()) => delivery.ack(),
+            Err(problem) => error!(%problem, "cannot move a frame to the dead-letter queue"),
+        }
+    }
+
+    fn merge(&mut self, batch: &mut [Work], now: UnixMicros) {
+        let mut frames = HashSet::with_capacity(batch.len());
+        for work in batch {
+            let body = work.body.take();
+            if !frames.insert(work.delivery.id) {
+                // The same frame twice in one batch: the connection was lost in between.
+                continue;
+            }
+            self.merger.frame(work.delivery.id);
+            match body {
+                Some(Body::Jobs(jobs)) => jobs.into_iter().for_each(|job| self.merger.accept(job)),
+                Some(Body::Facts(facts)) => facts.into_iter().for_each(|fact| self.merger.fact(fact)),
+                Some(Body::Checks(checks)) => checks.iter().for_each(|check| self.merger.check(check, now)),
+                Some(Body::Unreadable(_)) | None => {}
+            }
+        }
+    }
+
+    async fn commit(&mut self, merged: Merged) -> Result<(), LedgerError> {
+        let Merged { mut recording, replies, resends, tally } = merged;
+        recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {
+            seq,
+            tenant: reply.tenant.clone(),
+            in_reply_to: reply.in_reply_to,
+            at: reply.at,
+            sealed: seal_reply(&reply, &self.sealer),
+        }));
+        // Until the commit is known, memory is ahead of the ledger.
+        self.current.store(false, Ordering::Relaxed);
+        let resender = Resender { queue: &self.queue, ledger: &self.ledger, sealer: &self.sealer };
+        resender.resend(resends, self.clock.now()).await?;
+        self.ledger.record(&recording).await?;
+        self.current.store(true, Ordering::Relaxed);
+        self.committed.send_replace(self.merger.last());
+        self.meters.count(&recording, &tally, self.clock.now());
+        Ok(())
+    }
+
+    /// Writes a refused batch frame by frame; what is refused alone stays in it. Frames that are refused again and again
+    /// while others are written are moved to the dead-letter queue.
+    async fn write_apart(&mut self, batch: &mut Vec<Work>) -> Result<(), LedgerError> {
+        let mut refused = std::mem::take(batch);
+        for round in 1..=REFUSED_ALONE {
+            let before = refused.len();
+            for work in std::mem::take(&mut refused) {
+                let mut alone = vec![work];
+                match self.try_write(&mut alone).await {
+                    Ok(()) => {}
+                    Err(LedgerError::Refused(_) | LedgerError::Corrupt(_)) => refused.append(&mut alone),
+                    Err(problem) => {
+                        batch.append(&mut alone);
+                        batch.append(&mut refused);
+                        return Err(problem);
+                    }
+                }
+            }
+            if refused.len() == before && round == 1 {
+                // Nothing can be written: the store is at fault, not a frame.
+                break;
+            }
+            if round == REFUSED_ALONE {
+                for work in std::mem::take(&mut refused) {
+                    error!(frame = %work.delivery.id, "the ledger refuses a frame of the record queue");
+                    self.bury(work).await;
+                }
+            }
+        }
+        *batch = refused;
+        Ok(())
+    }
+
+    /// Settles as unknown what has waited too long; returns whether there may be more.
+    async fn sweep(&mut self) -> bool {
+        match self.try_sweep().await {
+            Ok(more) => more,
+            Err(LedgerError::Overtaken) => false,
+            Err(problem) => {
+                warn!(%problem, "cannot look for jobs whose receipt never came");
+                false
+            }
+        }
+    }
+
+    async fn try_sweep(&mut self) -> Result<bool, LedgerError> {
+        let (last, swept_to) = self.ledger.last_seq().await?;
+        if !self.current.load(Ordering::Relaxed) || last != self.merger.last() {
+            // Somebody else holds the pen, or did. If nobody does, the next look finds this number again.
+            self.catch_up().await?;
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        let until = now.minus(self.settings.receipt_deadline);
+        let (events, _) = self.ledger.events(None, swept_to, SWEEP_PAGE).await?;
+        let wanted = self.merger.sweep_wants(&events, until);
+        reads::trails(&self.ledger, &mut self.merger, wanted).await?;
+        let to_the_end = self.merger.sweep(&events, until, now);
+        let merged = self.merger.finish();
+        if merged.recording.swept_to.is_some() {
+            self.commit(merged).await?;
+        }
+        Ok(to_the_end && events.len() >= SWEEP_PAGE as usize)
+    }
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Failures {
+    all: u32,
+    refused: u32,
+}
+
+impl Failures {
+    /// Counts a failure, and returns how many refusals there were.
+    fn count(&mut self, problem: &LedgerError) -> u32 {
+        match problem {
+            LedgerError::Refused(_) | LedgerError::Corrupt(_) => self.refused += 1,
+            LedgerError::Unreachable(_) | LedgerError::Overtaken => {}
+        }
+        self.refused
+    }
+
+    /// Waits before the next attempt; `None` when the service stops.
+    async fn wait(&mut self, problem: &LedgerError, clock: &Clock, stop: &CancellationToken) -> Option<()> {
+        self.all += 1;
+        if *problem != LedgerError::Overtaken {
+            warn!(%problem, failures = self.all, "cannot write to the ledger; recording waits");
+        }
+        let (shortest, longest) = RETRY;
+        let wait = (shortest * 2_u32.pow(self.all.min(10))).min(longest);
+        stop.run_until_cancelled(clock.pause(wait.mul_f64(0.5 + fastrand::f64() / 2.0))).await
+    }
+}
