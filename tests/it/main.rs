@@ -7,5 +7,6 @@
 mod fuzz_frame;
 mod harness;
 mod ledger_contract;
+mod smpp;
 mod support;
 mod tidy;

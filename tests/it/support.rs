@@ -3,3 +3,4 @@
 pub(crate) mod janitor;
 pub(crate) mod proxy;
 pub(crate) mod servers;
+pub(crate) mod smsc;

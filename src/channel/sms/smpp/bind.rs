@@ -1,0 +1,188 @@
+//! Keeps one bind: connects, binds, hands the connection to a session, and starts again after a pause.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::exchange::Batch;
+use super::route::Route;
+use super::session::{End, Session};
+use super::settings::Backoff;
+use super::status;
+use super::wire::{self, Body, NotSmpp};
+use crate::domain::time::Elapsed;
+
+/// A session that held for so long ended by itself; a shorter one counts as one more failure to bind.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// How many pauses a refused bind counts for: the account is wrong or taken, and asking again soon gets it blocked.
+const REFUSAL_WEIGHT: u32 = 4;
+
+/// Why a bind did not come about.
+#[derive(Debug, thiserror::Error)]
+enum BindError {
+    /// No connection, or it broke.
+    #[error("no connection")]
+    Io(#[from] std::io::Error),
+    /// Nothing within the time limit.
+    #[error("no answer to the bind")]
+    Elapsed(#[from] Elapsed),
+    /// What came was not SMPP.
+    #[error(transparent)]
+    NotSmpp(#[from] NotSmpp),
+    /// The SMSC closed the connection instead of answering.
+    #[error("connection closed instead of an answer to the bind")]
+    Closed,
+    /// The SMSC refused.
+    #[error("bind refused: {0}")]
+    Refused(Box<str>),
+}
+
+/// A connection, encrypted or not.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// The pauses between attempts.
+struct Pauses {
+    backoff: Backoff,
+    doublings: u32,
+    random: fastrand::Rng,
+}
+
+/// Keeps a bind until the route is told to stop. Answers every job that it is given.
+pub(super) async fn keep(route: Arc<Route>, bind: usize, mut jobs: mpsc::UnboundedReceiver<Batch>) {
+    let mut pauses = Pauses { backoff: route.settings().backoff, doublings: 0, random: fastrand::Rng::new() };
+    while let Some(bound) = route.stop().run_until_cancelled(connect(&route)).await {
+        match bound {
+            Ok((stream, input)) => {
+                let began_at = route.now();
+                let end = hold(&route, bind, Session::new(Arc::clone(&route), bind, stream, input), &mut jobs).await;
+                if matches!(end, End::Stopped) {
+                    break;
+                }
+                if route.now().saturating_sub(began_at) >= STABLE_AFTER {
+                    pauses.doublings = 0;
+                }
+            }
+            Err(error) => {
+                route.counters().bind_failures.fetch_add(1, Ordering::Relaxed);
+                warn!(provider = %route.settings().provider, bind, %error, "cannot bind");
+                if matches!(error, BindError::Refused(_)) {
+                    pauses.doublings += REFUSAL_WEIGHT - 1;
+                }
+            }
+        }
+        let pause = route.clock().pause(pauses.next());
+        refuse_during(&route, bind, &mut jobs, pause).await;
+    }
+    jobs.close();
+    while let Some(batch) = jobs.recv().await {
+        route.bind(bind).load.refuse(batch, "stopping");
+    }
+}
+
+/// Runs a session, and says when it came and went.
+async fn hold(route: &Route, bind: usize, session: Session, jobs: &mut mpsc::UnboundedReceiver<Batch>) -> End {
+    let provider = &route.settings().provider;
+    route.counters().binds.fetch_add(1, Ordering::Relaxed);
+    route.bind(bind).set_up(true);
+    info!(%provider, bind, "bound");
+    let end = session.run(jobs).await;
+    route.bind(bind).set_up(false);
+    route.counters().ends.fetch_add(1, Ordering::Relaxed);
+    match end {
+        End::Stopped => info!(%provider, bind, "unbound"),
+        End::NotSmpp(_) => {
+            route.counters().garbage.fetch_add(1, Ordering::Relaxed);
+            warn!(%provider, bind, error = %end, "bind dropped");
+        }
+        _ => warn!(%provider, bind, error = %end, "bind ended"),
+    }
+    end
+}
+
+/// Returns a connection that is bound, with what was read behind the answer.
+async fn connect(route: &Route) -> Result<(Box<dyn Stream>, BytesMut), BindError> {
+    let settings = route.settings();
+    let bound = async {
+        let tcp = TcpStream::connect(&*settings.address).await?;
+        tcp.set_nodelay(true)?;
+        let mut stream: Box<dyn Stream> = match &settings.tls {
+            None => Box::new(tcp),
+            Some(tls) => Box::new(tls.connector.connect(tls.server_name.clone(), tcp).await?),
+        };
+        let mut request = BytesMut::new();
+        wire::put(&mut request, 0, 1, wire::bind(&settings.account));
+        stream.write_all(&request).await?;
+        stream.flush().await?;
+        let mut input = BytesMut::new();
+        loop {
+            while let Some(incoming) = wire::take(&mut input)? {
+                match incoming.body {
+                    Body::Bound { status: 0 } => return Ok((stream, input)),
+                    Body::Bound { status } | Body::Nack { status } => {
+                        return Err(BindError::Refused(status::code(status).into()));
+                    }
+                    // Nothing else makes sense before; an SMSC that says it anyway is heard out.
+                    _ => {}
+                }
+            }
+            if stream.read_buf(&mut input).await? == 0 {
+                return Err(BindError::Closed);
+            }
+        }
+    };
+    route.clock().timeout(settings.connect_timeout, bound).await?
+}
+
+/// Refuses jobs while there is no bind. They are few: whoever looks sees that it is down.
+async fn refuse_during(
+    route: &Route,
+    bind: usize,
+    jobs: &mut mpsc::UnboundedReceiver<Batch>,
+    pause: impl Future<Output = ()>,
+) {
+    let mut pause = std::pin::pin!(pause);
+    loop {
+        tokio::select! {
+            () = &mut pause => return,
+            () = route.stop().cancelled() => return,
+            Some(batch) = jobs.recv() => route.bind(bind).load.refuse(batch, "not_connected"),
+        }
+    }
+}
+
+// === impl Pauses ===
+
+impl Pauses {
+    /// Returns the next pause: twice the last one, within bounds, of which up to half is left to chance, so that many
+    /// binds that were lost together do not come back together.
+    fn next(&mut self) -> Duration {
+        let longest = self.backoff.first.saturating_mul(1 << self.doublings.min(16)).min(self.backoff.max);
+        self.doublings = self.doublings.saturating_add(1);
+        longest.mul_f64(0.5 + self.random.f64() / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_within_bounds() {
+        let backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(60) };
+        let mut pauses = Pauses { backoff, doublings: 0, random: fastrand::Rng::with_seed(7) };
+        for doublings in 0..100 {
+            let longest = Duration::from_millis(500 << doublings.min(10)).min(backoff.max);
+            let pause = pauses.next();
+            assert!(longest / 2 <= pause && pause <= longest, "{pause:?} after {doublings}");
+        }
+    }
+}
