@@ -1,0 +1,208 @@
+//! Runs a scenario: sink, service and generator as three processes, then the account.
+
+mod account;
+mod peer;
+mod processes;
+mod report;
+mod scrape;
+mod service;
+mod tenant;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::domain::time::{Clock, UnixMicros};
+use postrider::shutdown::Tasks;
+use postrider::telemetry::metrics as names;
+
+use self::account::Account;
+use self::peer::Sink;
+use self::processes::Watched;
+use self::report::Report;
+use self::scrape::Metrics;
+use self::service::Service;
+use self::tenant::Tenant;
+use self::watch::Watch;
+use crate::generator::{Generator, LoadCounts, Schedule};
+use crate::scenario::{Backends, Scenario, ScenarioError};
+
+/// How a scenario is run.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// The scenario, such as load-tests/scenarios/smoke.toml.
+    file: PathBuf,
+    /// Writes the result here.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The service's program; the one beside this program where none is named.
+    #[arg(long)]
+    postrider: Option<PathBuf>,
+    /// Where the service's data is kept while it runs.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// RabbitMQ, for production backends; a private one where none is named.
+    #[arg(long, env = "POSTRIDER_QUEUE_URL", hide_env_values = true)]
+    queue_url: Option<String>,
+    /// Redis, likewise.
+    #[arg(long, env = "POSTRIDER_LIMITS_URL", hide_env_values = true)]
+    limits_url: Option<String>,
+    /// PostgreSQL, likewise.
+    #[arg(long, env = "POSTRIDER_LEDGER_URL", hide_env_values = true)]
+    ledger_url: Option<String>,
+    /// An operator's key, where the ledger has a tenant already.
+    #[arg(long, env = "POSTRIDER_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// Runs the scenario on these backends instead of its own.
+    #[arg(long)]
+    backends: Option<Backends>,
+    /// Measures for this long instead.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Multiplies every rate.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// The account balances and the targets are reached.
+    Good,
+    /// The account balances, a target is missed.
+    Slow,
+    /// The account does not balance.
+    Broken,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error("{0}")]
+    Rules(String),
+    #[error("{}: no such program; build it with cargo build --release", path.display())]
+    NoProgram { path: PathBuf },
+    #[error("the service did not start; it said:\n{output}")]
+    NoService { output: String },
+    #[error("the service refused to be set up: {0}")]
+    SetUp(Box<tonic::Status>),
+    #[error("cannot connect to the service: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Time between connecting and the first call.
+const LEAD: Duration = Duration::from_millis(300);
+
+/// Runs the scenario and prints the result.
+pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
+    let scenario = options.scenario()?;
+    let (clock, tasks) = (Clock::system(), Tasks::new());
+    let mut sink = Sink::start(&scenario).await?;
+    let service = Service::start(&options, &scenario, sink.address, &tasks).await?;
+    let tenant = Tenant::create(&service, &scenario).await?;
+
+    let begin = clock.now().plus(LEAD);
+    let measure = begin.plus(scenario.warmup);
+    let schedule = Schedule { begin, measure, end: measure.plus(scenario.duration) };
+    let (mut counts, mut loads) = (vec![], vec![]);
+    for (index, load) in scenario.loads.iter().enumerate() {
+        let generator = Generator::connect(load, index, &tenant.target(), schedule, &tasks).await?;
+        counts.push(generator.counts());
+        loads.push(tasks.spawn("load", generator.run()));
+    }
+    let mut watch = Watch::new(schedule, &counts, service.metrics, watched(&scenario, &service, &sink));
+    watch.follow(&mut sink).await?;
+    for load in loads {
+        let _ended = load.await;
+    }
+    let settled = settle(&scenario, &tenant, &service, &counts, &mut watch).await?;
+    let account = account(&scenario, &counts, settled.clone(), &mut sink).await?;
+    let report = Report::new(&scenario, &counts, &watch, settled.drain, account);
+    let stopped = service.stop().await?;
+    report.print(stopped);
+    if let Some(path) = &options.json {
+        std::fs::write(path, report.json())?;
+    }
+    Ok(report.verdict(stopped))
+}
+
+/// How the service stood when nothing moved any more.
+#[derive(Clone, Debug)]
+struct Settled {
+    ledger: account::Ledger,
+    waiting: u64,
+    /// From the end of the load until every outcome was in the ledger; `None`: not within the time allowed.
+    drain: Option<Duration>,
+}
+
+/// Waits until everything accepted has its outcome or waits in the agenda.
+async fn settle(
+    scenario: &Scenario,
+    tenant: &Tenant,
+    service: &Service,
+    counts: &[Arc<LoadCounts>],
+    watch: &mut Watch,
+) -> Result<Settled, RunError> {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let clock = Clock::system();
+    let accepted: u64 = counts.iter().map(|counts| counts.read().accepted).sum();
+    let give_up: UnixMicros = clock.now().plus(scenario.settle_max);
+    loop {
+        let asked_at = clock.now();
+        let ledger = account::Ledger::new(&tenant.stats().await.map_err(|status| RunError::SetUp(Box::new(status)))?);
+        let metrics = Metrics::scrape(service.metrics).await?;
+        let waiting = metrics.sum(names::AGENDA_DEPTH) as u64;
+        let done = ledger.accepted >= accepted && ledger.accepted == ledger.settled + waiting;
+        if done || clock.now() > give_up {
+            watch.finish(metrics);
+            return Ok(Settled { ledger, waiting, drain: done.then(|| asked_at.since(watch.end())) });
+        }
+        watch.settling(&ledger, waiting);
+        clock.pause(PAUSE).await;
+    }
+}
+
+async fn account(
+    scenario: &Scenario,
+    counts: &[Arc<LoadCounts>],
+    settled: Settled,
+    sink: &mut Sink,
+) -> Result<Account, RunError> {
+    let counts: Vec<_> = counts.iter().map(|counts| counts.read()).collect();
+    Ok(Account {
+        attempted: counts.iter().map(|counts| counts.attempted).sum(),
+        accepted: counts.iter().map(|counts| counts.accepted).sum(),
+        refused: counts.iter().map(crate::generator::Counts::refused_sum).sum(),
+        unknown: counts.iter().map(|counts| counts.unknown).sum(),
+        ledger: settled.ledger,
+        waiting: settled.waiting,
+        sink: sink.account().await?,
+        all_answered: scenario.sink.silent_every == 0,
+    })
+}
+
+fn watched(scenario: &Scenario, service: &Service, sink: &Sink) -> Watched {
+    let ids = [("postrider", service.id()), ("sink", sink.id()), ("generator", Some(std::process::id()))];
+    let names: &[&str] = match scenario.backends {
+        Backends::Embedded => &[],
+        Backends::Production => &["beam.smp", "redis-server", "postgres"],
+    };
+    Watched { ids: ids.into_iter().filter_map(|(name, id)| Some((name, id?))).collect(), names }
+}
+
+impl Options {
+    fn scenario(&self) -> Result<Scenario, RunError> {
+        let mut scenario = Scenario::read(&self.file)?;
+        scenario.backends = self.backends.unwrap_or(scenario.backends);
+        scenario.duration = self.duration.unwrap_or(scenario.duration);
+        for load in &mut scenario.loads {
+            load.rate = ((f64::from(load.rate) * self.scale).round() as u32).max(1);
+        }
+        Ok(scenario)
+    }
+}

@@ -1,0 +1,118 @@
+//! The tenant that the load belongs to.
+
+use std::time::Duration;
+
+use postrider::domain::cap::{OnLimit, Window};
+use postrider::domain::time::Clock;
+use postrider::pb;
+use postrider::pb::job_service_client::JobServiceClient;
+use postrider::pb::tenant_service_client::TenantServiceClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::RunError;
+use super::service::Service;
+use crate::generator::Target;
+use crate::scenario::Scenario;
+
+/// How often setting up is tried while the service is starting, and how long between.
+const TRIES: u32 = 150;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A fresh tenant with the scenario's caps and a key of its own.
+pub(crate) struct Tenant {
+    endpoint: Endpoint,
+    authorization: MetadataValue<Ascii>,
+    jobs: JobServiceClient<Channel>,
+}
+
+impl Tenant {
+    /// Creates the tenant, once the service is up.
+    pub(crate) async fn create(service: &Service, scenario: &Scenario) -> Result<Self, RunError> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", service.grpc))?.tcp_nodelay(true);
+        let channel = connect(&endpoint, service).await?;
+        let mut admin = TenantServiceClient::new(channel.clone());
+        let operator = bearer(&service.key)?;
+        let tenant_id = format!("load-{}", Clock::system().now().as_millis());
+        let tenant = pb::Tenant { tenant_id: tenant_id.clone(), caps: caps(scenario)?, ..pb::Tenant::default() };
+        let create = || authorized(pb::CreateTenantRequest { tenant: Some(tenant.clone()) }, &operator);
+        let mut tries = 0;
+        while let Err(status) = admin.create_tenant(create()).await {
+            tries += 1;
+            if status.code() != Code::Unavailable || tries == TRIES {
+                return Err(RunError::SetUp(Box::new(status)));
+            }
+            Clock::system().pause(PAUSE).await;
+        }
+        let key = pb::CreateApiKeyRequest { tenant_id, role: pb::Role::Submitter.into() };
+        let key = admin.create_api_key(authorized(key, &operator)).await;
+        let key = key.map_err(|status| RunError::SetUp(Box::new(status)))?.into_inner();
+        let tenant = Self { endpoint, authorization: bearer(&key.secret)?, jobs: JobServiceClient::new(channel) };
+        tenant.await_key().await.map(|()| tenant)
+    }
+
+    /// Waits until the new key is known everywhere.
+    async fn await_key(&self) -> Result<(), RunError> {
+        let mut tries = 0;
+        while let Err(status) = self.stats().await {
+            tries += 1;
+            if tries == TRIES {
+                return Err(RunError::SetUp(Box::new(status)));
+            }
+            Clock::system().pause(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Returns where and as whom to submit.
+    pub(crate) fn target(&self) -> Target {
+        Target { endpoint: self.endpoint.clone(), authorization: self.authorization.clone() }
+    }
+
+    /// Returns the ledger's counts of the tenant.
+    pub(crate) async fn stats(&self) -> Result<pb::GetStatsResponse, Status> {
+        let request = authorized(pb::GetStatsRequest::default(), &self.authorization);
+        Ok(self.jobs.clone().get_stats(request).await?.into_inner())
+    }
+}
+
+async fn connect(endpoint: &Endpoint, service: &Service) -> Result<Channel, RunError> {
+    for _ in 0..TRIES {
+        if let Ok(channel) = endpoint.connect().await {
+            return Ok(channel);
+        }
+        Clock::system().pause(PAUSE).await;
+    }
+    Err(RunError::NoService { output: service.tail() })
+}
+
+fn caps(scenario: &Scenario) -> Result<Vec<pb::CapRule>, RunError> {
+    let rules = scenario.rules().map_err(RunError::Rules)?;
+    let cap = |rule: &postrider::domain::cap::CapRule| {
+        let Window::Rolling(window) = rule.window;
+        let window = prost_types::Duration { seconds: window.as_secs() as i64, nanos: window.subsec_nanos() as i32 };
+        let on_limit = match rule.on_limit {
+            OnLimit::Defer => pb::OnLimit::Defer,
+            OnLimit::Drop => pb::OnLimit::Drop,
+        };
+        pb::CapRule {
+            name: rule.name.to_string(),
+            limit: rule.limit,
+            window: Some(pb::CapWindow { window: Some(pb::cap_window::Window::Rolling(window)) }),
+            on_limit: on_limit.into(),
+            ..pb::CapRule::default()
+        }
+    };
+    Ok(rules.iter().map(cap).collect())
+}
+
+fn bearer(key: &str) -> Result<MetadataValue<Ascii>, RunError> {
+    format!("Bearer {key}").parse().map_err(|_| RunError::Rules("the API key is no header value".into()))
+}
+
+fn authorized<T>(message: T, authorization: &MetadataValue<Ascii>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", authorization.clone());
+    request
+}
