@@ -13,6 +13,7 @@ mod answers;
 mod any;
 mod columns;
 mod directory;
+pub mod postgres;
 pub mod sqlite;
 
 pub use any::AnyLedger;

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
@@ -18,12 +19,15 @@ use crate::domain::time::UnixMicros;
 pub enum AnyLedger {
     /// In one file.
     Sqlite(Sqlite),
+    /// In a database.
+    Postgres(Postgres),
 }
 
 macro_rules! ask {
     ($self:ident, $ledger:ident => $call:expr) => {
         match $self {
             Self::Sqlite($ledger) => $call.await,
+            Self::Postgres($ledger) => $call.await,
         }
     };
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
-use super::{Entry, LedgerError, Role, Tag};
+use super::{Entry, JobRow, LedgerError, Role, Tag};
 use crate::domain::cap::{CapRule, OnLimit, Window};
 use crate::domain::event::{Change, Event, Fate, Outcome, Report, State};
 use crate::domain::ids::{JobId, Lane, PoolId, ProviderId};
@@ -74,6 +74,9 @@ pub(super) enum What {
     Settled,
 }
 
+/// Every change.
+pub(super) const WHATS: &[What] = &[What::Deferred, What::Sent, What::Unresolved, What::Progress, What::Settled];
+
 /// Which tag an entry has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Sort {
@@ -107,6 +110,21 @@ pub(super) struct ReadChange {
     pub(super) until: Option<i64>,
     pub(super) message_ids: Vec<Box<str>>,
     pub(super) receipt_expected: Option<bool>,
+}
+
+// === impl What ===
+
+impl What {
+    /// Returns the word for people.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deferred => "deferred",
+            Self::Sent => "sent",
+            Self::Unresolved => "unresolved",
+            Self::Progress => "progress",
+            Self::Settled => "settled",
+        }
+    }
 }
 
 // === impl ChangeColumns ===
@@ -242,6 +260,13 @@ pub(super) fn cancel_by(sort: i16, value: &[u8]) -> Result<CancelBy, LedgerError
         6 => CancelBy::Run(WordKey(value)),
         other => return Err(corrupt("an unknown cancellation", &other)),
     })
+}
+
+// === Jobs ===
+
+/// Returns whether a job is due about when it was accepted; see [`IMMEDIATE`].
+pub(super) fn immediate(job: &JobRow) -> bool {
+    job.due_at >= job.accepted_at.minus(IMMEDIATE) && job.due_at <= job.accepted_at.plus(IMMEDIATE)
 }
 
 // === Agenda entries ===

@@ -5,7 +5,10 @@ mod samples;
 
 use std::path::PathBuf;
 
+use crate::support::servers;
+
 use postrider::domain::time::Clock;
+use postrider::ledger::postgres::Postgres;
 use postrider::ledger::sqlite::Sqlite;
 use postrider::ledger::{AnyLedger, Ledger};
 
@@ -16,6 +19,7 @@ pub(crate) struct Fixture {
 }
 
 enum Place {
+    Url(String),
     File(PathBuf, #[expect(dead_code, reason = "removed when the test ends")] tempfile::TempDir),
 }
 
@@ -26,8 +30,13 @@ impl Fixture {
         Self::open(Place::File(file, dir)).await
     }
 
+    async fn postgres() -> Self {
+        Self::open(Place::Url(servers::postgres().database())).await
+    }
+
     async fn open(place: Place) -> Self {
         let ledger = match &place {
+            Place::Url(url) => AnyLedger::Postgres(Postgres::new(url, Clock::system()).unwrap()),
             Place::File(file, _) => AnyLedger::Sqlite(Sqlite::open(file, Clock::system()).unwrap()),
         };
         ledger.migrate().await.unwrap();
@@ -48,6 +57,12 @@ macro_rules! on_every_backend {
             $(#[tokio::test]
             async fn $contract() {
                 super::$contract(super::Fixture::sqlite().await).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $contract() {
+                super::$contract(super::Fixture::postgres().await).await;
             })+
         }
     };

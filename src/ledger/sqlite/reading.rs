@@ -110,12 +110,12 @@ pub(super) fn strays(
            select (select min(j.tenant) from job j where j.tenant > owner.tenant) from owner where owner.tenant is not null
          ), due (id) as (
            select id from job
-           where due_at >= ?1 and due_at < ?2 and due_at not between accepted_at - 30000000 and accepted_at + 30000000
+           where due_at >= ?1 and due_at < ?2 and not immediate
            union all
            select j.id from owner cross join job j
            where j.tenant = owner.tenant and j.accepted_at >= ?1 - ?4 and j.accepted_at < ?2 + ?4
              and j.due_at >= ?1 and j.due_at < ?2
-             and j.due_at between j.accepted_at - 30000000 and j.accepted_at + 30000000
+             and j.immediate
          )
          select {JOB} from due cross join job j on j.id = due.id
          where not exists (select 1 from event e where e.job = j.id)

@@ -68,8 +68,9 @@ fn remember_frames(tx: &Transaction<'_>, frames: &[Uuid]) -> Result<(), LedgerEr
 }
 
 fn insert_jobs(tx: &Transaction<'_>, jobs: &[JobRow]) -> Result<(), LedgerError> {
-    let mut insert =
-        tx.prepare_cached("insert or ignore into job values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")?;
+    let mut insert = tx.prepare_cached(
+        "insert or ignore into job values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?;
     for job in jobs {
         insert.execute(params![
             job.id.0.as_bytes(),
@@ -79,6 +80,7 @@ fn insert_jobs(tx: &Transaction<'_>, jobs: &[JobRow]) -> Result<(), LedgerError>
             job.accepted_at.0,
             job.due_at.0,
             job.expires_at.0,
+            columns::immediate(job),
             job.address.0,
             job.recipient.map(|key| key.0),
             job.batch.map(Uuid::into_bytes),

@@ -9,6 +9,7 @@ create index frame_at on frame (at);
 create table job (
   id blob not null, tenant text not null, kind integer not null, class integer not null,
   accepted_at integer not null, due_at integer not null, expires_at integer not null,
+  immediate integer not null, -- Due within 30 s of its acceptance.
   address blob not null, recipient blob, batch blob, campaign blob, cancel_key blob, sealed blob not null
 );
 create unique index job_id on job (id);
@@ -19,7 +20,7 @@ create index job_batch on job (batch, accepted_at) where batch is not null;
 create index job_campaign on job (campaign, accepted_at) where campaign is not null;
 create index job_cancel_key on job (cancel_key, accepted_at) where cancel_key is not null;
 -- Strays among scheduled jobs; the immediate ones are found by when they were accepted.
-create index job_due on job (due_at) where due_at not between accepted_at - 30000000 and accepted_at + 30000000;
+create index job_due on job (due_at) where not immediate;
 
 create table event (
   seq integer primary key, job blob not null, tenant text not null, kind integer not null, class integer not null,

@@ -1,0 +1,242 @@
+//! The ledger in PostgreSQL, for more than one process and for volume.
+//!
+//! A recording is one transaction of binary COPYs over a connection that nothing else uses; everything else shares a few
+//! more. Each statement is a handful of index probes, so that no backlog, however long, slows another tenant down.
+
+mod agenda;
+mod copy;
+mod people;
+mod pool;
+mod reading;
+mod recording;
+mod rows;
+mod schema;
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use self::agenda::Leader;
+use self::pool::{Connector, Pool};
+use self::schema::Spans;
+use super::{
+    AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
+    SealedReply, Segment, Tenant, Trail,
+};
+use crate::domain::event::Receipt;
+use crate::domain::ids::{JobId, ProviderId, TenantId};
+use crate::domain::keys::AddressKey;
+use crate::domain::suppression::{CancelRule, Suppression};
+use crate::domain::time::{Clock, UnixMicros};
+
+/// Connections of one process, besides the recorder's and the leader's: more only wait for the same disks, and every
+/// one costs the server memory.
+const CONNECTIONS_MAX: usize = 8;
+
+/// The ledger in a database. Cheap to clone.
+#[derive(Clone)]
+pub struct Postgres {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connector: Connector,
+    recorder: Pool,
+    others: Pool,
+    leader: Leader,
+    spans: Spans,
+}
+
+impl Postgres {
+    /// Returns the ledger at `url` (`postgres://user:password@host:port/database`), without connecting yet.
+    ///
+    /// # Errors
+    /// [`LedgerError::Refused`] when the URL is none.
+    pub fn new(url: &str, clock: Clock) -> Result<Self, LedgerError> {
+        let config = Config::from_str(url).map_err(|_| LedgerError::Refused("not a PostgreSQL URL".into()))?;
+        let connector = Connector::new(config, clock);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                recorder: Pool::new(connector.clone(), 1),
+                others: Pool::new(connector.clone(), CONNECTIONS_MAX),
+                connector,
+                leader: Leader::default(),
+                spans: Spans::new(),
+            }),
+        })
+    }
+}
+
+impl Ledger for Postgres {
+    async fn migrate(&self) -> Result<(), LedgerError> {
+        self.inner.recorder.call(|conn| async move { schema::migrate(&conn).await }).await
+    }
+
+    async fn record(&self, recording: &Recording) -> Result<(), LedgerError> {
+        self.inner
+            .recorder
+            .call(|conn| async move { recording::record(&conn, &self.inner.spans, recording).await })
+            .await
+    }
+
+    async fn recorded(&self, frames: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+        self.inner.recorder.call(|conn| async move { recording::recorded(&conn, frames).await }).await
+    }
+
+    async fn last_seq(&self) -> Result<(i64, i64), LedgerError> {
+        self.inner.others.call(|conn| async move { recording::last_seq(&conn).await }).await
+    }
+
+    async fn trails(&self, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::trails(&conn, jobs).await }).await
+    }
+
+    async fn segments(
+        &self,
+        now: UnixMicros,
+        ids: &[(ProviderId, Box<str>)],
+    ) -> Result<Vec<Option<Segment>>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::segments(&conn, now, ids).await }).await
+    }
+
+    async fn segments_of(&self, jobs: &[JobId]) -> Result<Vec<Segment>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::segments_of(&conn, jobs).await }).await
+    }
+
+    async fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::parked(&conn, ids).await }).await
+    }
+
+    async fn last_job_to(&self, address: AddressKey, at: UnixMicros) -> Result<Option<(TenantId, JobId)>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::last_job_to(&conn, address, at).await }).await
+    }
+
+    async fn strays(&self, due_from: UnixMicros, due_to: UnixMicros, most: u32) -> Result<Vec<JobRow>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::strays(&conn, due_from, due_to, most).await }).await
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<History>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::job(&conn, tenant, job).await }).await
+    }
+
+    async fn jobs(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        page: Option<(UnixMicros, JobId)>,
+        most: u32,
+    ) -> Result<Vec<History>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::jobs(&conn, tenant, filter, page, most).await }).await
+    }
+
+    async fn events(
+        &self,
+        tenant: Option<&TenantId>,
+        after: i64,
+        most: u32,
+    ) -> Result<(Vec<NumberedEvent>, i64), LedgerError> {
+        self.inner.others.call(|conn| async move { reading::events(&conn, tenant, after, most).await }).await
+    }
+
+    async fn replies(&self, tenant: &TenantId, after: i64, most: u32) -> Result<Vec<SealedReply>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::replies(&conn, tenant, after, most).await }).await
+    }
+
+    async fn counts(
+        &self,
+        tenant: Option<&TenantId>,
+        from: UnixMicros,
+        to: UnixMicros,
+    ) -> Result<Vec<Count>, LedgerError> {
+        self.inner.others.call(|conn| async move { people::counts(&conn, tenant, from, to).await }).await
+    }
+
+    async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LedgerError> {
+        self.inner.others.call(|conn| async move { people::suppressions(&conn, tenant, address).await }).await
+    }
+
+    async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
+        self.inner.others.call(|conn| async move { people::cancellations(&conn, tenant, most).await }).await
+    }
+
+    async fn lead_agenda(&self) -> Result<bool, LedgerError> {
+        self.inner.leader.lead(&self.inner.connector).await
+    }
+
+    async fn put_entries(&self, entries: &[Entry]) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::put(&conn, entries).await }).await
+    }
+
+    async fn due_entries(&self, due_to: UnixMicros, per_tenant: u32, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::due(&conn, due_to, per_tenant, most).await }).await
+    }
+
+    async fn releasing(&self, ids: &[Uuid], at: UnixMicros) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::releasing(&conn, ids, at).await }).await
+    }
+
+    async fn released(&self, releases: &[Release]) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::released(&conn, releases).await }).await
+    }
+
+    async fn left_releasing(&self, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::left_releasing(&conn, most).await }).await
+    }
+
+    async fn agenda_depth(&self) -> Result<AgendaDepth, LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::depth(&conn).await }).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, LedgerError> {
+        self.inner.others.call(|conn| async move { people::tenants(&conn).await }).await
+    }
+
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { people::put_tenant(&conn, tenant).await }).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, LedgerError> {
+        self.inner.others.call(|conn| async move { people::api_keys(&conn).await }).await
+    }
+
+    async fn put_api_key(&self, key: &ApiKey) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { people::put_api_key(&conn, key).await }).await
+    }
+
+    async fn close(&self) {
+        self.inner.leader.close().await;
+        self.inner.recorder.close();
+        self.inner.others.close();
+        self.inner.connector.close().await;
+    }
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the URL: it holds a password.
+        f.debug_struct("Postgres").finish_non_exhaustive()
+    }
+}
+
+/// Tells what a failure of PostgreSQL means to a caller.
+impl From<tokio_postgres::Error> for LedgerError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(refusal) = error.as_db_error() else {
+            return Self::Unreachable(error.to_string().into());
+        };
+        // Only the message: details would name values.
+        let text = format!("{} ({})", refusal.message(), refusal.code().code()).into();
+        match *refusal.code() {
+            SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => Self::Corrupt(text),
+            // A standby is not the ledger until it is promoted.
+            SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::QUERY_CANCELED => Self::Unreachable(text),
+            ref code if ["08", "53", "57", "58"].iter().any(|class| code.code().starts_with(class)) => {
+                Self::Unreachable(text)
+            }
+            _ => Self::Refused(text),
+        }
+    }
+}

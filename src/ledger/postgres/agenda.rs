@@ -1,0 +1,222 @@
+//! The agenda: what waits for its time or its turn.
+
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::pool::{Conn, Connector};
+use super::recording::column;
+use super::rows::{self, ENTRY, Micros};
+use crate::domain::time::UnixMicros;
+use crate::ledger::columns::{self, Code, Sort};
+use crate::ledger::{AgendaDepth, Entry, LedgerError, Release};
+use std::sync::Arc;
+
+/// Held by the one feeder that releases entries, as long as its session lives.
+const LEADER: i64 = 0x706f_7374_7269_6402;
+
+/// The groups of entries (tenant, lane, sort) that wait, each found by a single probe after the one before.
+const GROUPS: &str = "recursive groups as (
+    (select a.tenant, a.class, a.pool, a.sort from agenda a where a.releasing_since is null
+     order by a.tenant, a.class, a.pool, a.sort limit 1)
+    union all
+    select n.* from groups g cross join lateral (
+      select a.tenant, a.class, a.pool, a.sort from agenda a
+      where a.releasing_since is null and (a.tenant, a.class, a.pool, a.sort) > (g.tenant, g.class, g.pool, g.sort)
+      order by a.tenant, a.class, a.pool, a.sort limit 1) n
+  )";
+
+/// Adds to the depth what a statement before says as `more (entries, jobs)`.
+const ADD: &str = "update agenda_sum s set entries = s.entries + more.entries, jobs = s.jobs + more.jobs \
+                   from more where s.slot = pg_backend_pid() % 16 and (more.entries <> 0 or more.jobs <> 0)";
+
+/// The session that leads, or tries to.
+#[derive(Default)]
+pub(super) struct Leader {
+    session: Mutex<Option<(Arc<Conn>, Leads)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leads {
+    Yes,
+    No,
+}
+
+// === impl Leader ===
+
+impl Leader {
+    /// Tries to become, or to stay, the leader.
+    pub(super) async fn lead(&self, connector: &Connector) -> Result<bool, LedgerError> {
+        let mut session = self.session.lock().await;
+        // Whatever goes wrong, the session ends, and with it the lead.
+        let (conn, leads) = match session.take() {
+            Some(held) => held,
+            None => (connector.connect().await?, Leads::No),
+        };
+        let ask = async {
+            Ok(match leads {
+                Leads::Yes => conn.query("select true", &[]).await?,
+                Leads::No => conn.query("select pg_try_advisory_lock($1)", &[&LEADER]).await?,
+            })
+        };
+        let answer = connector.limit(std::time::Duration::from_secs(5), ask).await?;
+        let leads = if answer.first().is_some_and(|row| row.get(0)) { Leads::Yes } else { Leads::No };
+        *session = Some((conn, leads));
+        Ok(leads == Leads::Yes)
+    }
+
+    /// Gives the lead up.
+    pub(super) async fn close(&self) {
+        self.session.lock().await.take();
+    }
+}
+
+// === Entries ===
+
+/// Inserts entries, and moves timers that are there.
+pub(super) async fn put(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerError> {
+    let entries = columns::distinct(entries);
+    let sort = |entry: &Entry| columns::tag_columns(&entry.tag).0;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    if !entries.iter().any(|entry| sort(entry) == Sort::Timer) {
+        return insert(conn, &entries).await;
+    }
+    conn.batch("begin").await?;
+    let sql = format!(
+        "with gone as (delete from agenda a using unnest($1::text[], $2::text[], $3::text[]) as w (kind, owner, key)
+           where a.sort = 3 and a.timer_kind = w.kind and a.timer_owner = w.owner and a.timer_key = w.key
+           returning a.jobs),
+         more as (select -count(*) as entries, -coalesce(sum(jobs), 0) as jobs from gone) {ADD}"
+    );
+    let timers: Vec<[&str; 3]> = entries.iter().filter_map(|entry| columns::tag_columns(&entry.tag).1).collect();
+    let [kinds, owners, keys] = [0, 1, 2].map(|part| column(&timers, |timer| timer[part]));
+    conn.execute(&sql, &[&kinds, &owners, &keys]).await?;
+    insert(conn, &entries).await?;
+    Ok(conn.batch("commit").await?)
+}
+
+async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {
+    let sql = format!(
+        "with new as (
+           insert into agenda (id, due_at, first_due, releasing_since, jobs, class, sort, tenant, pool, timer_kind,
+                               timer_owner, timer_key, payload)
+           select id, due_at, due_at, releasing_since, jobs, class, sort, tenant, pool, timer_kind, timer_owner,
+                  timer_key, payload
+           from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::smallint[],
+                       $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bytea[])
+             as w (id, due_at, releasing_since, jobs, class, sort, tenant, pool, timer_kind, timer_owner, timer_key,
+                   payload)
+           on conflict do nothing returning jobs),
+         more as (select count(*) as entries, coalesce(sum(jobs), 0) as jobs from new) {ADD}"
+    );
+    let timer = |part: usize| column(entries, move |entry| columns::tag_columns(&entry.tag).1.map(|timer| timer[part]));
+    conn.execute(
+        &sql,
+        &[
+            &column(entries, |entry| entry.id),
+            &column(entries, |entry| Micros(entry.due_at)),
+            &column(entries, |entry| entry.releasing_since.map(Micros)),
+            &column(entries, |entry| i64::from(entry.jobs)),
+            &column(entries, |entry| entry.lane.class.code()),
+            &column(entries, |entry| columns::tag_columns(&entry.tag).0.code()),
+            &column(entries, |entry| entry.tenant.as_str()),
+            &column(entries, |entry| entry.lane.pool.as_str()),
+            &timer(0),
+            &timer(1),
+            &timer(2),
+            &column(entries, |entry| &entry.payload[..]),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Returns due entries, of each tenant, lane and sort in turn.
+pub(super) async fn due(
+    conn: &Conn,
+    due_to: UnixMicros,
+    per_tenant: u32,
+    most: u32,
+) -> Result<Vec<Entry>, LedgerError> {
+    // The first of every group goes before the second of any.
+    let sql = format!(
+        "with {GROUPS} select {ENTRY} from groups g cross join lateral (
+           select i.*, row_number() over (order by i.due_at, i.id) as rank from (
+             select * from agenda i
+             where i.releasing_since is null and i.tenant = g.tenant and i.class = g.class and i.pool = g.pool
+               and i.sort = g.sort and i.due_at <= $1
+             order by i.due_at, i.id limit $2) i) a
+         order by a.rank, a.due_at, a.id limit $3"
+    );
+    let found = conn.query(&sql, &[&Micros(due_to), &i64::from(per_tenant), &i64::from(most)]).await?;
+    found.iter().map(rows::entry).collect()
+}
+
+/// Marks entries as releasing.
+pub(super) async fn releasing(conn: &Conn, ids: &[Uuid], at: UnixMicros) -> Result<(), LedgerError> {
+    conn.execute("update agenda set releasing_since = $2 where id = any ($1)", &[&ids, &Micros(at)]).await?;
+    Ok(())
+}
+
+/// Ends the release of entries.
+pub(super) async fn released(conn: &Conn, releases: &[Release]) -> Result<(), LedgerError> {
+    let mut done: Vec<Uuid> = vec![];
+    let mut left = vec![];
+    for release in releases {
+        match release {
+            Release::Done(id) => done.push(*id),
+            Release::Left { id, payload, jobs, due_at } => {
+                left.push((*id, &payload[..], i64::from(*jobs), Micros(*due_at)));
+            }
+        }
+    }
+    conn.batch("begin").await?;
+    if !left.is_empty() {
+        let sql = format!(
+            "with kept as (
+               update agenda a set payload = w.payload, jobs = w.jobs, due_at = w.due_at, releasing_since = null
+               from unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::timestamptz[]) as w (id, payload, jobs, due_at)
+                 join agenda b on b.id = w.id
+               where a.id = w.id returning w.jobs - b.jobs as jobs),
+             more as (select 0 as entries, coalesce(sum(jobs), 0) as jobs from kept) {ADD}"
+        );
+        let (ids, payloads) = (column(&left, |left| left.0), column(&left, |left| left.1));
+        let (jobs, due_at) = (column(&left, |left| left.2), column(&left, |left| left.3));
+        conn.execute(&sql, &[&ids, &payloads, &jobs, &due_at]).await?;
+    }
+    if !done.is_empty() {
+        let sql = format!(
+            "with gone as (delete from agenda where id = any ($1) returning jobs),
+             more as (select -count(*) as entries, -coalesce(sum(jobs), 0) as jobs from gone) {ADD}"
+        );
+        conn.execute(&sql, &[&done]).await?;
+    }
+    Ok(conn.batch("commit").await?)
+}
+
+/// Returns entries that were releasing when a feeder died.
+pub(super) async fn left_releasing(conn: &Conn, most: u32) -> Result<Vec<Entry>, LedgerError> {
+    let sql = format!(
+        "select {ENTRY} from agenda a where a.releasing_since is not null order by a.releasing_since, a.id limit $1"
+    );
+    conn.query(&sql, &[&i64::from(most)]).await?.iter().map(rows::entry).collect()
+}
+
+/// Returns how the agenda stands, without reading it.
+pub(super) async fn depth(conn: &Conn) -> Result<AgendaDepth, LedgerError> {
+    let sql = format!(
+        "with {GROUPS}, oldest as (select min(d.due_at) as due_at from groups g cross join lateral (
+           select a.due_at from agenda a
+           where a.releasing_since is null and a.tenant = g.tenant and a.class = g.class and a.pool = g.pool
+             and a.sort = g.sort order by a.due_at limit 1) d)
+         select sum(entries)::bigint, sum(jobs)::bigint, (select due_at from oldest) from agenda_sum"
+    );
+    let rows = conn.query(&sql, &[]).await?;
+    let row = rows.first().ok_or_else(|| columns::missing("depth"))?;
+    Ok(AgendaDepth {
+        entries: columns::unsigned(rows::get(row, 0)?),
+        jobs: columns::unsigned(rows::get(row, 1)?),
+        oldest_due: rows::get::<Option<Micros>>(row, 2)?.map(|time| time.0),
+    })
+}

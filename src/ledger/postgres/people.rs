@@ -1,0 +1,135 @@
+//! Tenants, keys, opt-outs, cancellations and counts.
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::pool::Conn;
+use super::rows::{self, Micros, get};
+use crate::domain::ids::TenantId;
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::AddressKey;
+use crate::domain::rate::Rate;
+use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::time::UnixMicros;
+use crate::ledger::columns::{self, Code};
+use crate::ledger::{ApiKey, Count, LedgerError, Role, Tenant};
+
+/// Returns the sums of counts between two hours.
+pub(super) async fn counts(
+    conn: &Conn,
+    tenant: Option<&TenantId>,
+    from: UnixMicros,
+    to: UnixMicros,
+) -> Result<Vec<Count>, LedgerError> {
+    let sql = "select tenant, hour, kind, class, what, reason, jobs from count \
+               where ($1::text is null or tenant = $1) and hour >= $2 and hour < $3 \
+               order by tenant, hour, kind, class, what, reason";
+    let read = |row: &Row| {
+        Ok(Count {
+            tenant: rows::tenant(row, 0)?,
+            hour: rows::time(row, 1)?,
+            kind: Kind::from_code(get(row, 2)?)?,
+            class: Class::from_code(get(row, 3)?)?,
+            what: get(row, 4)?,
+            reason: get(row, 5)?,
+            jobs: get(row, 6)?,
+        })
+    };
+    conn.query(sql, &[&tenant.map(TenantId::as_str), &Micros(from), &Micros(to)]).await?.iter().map(read).collect()
+}
+
+/// Returns the opt-outs of an address.
+pub(super) async fn suppressions(
+    conn: &Conn,
+    tenant: &TenantId,
+    address: AddressKey,
+) -> Result<Vec<Suppression>, LedgerError> {
+    let sql = "select scope, word, source, at from suppression where tenant = $1 and address = $2 \
+               order by scope, word, source";
+    let read = |row: &Row| {
+        Ok(Suppression {
+            tenant: tenant.clone(),
+            address,
+            scope: columns::scope(get(row, 0)?, get(row, 1)?)?,
+            source: Source::from_code(get(row, 2)?)?,
+            at: rows::time(row, 3)?,
+        })
+    };
+    conn.query(sql, &[&tenant.as_str(), &Uuid::from_bytes(address.0)]).await?.iter().map(read).collect()
+}
+
+/// Returns cancellations of a tenant, newest first.
+pub(super) async fn cancellations(conn: &Conn, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
+    let sql = "select sort, value, at from cancellation where tenant = $1 order by at desc, sort, value limit $2";
+    let read = |row: &Row| {
+        let by = columns::cancel_by(get(row, 0)?, get(row, 1)?)?;
+        Ok(CancelRule { tenant: tenant.clone(), by, at: rows::time(row, 2)? })
+    };
+    conn.query(sql, &[&tenant.as_str(), &i64::from(most)]).await?.iter().map(read).collect()
+}
+
+/// Returns every tenant.
+pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
+    let sql = "select id, name, rate, ingress_rate, outstanding_max, caps::text, created_at from tenant order by id";
+    let rate = |raw: Option<&str>| raw.map(columns::name::<Rate>).transpose();
+    let read = |row: &Row| {
+        Ok(Tenant {
+            id: rows::tenant(row, 0)?,
+            name: get(row, 1)?,
+            rate: rate(get(row, 2)?)?,
+            ingress_rate: rate(get(row, 3)?)?,
+            outstanding_max: get::<Option<_>>(row, 4)?.map(columns::unsigned),
+            caps: columns::caps(&serde_json::from_str(get(row, 5)?).map_err(|_| columns::missing("caps"))?)?,
+            created_at: rows::time(row, 6)?,
+        })
+    };
+    conn.query(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// Creates or replaces a tenant.
+pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), LedgerError> {
+    let sql = "insert into tenant values ($1, $2, $3, $4, $5, $6::text::jsonb, $7) on conflict (id) do update \
+               set name = excluded.name, rate = excluded.rate, ingress_rate = excluded.ingress_rate, \
+               outstanding_max = excluded.outstanding_max, caps = excluded.caps, created_at = excluded.created_at";
+    conn.execute(
+        sql,
+        &[
+            &tenant.id.as_str(),
+            &&*tenant.name,
+            &tenant.rate.map(|rate| rate.to_string()),
+            &tenant.ingress_rate.map(|rate| rate.to_string()),
+            &columns::outstanding(tenant.outstanding_max),
+            &columns::caps_json(&tenant.caps).to_string(),
+            &Micros(tenant.created_at),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Returns every key.
+pub(super) async fn api_keys(conn: &Conn) -> Result<Vec<ApiKey>, LedgerError> {
+    let sql = "select id, tenant, role, mac, created_at, revoked_at from api_key order by id";
+    let read = |row: &Row| {
+        Ok(ApiKey {
+            id: get(row, 0)?,
+            tenant: rows::tenant(row, 1)?,
+            role: Role::from_code(get(row, 2)?)?,
+            mac: columns::key(get(row, 3)?)?,
+            created_at: rows::time(row, 4)?,
+            revoked_at: get::<Option<Micros>>(row, 5)?.map(|time| time.0),
+        })
+    };
+    conn.query(sql, &[]).await?.iter().map(read).collect()
+}
+
+/// Creates or replaces a key.
+pub(super) async fn put_api_key(conn: &Conn, key: &ApiKey) -> Result<(), LedgerError> {
+    let sql = "insert into api_key values ($1, $2, $3, $4, $5, $6) on conflict (id) do update \
+               set tenant = excluded.tenant, role = excluded.role, mac = excluded.mac, \
+               created_at = excluded.created_at, revoked_at = excluded.revoked_at";
+    let (created_at, revoked_at) = (Micros(key.created_at), key.revoked_at.map(Micros));
+    let (id, mac) = (&*key.id, &key.mac[..]);
+    conn.execute(sql, &[&id, &key.tenant.as_str(), &key.role.code(), &mac, &created_at, &revoked_at]).await?;
+    Ok(())
+}
