@@ -7,6 +7,8 @@
 //!   dropped without [`Delivery::ack`] comes back with a higher count.
 //! - At most `prefetch` deliveries of a consumer are un-acknowledged.
 
+pub mod amqp;
+pub mod any;
 pub mod depths;
 pub mod embedded;
 pub mod frame;
@@ -23,6 +25,8 @@ use uuid::Uuid;
 
 use crate::domain::ids::{Lane, PoolId};
 use crate::domain::job::Class;
+
+pub use any::AnyQueue;
 
 /// Most bytes in a frame.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -122,7 +126,6 @@ pub trait Queue: Clone + Send + Sync + 'static {
 }
 
 /// A frame in the hands of a consumer. Dropped without [`Delivery::ack`], it goes back to its queue.
-#[derive(Debug)]
 pub struct Delivery {
     /// The id it was published under.
     pub id: Uuid,
@@ -255,6 +258,13 @@ impl Delivery {
     }
 }
 
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, frame, count, settle: _ } = self;
+        write!(f, "Delivery({id}, {} bytes, time {count})", frame.len())
+    }
+}
+
 // === impl Settle ===
 
 impl Settle {
@@ -269,11 +279,5 @@ impl Settle {
 impl Drop for Settle {
     fn drop(&mut self) {
         self.tell(Settled::Requeued);
-    }
-}
-
-impl fmt::Debug for Settle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Settle({})", self.tag)
     }
 }

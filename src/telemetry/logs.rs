@@ -41,10 +41,10 @@ pub struct Gate {
 /// # Errors
 /// [`InvalidFilter`] when `filter` is no level and no filter.
 pub fn init(format: Format, filter: &str) -> Result<(), InvalidFilter> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_span_events(FmtSpan::NONE)
-        .with_writer(io::stderr);
+    // The AMQP client logs messages that come back whole, with what is in them.
+    let filter = EnvFilter::try_new(filter)?.add_directive("lapin::returned_messages=off".parse()?);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_writer(io::stderr);
     let started = match format {
         Format::Pretty => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),

@@ -1,0 +1,185 @@
+//! One channel for publishing: many frames in flight, each confirmed by itself.
+//!
+//! The client library attaches a returned message to whichever confirm completes next, so a confirm alone does not say
+//! whether *its* frame was returned. But a return always comes before its own confirm. Hence the task takes in every
+//! confirm that is there before it answers any, and keeps the confirms of publishers that gave up: a frame is taken for
+//! durable only when its confirm is a plain ack and no confirm up to then carried it back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::BasicReturnMessage;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionStatus};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::Shared;
+use crate::domain::time::Clock;
+use crate::queue::PublishError;
+
+/// Delivery mode of messages that are kept on disk.
+const PERSISTENT: u8 = 2;
+
+/// A publishing channel, for publishers.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    /// One for each message in flight.
+    pub(super) permits: Arc<Semaphore>,
+    // Bounded by the permits.
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+/// A message to publish.
+pub(super) struct Job {
+    pub(super) id: Uuid,
+    pub(super) frame: Bytes,
+    /// The queue's name on the server.
+    pub(super) queue: ShortString,
+    pub(super) reply: oneshot::Sender<Result<(), PublishError>>,
+    /// Held until the message is confirmed, also when the publisher has given up.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// The task of a publishing channel.
+struct Publisher {
+    channel: Channel,
+    status: ConnectionStatus,
+    over: CancellationToken,
+    clock: Clock,
+    /// How long nothing may be confirmed while something is in flight.
+    silence_max: Duration,
+}
+
+/// A message whose fate on this channel is known.
+struct Settled {
+    id: Uuid,
+    queue: ShortString,
+    reply: oneshot::Sender<Result<(), PublishError>>,
+    confirmed: lapin::Result<Confirmation>,
+}
+
+// === impl Outlet ===
+
+impl Outlet {
+    /// Opens a channel with confirms, and starts its task, which ends with the connection.
+    pub(super) async fn open(
+        connection: &Connection,
+        shared: &Shared,
+        over: &CancellationToken,
+    ) -> lapin::Result<Self> {
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let publisher = Publisher {
+            channel,
+            status: connection.status().clone(),
+            over: over.clone(),
+            clock: shared.clock.clone(),
+            silence_max: shared.options.publish_timeout * 2,
+        };
+        shared.tasks.spawn("queue publisher", publisher.run(inbox));
+        Ok(Self { permits: Arc::new(Semaphore::new(usize::from(shared.options.in_flight))), jobs })
+    }
+
+    /// Hands a message to the channel. If the channel is gone, so is the reply.
+    pub(super) fn send(&self, job: Job) {
+        let _gone = self.jobs.send(job);
+    }
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    async fn run(self, mut inbox: mpsc::UnboundedReceiver<Job>) {
+        let mut flight = FuturesUnordered::new();
+        let mut settled = Vec::new();
+        let mut silence = self.clock.stopwatch();
+        loop {
+            tokio::select! {
+                job = inbox.recv() => {
+                    let Some(job) = job else { break };
+                    if flight.is_empty() {
+                        silence = self.clock.stopwatch();
+                    }
+                    flight.push(self.publish(job));
+                }
+                Some(first) = flight.next() => {
+                    settled.push(first);
+                    while let Some(Some(next)) = flight.next().now_or_never() {
+                        settled.push(next);
+                    }
+                    silence = self.clock.stopwatch();
+                    if !answer(&mut settled) {
+                        self.over.cancel();
+                    }
+                }
+                () = self.clock.pause(self.silence_max), if !flight.is_empty() => {}
+                () = self.over.cancelled() => break,
+            }
+            // An alarm is silent too, and ends by itself.
+            if !flight.is_empty() && silence.elapsed() > self.silence_max && !self.status.blocked() {
+                warn!("the queue server confirms nothing: connecting again");
+                self.over.cancel();
+            }
+        }
+        // Whoever waits for one that is left is told by the end of its reply.
+    }
+
+    /// Publishes a message and waits for its confirm.
+    async fn publish(&self, job: Job) -> Settled {
+        let Job { id, frame, queue, reply, permit } = job;
+        let confirmed = self.confirm(id, &frame, queue.clone()).await;
+        drop(permit);
+        Settled { id, queue, reply, confirmed }
+    }
+
+    async fn confirm(&self, id: Uuid, frame: &[u8], queue: ShortString) -> lapin::Result<Confirmation> {
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        // Fresh properties: what a redelivered frame carried (x-death) would count against it.
+        let properties =
+            BasicProperties::default().with_delivery_mode(PERSISTENT).with_message_id(id.to_string().into());
+        // Written in order of the first polls, which is the order of the jobs.
+        self.channel.basic_publish(ShortString::default(), queue, options, frame, properties).await?.await
+    }
+}
+
+/// Answers all who were confirmed; returns whether the channel still works.
+fn answer(settled: &mut Vec<Settled>) -> bool {
+    let returned: HashSet<(Uuid, ShortString)> = settled.iter().filter_map(|settled| settled.returned()).collect();
+    let mut works = true;
+    for settled in settled.drain(..) {
+        works &= settled.confirmed.is_ok();
+        let result = match settled.confirmed {
+            Ok(Confirmation::Ack(None)) if !returned.contains(&(settled.id, settled.queue)) => Ok(()),
+            // Also when it carries another message: its own return may be attached to a later confirm.
+            Ok(Confirmation::Ack(_)) => Err(PublishError::Unroutable),
+            Ok(Confirmation::Nack(_)) => Err(PublishError::Full),
+            Ok(Confirmation::NotRequested) | Err(_) => Err(PublishError::Disconnected),
+        };
+        // The publisher may have given up.
+        let _gone = settled.reply.send(result);
+    }
+    works
+}
+
+// === impl Settled ===
+
+impl Settled {
+    /// Returns which message came back with this confirm.
+    fn returned(&self) -> Option<(Uuid, ShortString)> {
+        let message: &BasicReturnMessage = match self.confirmed.as_ref().ok()? {
+            Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
+            Confirmation::NotRequested => return None,
+        };
+        let id = message.delivery.properties.message_id().as_ref()?.as_str().parse().ok()?;
+        Some((id, message.delivery.routing_key.clone()))
+    }
+}
