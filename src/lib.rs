@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod agenda;
+pub mod api;
 pub mod channel;
 pub mod config;
 pub mod crash;

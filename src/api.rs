@@ -1,0 +1,65 @@
+//! The gRPC API: parses requests into checked types, asks the parts below, and says what became of it.
+//!
+//! Every call passes the door first ([`access`]); every field is checked in [`convert`]; every code is chosen in
+//! [`status`]. What works is in `jobs`, `suppressions`, `tenants`, `providers` and `admin`; the door answers for the
+//! rest.
+
+mod access;
+mod admin;
+mod convert;
+mod jobs;
+mod keys;
+mod providers;
+mod server;
+mod status;
+mod suppressions;
+mod tail;
+mod tenants;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::convert::{Invalid, Problem};
+pub use self::keys::mint;
+pub use self::providers::Entry as ProviderEntry;
+pub use self::server::{Api, Health, ServeError, Settings, Tls};
+
+use crate::admission::Admission;
+use crate::domain::event::Fact;
+use crate::domain::time::Clock;
+use crate::ledger::{Directory, Ledger};
+use crate::limits::Limits;
+use crate::queue::outbox::Outbox;
+use crate::queue::{PublishError, Queue, QueueName, Route};
+use crate::seal::Sealer;
+use crate::shutdown::Tasks;
+
+/// What the API asks.
+pub struct Ports<Q, L, B> {
+    /// Lets jobs in.
+    pub admission: Admission<Q, L, B>,
+    /// Where facts go that record must write.
+    pub facts: Outbox<Q, Fact>,
+    /// Opt-outs and cancellations.
+    pub limits: L,
+    /// Jobs, events, tenants, keys.
+    pub ledger: B,
+    /// Who may ask.
+    pub directory: Directory,
+    /// Keyed hashes, and what is sealed.
+    pub sealer: Sealer,
+    /// The time.
+    pub clock: Clock,
+    /// Its tasks, and when to stop.
+    pub tasks: Tasks,
+    /// The providers of this process.
+    pub providers: Vec<ProviderEntry>,
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Ports<Q, L, B> {
+    /// Makes a fact durable for record.
+    async fn record(&self, facts: Vec<Fact>) -> Result<(), PublishError> {
+        self.facts.publish(facts, Route::To(QueueName::Record)).await
+    }
+}

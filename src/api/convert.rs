@@ -1,0 +1,239 @@
+//! Parses requests into checked types, and shows what is stored. Every field of every request is checked here and
+//! nowhere else; an error names the field's path and the way out.
+
+mod enums;
+mod item;
+mod select;
+mod show;
+mod spec;
+mod suppression;
+mod tenant;
+mod time;
+
+pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, role_from_pb};
+pub(crate) use self::item::item;
+pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
+pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
+pub(crate) use self::spec::{Spec, spec};
+pub(crate) use self::suppression::{scope, suppression_to_pb};
+pub(crate) use self::tenant::{api_key_to_pb, apply_mask, tenant, tenant_to_pb};
+pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb};
+
+use crate::domain::ids::{InvalidJobId, InvalidName};
+use crate::domain::recipient::InvalidMsisdn;
+
+/// Which field of a request is wrong, and how.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path} {problem}")]
+pub struct Invalid {
+    /// The field's path, such as `items[17].recipient.phone`.
+    pub path: String,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with a field. Each sentence follows the field's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Nothing given.
+    #[error("must be given")]
+    Missing,
+    /// A text that is too long.
+    #[error("has {has} characters, at most {most} are allowed")]
+    TooLong {
+        /// How many there are.
+        has: usize,
+        /// How many may be.
+        most: usize,
+    },
+    /// A list that is too long.
+    #[error("has {has} entries, at most {most} are allowed")]
+    TooMany {
+        /// How many there are.
+        has: usize,
+        /// How many may be.
+        most: usize,
+    },
+    /// A control character in a text.
+    #[error("holds a control character (U+{0:04X}); remove it")]
+    Control(u32),
+    /// A value that the enum does not have.
+    #[error("has the unknown value {0}; see the enum's values in the API description")]
+    UnknownValue(i32),
+    /// A number out of its range.
+    #[error("is {is}, must be between {least} and {most}")]
+    OutOfRange {
+        /// What it is.
+        is: i64,
+        /// The least it may be.
+        least: i64,
+        /// The most it may be.
+        most: i64,
+    },
+    /// A number that is none.
+    #[error("{0}")]
+    Number(#[from] InvalidMsisdn),
+    /// A name that is none.
+    #[error("{0}")]
+    Name(#[from] InvalidName),
+    /// A job id that is none.
+    #[error("{0}")]
+    JobId(#[from] InvalidJobId),
+    /// A batch id that is none.
+    #[error("is not a batch id: expected a UUID as SubmitBatch returned it")]
+    BatchId,
+    /// A token that was not given out for this request.
+    #[error("is no token of this list; pass the last answer's token unchanged, with the same filter, or none")]
+    Token,
+    /// A time that does not exist.
+    #[error("is not a valid time: seconds must lie in years 1970 to 9999 and nanos in 0 to 999999999")]
+    Time,
+    /// A length of time that does not exist.
+    #[error("is not a valid duration: it must not be negative, and nanos must be 0 to 999999999")]
+    Duration,
+    /// Further ahead than scheduling goes.
+    #[error("is more than {days} days ahead")]
+    TooFar {
+        /// How far it may be.
+        days: u64,
+    },
+    /// A time that is over.
+    #[error("has passed already; the job could never be sent")]
+    Past,
+    /// An expiry before the start.
+    #[error("is not after the time at which the job may be sent")]
+    ExpiresFirst,
+    /// A range that ends before it begins.
+    #[error("is not after `from`")]
+    EndsFirst,
+    /// A range that is too long.
+    #[error("is more than {days} days after `from`")]
+    RangeTooLong {
+        /// How long it may be.
+        days: u64,
+    },
+    /// A zone that nobody knows.
+    #[error("is not an IANA time zone such as \"Asia/Shanghai\"")]
+    Zone,
+    /// A locale that is none.
+    #[error("is not a BCP 47 locale such as \"zh-CN\"")]
+    Locale,
+    /// A parameter's name that is none.
+    #[error("is not a parameter name: 1 to 64 letters, digits, '_', '-' or '.'")]
+    ParamName,
+    /// A placeholder without a value.
+    #[error("has no value for the placeholder {{{0}}}")]
+    NoParam(Box<str>),
+    /// The recipient lacks the address that the kind needs.
+    #[error("has no {0}, which jobs of this kind need")]
+    NoAddress(&'static str),
+    /// More or fewer than one address where one is meant.
+    #[error("must name exactly one address: phone, wechat, wecom, wecom_chat_id or wecom_userid")]
+    NotOneAddress,
+    /// A word without a scope that uses it, or the other way round.
+    #[error("must be given with the scopes sender and topic, and only with them")]
+    WordAndScope,
+    /// A field of an update mask that cannot be changed.
+    #[error("names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max or caps")]
+    Mask(Box<str>),
+    /// Two things under one name.
+    #[error("{0:?} is used twice")]
+    Twice(Box<str>),
+    /// Two settings that exclude each other.
+    #[error("cannot be given together with {0}")]
+    Excludes(&'static str),
+    /// What will be possible later.
+    #[error("{0} not available yet")]
+    NotYet(&'static str),
+}
+
+// === impl Invalid ===
+
+impl Invalid {
+    /// Returns a problem of the field at `path`.
+    pub(crate) fn new(path: impl Into<String>, problem: impl Into<Problem>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+
+    /// Returns the same problem, seen from the message that holds the field's message as `parent`.
+    pub(crate) fn within(mut self, parent: &str) -> Self {
+        let join = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
+        self.path.insert_str(0, join);
+        self.path.insert_str(0, parent);
+        self
+    }
+
+    /// Returns the same problem, seen from the message that holds the list `list`.
+    pub(crate) fn at(self, list: &str, index: usize) -> Self {
+        self.within(&format!("{list}[{index}]"))
+    }
+}
+
+/// Names and values, in order.
+pub(crate) type Pairs = Vec<(Box<str>, Box<str>)>;
+
+/// Which control characters a text may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lines {
+    /// None.
+    One,
+    /// Line breaks and tabs.
+    Many,
+}
+
+/// Checks an optional text of at most `most` characters on one line.
+pub(crate) fn text(field: &str, value: String, most: usize) -> Result<Box<str>, Invalid> {
+    check_text(field, &value, most, Lines::One)?;
+    Ok(value.into_boxed_str())
+}
+
+/// Checks a required text of at most `most` characters on one line.
+pub(crate) fn required(field: &str, value: String, most: usize) -> Result<Box<str>, Invalid> {
+    if value.is_empty() {
+        return Err(Invalid::new(field, Problem::Missing));
+    }
+    text(field, value, most)
+}
+
+/// Checks a text's length and characters.
+pub(crate) fn check_text(field: &str, value: &str, most: usize, lines: Lines) -> Result<(), Invalid> {
+    // Characters are never more than bytes, so short texts need no counting.
+    if value.len() > most {
+        let has = value.chars().count();
+        if has > most {
+            return Err(Invalid::new(field, Problem::TooLong { has, most }));
+        }
+    }
+    let refused = |c: &char| c.is_control() && !(lines == Lines::Many && matches!(c, '\n' | '\r' | '\t'));
+    match value.chars().find(refused) {
+        Some(c) => Err(Invalid::new(field, Problem::Control(u32::from(c)))),
+        None => Ok(()),
+    }
+}
+
+/// Checks a list's length.
+pub(crate) fn check_count(field: &str, has: usize, most: usize) -> Result<(), Invalid> {
+    if has > most { Err(Invalid::new(field, Problem::TooMany { has, most })) } else { Ok(()) }
+}
+
+/// Refuses a field whose behaviour does not exist yet, unless it is empty.
+pub(crate) fn not_yet(field: &str, empty: bool, what: &'static str) -> Result<(), Invalid> {
+    if empty { Ok(()) } else { Err(Invalid::new(field, Problem::NotYet(what))) }
+}
+
+/// Parses a name such as a tenant's or a rule's.
+pub(crate) fn name<T: std::str::FromStr<Err = InvalidName>>(field: &str, value: &str) -> Result<T, Invalid> {
+    if value.is_empty() {
+        return Err(Invalid::new(field, Problem::Missing));
+    }
+    value.parse().map_err(|error: InvalidName| Invalid::new(field, error))
+}
+
+/// Returns how many entries a page has.
+pub(crate) fn page_size(asked: i32) -> Result<u32, Invalid> {
+    match asked {
+        0 => Ok(100),
+        1..=1000 => Ok(asked.unsigned_abs()),
+        _ => Err(Invalid::new("page_size", Problem::OutOfRange { is: asked.into(), least: 0, most: 1000 })),
+    }
+}

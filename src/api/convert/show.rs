@@ -1,0 +1,236 @@
+//! Shows jobs, events and replies as the API does.
+
+use super::enums::{class_to_pb, kind_to_pb, on_missed_to_pb, recipient_kind_to_pb, state_to_pb};
+use super::{fate_to_pb, moment_to_pb};
+use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
+use crate::domain::job::{Content, Envelope, Job, Origin, Shared};
+use crate::domain::recipient::Recipient;
+use crate::domain::time::UnixMicros;
+use crate::ledger::{JobRow, NumberedEvent};
+use crate::pb;
+
+/// Shows a job by its row and events, without content and recipient.
+pub(crate) fn job_to_pb(row: &JobRow, events: &[NumberedEvent], now: UnixMicros) -> pb::Job {
+    let outcome = events.iter().find_map(|numbered| numbered.event.change.outcome());
+    let reached = events.iter().map(|numbered| numbered.event.change.state()).max();
+    let waiting = if row.due_at > now { State::Scheduled } else { State::Accepted };
+    let state = if outcome.is_some() { State::Settled } else { reached.unwrap_or(waiting) };
+    pb::Job {
+        job_id: row.id.to_string(),
+        tenant_id: row.tenant.as_str().into(),
+        kind: kind_to_pb(row.kind).into(),
+        class: class_to_pb(row.class).into(),
+        state: state_to_pb(state).into(),
+        outcome: outcome.as_ref().map(outcome_to_pb),
+        accepted_at: Some(moment_to_pb(row.accepted_at)),
+        due_at: Some(moment_to_pb(row.due_at)),
+        expires_at: Some(moment_to_pb(row.expires_at)),
+        batch_id: row.batch.map(|batch| batch.to_string()).unwrap_or_default(),
+        ..pb::Job::default()
+    }
+}
+
+/// Adds what only the full view shows.
+pub(crate) fn show_whole(job: &mut pb::Job, envelope: &Envelope, events: &[NumberedEvent]) {
+    job.spec = Some(spec_to_pb(envelope));
+    if let Some(Job { recipient, params, cancel_key, collapse_key, .. }) = envelope.jobs.first() {
+        job.recipient = Some(recipient_to_pb(recipient));
+        job.params = pairs(params);
+        job.cancel_key = cancel_key.as_ref().into();
+        job.collapse_key = collapse_key.as_ref().into();
+    }
+    job.events = events.iter().map(|numbered| event_to_pb(&numbered.event)).collect();
+    job.attempts = events.iter().filter_map(|numbered| attempt_to_pb(&numbered.event)).collect();
+}
+
+/// Shows an event.
+pub(crate) fn event_to_pb(event: &Event) -> pb::Event {
+    pb::Event {
+        at: Some(moment_to_pb(event.at)),
+        job_id: event.job.to_string(),
+        kind: kind_to_pb(event.kind).into(),
+        class: class_to_pb(event.class).into(),
+        what: Some(pb::event::What::StateChange(change_to_pb(event))),
+        origin: None,
+    }
+}
+
+/// Shows a reply as a signal.
+pub(crate) fn reply_to_pb(reply: &Reply) -> pb::Event {
+    let signal = pb::Signal {
+        kind: pb::SignalKind::Reply.into(),
+        in_reply_to_job: reply.in_reply_to.map(|job| job.to_string()).unwrap_or_default(),
+        recipient: Some(pb::Recipient { phone: reply.from.as_ref().into(), ..pb::Recipient::default() }),
+        to: reply.to.as_ref().into(),
+        text: reply.text.as_ref().into(),
+        provider_id: reply.provider.as_str().into(),
+        ..pb::Signal::default()
+    };
+    pb::Event {
+        at: Some(moment_to_pb(reply.at)),
+        job_id: signal.in_reply_to_job.clone(),
+        what: Some(pb::event::What::Signal(signal)),
+        ..pb::Event::default()
+    }
+}
+
+fn change_to_pb(event: &Event) -> pb::StateChange {
+    let shown = pb::StateChange {
+        state: state_to_pb(event.change.state()).into(),
+        outcome: event.change.outcome().as_ref().map(outcome_to_pb),
+        attempt: event.attempt.into(),
+        ..pb::StateChange::default()
+    };
+    match &event.change {
+        Change::Deferred { reason, until } => pb::StateChange {
+            reason_code: deferred_code(reason).into(),
+            reason: reason.as_ref().into(),
+            until: Some(moment_to_pb(*until)),
+            ..shown
+        },
+        Change::Sent { provider, message_ids, receipt_expected: _ } => {
+            pb::StateChange { provider_id: provider.as_str().into(), message_ids: owned(message_ids), ..shown }
+        }
+        Change::Unresolved { provider } => pb::StateChange {
+            provider_id: provider.as_ref().map(|provider| provider.as_str().into()).unwrap_or_default(),
+            ..shown
+        },
+        Change::Progress(_) => shown,
+        Change::Settled(outcome) => pb::StateChange {
+            reason_code: settled_code(outcome).into(),
+            reason: outcome.reason.as_ref().into(),
+            ..shown
+        },
+    }
+}
+
+fn attempt_to_pb(event: &Event) -> Option<pb::Attempt> {
+    let (provider, message_ids, verdict): (_, &[Box<str>], _) = match &event.change {
+        Change::Sent { provider, message_ids, .. } => (Some(provider), message_ids, pb::AttemptVerdict::Settled),
+        Change::Unresolved { provider } => (provider.as_ref(), &[], pb::AttemptVerdict::Unresolved),
+        Change::Deferred { .. } | Change::Progress(_) | Change::Settled(_) => return None,
+    };
+    Some(pb::Attempt {
+        number: event.attempt.into(),
+        provider_id: provider.map(|provider| provider.as_str().into()).unwrap_or_default(),
+        at: Some(moment_to_pb(event.at)),
+        verdict: verdict.into(),
+        message_ids: owned(message_ids),
+        cost: None,
+    })
+}
+
+/// Shows an outcome.
+pub(crate) fn outcome_to_pb(outcome: &Outcome) -> pb::Outcome {
+    pb::Outcome {
+        fate: fate_to_pb(outcome.fate).into(),
+        reason_code: settled_code(outcome).into(),
+        reason: outcome.reason.as_ref().into(),
+        cost: None,
+    }
+}
+
+fn deferred_code(reason: &str) -> pb::ReasonCode {
+    match reason {
+        "rate" => pb::ReasonCode::Rate,
+        "retry" => pb::ReasonCode::Retry,
+        "window" => pb::ReasonCode::Window,
+        "no_provider" => pb::ReasonCode::NoProvider,
+        _ => pb::ReasonCode::Cap,
+    }
+}
+
+fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
+    match (outcome.fate, outcome.reason.as_ref()) {
+        (_, "no_provider") => pb::ReasonCode::NoProvider,
+        (_, "busy") => pb::ReasonCode::Busy,
+        (_, "no_answer") => pb::ReasonCode::NoAnswer,
+        (_, "declined") => pb::ReasonCode::Declined,
+        (_, "invalid_number") => pb::ReasonCode::InvalidNumber,
+        (_, "unreachable") => pb::ReasonCode::Unreachable,
+        (_, "machine") => pb::ReasonCode::Machine,
+        (Fate::Suppressed, reason) if reason.starts_with("opt_out") => pb::ReasonCode::OptOut,
+        (Fate::Suppressed, _) => pb::ReasonCode::Cap,
+        (Fate::Expired, _) => pb::ReasonCode::Expiry,
+        (Fate::Cancelled, _) => pb::ReasonCode::Cancelled,
+        (Fate::Unknown, _) => pb::ReasonCode::NoReceipt,
+        (Fate::Undelivered | Fate::Rejected | Fate::Failed, _) => pb::ReasonCode::Provider,
+        (Fate::Delivered | Fate::Sent | Fate::Completed, _) => pb::ReasonCode::Unspecified,
+    }
+}
+
+fn spec_to_pb(envelope: &Envelope) -> pb::JobSpec {
+    use pb::job_spec::Content as Shown;
+    let Shared { content, class, topic, sender, labels, priority, origin, expires_at, on_missed, .. } =
+        &*envelope.shared;
+    let content = match content {
+        Content::Text(text) => Shown::Sms(pb::SmsContent { text: text.as_ref().into(), template: String::new() }),
+        Content::Template { name, locale } => Shown::Template(pb::TemplateContent {
+            template: name.as_ref().into(),
+            locale: locale.as_ref().into(),
+            target: String::new(),
+        }),
+        Content::Call { flow } => Shown::Call(pb::CallContent {
+            source: Some(pb::call_content::Source::Flow(flow.as_ref().into())),
+            ..pb::CallContent::default()
+        }),
+    };
+    pb::JobSpec {
+        content: Some(content),
+        class: class_to_pb(*class).into(),
+        topic: topic.as_ref().into(),
+        sender: sender.as_ref().into(),
+        labels: pairs(labels),
+        priority: (*priority).into(),
+        schedule: Some(pb::Schedule {
+            start: Some(pb::schedule::Start::SendAt(moment_to_pb(envelope.due_at))),
+            expires_at: Some(moment_to_pb(*expires_at)),
+            windows: vec![],
+            on_missed: on_missed_to_pb(*on_missed).into(),
+        }),
+        origin: (*origin != Origin::default()).then(|| origin_to_pb(origin)),
+        ..pb::JobSpec::default()
+    }
+}
+
+fn origin_to_pb(origin: &Origin) -> pb::Origin {
+    pb::Origin {
+        campaign_id: origin.campaign_id.as_ref().into(),
+        journey_id: origin.journey_id.as_ref().into(),
+        version: origin.version.as_ref().into(),
+        run_id: origin.run_id.as_ref().into(),
+        step: origin.step.as_ref().into(),
+        visit: origin.visit,
+        variant: origin.variant.as_ref().into(),
+        touch_id: origin.touch_id.as_ref().into(),
+    }
+}
+
+fn recipient_to_pb(recipient: &Recipient) -> pb::Recipient {
+    let text = |value: &Option<Box<str>>| value.as_deref().unwrap_or_default().to_owned();
+    let wechat = recipient.wechat.iter();
+    pb::Recipient {
+        recipient_id: text(&recipient.id),
+        kind: recipient_kind_to_pb(recipient.kind).into(),
+        phone: recipient.phone.as_ref().map(|phone| phone.as_str().to_owned()).unwrap_or_default(),
+        wechat: wechat
+            .map(|at| pb::WechatAddress { appid: at.appid.as_ref().into(), openid: at.openid.as_ref().into() })
+            .collect(),
+        wecom: recipient.wecom.as_ref().map(|at| pb::WecomAddress {
+            corp_id: at.corp_id.as_ref().into(),
+            external_userid: at.external_userid.as_ref().into(),
+        }),
+        wecom_chat_id: text(&recipient.wecom_chat_id),
+        wecom_userid: text(&recipient.wecom_userid),
+        time_zone: text(&recipient.time_zone),
+        locale: text(&recipient.locale),
+    }
+}
+
+fn pairs(pairs: &[(Box<str>, Box<str>)]) -> std::collections::BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned())).collect()
+}
+
+fn owned(words: &[Box<str>]) -> Vec<String> {
+    words.iter().map(|word| word.as_ref().to_owned()).collect()
+}

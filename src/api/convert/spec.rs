@@ -1,0 +1,149 @@
+//! What the jobs of a request have in common.
+
+use std::collections::BTreeMap;
+
+use super::enums::class;
+use super::item::{WORD_CHARS_MAX, locale};
+use super::time::{When, schedule};
+use super::{Invalid, Lines, Pairs, Problem, check_count, check_text, not_yet, text};
+use crate::domain::job::{Class, Content, Kind, Origin};
+use crate::domain::text::placeholders;
+use crate::domain::time::UnixMicros;
+use crate::pb;
+
+/// Most characters in an SMS text: what fits 30 segments of UCS-2.
+const TEXT_CHARS_MAX: usize = 2_000;
+/// Most characters in a topic or sender.
+pub(super) const LABEL_CHARS_MAX: usize = 64;
+/// Most characters in a label's value.
+const LABEL_VALUE_CHARS_MAX: usize = 256;
+/// Most labels of a job.
+const LABELS_MAX: usize = 16;
+
+/// A checked job spec.
+#[derive(Clone)]
+pub(crate) struct Spec {
+    /// By which means.
+    pub(crate) kind: Kind,
+    /// How much it matters.
+    pub(crate) class: Class,
+    /// What it says.
+    pub(crate) content: Content,
+    /// The parameters that every item must have.
+    pub(crate) placeholders: Vec<Box<str>>,
+    /// The sender shown.
+    pub(crate) sender: Box<str>,
+    /// What it is about.
+    pub(crate) topic: Box<str>,
+    /// The tenant's labels.
+    pub(crate) labels: Vec<(Box<str>, Box<str>)>,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
+    /// -100 to 100.
+    pub(crate) priority: i8,
+    /// When it may be sent.
+    pub(crate) when: When,
+}
+
+/// Checks a job spec as of `now`.
+///
+/// # Errors
+/// The first field that is wrong; its path starts at the spec.
+pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, Invalid> {
+    let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
+    let (kind, content, placeholders) = content(raw.content)?;
+    not_yet("fallback", raw.fallback.is_empty(), "fallback chains are")?;
+    not_yet("links", raw.links.is_empty(), "links need link domains, which are")?;
+    not_yet("require_link", !raw.require_link, "links need link domains, which are")?;
+    Ok(Spec {
+        kind,
+        class: class("class", raw.class)?,
+        content,
+        placeholders,
+        sender: text("sender", raw.sender, LABEL_CHARS_MAX)?,
+        topic: text("topic", raw.topic, LABEL_CHARS_MAX)?,
+        labels: labels(raw.labels)?,
+        origin: raw.origin.map_or_else(|| Ok(Origin::default()), origin).map_err(|e| e.within("origin"))?,
+        priority: priority(raw.priority)?,
+        when: schedule(raw.schedule, now).map_err(|e| e.within("schedule"))?,
+    })
+}
+
+type Parsed = (Kind, Content, Vec<Box<str>>);
+
+fn content(raw: Option<pb::job_spec::Content>) -> Result<Parsed, Invalid> {
+    use pb::job_spec::Content as Raw;
+    match raw {
+        None => Err(Invalid::new("content", Problem::Missing)),
+        Some(Raw::Sms(raw)) => sms(raw).map_err(|e| e.within("sms")),
+        Some(Raw::Template(raw)) => template(raw).map_err(|e| e.within("template")),
+        Some(Raw::Call(raw)) => call(raw).map_err(|e| e.within("call")),
+    }
+}
+
+fn sms(raw: pb::SmsContent) -> Result<Parsed, Invalid> {
+    not_yet("template", raw.template.is_empty(), "stored templates are")?;
+    if raw.text.is_empty() {
+        return Err(Invalid::new("text", Problem::Missing));
+    }
+    check_text("text", &raw.text, TEXT_CHARS_MAX, Lines::Many)?;
+    let mut names: Vec<Box<str>> = placeholders(&raw.text).map(Into::into).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok((Kind::Sms, Content::Text(raw.text.into_boxed_str()), names))
+}
+
+fn template(raw: pb::TemplateContent) -> Result<Parsed, Invalid> {
+    not_yet("target", raw.target.is_empty(), "a target of its own for a template message is")?;
+    let name = named("template", raw.template)?;
+    Ok((Kind::Template, Content::Template { name, locale: locale("locale", raw.locale)? }, vec![]))
+}
+
+fn call(raw: pb::CallContent) -> Result<Parsed, Invalid> {
+    not_yet("ring_max", raw.ring_max.is_none(), "a ring time of its own for a call is")?;
+    not_yet("retries", raw.retries.is_empty(), "retries by call result are")?;
+    not_yet("after", raw.after.is_empty(), "acts after a call are")?;
+    match raw.source {
+        None => Err(Invalid::new("flow", Problem::Missing)),
+        Some(pb::call_content::Source::InlineFlow(_)) => {
+            Err(Invalid::new("inline_flow", Problem::NotYet("call flows in a request are")))
+        }
+        Some(pb::call_content::Source::Flow(flow)) => {
+            Ok((Kind::Call, Content::Call { flow: named("flow", flow)? }, vec![]))
+        }
+    }
+}
+
+/// Checks a template's or flow's name: it has the form of every other name.
+fn named(field: &str, raw: String) -> Result<Box<str>, Invalid> {
+    super::name::<crate::domain::ids::RuleName>(field, &raw)?;
+    Ok(raw.into_boxed_str())
+}
+
+fn labels(raw: BTreeMap<String, String>) -> Result<Pairs, Invalid> {
+    check_count("labels", raw.len(), LABELS_MAX)?;
+    raw.into_iter()
+        .map(|(key, value)| {
+            let key = super::required("labels", key, LABEL_CHARS_MAX)?;
+            Ok((key, text("labels", value, LABEL_VALUE_CHARS_MAX)?))
+        })
+        .collect()
+}
+
+fn origin(raw: pb::Origin) -> Result<Origin, Invalid> {
+    Ok(Origin {
+        campaign_id: text("campaign_id", raw.campaign_id, WORD_CHARS_MAX)?,
+        journey_id: text("journey_id", raw.journey_id, WORD_CHARS_MAX)?,
+        version: text("version", raw.version, WORD_CHARS_MAX)?,
+        run_id: text("run_id", raw.run_id, WORD_CHARS_MAX)?,
+        step: text("step", raw.step, WORD_CHARS_MAX)?,
+        visit: raw.visit,
+        variant: text("variant", raw.variant, WORD_CHARS_MAX)?,
+        touch_id: text("touch_id", raw.touch_id, WORD_CHARS_MAX)?,
+    })
+}
+
+fn priority(raw: i32) -> Result<i8, Invalid> {
+    let out_of_range = || Invalid::new("priority", Problem::OutOfRange { is: raw.into(), least: -100, most: 100 });
+    i8::try_from(raw).ok().filter(|priority| (-100..=100).contains(priority)).ok_or_else(out_of_range)
+}

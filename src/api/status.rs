@@ -1,0 +1,237 @@
+//! What a caller is told when something is not done: the only place where gRPC codes are chosen.
+//!
+//! Details of the inside (addresses of servers, texts of databases) are logged, never returned.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::convert::{Invalid, Problem};
+use crate::admission::Refusal;
+use crate::ledger::LedgerError;
+use crate::limits::LimitsError;
+use crate::pb;
+use crate::queue::PublishError;
+use crate::telemetry::metrics::RefusedAs;
+
+/// The domain of [`pb::Refusal::reason`] and of `ErrorInfo`.
+const DOMAIN: &str = "postrider";
+/// When to come back after a store was away: about as long as a failover's first retry.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a call, or an item of one, is not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// A field is wrong.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// Admission says no.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// No credential.
+    #[error("no API key: send the metadata \"authorization: Bearer pr_...\"")]
+    NoKey,
+    /// A credential that opens nothing.
+    #[error("this API key is not valid: it is unknown, revoked or mistyped")]
+    BadKey,
+    /// A credential of another role.
+    #[error("this API key's role may not call {0}")]
+    Denied(&'static str),
+    /// Not the caller's, or not there: the same to the caller.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// There already.
+    #[error("a {0} with this id exists already")]
+    Exists(&'static str),
+    /// Two live keys are enough to rotate.
+    #[error("this tenant has two live keys of this role; revoke one first")]
+    TooManyKeys,
+    /// The clock is the machine's.
+    #[error("the clock is the system's: start `serve --clock virtual` to move it")]
+    RealClock,
+    /// A method without behaviour yet.
+    #[error("{0} is not available yet")]
+    NotYet(&'static str),
+    /// More watchers than this process serves.
+    #[error("this process serves no more than {0} watchers; close one or ask another process")]
+    TooManyWatchers(usize),
+    /// The ledger gave no answer.
+    #[error("the ledger gives no answer just now")]
+    LedgerAway,
+    /// Limits gave no answer.
+    #[error("limits give no answer just now; the call may have taken effect and may be repeated")]
+    LimitsAway,
+    /// A fact is not known to be durable.
+    #[error("not known to be durable: {0}; the call may have taken effect and may be repeated")]
+    NotDurable(PublishError),
+    /// The machine gives no random bytes.
+    #[error("the operating system gives no random bytes")]
+    NoRandom,
+    /// A stored value cannot be read.
+    #[error("a stored value cannot be read; the log says which")]
+    Unreadable,
+}
+
+/// What a kind of error means to a program: the code, a constant word, and what is counted.
+struct Meaning {
+    code: Code,
+    reason: &'static str,
+    counted: Option<RefusedAs>,
+}
+
+impl Error {
+    /// Returns the meaning. No wildcard: a new variant must choose.
+    fn meaning(&self) -> Meaning {
+        use RefusedAs as As;
+        let (code, reason, counted) = match self {
+            Self::Invalid(Invalid { problem: Problem::NotYet(_), .. }) => {
+                (Code::Unimplemented, "NOT_AVAILABLE_YET", Some(As::Invalid))
+            }
+            Self::Invalid(_) => (Code::InvalidArgument, "INVALID_FIELD", Some(As::Invalid)),
+            Self::Refused(refusal) => return Meaning::of(refusal),
+            Self::NoKey => (Code::Unauthenticated, "NO_API_KEY", Some(As::Unauthenticated)),
+            Self::BadKey => (Code::Unauthenticated, "BAD_API_KEY", Some(As::Unauthenticated)),
+            Self::Denied(_) => (Code::PermissionDenied, "ROLE_MAY_NOT", None),
+            Self::NotFound(_) => (Code::NotFound, "NOT_FOUND", None),
+            Self::Exists(_) => (Code::AlreadyExists, "EXISTS", None),
+            Self::TooManyKeys => (Code::FailedPrecondition, "TOO_MANY_KEYS", None),
+            Self::RealClock => (Code::FailedPrecondition, "SYSTEM_CLOCK", None),
+            Self::NotYet(_) => (Code::Unimplemented, "NOT_AVAILABLE_YET", None),
+            Self::TooManyWatchers(_) => (Code::ResourceExhausted, "TOO_MANY_WATCHERS", None),
+            Self::LedgerAway => (Code::Unavailable, "LEDGER_AWAY", None),
+            Self::LimitsAway => (Code::Unavailable, "LIMITS_AWAY", None),
+            Self::NotDurable(_) => (Code::Unavailable, "NOT_DURABLE", None),
+            Self::NoRandom => (Code::Internal, "NO_RANDOM", None),
+            Self::Unreadable => (Code::Internal, "UNREADABLE", None),
+        };
+        Meaning { code, reason, counted }
+    }
+
+    /// Returns what a refused submit is counted as.
+    pub(crate) fn counted(&self) -> RefusedAs {
+        self.meaning().counted.unwrap_or(RefusedAs::Invalid)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(Refusal::OverRate { retry_after } | Refusal::OverQuota { retry_after }) => Some(*retry_after),
+            _ if self.meaning().code == Code::Unavailable => Some(RETRY_AFTER),
+            _ => None,
+        }
+    }
+
+    fn field(&self) -> Option<&str> {
+        match self {
+            Self::Invalid(invalid) => Some(&invalid.path),
+            Self::Refused(Refusal::TooFar) => Some("spec.schedule.send_at"),
+            Self::Refused(Refusal::ExpiresFirst) => Some("spec.schedule.expires_at"),
+            Self::Refused(Refusal::KeyConflict) => Some("idempotency_key"),
+            _ => None,
+        }
+    }
+}
+
+impl Meaning {
+    fn of(refusal: &Refusal) -> Self {
+        use RefusedAs as As;
+        let (code, reason, counted) = match refusal {
+            Refusal::NoProvider(_) => (Code::FailedPrecondition, "NO_PROVIDER", As::NoProvider),
+            Refusal::TooFar | Refusal::ExpiresFirst => (Code::InvalidArgument, "INVALID_FIELD", As::Invalid),
+            Refusal::TooLarge => (Code::InvalidArgument, "TOO_LARGE", As::Invalid),
+            Refusal::KeyConflict => (Code::FailedPrecondition, "KEY_CONFLICT", As::KeyConflict),
+            Refusal::OverRate { .. } => (Code::ResourceExhausted, "OVER_RATE", As::Rate),
+            Refusal::OverQuota { .. } => (Code::ResourceExhausted, "OVER_QUOTA", As::Quota),
+            Refusal::OverBurst(_) => (Code::InvalidArgument, "OVER_BURST", As::Rate),
+            Refusal::Draining => (Code::Unavailable, "DRAINING", As::Draining),
+            Refusal::KeysAway => (Code::Unavailable, "KEYS_AWAY", As::KeysAway),
+            Refusal::NotDurable(_) => (Code::Unavailable, "NOT_DURABLE", As::NotDurable),
+        };
+        Self { code, reason, counted: Some(counted) }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let Meaning { code, reason, .. } = error.meaning();
+        let message = error.to_string();
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, [] as [(String, String); 0]);
+        if let (Code::InvalidArgument, Some(field)) = (code, error.field()) {
+            details.add_bad_request_violation(field, message.as_str());
+        }
+        if let Some(after) = error.retry_after() {
+            details.set_retry_info(Some(after));
+        }
+        Self::with_error_details(code, message, details)
+    }
+}
+
+impl From<Error> for pb::Refusal {
+    fn from(error: Error) -> Self {
+        let Meaning { code, reason, .. } = error.meaning();
+        Self {
+            code: code.into(),
+            reason: reason.into(),
+            field: error.field().unwrap_or_default().into(),
+            message: error.to_string(),
+            retry_after: error.retry_after().map(super::convert::duration_to_pb),
+        }
+    }
+}
+
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        match &error {
+            LedgerError::Unreachable(_) | LedgerError::Overtaken => tracing::warn!(%error, "the ledger gave no answer"),
+            LedgerError::Refused(_) | LedgerError::Corrupt(_) => tracing::error!(%error, "the ledger failed"),
+        }
+        Self::LedgerAway
+    }
+}
+
+impl From<LimitsError> for Error {
+    fn from(error: LimitsError) -> Self {
+        tracing::warn!(%error, "limits gave no answer");
+        Self::LimitsAway
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(error: Error, code: Code, field: Option<&str>, retries: bool) {
+        let status = Status::from(error.clone());
+        let details = status.get_error_details();
+        let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+        assert_eq!(status.code(), code, "{error:?}");
+        assert_eq!(violations.first().map(|violation| violation.field.as_str()), field, "{error:?}");
+        assert_eq!(details.retry_info().is_some(), retries, "{error:?}");
+        assert!(details.error_info().is_some_and(|info| !info.reason.is_empty()), "{error:?}");
+        let refusal = pb::Refusal::from(error);
+        assert_eq!((refusal.code, refusal.message.as_str()), (code.into(), status.message()));
+        assert_eq!(refusal.retry_after.is_some(), retries);
+    }
+
+    #[test]
+    fn each_error_has_its_code_and_details() {
+        let invalid = Invalid::new("items[3].recipient.phone", Problem::Missing);
+        check(Error::Invalid(invalid), Code::InvalidArgument, Some("items[3].recipient.phone"), false);
+        check(Error::Invalid(Invalid::new("links", Problem::NotYet("links are"))), Code::Unimplemented, None, false);
+        check(Error::Refused(Refusal::KeyConflict), Code::FailedPrecondition, None, false);
+        let retry_after = Duration::from_millis(20);
+        check(Error::Refused(Refusal::OverRate { retry_after }), Code::ResourceExhausted, None, true);
+        check(Error::Refused(Refusal::NotDurable(PublishError::Full)), Code::Unavailable, None, true);
+        check(Error::Refused(Refusal::ExpiresFirst), Code::InvalidArgument, Some("spec.schedule.expires_at"), false);
+        check(Error::NoKey, Code::Unauthenticated, None, false);
+        check(Error::NotFound("job"), Code::NotFound, None, false);
+        check(Error::LimitsAway, Code::Unavailable, None, true);
+    }
+
+    #[test]
+    fn the_inside_is_not_told() {
+        let error = Error::from(LedgerError::Unreachable("connect to 10.0.0.7:5432 as postrider".into()));
+        assert!(!Status::from(error).message().contains("10.0.0.7"));
+    }
+}
