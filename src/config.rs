@@ -1,4 +1,4 @@
-//! Settings, in two stages: what was written ([`tree`]) and what is true ([`Settings`]).
+//! Settings, in two stages: what was written (`tree`) and what is true ([`Settings`]).
 //!
 //! Every default stands with its reason in `config/defaults.toml`, and for providers in `config/smpp.toml` and
 //! `config/simulated.toml`. The file `postrider.toml` overrides them, and the environment overrides the file:
