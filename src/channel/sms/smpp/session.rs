@@ -20,6 +20,7 @@ use super::route::Route;
 use super::status;
 use super::wire::{self, Body, Deliver, NotSmpp};
 use crate::channel::{Inbound, News};
+use crate::crash;
 
 /// How much is read at once, and how much room that needs.
 const READ_LEN: usize = 64 * 1024;
@@ -343,6 +344,12 @@ async fn write(writer: &mut WriteHalf<Box<dyn Stream>>, output: &mut BytesMut) -
     if output.is_empty() {
         writer.flush().await?;
         return Ok(Written::Flushed);
+    }
+    if crash::strikes(crash::Point::MidWrite) {
+        // Some segments leave whole, and one is torn.
+        writer.write_all(&output[..output.len().div_ceil(2)]).await?;
+        writer.flush().await?;
+        crash::die(crash::Point::MidWrite);
     }
     Ok(if writer.write_buf(output).await? == 0 { Written::Nothing } else { Written::Some })
 }
