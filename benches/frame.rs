@@ -90,11 +90,6 @@ fn codec(c: &mut Criterion) {
         group.bench_function("decode", |b| b.iter(|| Frame::decode(black_box(&bytes), &sealer).unwrap()));
         group.finish();
     }
-    let batch = envelope(0, ENVELOPE_JOBS_MAX);
-    let mut group = c.benchmark_group("frame/pack");
-    group.throughput(Throughput::Elements(ENVELOPE_JOBS_MAX as u64));
-    group.bench_function("envelope", |b| b.iter(|| frame::pack([batch.clone()])));
-    group.finish();
 }
 
 fn ledger(c: &mut Criterion) {

@@ -6,7 +6,6 @@
 
 mod facts;
 mod jobs;
-mod pack;
 mod single;
 mod wire;
 
@@ -24,11 +23,13 @@ use crate::domain::job::{Check, Envelope, words};
 use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, OpenError, Sealer};
 
 pub(in crate::queue) use self::jobs::envelope_bytes;
-pub use self::pack::{FRAME_JOBS_MAX, pack, pack_facts};
 pub use self::single::{open_job, open_reply, seal_job, seal_jobs, seal_reply};
 
 /// The version that is written; others are refused.
 const VERSION: u8 = 1;
+/// Most jobs in a frame of the outbox: enough that the broker's cost per frame no longer shows, few enough that a
+/// dispatcher at 1 000/s is done with it long before the 20 s that a frame may be held.
+pub const FRAME_JOBS_MAX: usize = 512;
 /// Bytes of the plain header.
 pub const HEADER_BYTES: usize = 8;
 
@@ -122,8 +123,8 @@ impl Frame {
     /// Writes and seals the frame.
     ///
     /// # Errors
-    /// [`FrameError::TooLarge`] or [`FrameError::TooMany`]; what [`pack`] returns is neither, unless a single job is
-    /// larger than a frame.
+    /// [`FrameError::TooLarge`] or [`FrameError::TooMany`]; what the outbox fills is neither, unless a single
+    /// job is larger than a frame.
     pub fn encode(&self, sealer: &Sealer) -> Result<Bytes, FrameError> {
         let header = self.summary()?.write();
         let mut out = Vec::with_capacity(self.bytes_bound());

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::event::{Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
-use crate::domain::job::{Class, Content, ENVELOPE_JOBS_MAX, Job, Kind, OnMissed, Origin, Shared};
+use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
 use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
@@ -272,59 +272,6 @@ proptest! {
         prop_assert_eq!(open_job(&one, &sealer).unwrap(), envelope.with_jobs(vec![envelope.jobs[0].clone()]));
         prop_assert_eq!(open_reply(&seal_reply(&reply, &sealer), &sealer).unwrap(), reply);
     }
-
-    #[test]
-    fn packing_keeps_every_job_in_order_and_every_frame_within_its_bounds(
-        envelopes in prop::collection::vec((envelope(), 1..400_usize, 0..2_000_usize), 1..5)
-    ) {
-        let sealer = Sealer::ephemeral().unwrap();
-        let envelopes: Vec<_> = envelopes.into_iter().map(|(mut envelope, copies, pad)| {
-            let mut job = envelope.jobs.swap_remove(0);
-            job.cancel_key = "x".repeat(pad).into();
-            envelope.jobs = vec![job; copies];
-            envelope
-        }).collect();
-        let frames = pack(envelopes.clone());
-        let mut packed = vec![];
-        for frame in &frames {
-            prop_assert!(frame.encode(&sealer).unwrap().len() <= FRAME_BYTES_MAX);
-            prop_assert!(frame.summary().unwrap().jobs as usize <= FRAME_JOBS_MAX);
-            let Frame::Jobs(envelopes) = frame else { panic!("jobs") };
-            for envelope in envelopes {
-                prop_assert!((1..=ENVELOPE_JOBS_MAX).contains(&envelope.jobs.len()));
-                packed.extend(envelope.jobs.iter().map(|job| (Arc::clone(&envelope.shared), envelope.due_at, job)));
-            }
-        }
-        let wanted: Vec<_> = envelopes.iter().flat_map(|envelope| {
-            envelope.jobs.iter().map(|job| (Arc::clone(&envelope.shared), envelope.due_at, job))
-        }).collect();
-        prop_assert!(packed == wanted);
-    }
-
-    #[test]
-    fn packed_facts_fit(facts in prop::collection::vec(fact(), 1..6), copies in 1_usize..600) {
-        let sealer = Sealer::ephemeral().unwrap();
-        let facts: Vec<_> = facts.into_iter().flat_map(|fact| vec![fact; copies]).collect();
-        let frames = pack_facts(facts.clone());
-        let mut packed = vec![];
-        for frame in frames {
-            prop_assert!(frame.encode(&sealer).is_ok());
-            let Frame::Facts(facts) = frame else { panic!("facts") };
-            packed.extend(facts);
-        }
-        prop_assert_eq!(packed, facts);
-    }
-}
-
-#[test]
-fn small_envelopes_share_a_frame_and_a_thousand_jobs_need_two() {
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut one = envelope().new_tree(&mut runner).unwrap().current();
-    one.jobs.truncate(1);
-    assert_eq!(pack(vec![one.clone(); 100]).len(), 1);
-    let plain = Job { recipient: Recipient::default(), params: vec![], ..one.jobs[0].clone() };
-    one.jobs = vec![plain; 1_000];
-    assert_eq!(pack([one]).len(), 2);
 }
 
 #[test]
@@ -333,9 +280,8 @@ fn a_job_larger_than_a_frame_is_refused_when_it_is_written() {
     let mut large = envelope().new_tree(&mut runner).unwrap().current();
     large.jobs.truncate(1);
     large.jobs[0].cancel_key = "x".repeat(FRAME_BYTES_MAX).into();
-    let frames = pack([large]);
-    assert_eq!(frames.len(), 1);
-    assert!(matches!(frames[0].encode(&Sealer::ephemeral().unwrap()), Err(FrameError::TooLarge(_))));
+    let frame = Frame::Jobs(vec![large]);
+    assert!(matches!(frame.encode(&Sealer::ephemeral().unwrap()), Err(FrameError::TooLarge(_))));
 }
 
 #[test]
