@@ -16,6 +16,7 @@ pub mod rates;
 mod any;
 mod core;
 pub mod embedded;
+pub mod redis;
 
 use std::future::Future;
 use std::time::Duration;

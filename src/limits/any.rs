@@ -1,6 +1,7 @@
 //! The backend that the settings chose.
 
 use super::embedded::Embedded;
+use super::redis::Redis;
 use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -12,12 +13,15 @@ use crate::domain::time::UnixMicros;
 pub enum AnyLimits {
     /// In this process, on this machine's disk.
     Embedded(Embedded),
+    /// In a Redis that all nodes share.
+    Redis(Redis),
 }
 
 macro_rules! ask {
     ($self:ident . $method:ident ( $($argument:expr),* )) => {
         match $self {
             Self::Embedded(limits) => limits.$method($($argument),*).await,
+            Self::Redis(limits) => limits.$method($($argument),*).await,
         }
     };
 }

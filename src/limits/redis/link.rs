@@ -1,0 +1,216 @@
+//! The shared connection: made when needed, checked for which memory it reaches before its first use, replaced when it
+//! breaks or hangs.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, InfoDict, RedisError, Script, ServerErrorKind, cmd,
+    pipe,
+};
+use uuid::Uuid;
+
+use super::scripts::Scripts;
+use crate::domain::time::{Clock, Stopwatch, UnixMicros};
+use crate::limits::{Identity, LimitsError};
+
+/// After a failed attempt to connect, callers fail at once for this long instead of trying themselves.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tries of one question: the first, one after its script was loaded again, one after the identity was asked again.
+const TRIES: usize = 3;
+
+/// The connection to one server.
+pub(super) struct Link {
+    client: Client,
+    config: AsyncConnectionConfig,
+    clock: Clock,
+    /// Where the identity is kept.
+    marker: Vec<u8>,
+    live: RwLock<Option<Live>>,
+    /// Held while connecting, so that one does it for all; knows the last failure.
+    connecting: tokio::sync::Mutex<Option<(Stopwatch, LimitsError)>>,
+}
+
+/// A connection that is believed to work.
+#[derive(Clone)]
+pub(super) struct Live {
+    connection: MultiplexedConnection,
+    /// Which memory it reaches.
+    pub identity: Identity,
+    /// What somebody should change on the server.
+    pub warnings: Vec<Box<str>>,
+    /// Unlike that of any other connection.
+    number: Uuid,
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Returns a link that connects at the first question.
+    ///
+    /// # Errors
+    /// [`LimitsError::Refused`] when the URL is none.
+    pub(super) fn new(url: &str, timeout: Duration, marker: Vec<u8>, clock: Clock) -> Result<Self, LimitsError> {
+        // The URL may hold a password, and the parser's error may hold the URL.
+        let client = Client::open(url).map_err(|_| LimitsError::Refused("not a redis:// or rediss:// URL".into()))?;
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
+        Ok(Self { client, config, clock, marker, live: RwLock::default(), connecting: tokio::sync::Mutex::default() })
+    }
+
+    /// Asks a script, which `question` turns into a command for the connection that is used. Repeats it when the
+    /// server does not know the script, or has changed its memory: then nothing was done.
+    ///
+    /// # Errors
+    /// Any [`LimitsError`] but `Storage`; after `Timeout` and `Unreachable` it may have been carried out.
+    pub(super) async fn ask<T: FromRedisValue>(
+        &self,
+        scripts: &Scripts,
+        question: impl Fn(&Live) -> Cmd,
+    ) -> Result<T, LimitsError> {
+        let mut last = LimitsError::Refused("the server forgets its scripts at once".into());
+        for _ in 0..TRIES {
+            let mut live = self.live().await?;
+            let error = match question(&live).query_async::<T>(&mut live.connection).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {
+                load(&mut live.connection, scripts).await.map_err(|error| self.failed(&live, &error))?;
+            } else if error.code() == Some("IDENTITY") {
+                self.drop_live(&live);
+                last = LimitsError::Refused("the memory changed again and again".into());
+            } else {
+                return Err(self.failed(&live, &error));
+            }
+        }
+        Err(last)
+    }
+
+    /// Returns the connection, made anew if need be.
+    ///
+    /// # Errors
+    /// [`LimitsError::Timeout`], [`LimitsError::Unreachable`], [`LimitsError::Refused`].
+    pub(super) async fn live(&self) -> Result<Live, LimitsError> {
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        let mut failure = self.connecting.lock().await;
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        if let Some((since, error)) = &*failure
+            && since.elapsed() < RECONNECT_PAUSE
+        {
+            return Err(error.clone());
+        }
+        match self.connect().await {
+            Ok(live) => {
+                *failure = None;
+                *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
+                Ok(live)
+            }
+            Err(error) => {
+                *failure = Some((self.clock.stopwatch(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Live, LimitsError> {
+        let connected = self.client.get_multiplexed_async_connection_with_config(&self.config).await;
+        let mut connection = connected.map_err(|error| classify(&error))?;
+        let info: InfoDict = cmd("INFO").query_async(&mut connection).await.map_err(|error| classify(&error))?;
+        if info.get::<String>("role").as_deref() != Some("master") {
+            return Err(LimitsError::Unreachable("the server is a replica".into()));
+        }
+        let identity = self.introduce(&mut connection, &info).await.map_err(|error| classify(&error))?;
+        let warnings = warnings(&info);
+        for warning in &warnings {
+            tracing::warn!("limits: {warning}");
+        }
+        Ok(Live { connection, identity, warnings, number: Uuid::new_v4() })
+    }
+
+    /// Asks which memory this is. Everything that is new is answered by the script, so that of many nodes that
+    /// connect at once all hear the same.
+    async fn introduce(&self, connection: &mut MultiplexedConnection, info: &InfoDict) -> Result<Identity, RedisError> {
+        let word = |name| info.get::<String>(name).unwrap_or_default();
+        let (id, changed_at): (String, i64) = Script::new(include_str!("identity.lua"))
+            .key(&self.marker)
+            .arg(word("run_id"))
+            .arg(word("master_replid"))
+            .arg(word("master_replid2"))
+            .arg(word("aof_enabled"))
+            .arg(self.clock.now().0)
+            .arg(Uuid::new_v4().to_string())
+            .invoke_async(connection)
+            .await?;
+        Ok(Identity { id: id.into(), changed_at: UnixMicros(changed_at) })
+    }
+
+    fn current(&self) -> Option<Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what an error means, and drops the connection it came from unless that is surely sound.
+    fn failed(&self, live: &Live, error: &RedisError) -> LimitsError {
+        let error = classify(error);
+        match error {
+            LimitsError::Timeout | LimitsError::Unreachable(_) => self.drop_live(live),
+            LimitsError::Refused(_) | LimitsError::Storage(_) => {}
+        }
+        error
+    }
+
+    fn drop_live(&self, live: &Live) {
+        let mut current = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| current.number == live.number) {
+            *current = None;
+        }
+    }
+}
+
+async fn load(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Result<(), RedisError> {
+    let mut pipe = pipe();
+    for code in scripts.sources() {
+        pipe.cmd("SCRIPT").arg("LOAD").arg(code).ignore();
+    }
+    pipe.query_async(connection).await
+}
+
+fn classify(error: &RedisError) -> LimitsError {
+    let text = || Box::from(error.category());
+    match error.kind() {
+        _ if error.is_timeout() => LimitsError::Timeout,
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::ReadOnly
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::TryAgain,
+        ) => LimitsError::Unreachable(text()),
+        // The server's own words: what they name is ours, keys of hashes at most.
+        ErrorKind::Server(_) | ErrorKind::Extension => LimitsError::Refused(error.to_string().into()),
+        _ if error.is_io_error() || error.is_unrecoverable_error() => LimitsError::Unreachable(text()),
+        _ => LimitsError::Refused(text()),
+    }
+}
+
+/// Returns what makes the server less than durable, in words.
+fn warnings(info: &InfoDict) -> Vec<Box<str>> {
+    let mut warnings: Vec<Box<str>> = Vec::new();
+    if info.get::<u8>("aof_enabled") != Some(1) {
+        warnings.push(
+            "redis keeps no append-only file: a restart forgets claims, caps and opt-outs (appendonly yes)".into(),
+        );
+    }
+    let policy = info.get::<String>("maxmemory_policy").unwrap_or_default();
+    if policy != "noeviction" {
+        let text = format!("redis may evict claims and caps: maxmemory-policy is {policy:?}, and must be noeviction");
+        warnings.push(text.into());
+    }
+    warnings
+}

@@ -1,0 +1,62 @@
+//! The scripts: one file, one question.
+
+use deadpool_redis::redis::{Cmd, Script, cmd};
+
+/// Every script but the identity's, with its hash.
+pub(super) struct Scripts {
+    pub accepted: Loaded,
+    pub cancel: Loaded,
+    pub claim: Loaded,
+    pub give_back: Loaded,
+    pub lease: Loaded,
+    pub remember: Loaded,
+    pub suppress: Loaded,
+    pub unlease: Loaded,
+    pub unsuppress: Loaded,
+}
+
+/// One script.
+pub(super) struct Loaded {
+    code: &'static str,
+    hash: String,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            accepted: Loaded::new(include_str!("accepted.lua")),
+            cancel: Loaded::new(include_str!("cancel.lua")),
+            claim: Loaded::new(include_str!("claim.lua")),
+            give_back: Loaded::new(include_str!("give_back.lua")),
+            lease: Loaded::new(include_str!("lease.lua")),
+            remember: Loaded::new(include_str!("remember.lua")),
+            suppress: Loaded::new(include_str!("suppress.lua")),
+            unlease: Loaded::new(include_str!("unlease.lua")),
+            unsuppress: Loaded::new(include_str!("unsuppress.lua")),
+        }
+    }
+
+    /// Returns the code of each.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
+        let Self { accepted, cancel, claim, give_back, lease, remember, suppress, unlease, unsuppress } = self;
+        [accepted, cancel, claim, give_back, lease, remember, suppress, unlease, unsuppress]
+            .into_iter()
+            .map(|script| script.code)
+    }
+}
+
+impl Loaded {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: Script::new(code).get_hash().to_owned() }
+    }
+
+    /// Returns a call of the script with its keys; arguments follow.
+    pub(super) fn call(&self, keys: &[Vec<u8>]) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len());
+        for key in keys {
+            call.arg(key);
+        }
+        call
+    }
+}
