@@ -7,6 +7,7 @@
 mod fuzz_frame;
 mod harness;
 mod ledger_contract;
+mod limits_contract;
 mod queue_contract;
 mod smpp;
 mod support;

@@ -22,9 +22,18 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts a Redis of the caller's own.
     pub(crate) fn start() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes"])
+    }
+
+    /// Starts a Redis of the caller's own that is set up badly: snapshots only, and eviction.
+    pub(crate) fn start_without_append_only_file() -> Self {
+        Self::start_with(&["--save", "3600 1", "--appendonly", "no", "--maxmemory-policy", "allkeys-lru"])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let program = program("redis-server", &["/usr/bin"], "redis-server");
         let (dir, port) = (server_dir("redis"), free_port());
-        let command = [
+        let mut command = vec![
             text(program),
             "--port".into(),
             port.to_string(),
@@ -34,11 +43,8 @@ impl Redis {
             text(&dir),
             "--databases".into(),
             DATABASES.to_string(),
-            "--save".into(),
-            String::new(),
-            "--appendonly".into(),
-            "yes".into(),
         ];
+        command.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let janitor = Janitor::hire(&Job { dir: &dir, end_signal: "KILL", command: &command, env: &[] });
         let redis = Self { janitor, port, dir, next: AtomicU32::new(0) };
         redis.restart();

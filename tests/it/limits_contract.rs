@@ -1,0 +1,120 @@
+//! The contract of limits, on every backend. One suite: a backend that passes it may stand behind a dispatcher.
+
+mod caps;
+mod claims;
+mod concurrency;
+mod faults;
+mod rates;
+mod refusals;
+mod submits;
+
+use std::time::Duration;
+
+use postrider::domain::cap::{OnLimit, Window};
+use postrider::domain::ids::{JobId, TenantId};
+use postrider::domain::job::{Class, Kind};
+use postrider::domain::keys::{AddressKey, RecipientKey};
+use postrider::domain::time::{Clock, UnixMicros};
+use postrider::limits::embedded::Embedded;
+use postrider::limits::redis::{Redis, Settings};
+use postrider::limits::{Against, AnyLimits, Claim, Decision, GiveBack, Limits, Take};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::servers;
+
+/// A store of a test's own.
+pub(super) struct Store {
+    pub(super) limits: AnyLimits,
+    _dir: Option<TempDir>,
+}
+
+pub(super) const NOW: UnixMicros = UnixMicros::from_secs(1_800_000_000);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+/// Runs each check on each backend, with a store of its own.
+macro_rules! on_every_backend {
+    ($($check:ident)+) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                super::$check(crate::limits_contract::embedded()).await;
+            })+
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                super::$check(crate::limits_contract::redis()).await;
+            })+
+        }
+    };
+}
+pub(super) use on_every_backend;
+
+/// Returns embedded limits, whose memory began long ago.
+pub(super) fn embedded() -> Store {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Embedded::open(dir.path(), NOW.minus(DAY * 30)).unwrap();
+    Store { limits: AnyLimits::Embedded(limits), _dir: Some(dir) }
+}
+
+/// Returns limits in an empty database, whose memory began long ago.
+pub(super) fn redis() -> Store {
+    let settings = Settings::new(&servers::redis().database());
+    let limits = Redis::new(&settings, &Clock::virtual_at(NOW.minus(DAY * 30))).unwrap();
+    Store { limits: AnyLimits::Redis(limits), _dir: None }
+}
+
+/// Returns a claim of a marketing text without caps, asked with the job's number as token.
+pub(super) fn claim(recipient: u8, job: u64) -> Claim {
+    Claim {
+        tenant: acme(),
+        recipient: RecipientKey([recipient; 16]),
+        job: JobId(Uuid::from_u128(u128::from(job))),
+        attempt: 1,
+        supersedes: 0,
+        token: job,
+        deadline: NOW.plus(Duration::from_secs(30)),
+        seen: None,
+        touch: Uuid::from_u128(u128::from(job)),
+        takes: vec![],
+        against: Against {
+            kind: Kind::Sms,
+            class: Class::Marketing,
+            address: AddressKey([recipient; 16]),
+            sender: None,
+            topic: None,
+            cancel_key: None,
+            batch: None,
+            campaign: None,
+            run: None,
+            accepted_at: NOW,
+        },
+    }
+}
+
+/// Returns a claim that needs room in caps.
+pub(super) fn capped(recipient: u8, job: u64, takes: &[Take]) -> Claim {
+    Claim { takes: takes.to_vec(), ..claim(recipient, job) }
+}
+
+/// Returns a cap that defers.
+pub(super) fn take(rule: u32, limit: u32, window: Duration) -> Take {
+    Take { rule, limit, window: Window::Rolling(window), on_limit: OnLimit::Defer }
+}
+
+/// Asks for one claim.
+pub(super) async fn ask(store: &Store, now: UnixMicros, claim: &Claim) -> Decision {
+    store.limits.claim(now, std::slice::from_ref(claim)).await.unwrap().remove(0)
+}
+
+/// Gives one claim back.
+pub(super) async fn give_back(store: &Store, claim: &Claim) {
+    let Claim { tenant, recipient, job, token, touch, .. } = claim.clone();
+    store.limits.give_back(&[GiveBack { tenant, recipient, job, token, touch }]).await.unwrap();
+}
+
+pub(super) fn acme() -> TenantId {
+    "acme".parse().unwrap()
+}

@@ -1,0 +1,159 @@
+//! Faults of a Redis: answers lost after the script ran (P7), restarts with and without the data, a hung server.
+
+use std::time::Duration;
+
+use postrider::domain::time::{Clock, UnixMicros};
+use postrider::limits::redis::{Redis, Settings};
+use postrider::limits::{AnyLimits, Claim, Decision, Limits, LimitsError};
+
+use super::{DAY, HOUR, NOW, Store, ask, capped, claim, take};
+use crate::support::proxy::{Direction, Proxy};
+use crate::support::servers;
+
+fn store(url: &str, clock: &Clock) -> Store {
+    let settings = Settings { timeout: Duration::from_millis(500), ..Settings::new(url) };
+    Store { limits: AnyLimits::Redis(Redis::new(&settings, clock).unwrap()), _dir: None }
+}
+
+fn clock() -> Clock {
+    Clock::virtual_at(NOW)
+}
+
+/// Asks until the server is there again.
+async fn patiently(store: &Store, now: UnixMicros, claim: &Claim) -> Decision {
+    for _ in 0..100 {
+        match store.limits.claim(now, std::slice::from_ref(claim)).await {
+            Ok(decisions) => return decisions[0].clone(),
+            Err(LimitsError::Timeout | LimitsError::Unreachable(_)) => {
+                Clock::system().pause(Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the server did not come back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_lost_after_the_script_ran_takes_nothing_twice() {
+    let database = servers::redis().database();
+    let proxy = Proxy::to(servers::redis().port());
+    let number = database.rsplit_once('/').unwrap().1;
+    let store = store(&format!("redis://127.0.0.1:{}/{number}", proxy.port()), &clock());
+    let caps = [take(1, 30, DAY), take(2, 30, HOUR)];
+    ask(&store, NOW, &claim(9, 1)).await;
+    for job in 0..20 {
+        // The answer is 17 bytes and more; somewhere in it the line is cut.
+        proxy.cut_after(Direction::ToClient, u32::try_from(job % 7).unwrap() + 1);
+        let asked = capped(1, job, &caps);
+        let lost = store.limits.claim(NOW, std::slice::from_ref(&asked)).await;
+        assert!(matches!(lost, Err(LimitsError::Unreachable(_))), "{lost:?}");
+        proxy.heal();
+        assert_eq!(patiently(&store, NOW, &asked).await, Decision::Claimed);
+    }
+    // Twenty places are taken, and ten are left.
+    let rest: Vec<Claim> = (100..120).map(|job| capped(1, job, &caps)).collect();
+    let decisions = store.limits.claim(NOW, &rest).await.unwrap();
+    assert_eq!(decisions.iter().filter(|&decision| *decision == Decision::Claimed).count(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_server_is_a_timeout_and_then_forgotten() {
+    let database = servers::redis().database();
+    let proxy = Proxy::to(servers::redis().port());
+    let number = database.rsplit_once('/').unwrap().1;
+    let store = store(&format!("redis://127.0.0.1:{}/{number}", proxy.port()), &clock());
+    let asked = capped(1, 1, &[take(1, 1, DAY)]);
+    ask(&store, NOW, &claim(9, 1)).await;
+    proxy.stall(Direction::ToClient);
+    let watch = Clock::system().stopwatch();
+    assert_eq!(store.limits.claim(NOW, std::slice::from_ref(&asked)).await, Err(LimitsError::Timeout));
+    assert!(watch.elapsed() < Duration::from_secs(2));
+    proxy.refuse();
+    assert!(store.limits.claim(NOW, std::slice::from_ref(&asked)).await.is_err());
+    proxy.heal();
+    assert_eq!(patiently(&store, NOW, &asked).await, Decision::Claimed);
+    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    assert_eq!(ask(&store, NOW, &capped(1, 2, &[take(1, 1, DAY)])).await, over);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_with_the_data_keeps_the_memory_and_one_without_is_noticed() {
+    let server = servers::Redis::start();
+    let clock = clock();
+    let store = store(&server.database(), &clock);
+    let first = capped(1, 1, &[take(1, 1, DAY)]);
+    assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
+    let identity = store.limits.identity().await.unwrap();
+    assert_eq!(identity.changed_at, NOW);
+
+    clock.advance(HOUR);
+    server.kill();
+    assert!(store.limits.claim(NOW, std::slice::from_ref(&first)).await.is_err());
+    server.restart();
+    let held = Decision::Held { attempt: 1, deadline: first.deadline };
+    assert_eq!(patiently(&store, NOW.plus(HOUR), &Claim { token: 9, ..first.clone() }).await, held);
+    assert_eq!(store.limits.identity().await.unwrap(), identity);
+
+    clock.advance(HOUR);
+    server.kill();
+    server.lose_data();
+    server.restart();
+    let seen = Claim { seen: Some(NOW.plus(HOUR)), token: 9, ..first.clone() };
+    assert_eq!(patiently(&store, NOW.plus(HOUR * 2), &seen).await, Decision::Forgotten, "never blindly again");
+    let changed = store.limits.identity().await.unwrap();
+    assert!(changed.id != identity.id && changed.changed_at == NOW.plus(HOUR * 2), "{changed:?}");
+    let later = Claim { seen: Some(NOW.plus(HOUR * 2)), token: 9, ..first };
+    assert_eq!(ask(&store, NOW.plus(HOUR * 2), &later).await, Decision::Claimed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_that_vanishes_under_a_connection_is_noticed() {
+    let url = servers::redis().database();
+    let clock = clock();
+    let store = store(&url, &clock);
+    ask(&store, NOW, &claim(1, 1)).await;
+    let identity = store.limits.identity().await.unwrap();
+    let client = deadpool_redis::redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let () = deadpool_redis::redis::cmd("FLUSHDB").query_async(&mut connection).await.unwrap();
+    let () = deadpool_redis::redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.unwrap();
+    clock.advance(HOUR);
+    let seen = Claim { seen: Some(NOW), token: 9, ..claim(1, 1) };
+    assert_eq!(ask(&store, NOW.plus(HOUR), &seen).await, Decision::Forgotten);
+    let changed = store.limits.identity().await.unwrap();
+    assert!(changed.id != identity.id && changed.changed_at == NOW.plus(HOUR), "{changed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_lose_data_are_named_and_a_snapshot_is_no_memory() {
+    let server = servers::Redis::start_without_append_only_file();
+    let clock = clock();
+    let settings = Settings::new(&server.database());
+    let limits = Redis::new(&settings, &clock).unwrap();
+    let identity = limits.identity().await.unwrap();
+    let warnings = limits.warnings().await.unwrap();
+    assert!(
+        warnings.len() == 2 && warnings[0].contains("appendonly") && warnings[1].contains("allkeys-lru"),
+        "{warnings:?}"
+    );
+    let client = deadpool_redis::redis::Client::open(&*settings.url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let () = deadpool_redis::redis::cmd("SAVE").query_async(&mut connection).await.unwrap();
+    limits.claim(NOW, &[claim(1, 1)]).await.unwrap();
+    server.kill();
+    clock.advance(HOUR);
+    server.restart();
+    let store = Store { limits: AnyLimits::Redis(limits), _dir: None };
+    let seen = Claim { seen: Some(NOW), token: 9, ..claim(1, 1) };
+    assert_eq!(patiently(&store, NOW.plus(HOUR), &seen).await, Decision::Forgotten);
+    assert_ne!(store.limits.identity().await.unwrap().id, identity.id);
+    let healthy = Redis::new(&Settings::new(&servers::redis().database()), &clock).unwrap();
+    assert!(healthy.warnings().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_refused_without_being_shown() {
+    let refused = Redis::new(&Settings::new("http://user:secret@host"), &clock()).unwrap_err();
+    assert!(!refused.to_string().contains("secret"), "{refused}");
+    assert!(!format!("{:?}", Settings::new("redis://:secret@host")).contains("secret"));
+}

@@ -1,0 +1,170 @@
+//! Opt-outs and cancellations bind every claim asked after they returned, and nothing else.
+
+use std::time::Duration;
+
+use postrider::domain::job::Class;
+use postrider::domain::keys::{AddressKey, WordKey};
+use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use postrider::domain::time::{Clock, UnixMicros};
+use postrider::limits::{Against, Claim, Decision, Limits};
+use uuid::Uuid;
+
+use super::{DAY, NOW, Store, acme, ask, capped, claim, give_back, on_every_backend, take};
+
+on_every_backend! {
+    opt_outs_bind_by_scope_and_class
+    each_source_takes_back_its_own
+    cancellations_bind_what_was_accepted_before
+    a_refused_claim_takes_nothing
+    an_opt_out_binds_while_jobs_are_claimed
+}
+
+const SALES: WordKey = WordKey([11; 16]);
+const NEWS: WordKey = WordKey([12; 16]);
+
+fn optout(recipient: u8, scope: Scope, source: Source) -> Suppression {
+    Suppression { tenant: acme(), address: AddressKey([recipient; 16]), scope, source, at: NOW }
+}
+
+async fn opt_outs_bind_by_scope_and_class(store: Store) {
+    let scopes = [Scope::Sender(SALES), Scope::Topic(NEWS), Scope::Brand, Scope::Everything];
+    for (recipient, scope) in (1..).zip(scopes) {
+        store.limits.suppress(&optout(recipient, scope, Source::Keyword)).await.unwrap();
+    }
+    let mut job = 0;
+    for (recipient, scope) in (1..).zip(scopes) {
+        for &class in Class::ALL {
+            for (sender, topic) in [(None, None), (Some(SALES), Some(SALES)), (Some(NEWS), Some(NEWS))] {
+                job += 1;
+                let plain = claim(recipient, job);
+                let against = Against { class, sender, topic, ..plain.against.clone() };
+                let touting = matches!(class, Class::Notification | Class::Marketing);
+                let binds = match scope {
+                    Scope::Sender(word) => touting && sender == Some(word),
+                    Scope::Topic(word) => touting && topic == Some(word),
+                    Scope::Brand => touting,
+                    Scope::Everything => true,
+                };
+                let expected = if binds { Decision::Suppressed(scope) } else { Decision::Claimed };
+                let asked = Claim { against, ..plain };
+                assert_eq!(ask(&store, NOW, &asked).await, expected, "{scope:?} {class} {sender:?}");
+                let other = Claim { tenant: "other".parse().unwrap(), ..asked };
+                assert_eq!(ask(&store, NOW, &other).await, Decision::Claimed, "another tenant's");
+            }
+        }
+    }
+}
+
+async fn each_source_takes_back_its_own(store: Store) {
+    let limits = &store.limits;
+    let [keyword, provider] = [Source::Keyword, Source::Provider].map(|source| optout(1, Scope::Brand, source));
+    let everything = optout(1, Scope::Everything, Source::Keyword);
+    for optout in [&keyword, &provider, &keyword, &everything] {
+        limits.suppress(optout).await.unwrap();
+    }
+    let known = async || {
+        let mut known = limits.suppressions(&acme(), AddressKey([1; 16])).await.unwrap();
+        known.sort_by_key(|optout| (optout.scope == Scope::Everything, optout.source));
+        known
+    };
+    assert_eq!(known().await, [keyword.clone(), provider.clone(), everything.clone()]);
+    assert_eq!(limits.suppressions(&"other".parse().unwrap(), AddressKey([1; 16])).await.unwrap(), []);
+    limits.unsuppress(&keyword, Source::Keyword).await.unwrap();
+    assert_eq!(known().await, [provider.clone(), everything.clone()]);
+    limits.unsuppress(&keyword, Source::Keyword).await.unwrap();
+    limits.suppress(&keyword).await.unwrap();
+    limits.unsuppress(&keyword, Source::Api).await.unwrap();
+    assert_eq!(known().await, std::slice::from_ref(&everything), "the API's word takes back every source");
+    let again = Suppression { at: NOW.plus(DAY), ..everything.clone() };
+    limits.suppress(&again).await.unwrap();
+    assert_eq!(known().await, [again]);
+    limits.unsuppress(&everything, Source::Keyword).await.unwrap();
+    assert_eq!(known().await, []);
+    assert_eq!(ask(&store, NOW, &claim(1, 1)).await, Decision::Claimed);
+}
+
+async fn cancellations_bind_what_was_accepted_before(store: Store) {
+    let word = |byte| WordKey([byte; 16]);
+    let plain = claim(1, 1);
+    let against = Against {
+        cancel_key: Some(word(21)),
+        batch: Some(Uuid::from_u128(22)),
+        campaign: Some(word(23)),
+        run: Some(word(24)),
+        ..plain.against.clone()
+    };
+    let named = Claim { against, ..plain };
+    let ways = [
+        CancelBy::Job(named.job),
+        CancelBy::Key(word(21)),
+        CancelBy::Recipient(named.recipient),
+        CancelBy::Batch(Uuid::from_u128(22)),
+        CancelBy::Campaign(word(23)),
+        CancelBy::Run(word(24)),
+    ];
+    let keep_until = NOW.plus(DAY);
+    // Names of one form are no names of another.
+    let strangers = [CancelBy::Key(word(23)), CancelBy::Campaign(word(21)), CancelBy::Run(word(22))];
+    for (index, by) in (1..).zip(ways.into_iter().chain(strangers)) {
+        // Each under a tenant of its own, so that one rule stands alone.
+        let tenant: postrider::domain::ids::TenantId = format!("tenant-{index}").parse().unwrap();
+        let asked = Claim { tenant: tenant.clone(), ..named.clone() };
+        let earlier = CancelRule { tenant: tenant.clone(), by: by.clone(), at: UnixMicros(NOW.0 - 1) };
+        store.limits.cancel(&[earlier], keep_until).await.unwrap();
+        assert_eq!(ask(&store, NOW, &asked).await, Decision::Claimed, "{by:?} before it was accepted");
+        give_back(&store, &asked).await;
+        let rule = CancelRule { tenant, by: by.clone(), at: NOW };
+        store.limits.cancel(&[rule.clone(), rule], keep_until).await.unwrap();
+        let expected = if index <= 6 { Decision::Cancelled } else { Decision::Claimed };
+        assert_eq!(ask(&store, NOW, &asked).await, expected, "{by:?}");
+        assert_eq!(ask(&store, NOW, &Claim { tenant: acme(), ..asked.clone() }).await, Decision::Claimed);
+        give_back(&store, &Claim { tenant: acme(), ..asked.clone() }).await;
+        give_back(&store, &asked).await;
+        let later = Against { accepted_at: UnixMicros(NOW.0 + 1), ..asked.against.clone() };
+        let later = Claim { against: later, ..asked.clone() };
+        assert_eq!(ask(&store, NOW, &later).await, Decision::Claimed, "{by:?} accepted later");
+        give_back(&store, &later).await;
+    }
+    let again = Claim { tenant: "tenant-1".parse().unwrap(), ..named };
+    assert_eq!(ask(&store, keep_until, &again).await, Decision::Claimed, "kept no longer than asked");
+}
+
+async fn a_refused_claim_takes_nothing(store: Store) {
+    let caps = [take(1, 1, DAY)];
+    let first = capped(1, 1, &caps);
+    assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
+    let brand = optout(1, Scope::Brand, Source::Api);
+    store.limits.suppress(&brand).await.unwrap();
+    let held = Decision::Held { attempt: 1, deadline: first.deadline };
+    assert_eq!(ask(&store, NOW, &Claim { token: 9, ..first.clone() }).await, held, "it may be out already");
+    // The first answer was lost, say: nothing went out for it, so the repeated asking is refused and undone.
+    assert_eq!(ask(&store, NOW, &first).await, Decision::Suppressed(Scope::Brand));
+    store.limits.unsuppress(&brand, Source::Api).await.unwrap();
+    let rule = CancelRule { tenant: acme(), by: CancelBy::Job(first.job), at: NOW };
+    store.limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
+    assert_eq!(ask(&store, NOW, &first).await, Decision::Cancelled);
+    assert_eq!(ask(&store, NOW, &capped(1, 2, &caps)).await, Decision::Claimed, "the place is free");
+    let forgotten = Claim { seen: Some(NOW.minus(DAY * 2)), ..first };
+    assert_eq!(ask(&store, NOW, &forgotten).await, Decision::Forgotten, "cancelled, and yet perhaps handed over");
+}
+
+async fn an_opt_out_binds_while_jobs_are_claimed(store: Store) {
+    let bound = std::sync::atomic::AtomicBool::new(false);
+    let claiming = async |worker: u64| {
+        let mut refused = 0;
+        for step in 0..150 {
+            let must = bound.load(std::sync::atomic::Ordering::SeqCst);
+            let decision = ask(&store, NOW, &claim(1, worker << 32 | step)).await;
+            assert!(!must || decision == Decision::Suppressed(Scope::Brand), "asked after the opt-out: {decision:?}");
+            refused += u64::from(decision != Decision::Claimed);
+        }
+        refused
+    };
+    let opting = async {
+        Clock::system().pause(Duration::from_millis(5)).await;
+        store.limits.suppress(&optout(1, Scope::Brand, Source::Keyword)).await.unwrap();
+        bound.store(true, std::sync::atomic::Ordering::SeqCst);
+    };
+    let (a, b, c, ()) = tokio::join!(claiming(1), claiming(2), claiming(3), opting);
+    assert!(a + b + c > 0, "the opt-out came after everything");
+}
