@@ -9,6 +9,7 @@ mod harness;
 mod ledger_contract;
 mod limits_contract;
 mod queue_contract;
+mod queue_faults;
 mod smpp;
 mod support;
 mod tidy;
