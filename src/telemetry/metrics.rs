@@ -4,6 +4,7 @@ mod admission;
 mod agenda;
 mod bounded;
 mod dispatch;
+mod link;
 mod provider;
 mod queue;
 mod record;
@@ -12,6 +13,7 @@ pub use admission::{AdmissionMetrics, RefusedAs};
 pub use agenda::{AgendaMetrics, LaneDepth};
 pub use bounded::LABELS_MAX;
 pub use dispatch::{CapDecision, DispatchMetrics};
+pub use link::{LinkEvent, LinkMetrics};
 pub use provider::{Breaker, ProviderMetrics, Verdict};
 pub use queue::{LimitsMetrics, LimitsOp, QueueMetrics};
 pub use record::RecordMetrics;
@@ -130,6 +132,8 @@ metrics! {
     PROVIDER_WINDOW_IN_USE = "postrider_provider_window_in_use", Gauge, ["provider"];
     /// 0 closed (work flows), 1 half open (one is tried), 2 open (nothing flows).
     BREAKER_STATE = "postrider_breaker_state", Gauge, ["provider"];
+    /// Binds to the provider that came, ended or failed, and what came over them that fits nothing.
+    LINK_EVENTS = "postrider_link_events_total", Counter, ["provider", "event"];
     /// Jobs that reached their outcome.
     JOBS_FINISHED = "postrider_jobs_finished_total", Counter, ["kind", "class", "outcome"];
     /// Jobs that reached their outcome by tenant; the first 200 tenants of a process, then `other`.

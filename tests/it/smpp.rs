@@ -1,6 +1,6 @@
 //! The SMPP route against an SMSC that we did not write, and against ones that misbehave.
 
-use std::num::{NonZeroU8, NonZeroU16};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use postrider::domain::job::{Class, Content, Kind};
 use postrider::domain::recipient::Recipient;
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::shutdown::Tasks;
+use postrider::telemetry::metrics::LinkEvent;
 use tokio::sync::mpsc;
 
 use crate::support::smsc::Smsc;
@@ -31,7 +32,7 @@ struct Rig {
 
 fn settings(port: u16) -> Settings {
     Settings {
-        window: NonZeroU16::new(100).unwrap(),
+        window: NonZeroU32::new(100).unwrap(),
         backoff: Backoff { first: Duration::from_millis(20), max: Duration::from_millis(100) },
         ..Settings::new("carrier-a".parse().unwrap(), &format!("127.0.0.1:{port}"), account())
     }
@@ -190,7 +191,7 @@ async fn receipts_come_early_doubled_and_with_bad_news() {
 #[tokio::test]
 async fn long_texts_go_in_segments_on_one_bind() {
     let smsc = Smsc::start(&["--throttle-every", "4"]);
-    let mut rig = Rig::start(Settings { binds: NonZeroU8::new(2).unwrap(), ..settings(smsc.port()) }).await;
+    let mut rig = Rig::start(Settings { binds: NonZeroU32::new(2).unwrap(), ..settings(smsc.port()) }).await;
     rig.until(|smpp| smpp.health().window == 200).await;
     let text = format!("{}😀{}", "好".repeat(66), "退订回T".repeat(20));
     let long = handover(1, &text);
@@ -224,7 +225,7 @@ async fn a_segment_refused_after_others_were_taken_leaves_nobody_knowing() {
     let rig = Rig::start(settings(smsc.port())).await;
     let answers = rig.submit(vec![handover(1, &"a".repeat(200))]).await;
     assert_eq!(answers, [Answer::NoAnswer]);
-    rig.until(|smpp| smpp.counts().torn_jobs == 1).await;
+    rig.until(|smpp| smpp.noted(LinkEvent::TornJob) == 1).await;
     rig.finish().await;
 }
 
@@ -266,7 +267,7 @@ async fn silence_is_no_answer_and_a_late_answer_is_nobodys() {
     assert_eq!(answers[..2], [Answer::NoAnswer, Answer::NoAnswer]);
     assert!(taken(&answers[2]));
     assert_eq!(rig.smpp.health().in_flight, 0);
-    rig.until(|smpp| smpp.counts().stray_answers == 1).await;
+    rig.until(|smpp| smpp.noted(LinkEvent::StrayAnswer) == 1).await;
     assert!(taken(&rig.submit(vec![handover(4, "hi")]).await[0]));
     rig.finish().await;
 }
@@ -274,7 +275,7 @@ async fn silence_is_no_answer_and_a_late_answer_is_nobodys() {
 #[tokio::test]
 async fn what_waits_for_the_window_was_not_sent() {
     let smsc = Smsc::start(&["--mute", "0001"]);
-    let two = NonZeroU16::new(2).unwrap();
+    let two = NonZeroU32::new(2).unwrap();
     let timeout = Duration::from_millis(600);
     let rig = Rig::start(Settings { window: two, response_timeout: timeout, ..settings(smsc.port()) }).await;
     let answers = rig.submit(vec![handover(10_001, "hi"), handover(20_001, "hi"), handover(3, "hi")]).await;
@@ -288,9 +289,9 @@ async fn a_bind_comes_back_after_an_unbind_and_after_a_cut() {
     let smsc = Smsc::start(&["--unbind-after", "2", "--receipts", "none"]);
     let rig = Rig::start(settings(smsc.port())).await;
     rig.submit(vec![handover(1, "hi"), handover(2, "hi")]).await;
-    rig.until(|smpp| smpp.counts().binds == 2).await;
+    rig.until(|smpp| smpp.noted(LinkEvent::Bound) == 2).await;
     smsc.command("close");
-    rig.until(|smpp| smpp.counts().binds == 3 && smpp.health().up).await;
+    rig.until(|smpp| smpp.noted(LinkEvent::Bound) == 3 && smpp.health().up).await;
     assert!(taken(&rig.submit(vec![handover(3, "hi")]).await[0]));
     rig.finish().await;
 }
@@ -313,12 +314,12 @@ async fn refused_binds_are_not_hammered() {
     let smsc = Smsc::start(&["--password", "other"]);
     let backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(60) };
     let rig = Rig::start_unbound(Settings { backoff, ..settings(smsc.port()) });
-    rig.until(|smpp| smpp.counts().bind_failures == 1).await;
+    rig.until(|smpp| smpp.noted(LinkEvent::BindFailed) == 1).await;
     let answers = rig.submit(vec![handover(1, "hi")]).await;
     assert_eq!(answers, [Answer::NotSent { code: "not_connected".into() }]);
     rig.clock.pause(Duration::from_millis(300)).await;
-    assert_eq!(rig.smpp.counts().bind_failures, 1, "the first pause after a refusal is at least 400 ms");
-    rig.until(|smpp| smpp.counts().bind_failures == 2).await;
+    assert_eq!(rig.smpp.noted(LinkEvent::BindFailed), 1, "the first pause after a refusal is at least 400 ms");
+    rig.until(|smpp| smpp.noted(LinkEvent::BindFailed) == 2).await;
     rig.finish().await;
 }
 

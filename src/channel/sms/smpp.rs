@@ -37,13 +37,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use self::exchange::{Batch, Message, not_sent};
-pub use self::route::Counts;
 use self::route::{NoPlace, Route};
 pub use self::settings::{Account, Settings};
 use super::super::{Answer, Answered, Channel, Handover, Health, Inbound};
 use crate::domain::job::Content;
 use crate::domain::time::Clock;
 use crate::shutdown::Tasks;
+use crate::telemetry::metrics::LinkEvent;
 
 /// A route over SMPP: a provider that texts can be handed to.
 pub struct Smpp {
@@ -63,9 +63,9 @@ impl Smpp {
         Arc::new(Self { route })
     }
 
-    /// Returns what happened so far.
-    pub fn counts(&self) -> Counts {
-        self.route.counters().counts()
+    /// Returns how often an event happened so far.
+    pub fn noted(&self, event: LinkEvent) -> u64 {
+        self.route.noted(event)
     }
 
     /// Returns the bind that takes `handover`, and its segments; or the answer, if none does.
@@ -93,7 +93,7 @@ impl Channel for Smpp {
 
     fn submit(&self, handovers: Vec<Handover>, answers: mpsc::UnboundedSender<Answered>) {
         let at = self.route.now();
-        let binds = usize::from(self.route.settings().binds.get());
+        let binds = self.route.settings().binds.get() as usize;
         let mut messages: Vec<Vec<Message>> = (0..binds).map(|_| Vec::new()).collect();
         for (index, handover) in handovers.iter().enumerate() {
             match self.prepare(handover) {
@@ -114,7 +114,7 @@ impl Channel for Smpp {
             up: up > 0,
             rate_per_s: settings.rate_per_s,
             in_flight: self.route.in_flight(),
-            window: up * u32::from(settings.window.get()),
+            window: settings.window.get().saturating_mul(up),
         }
     }
 }

@@ -43,6 +43,7 @@ fn count_everything() {
     provider.receipt_after(SECOND);
     provider.health(true, 5_000.0, 12);
     provider.breaker(Breaker::HalfOpen);
+    LinkMetrics::new(&"carrier-a".parse().unwrap()).note(LinkEvent::Bound, 1);
     let record = RecordMetrics::new();
     record.finished(&acme, (Kind::Call, Class::Notification), Fate::Completed, 1);
     record.receipts_unmatched(1);

@@ -1,7 +1,6 @@
 //! Keeps one bind: connects, binds, hands the connection to a session, and starts again after a pause.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,6 +16,7 @@ use super::settings::Backoff;
 use super::status;
 use super::wire::{self, Body, NotSmpp};
 use crate::domain::time::Elapsed;
+use crate::telemetry::metrics::LinkEvent;
 
 /// A session that held for so long ended by itself; a shorter one counts as one more failure to bind.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -72,7 +72,7 @@ pub(super) async fn keep(route: Arc<Route>, bind: usize, mut jobs: mpsc::Unbound
                 }
             }
             Err(error) => {
-                route.counters().bind_failures.fetch_add(1, Ordering::Relaxed);
+                route.note(LinkEvent::BindFailed);
                 warn!(provider = %route.settings().provider, bind, %error, "cannot bind");
                 if matches!(error, BindError::Refused(_)) {
                     pauses.doublings += REFUSAL_WEIGHT - 1;
@@ -91,16 +91,16 @@ pub(super) async fn keep(route: Arc<Route>, bind: usize, mut jobs: mpsc::Unbound
 /// Runs a session, and says when it came and went.
 async fn hold(route: &Route, bind: usize, session: Session, jobs: &mut mpsc::UnboundedReceiver<Batch>) -> End {
     let provider = &route.settings().provider;
-    route.counters().binds.fetch_add(1, Ordering::Relaxed);
+    route.note(LinkEvent::Bound);
     route.bind(bind).set_up(true);
     info!(%provider, bind, "bound");
     let end = session.run(jobs).await;
     route.bind(bind).set_up(false);
-    route.counters().ends.fetch_add(1, Ordering::Relaxed);
+    route.note(LinkEvent::Ended);
     match end {
         End::Stopped => info!(%provider, bind, "unbound"),
         End::NotSmpp(_) => {
-            route.counters().garbage.fetch_add(1, Ordering::Relaxed);
+            route.note(LinkEvent::Garbage);
             warn!(%provider, bind, error = %end, "bind dropped");
         }
         _ => warn!(%provider, bind, error = %end, "bind ended"),

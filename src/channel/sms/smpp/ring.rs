@@ -4,10 +4,15 @@
 /// The largest key: the largest sequence number of SMPP.
 const KEY_MAX: u32 = 0x7FFF_FFFF;
 
+/// Slots of an empty ring.
+const SLOTS_MIN: usize = 64;
+
 /// At most so many values, found by keys that count up from 1.
 #[derive(Debug)]
 pub(super) struct Ring<T> {
-    slots: Box<[Option<(u32, T)>]>,
+    /// A power of two, and at least twice as many as there are values, so that the slot of the next key is nearly always
+    /// free, however long one value stays.
+    slots: Vec<Option<(u32, T)>>,
     next: u32,
     len: usize,
     len_max: usize,
@@ -18,9 +23,7 @@ pub(super) struct Ring<T> {
 impl<T> Ring<T> {
     /// Returns an empty ring for at most `len_max` values.
     pub(super) fn new(len_max: usize) -> Self {
-        // Twice the room, so that the slot of the next key is nearly always free, however long one value stays.
-        let slots = (len_max.max(1) * 2).next_power_of_two();
-        Self { slots: (0..slots).map(|_| None).collect(), next: 1, len: 0, len_max }
+        Self { slots: vacant(SLOTS_MIN), next: 1, len: 0, len_max: len_max.max(1) }
     }
 
     /// Returns how many values it holds.
@@ -51,6 +54,9 @@ impl<T> Ring<T> {
     pub(super) fn insert(&mut self, value: T) -> Result<u32, T> {
         if self.is_full() {
             return Err(value);
+        }
+        if self.len * 2 >= self.slots.len() {
+            self.grow();
         }
         let key = self.skip_key();
         let slot = self.slot(key);
@@ -85,9 +91,22 @@ impl<T> Ring<T> {
         taken
     }
 
+    /// Doubles the slots. Keys that differ in their lower bits still do so with one bit more.
+    fn grow(&mut self) {
+        let double = vacant(self.slots.len() * 2);
+        for (key, value) in std::mem::replace(&mut self.slots, double).into_iter().flatten() {
+            let slot = self.slot(key);
+            self.slots[slot] = Some((key, value));
+        }
+    }
+
     fn slot(&self, key: u32) -> usize {
         key as usize & (self.slots.len() - 1)
     }
+}
+
+fn vacant<T>(slots: usize) -> Vec<Option<(u32, T)>> {
+    (0..slots).map(|_| None).collect()
 }
 
 #[cfg(test)]
@@ -119,15 +138,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_was_put_in_and_not_taken(keep in proptest::collection::vec(any::<bool>(), 0..200)) {
-            let mut ring = Ring::new(16);
+        fn it_holds_what_was_put_in_and_not_taken(keep in proptest::collection::vec(proptest::bool::weighted(0.8), 0..400)) {
+            let mut ring = Ring::new(100);
             let mut model = Vec::new();
             for (value, keep) in keep.into_iter().enumerate() {
                 match ring.insert(value) {
                     Ok(key) if keep => model.push((key, value)),
                     Ok(key) => prop_assert_eq!(ring.take(key), Some(value)),
                     Err(refused) => {
-                        prop_assert_eq!((refused, model.len()), (value, 16));
+                        prop_assert_eq!((refused, model.len()), (value, 100));
                         let (key, oldest) = model.remove(0);
                         prop_assert_eq!(ring.take(key), Some(oldest));
                     }

@@ -12,6 +12,7 @@ use super::exchange::{Batch, Load, Pace, Stats};
 use super::settings::{Receipts, Settings};
 use crate::channel::Inbound;
 use crate::domain::time::{Clock, Stopwatch};
+use crate::telemetry::metrics::{LinkEvent, LinkMetrics};
 
 /// What the binds of one route share.
 pub(super) struct Route {
@@ -25,7 +26,8 @@ pub(super) struct Route {
     binds: Vec<Bind>,
     /// Window units taken on all binds.
     load: Arc<AtomicU32>,
-    counters: Counters,
+    events: [AtomicU64; LinkEvent::ALL.len()],
+    metrics: LinkMetrics,
 }
 
 /// What others know of one bind.
@@ -34,43 +36,6 @@ pub(super) struct Bind {
     /// Window units taken on it.
     pub(super) load: Load,
     jobs: mpsc::UnboundedSender<Batch>,
-}
-
-/// What happened on a route, counted since it started.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) binds: AtomicU64,
-    pub(super) ends: AtomicU64,
-    pub(super) bind_failures: AtomicU64,
-    pub(super) garbage: AtomicU64,
-    pub(super) unreadable: AtomicU64,
-    pub(super) meaningless: AtomicU64,
-    stray_answers: AtomicU64,
-    torn_jobs: AtomicU64,
-    unanswered_jobs: AtomicU64,
-}
-
-/// What happened on a route, counted since it started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Binds that came about.
-    pub binds: u64,
-    /// Binds that ended.
-    pub ends: u64,
-    /// Attempts to bind that failed.
-    pub bind_failures: u64,
-    /// Connections dropped because what came was not SMPP.
-    pub garbage: u64,
-    /// Deliveries that did not read, and were refused.
-    pub unreadable: u64,
-    /// Deliveries of no use: acknowledgements, receipts about nothing.
-    pub meaningless: u64,
-    /// Answers to nothing: late ones, doubled ones.
-    pub stray_answers: u64,
-    /// Jobs without an answer of which some segments were taken.
-    pub torn_jobs: u64,
-    /// Jobs without an answer.
-    pub unanswered_jobs: u64,
 }
 
 /// Why a job finds no place on a route.
@@ -101,9 +66,9 @@ impl Route {
             })
             .unzip();
         let desk = Desk::new(settings.provider.clone(), settings.style.alphabet, settings.ids.receipt);
-        let watch = clock.stopwatch();
-        let route = Self { settings, clock, watch, stop, inbox, desk, binds, load, counters: Counters::default() };
-        (route, jobs)
+        let (watch, metrics) = (clock.stopwatch(), LinkMetrics::new(&settings.provider));
+        let events = Default::default();
+        (Self { settings, clock, watch, stop, inbox, desk, binds, load, events, metrics }, jobs)
     }
 
     pub(super) const fn settings(&self) -> &Settings {
@@ -126,8 +91,26 @@ impl Route {
         &self.desk
     }
 
-    pub(super) const fn counters(&self) -> &Counters {
-        &self.counters
+    /// Counts an event.
+    pub(super) fn note(&self, event: LinkEvent) {
+        self.note_many(event, 1);
+    }
+
+    /// Counts what an exchange came across.
+    pub(super) fn note_all(&self, stats: Stats) {
+        self.note_many(LinkEvent::StrayAnswer, stats.stray_answers);
+        self.note_many(LinkEvent::TornJob, stats.torn_jobs);
+        self.note_many(LinkEvent::UnansweredJob, stats.unanswered_jobs);
+    }
+
+    /// Returns how often an event was counted.
+    pub(super) fn noted(&self, event: LinkEvent) -> u64 {
+        self.events[event as usize].load(Ordering::Relaxed)
+    }
+
+    fn note_many(&self, event: LinkEvent, times: u64) {
+        self.events[event as usize].fetch_add(times, Ordering::Relaxed);
+        self.metrics.note(event, times);
     }
 
     /// Returns the real time since the route started.
@@ -140,10 +123,11 @@ impl Route {
     }
 
     pub(super) fn pace(&self) -> Pace {
-        let window = usize::from(self.settings.window.get());
+        let window = self.settings.window.get() as usize;
         Pace {
             window,
-            jobs_max: window * self.binds.len(),
+            // Whoever places a job picks the bind with most room, so that none gets more than its window and one job.
+            jobs_max: window + usize::from(self.settings.segments_max.get()),
             response_timeout: self.settings.response_timeout,
             receipt_expected: self.settings.receipts == Receipts::Final,
         }
@@ -163,7 +147,7 @@ impl Route {
     pub(super) fn place(&self, units: u32) -> Result<usize, NoPlace> {
         let up = self.binds.iter().enumerate().filter(|(_, bind)| bind.is_up());
         let (index, bind) = up.min_by_key(|(_, bind)| bind.units()).ok_or(NoPlace::NotConnected)?;
-        let window = u32::from(self.settings.window.get()) * self.up();
+        let window = self.settings.window.get().saturating_mul(self.up());
         // A text longer than the whole window may go when nothing else does.
         let taken = self.load.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
             (taken == 0 || taken + units <= window).then_some(taken + units)
@@ -193,31 +177,6 @@ impl Bind {
     pub(super) fn give(&self, batch: Batch) {
         if let Err(mpsc::error::SendError(batch)) = self.jobs.send(batch) {
             self.load.refuse(batch, "stopping");
-        }
-    }
-}
-
-// === impl Counters ===
-
-impl Counters {
-    pub(super) fn add(&self, stats: Stats) {
-        self.stray_answers.fetch_add(stats.stray_answers, Ordering::Relaxed);
-        self.torn_jobs.fetch_add(stats.torn_jobs, Ordering::Relaxed);
-        self.unanswered_jobs.fetch_add(stats.unanswered_jobs, Ordering::Relaxed);
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
-            binds: load(&self.binds),
-            ends: load(&self.ends),
-            bind_failures: load(&self.bind_failures),
-            garbage: load(&self.garbage),
-            unreadable: load(&self.unreadable),
-            meaningless: load(&self.meaningless),
-            stray_answers: load(&self.stray_answers),
-            torn_jobs: load(&self.torn_jobs),
-            unanswered_jobs: load(&self.unanswered_jobs),
         }
     }
 }

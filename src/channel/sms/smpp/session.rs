@@ -3,7 +3,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -21,6 +20,7 @@ use super::status;
 use super::wire::{self, Body, Deliver, NotSmpp};
 use crate::channel::{Inbound, News};
 use crate::crash;
+use crate::telemetry::metrics::LinkEvent;
 
 /// How much is read at once, and how much room that needs.
 const READ_LEN: usize = 64 * 1024;
@@ -146,7 +146,7 @@ impl Session {
             Err(end) => end,
         };
         let sent = self.offset - self.output.len() as u64;
-        self.route.counters().add(self.exchange.lose(sent));
+        self.route.note_all(self.exchange.lose(sent));
         // The goodbye is a courtesy: the connection is closed either way.
         let _late = self.route.clock().timeout(GOODBYE, self.writer.shutdown()).await;
         end
@@ -220,7 +220,7 @@ impl Session {
                 Body::Nack { status } => self.submitted(sequence, status.max(1), Box::default(), now)?,
                 Body::Deliver(deliver) => self.deliver(sequence, &deliver, now),
                 Body::Unreadable => {
-                    self.route.counters().unreadable.fetch_add(1, Ordering::Relaxed);
+                    self.route.note(LinkEvent::Unreadable);
                     self.answer_delivery(Some(sequence), status::REJECTED);
                 }
                 Body::EnquireLink => self.put(0, sequence, Pdu::EnquireLinkResp),
@@ -252,7 +252,7 @@ impl Session {
             Delivery::News(news) => self.make_durable(Some(sequence), news),
             Delivery::Part => self.answer_delivery(Some(sequence), 0),
             Delivery::Nothing => {
-                self.route.counters().meaningless.fetch_add(1, Ordering::Relaxed);
+                self.route.note(LinkEvent::Meaningless);
                 self.answer_delivery(Some(sequence), 0);
             }
         }
@@ -287,7 +287,7 @@ impl Session {
     fn on_tick(&mut self) -> Result<(), End> {
         let now = self.route.now();
         self.exchange.expire(now);
-        self.route.counters().add(self.exchange.take_stats());
+        self.route.note_all(self.exchange.take_stats());
         for news in self.route.desk().give_up(self.route.clock().now(), now) {
             self.make_durable(None, news);
         }

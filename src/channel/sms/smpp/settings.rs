@@ -1,7 +1,7 @@
 //! What a route over SMPP needs to know, checked.
 
 use std::fmt;
-use std::num::{NonZeroU8, NonZeroU16};
+use std::num::{NonZeroU8, NonZeroU32};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::ids::IdForms;
-use crate::channel::sms::text::Style;
+use super::ids::{IdForm, IdForms};
+use crate::channel::sms::text::{Alphabet, Counting, Style};
+use crate::config;
 use crate::domain::ids::ProviderId;
 
 /// A route over SMPP.
@@ -28,9 +29,9 @@ pub struct Settings {
     /// How the connection is encrypted; `None`: not at all, as SMPP has it.
     pub tls: Option<Tls>,
     /// Connections held at once. Default 1.
-    pub binds: NonZeroU8,
+    pub binds: NonZeroU32,
     /// Most segments without an answer on one bind. Default 10, what SMSCs usually grant.
-    pub window: NonZeroU16,
+    pub window: NonZeroU32,
     /// Messages per second that the route is known to carry; only said in the health.
     pub rate_per_s: f64,
     /// How long a job may be without its answer. Default 60 s: SMSCs under load take tens of seconds, and an answer
@@ -65,6 +66,17 @@ pub struct Settings {
     pub reference: Reference,
     /// Whether the SMSC is told how long it may try. Default yes.
     pub validity: Validity,
+}
+
+/// A provider's settings make no route.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidRoute {
+    /// Nobody could bind so.
+    #[error(transparent)]
+    Account(#[from] InvalidAccount),
+    /// The encryption cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Who binds: checked against the lengths that SMPP allows.
@@ -178,8 +190,8 @@ impl Settings {
             address: address.into(),
             account,
             tls: None,
-            binds: NonZeroU8::MIN,
-            window: NonZeroU16::MIN.saturating_add(9),
+            binds: NonZeroU32::MIN,
+            window: NonZeroU32::MIN.saturating_add(9),
             rate_per_s: 100.0,
             response_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
@@ -197,6 +209,44 @@ impl Settings {
             reference: Reference::default(),
             validity: Validity::default(),
         }
+    }
+
+    /// Returns the route that a provider's settings describe.
+    ///
+    /// # Errors
+    /// [`InvalidRoute`] when the account does not fit into a bind, or the encryption cannot be set up.
+    pub fn of(provider: &config::Provider, smpp: &config::Smpp) -> Result<Self, InvalidRoute> {
+        let account = Account::new(&smpp.system_id, smpp.password.reveal(), &smpp.system_type)?;
+        let tls = smpp.tls.as_ref().map(|tls| Tls::new(&tls.name, tls.ca.as_deref())).transpose()?;
+        let defaults = Self::new(provider.id.clone(), &smpp.address, account);
+        let form = |form| match form {
+            config::IdForm::Text => IdForm::Text,
+            config::IdForm::Hex => IdForm::Hex,
+            config::IdForm::Decimal => IdForm::Decimal,
+        };
+        Ok(Self {
+            tls,
+            binds: smpp.binds,
+            window: smpp.window,
+            rate_per_s: provider.rate.map_or(defaults.rate_per_s, |rate| f64::from(rate.per_s.get())),
+            response_timeout: provider.response_timeout,
+            enquire_link: smpp.enquire_link,
+            backoff: Backoff { first: smpp.reconnect_delay, max: defaults.backoff.max.max(smpp.reconnect_delay) },
+            source: smpp.sender.clone(),
+            style: Style {
+                counting: match smpp.counting {
+                    config::Counting::GsmIntl => Counting::GsmIntl,
+                    config::Counting::CnDomestic => Counting::CnDomestic,
+                },
+                alphabet: match smpp.alphabet {
+                    config::Alphabet::Gsm7 => Alphabet::Gsm7,
+                    config::Alphabet::Latin1 => Alphabet::Latin1,
+                },
+            },
+            ids: IdForms { answer: form(smpp.submit_ids), receipt: form(smpp.receipt_ids) },
+            receipts: if provider.receipts { Receipts::Final } else { Receipts::None },
+            ..defaults
+        })
     }
 }
 

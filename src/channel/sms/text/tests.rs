@@ -1,3 +1,5 @@
+//! Counts, cuts and headers; and that nothing is lost on the way.
+
 //! Texts are cut where no character is torn apart, and counted as they are cut.
 
 use proptest::prelude::*;

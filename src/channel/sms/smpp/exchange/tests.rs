@@ -1,3 +1,5 @@
+//! What an exchange makes of answers, silence and lost connections.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is read of whatever an SMSC sends.
+
 use rusmpp::tlvs::MessageDeliveryRequestTlvValue;
 use rusmpp::types::OctetString;
 use rusmpp::values::{MessageState, NetworkErrorCode};
