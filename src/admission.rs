@@ -4,6 +4,7 @@
 
 mod guard;
 mod intake;
+mod quota;
 
 pub use guard::Guard;
 pub use intake::{Admission, Ports, Settings};

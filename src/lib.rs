@@ -1,19 +1,34 @@
 //! Postrider: outbound messaging and call scheduling.
+//!
+//! # Path of a job
+//! A call comes in ([`api`]), is let in and made durable ([`admission`]), waits if it must ([`agenda`]), is sent
+//! ([`dispatch`]) through a provider ([`channel`]); what becomes of it is written down ([`record`]). [`app`] puts the
+//! parts together. Each part asks only those below it: [`policy`] decides, [`queue`], [`limits`] and [`ledger`] are the
+//! three ports with their backends, [`domain`] holds the nouns.
 
+// The parts, in the order in which a job meets them.
 pub mod admission;
 pub mod agenda;
 pub mod api;
-pub mod channel;
-pub mod config;
-pub mod crash;
 pub mod dispatch;
-pub mod domain;
+pub mod record;
+
+// What they ask.
+pub mod channel;
 pub mod ledger;
 pub mod limits;
-pub mod pb;
 pub mod policy;
 pub mod queue;
-pub mod record;
+
+// What everything stands on.
+pub mod config;
+pub mod crash;
+pub mod domain;
+pub mod pb;
 pub mod seal;
 pub mod shutdown;
 pub mod telemetry;
+
+// What puts it together.
+pub mod app;
+pub mod demo;

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,5 +51,37 @@ impl Tasks {
         self.tracker.close();
         let _late = clock.timeout(grace, self.tracker.wait()).await;
         self.tracker.len()
+    }
+}
+
+/// The signals that ask the process to stop: SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct Signals {
+    seen: watch::Receiver<u32>,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    /// Starts to listen.
+    #[expect(clippy::disallowed_methods, reason = "lives as long as the process, in no group")]
+    pub fn listen() -> Self {
+        let (count, seen) = watch::channel(0);
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+        for mut signal in kinds.into_iter().filter_map(|kind| signal(kind).ok()) {
+            let count = count.clone();
+            tokio::spawn(async move {
+                while signal.recv().await.is_some() {
+                    count.send_modify(|count| *count += 1);
+                }
+            });
+        }
+        Self { seen }
+    }
+
+    /// Waits for the next signal that has not been waited for.
+    pub async fn next(&mut self) {
+        // The senders live in tasks that never end.
+        let _closed = self.seen.changed().await;
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::quota::Quota;
 use super::{AHEAD_MAX, Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
 use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::{Class, ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
@@ -46,6 +47,7 @@ pub struct Admission<Q, L, B> {
     tasks: Tasks,
     settings: Settings,
     guard: Arc<Guard>,
+    quota: Quota<B>,
     depths: Depths,
     outbox: Outbox<Q, Envelope>,
     marks: mpsc::Sender<JobId>,
@@ -76,6 +78,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         Self {
             outbox: ports.outbox,
             limits: ports.limits,
+            quota: Quota::new(ports.ledger.clone()),
             ledger: ports.ledger,
             pacer: ports.pacer,
             clock,
@@ -115,6 +118,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             return Ok(Accepted { batch: None, jobs: vec![], scheduled: false });
         };
         self.guard.admit(&request.tenant, jobs)?;
+        self.quota.admit(&request.tenant, jobs.get(), now).await?;
         let root = match &request.key {
             Some((key, _)) => JobId::keyed(&request.tenant.id, key),
             None => JobId::new(now, fastrand::u128(..)),

@@ -1,0 +1,233 @@
+//! The composition root: settings → backends → parts → a running service, and its orderly end.
+
+mod backends;
+mod error;
+mod first_start;
+mod front;
+mod providers;
+mod receive;
+mod running;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::admission::{self, Admission};
+use crate::agenda;
+use crate::api::ProviderEntry;
+use crate::channel::Inbound;
+use crate::config::{Role, Settings};
+use crate::dispatch;
+use crate::domain::event::Fact;
+use crate::domain::job::{Check, Envelope};
+use crate::domain::time::Clock;
+use crate::ledger::{AnyLedger, Directory};
+use crate::limits::AnyLimits;
+use crate::limits::pacer::Pacer;
+use crate::policy::routes::Routes;
+use crate::queue::depths::Depths;
+use crate::queue::outbox::Outbox;
+use crate::queue::{AnyQueue, Queue};
+use crate::record::{self, Record};
+use crate::seal::Sealer;
+use crate::shutdown::Tasks;
+use crate::telemetry::exporter::Exporter;
+use crate::telemetry::metrics::{AgendaMetrics, DispatchMetrics};
+
+use self::backends::Backends;
+pub use self::error::StartError;
+pub use self::first_start::FirstKey;
+pub use self::running::Running;
+
+/// Reports of providers that wait to be made durable; more wait at the providers.
+const INBOX_MAX: usize = 4 * 1024;
+
+/// The groups of tasks, in the order in which they are stopped: each needs only those after it.
+#[derive(Clone, Debug, Default)]
+struct Groups {
+    /// gRPC.
+    front: Tasks,
+    /// Lanes and the agenda.
+    work: Tasks,
+    /// Providers.
+    channels: Tasks,
+    /// What providers report.
+    receive: Tasks,
+    /// Frames and facts to the ledger.
+    record: Tasks,
+    /// Publishing.
+    publish: Tasks,
+    /// Backends, caches, metrics.
+    backends: Tasks,
+}
+
+/// What every part may use.
+struct Base {
+    settings: Settings,
+    clock: Clock,
+    groups: Groups,
+    sealer: Sealer,
+    queue: AnyQueue,
+    limits: AnyLimits,
+    ledger: AnyLedger,
+    directory: Directory,
+    routes: Arc<Routes>,
+    pacer: Pacer<AnyLimits>,
+    depths: Depths,
+    envelopes: Outbox<AnyQueue, Envelope>,
+    checks: Outbox<AnyQueue, Check>,
+    facts: Outbox<AnyQueue, Fact>,
+    /// The last number in the ledger that a recorder of this process has committed.
+    committed: watch::Sender<i64>,
+}
+
+/// Connects the backends and starts the parts that the settings name.
+///
+/// # Errors
+/// [`StartError`]: what could not be had, and the way out. Nothing is left running.
+pub async fn start(settings: Settings, clock: Clock, exporter: &Exporter) -> Result<Running, StartError> {
+    let groups = Groups::default();
+    let started = start_parts(settings, clock.clone(), exporter, &groups).await;
+    if started.is_err() {
+        groups.stop(&clock, std::time::Duration::from_secs(5)).await;
+    }
+    started
+}
+
+async fn start_parts(
+    settings: Settings,
+    clock: Clock,
+    exporter: &Exporter,
+    groups: &Groups,
+) -> Result<Running, StartError> {
+    let metrics = match settings.metrics_listen {
+        Some(listen) => {
+            let bind = |error| StartError::Listen { what: "metrics.listen", listen, error };
+            Some(exporter.bind(listen).await.map_err(bind)?)
+        }
+        None => None,
+    };
+    let base = base(settings, clock, groups).await?;
+    let first_key = match base.settings.runs(Role::Front) {
+        true => first_start::tenant(&base).await?,
+        false => None,
+    };
+    base.queue.declare(&base.routes.lanes()).await?;
+    if base.settings.runs(Role::Record) {
+        base.record();
+    }
+    let providers = match base.settings.runs(Role::Dispatch) {
+        true => base.dispatch().await?,
+        false => vec![],
+    };
+    if base.settings.runs(Role::Feed) {
+        base.feed().await?;
+    }
+    let front = match base.settings.runs(Role::Front) {
+        true => Some(base.front(providers).await?),
+        false => None,
+    };
+    exporter.keep_up(&base.clock, &base.groups.backends);
+    let metrics_address = metrics.as_ref().and_then(|listener| listener.address().ok());
+    if let Some(listener) = metrics {
+        listener.spawn(&base.clock, &base.groups.backends);
+    }
+    Ok(Running::new(base, front, metrics_address, first_key))
+}
+
+async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base, StartError> {
+    std::fs::create_dir_all(&settings.data_dir)
+        .map_err(|error| StartError::DataDir { path: settings.data_dir.clone(), error })?;
+    let sealer = Sealer::open_or_create(&settings.key_file)?;
+    let Backends { queue, limits, ledger } = backends::open(&settings, &groups.backends, &clock).await?;
+    let directory = Directory::load(&ledger).await?;
+    directory.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
+    let routes = Arc::new(Routes::new(&providers::members(&settings)));
+    Ok(Base {
+        pacer: Pacer::new(limits.clone(), clock.clone()),
+        depths: Depths::watch(queue.clone(), routes.lanes(), clock.clone(), &groups.publish),
+        envelopes: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), groups.publish.clone()),
+        checks: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), groups.publish.clone()),
+        facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), groups.publish.clone()),
+        committed: watch::Sender::new(0),
+        groups: groups.clone(),
+        settings,
+        clock,
+        sealer,
+        queue,
+        limits,
+        ledger,
+        directory,
+        routes,
+    })
+}
+
+impl Base {
+    fn record(&self) {
+        let settings =
+            record::Settings { receipt_deadline: self.settings.receipt_deadline, ..record::Settings::default() };
+        Record {
+            queue: self.queue.clone(),
+            ledger: self.ledger.clone(),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            tasks: self.groups.record.clone(),
+            settings,
+            committed: self.committed.clone(),
+        }
+        .spawn();
+    }
+
+    async fn dispatch(&self) -> Result<Vec<ProviderEntry>, StartError> {
+        let (inbox, reports) = mpsc::channel::<Inbound>(INBOX_MAX);
+        self.receive(reports);
+        let providers::Started { gates, entries } = providers::start(self, &inbox)?;
+        let context = dispatch::Context {
+            queue: self.queue.clone(),
+            limits: self.limits.clone(),
+            ledger: self.ledger.clone(),
+            directory: self.directory.clone(),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            tasks: self.groups.work.clone(),
+            gates,
+            pacer: self.pacer.clone(),
+            facts: self.facts.clone(),
+            work: self.envelopes.clone(),
+            checks: self.checks.clone(),
+            metrics: Arc::new(DispatchMetrics::new()),
+        };
+        dispatch::spawn(Arc::new(context)).await?;
+        Ok(entries)
+    }
+
+    async fn feed(&self) -> Result<(), StartError> {
+        let context = agenda::Context {
+            queue: self.queue.clone(),
+            ledger: self.ledger.clone(),
+            directory: self.directory.clone(),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            tasks: self.groups.work.clone(),
+            routes: Arc::clone(&self.routes),
+            pacer: self.pacer.clone(),
+            depths: self.depths.clone(),
+            work: self.envelopes.clone(),
+            checks: self.checks.clone(),
+            metrics: AgendaMetrics::new(),
+        };
+        Ok(agenda::spawn(Arc::new(context)).await?)
+    }
+
+    fn admission(&self) -> Admission<AnyQueue, AnyLimits, AnyLedger> {
+        let ports = admission::Ports {
+            outbox: self.envelopes.clone(),
+            depths: self.depths.clone(),
+            limits: self.limits.clone(),
+            ledger: self.ledger.clone(),
+            pacer: self.pacer.clone(),
+        };
+        let settings = admission::Settings { routes: Arc::clone(&self.routes), expiry: self.settings.expires_after };
+        Admission::new(ports, settings, self.clock.clone(), self.groups.publish.clone())
+    }
+}

@@ -1,0 +1,84 @@
+//! The running service, and its end in order.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::front::Front;
+use super::{Base, FirstKey, Groups};
+use crate::domain::time::Clock;
+use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::queue::Queue;
+
+/// A running service.
+pub struct Running {
+    base: Base,
+    front: Option<Front>,
+    metrics: Option<SocketAddr>,
+    first_key: Option<FirstKey>,
+}
+
+impl Running {
+    pub(super) fn new(
+        base: Base,
+        front: Option<Front>,
+        metrics: Option<SocketAddr>,
+        first_key: Option<FirstKey>,
+    ) -> Self {
+        Self { base, front, metrics, first_key }
+    }
+
+    /// Returns where gRPC listens.
+    pub fn grpc(&self) -> Option<SocketAddr> {
+        self.front.as_ref().map(Front::address)
+    }
+
+    /// Returns where metrics are scraped.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Returns the key that the first start made.
+    pub fn first_key(&self) -> Option<&FirstKey> {
+        self.first_key.as_ref()
+    }
+
+    /// Stops in order: says NOT_SERVING, waits for load balancers to notice, drains calls, finishes what is in flight,
+    /// flushes, closes. Takes at most about the grace time; what is left then is found again by the next start.
+    pub async fn finish(self) {
+        let Self { base, front, .. } = self;
+        let watch = base.clock.stopwatch();
+        let grace = base.settings.shutdown.grace;
+        if let Some(front) = front {
+            front.not_serving().await;
+            base.clock.pause(base.settings.shutdown.lame_duck).await;
+        }
+        let left = base.groups.stop(&base.clock, grace.saturating_sub(watch.elapsed())).await;
+        if left > 0 {
+            warn!(tasks = left, "grace period over, stopping now");
+        }
+        let close = async {
+            base.queue.close().await;
+            base.limits.close().await;
+            base.ledger.close().await;
+        };
+        let _late = base.clock.timeout(grace.saturating_sub(watch.elapsed()).max(Duration::from_secs(1)), close).await;
+        base.groups.backends.finish(&base.clock, Duration::from_secs(1)).await;
+        info!("drained");
+    }
+}
+
+impl Groups {
+    /// Stops all groups but the backends', each when those that need it have ended; returns how many tasks are left
+    /// when the time is up.
+    pub(super) async fn stop(&self, clock: &Clock, grace: Duration) -> usize {
+        let watch = clock.stopwatch();
+        let mut left = 0;
+        for group in [&self.front, &self.work, &self.channels, &self.receive, &self.record, &self.publish] {
+            left += group.finish(clock, grace.saturating_sub(watch.elapsed())).await;
+        }
+        left
+    }
+}
