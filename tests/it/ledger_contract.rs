@@ -1,9 +1,15 @@
 //! The contract of `ledger::Ledger`, on both backends; and that both give the same answers.
 
+mod agenda;
+mod asking;
+mod equivalence;
+mod outage;
+mod people;
 mod recording;
 mod samples;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::support::servers;
 
@@ -14,7 +20,7 @@ use postrider::ledger::{AnyLedger, Ledger};
 
 /// A ledger of a test's own, with what it stands on.
 pub(crate) struct Fixture {
-    pub(crate) ledger: AnyLedger,
+    ledger: AnyLedger,
     place: Place,
 }
 
@@ -47,6 +53,34 @@ impl Fixture {
     async fn reopened(self) -> Self {
         self.ledger.close().await;
         Self::open(self.place).await
+    }
+}
+
+/// What PostgreSQL counted of the agenda.
+struct Touched {
+    /// Times that the table was read from end to end.
+    whole_reads: i64,
+    /// Entries of its indexes that were read.
+    index_entries: i64,
+}
+
+impl Fixture {
+    /// Returns what was read of the agenda so far, where the store counts it.
+    async fn touched(&self) -> Option<Touched> {
+        let Place::Url(url) = &self.place else { return None };
+        // A session reports what it counted when a statement ends and the last report is a second old.
+        Clock::system().pause(Duration::from_millis(1_200)).await;
+        self.ledger.agenda_depth().await.unwrap();
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        let sql = "select (select seq_scan from pg_stat_user_tables where relname = 'agenda'),
+                   (select sum(idx_tup_read)::bigint from pg_stat_user_indexes where relname = 'agenda')";
+        tokio::select! {
+            row = client.query_one(sql, &[]) => {
+                let row = row.unwrap();
+                Some(Touched { whole_reads: row.get(0), index_entries: row.get(1) })
+            }
+            ended = connection => panic!("the connection ended: {ended:?}"),
+        }
     }
 }
 

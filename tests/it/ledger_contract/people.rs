@@ -1,0 +1,211 @@
+//! Tenants, keys, opt-outs, cancellations, counts; and the directory that serves tenants and keys from memory.
+
+use std::time::Duration;
+
+use postrider::domain::cap::{CapRule, OnLimit, Window};
+use postrider::domain::ids::JobId;
+use postrider::domain::job::{Class, Kind};
+use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
+use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use postrider::domain::time::Clock;
+use postrider::ledger::{ApiKey, Count, Directory, Ledger, Recording, Role, Tenant};
+use postrider::shutdown::Tasks;
+
+use super::samples::{at, key, tenant, uuid};
+use super::{Fixture, on_every_backend};
+
+on_every_backend! {
+    tenants_and_keys_are_replaced_as_a_whole
+    the_directory_knows_what_the_ledger_knows
+    an_opt_out_stands_until_it_is_taken_back
+    the_api_takes_back_what_anybody_brought
+    cancellations_are_listed_newest_first
+    counts_add_up
+}
+
+pub(crate) fn customer(name: &str) -> Tenant {
+    let cap = CapRule {
+        name: "daily".parse().unwrap(),
+        classes: vec![Class::Marketing],
+        kinds: vec![],
+        topics: vec!["sale".into()],
+        senders: vec![],
+        limit: 3,
+        window: Window::Rolling(Duration::from_secs(86_400)),
+        on_limit: OnLimit::Defer,
+    };
+    Tenant {
+        id: tenant(name),
+        name: "Acme & Söhne".into(),
+        rate: Some("500/s:1000".parse().unwrap()),
+        ingress_rate: None,
+        outstanding_max: Some(1_000_000),
+        caps: vec![cap],
+        created_at: at(1),
+    }
+}
+
+pub(crate) fn api_key(id: &str) -> ApiKey {
+    ApiKey {
+        id: id.into(),
+        tenant: tenant("acme"),
+        role: Role::Submitter,
+        mac: [9; 32],
+        created_at: at(2),
+        revoked_at: None,
+    }
+}
+
+async fn tenants_and_keys_are_replaced_as_a_whole(Fixture { ledger, .. }: Fixture) {
+    let (bolt, acme) = (customer("bolt"), customer("acme"));
+    for tenant in [&bolt, &acme] {
+        ledger.put_tenant(tenant).await.unwrap();
+    }
+    assert_eq!(ledger.tenants().await, Ok(vec![acme.clone(), bolt.clone()]));
+    let changed = Tenant { rate: None, ingress_rate: bolt.rate, outstanding_max: None, caps: vec![], ..bolt };
+    ledger.put_tenant(&changed).await.unwrap();
+    assert_eq!(ledger.tenants().await, Ok(vec![acme, changed]));
+
+    ledger.put_api_key(&api_key("k1")).await.unwrap();
+    ledger.put_api_key(&api_key("k2")).await.unwrap();
+    let revoked = ApiKey { revoked_at: Some(at(9)), role: Role::Operator, mac: [1; 32], ..api_key("k1") };
+    ledger.put_api_key(&revoked).await.unwrap();
+    assert_eq!(ledger.api_keys().await, Ok(vec![revoked, api_key("k2")]));
+}
+
+async fn the_directory_knows_what_the_ledger_knows(Fixture { ledger, .. }: Fixture) {
+    let (clock, tasks) = (Clock::system(), Tasks::new());
+    let directory = Directory::load(&ledger).await.unwrap();
+    assert!(directory.tenants().is_empty());
+    directory.put_tenant(&ledger, &customer("acme")).await.unwrap();
+    directory.put_api_key(&ledger, &api_key("k1")).await.unwrap();
+    assert_eq!(directory.tenant(&tenant("acme")).as_deref(), Some(&customer("acme")));
+    assert_eq!(directory.key("k1"), Some(api_key("k1")));
+    assert_eq!((directory.tenant(&tenant("bolt")), directory.key("k2")), (None, None));
+
+    directory.keep_fresh(ledger.clone(), &tasks, clock.clone());
+    // As another process does.
+    ledger.put_api_key(&ApiKey { revoked_at: Some(at(9)), ..api_key("k1") }).await.unwrap();
+    let mut patience = 100;
+    while directory.key("k1").unwrap().revoked_at.is_none() {
+        patience -= 1;
+        assert!(patience > 0, "a revoked key is never noticed");
+        clock.pause(Duration::from_millis(50)).await;
+    }
+    ledger.close().await;
+    clock.pause(Duration::from_millis(2_200)).await;
+    assert!(directory.refresh(&ledger).await.is_err());
+    assert_eq!(directory.tenants().len(), 1, "the last known copy is served");
+    assert_eq!(tasks.finish(&clock, Duration::from_secs(5)).await, 0);
+}
+
+pub(crate) fn opt_out(scope: Scope, source: Source, secs: i64) -> Suppression {
+    Suppression { tenant: tenant("acme"), address: AddressKey(key(1)), scope, source, at: at(secs) }
+}
+
+async fn an_opt_out_stands_until_it_is_taken_back(Fixture { ledger, .. }: Fixture) {
+    let word = Scope::Topic(WordKey(key(5)));
+    let stop = opt_out(Scope::Brand, Source::Keyword, 10);
+    let suppressed = vec![
+        opt_out(word, Source::Api, 10),
+        stop.clone(),
+        opt_out(Scope::Everything, Source::Provider, 10),
+        Suppression { tenant: tenant("bolt"), ..stop.clone() },
+        Suppression { address: AddressKey(key(2)), ..stop.clone() },
+        opt_out(Scope::Brand, Source::Keyword, 5),
+    ];
+    ledger.record(&Recording { suppressed: suppressed.clone(), ..Recording::default() }).await.unwrap();
+    let found = ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap();
+    assert_eq!(found, suppressed[..3].to_vec(), "the later of two counts");
+    assert_eq!(ledger.suppressions(&tenant("bolt"), AddressKey(key(1))).await.unwrap().len(), 1);
+
+    // Taken back at 20, by the keyword's own word; the one of 30 came later, though it is recorded along with it.
+    let back = |secs| (opt_out(Scope::Brand, Source::Keyword, secs), Source::Keyword);
+    let again = opt_out(Scope::Brand, Source::Keyword, 30);
+    ledger.record(&Recording { unsuppressed: vec![back(20)], ..Recording::default() }).await.unwrap();
+    assert_eq!(ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap().len(), 2);
+    let both = Recording { suppressed: vec![again.clone()], unsuppressed: vec![back(25)], ..Recording::default() };
+    ledger.record(&both).await.unwrap();
+    assert!(ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap().contains(&again));
+}
+
+async fn the_api_takes_back_what_anybody_brought(Fixture { ledger, .. }: Fixture) {
+    let suppressed = vec![
+        opt_out(Scope::Brand, Source::Keyword, 1),
+        opt_out(Scope::Brand, Source::Provider, 2),
+        opt_out(Scope::Everything, Source::Api, 3),
+    ];
+    ledger.record(&Recording { suppressed, ..Recording::default() }).await.unwrap();
+    let by_keyword = (opt_out(Scope::Brand, Source::Keyword, 9), Source::Keyword);
+    ledger.record(&Recording { unsuppressed: vec![by_keyword], ..Recording::default() }).await.unwrap();
+    let left = |found: Vec<Suppression>| found.iter().map(|one| (one.scope, one.source)).collect::<Vec<_>>();
+    let found = ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap();
+    assert_eq!(left(found), vec![(Scope::Brand, Source::Provider), (Scope::Everything, Source::Api)]);
+    let by_api = (opt_out(Scope::Brand, Source::Api, 9), Source::Api);
+    ledger.record(&Recording { unsuppressed: vec![by_api], ..Recording::default() }).await.unwrap();
+    let found = ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap();
+    assert_eq!(left(found), vec![(Scope::Everything, Source::Api)]);
+}
+
+async fn cancellations_are_listed_newest_first(Fixture { ledger, .. }: Fixture) {
+    let rule = |by, secs| CancelRule { tenant: tenant("acme"), by, at: at(secs) };
+    let rules = vec![
+        rule(CancelBy::Job(JobId(uuid(1))), 1),
+        rule(CancelBy::Key(WordKey(key(2))), 2),
+        rule(CancelBy::Recipient(RecipientKey(key(3))), 3),
+        rule(CancelBy::Batch(uuid(4)), 4),
+        rule(CancelBy::Campaign(WordKey(key(5))), 5),
+        rule(CancelBy::Run(WordKey(key(6))), 6),
+    ];
+    let mut cancelled = rules.clone();
+    cancelled.push(rule(CancelBy::Run(WordKey(key(6))), 5));
+    cancelled.push(CancelRule { tenant: tenant("bolt"), ..rule(CancelBy::Batch(uuid(9)), 9) });
+    ledger.record(&Recording { cancelled, ..Recording::default() }).await.unwrap();
+    let newest_first: Vec<CancelRule> = rules.iter().rev().cloned().collect();
+    assert_eq!(ledger.cancellations(&tenant("acme"), 100).await, Ok(newest_first.clone()));
+    assert_eq!(ledger.cancellations(&tenant("acme"), 2).await, Ok(newest_first[..2].to_vec()));
+    let much_later = rule(CancelBy::Batch(uuid(7)), 400 * 86_400 + 4);
+    ledger.record(&Recording { cancelled: vec![much_later], ..Recording::default() }).await.unwrap();
+    assert_eq!(ledger.cancellations(&tenant("acme"), 100).await.unwrap().len(), 4, "three are too old to bind any job");
+}
+
+async fn counts_add_up(Fixture { ledger, .. }: Fixture) {
+    let count = |owner: &str, hour: i64, what: &str, reason: &str, jobs| Count {
+        tenant: tenant(owner),
+        hour: at(hour * 3_600),
+        kind: Kind::Sms,
+        class: Class::Marketing,
+        what: what.into(),
+        reason: reason.into(),
+        jobs,
+    };
+    let first = vec![
+        count("acme", 1, "accepted", "", 5),
+        count("acme", 1, "suppressed", "opt_out", 1),
+        count("acme", 1, "accepted", "", 2),
+    ];
+    ledger.record(&Recording { counts: first, ..Recording::default() }).await.unwrap();
+    let second = vec![
+        count("acme", 1, "accepted", "", 10),
+        count("acme", 2, "accepted", "", 3),
+        count("bolt", 1, "accepted", "", 7),
+    ];
+    ledger.record(&Recording { counts: second, ..Recording::default() }).await.unwrap();
+    let (one, two, bolt) = (
+        count("acme", 1, "accepted", "", 17),
+        count("acme", 2, "accepted", "", 3),
+        count("bolt", 1, "accepted", "", 7),
+    );
+    let optouts = count("acme", 1, "suppressed", "opt_out", 1);
+    let acme = tenant("acme");
+    let table = [
+        (Some(&acme), 0, 9, vec![one.clone(), optouts.clone(), two.clone()]),
+        (Some(&acme), 2, 3, vec![two.clone()]),
+        (Some(&acme), 0, 1, vec![]),
+        (None, 1, 2, vec![one, optouts, bolt]),
+    ];
+    for (owner, from, to, expected) in table {
+        let found = ledger.counts(owner, at(from * 3_600), at(to * 3_600)).await;
+        assert_eq!(found, Ok(expected), "{owner:?} from {from} to {to}");
+    }
+}
