@@ -11,6 +11,7 @@ use crate::domain::time::UnixMicros;
 use crate::ledger::Tenant;
 use crate::limits::{Against, Claim, Decision, Take};
 use crate::seal::{Sealer, job_address};
+use crate::telemetry::metrics::CapDecision;
 
 /// What the claims of an envelope have in common: its words' keys and the caps that count its jobs.
 pub(super) struct Ground {
@@ -98,6 +99,22 @@ impl Ground {
                 accepted_at: shared.accepted_at,
             },
         })
+    }
+
+    /// Returns the names of the rules that count its jobs.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.name.as_str())
+    }
+
+    /// Returns the rule that had no room, if that is the answer, and what it does.
+    pub(super) fn refused(&self, decision: &Decision) -> Option<(&str, CapDecision)> {
+        let Decision::OverCap { take, .. } = decision else { return None };
+        let rule = self.rules.get(*take)?;
+        let does = match rule.on_limit {
+            OnLimit::Defer => CapDecision::Deferred,
+            OnLimit::Drop => CapDecision::Dropped,
+        };
+        Some((rule.name.as_str(), does))
     }
 
     /// Returns what follows from the answer to a job's claim.

@@ -37,6 +37,8 @@ pub(super) struct Item {
     pub(super) shared: Arc<Shared>,
     pub(super) job: Job,
     pub(super) due_at: UnixMicros,
+    /// A token of its tenant's rate was taken for it.
+    rated: bool,
     ground: Arc<Ground>,
     handover: Handover,
 }
@@ -75,12 +77,15 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut line = VecDeque::with_capacity(envelopes.iter().map(|envelope| envelope.jobs.len()).sum());
         for envelope in envelopes {
             let tenant = context.directory.tenant(&envelope.shared.tenant);
+            let rated = tenant.as_ref().is_some_and(|tenant| tenant.rate.is_some());
             let ground = Arc::new(Ground::new(&envelope.shared, tenant.as_ref(), &context.sealer));
             for mut job in envelope.jobs {
                 if again {
                     job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
                 }
-                line.push_back(Item::new(Arc::clone(&envelope.shared), job, envelope.due_at, Arc::clone(&ground)));
+                let mut item = Item::new(Arc::clone(&envelope.shared), job, envelope.due_at, Arc::clone(&ground));
+                item.rated = rated;
+                line.push_back(item);
             }
         }
         Self {
@@ -214,20 +219,34 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             return vec![];
         };
         let mut claimed = Vec::with_capacity(asked.len());
+        let mut taken: Vec<(Arc<Ground>, usize)> = Vec::new();
         for ((item, claim), decision) in asked.into_iter().zip(claims).zip(decisions) {
+            if let Some((rule, decision)) = item.ground.refused(&decision) {
+                self.context.metrics.cap(rule, decision, 1);
+            }
             match item.ground.next(&item.shared, decision) {
                 Next::Go => {
+                    match taken.iter_mut().find(|(ground, _)| Arc::ptr_eq(ground, &item.ground)) {
+                        Some((_, jobs)) => *jobs += 1,
+                        None => taken.push((Arc::clone(&item.ground), 1)),
+                    }
                     let units = permit.provider.channel.cost(&item.handover);
                     claimed.push(Claimed { give_back: give_back(&claim), item, units });
                 }
                 next => self.follow(item, next, now),
             }
         }
+        for (ground, jobs) in taken {
+            ground.rules().for_each(|rule| self.context.metrics.cap(rule, metrics::CapDecision::Taken, jobs));
+        }
         claimed
     }
 
-    /// Does what follows from a claim that was not granted.
+    /// Does what follows from a claim that was not granted. The place in the tenant's rate is free for another job.
     fn follow(&mut self, mut item: Item, next: Next, now: UnixMicros) {
+        if item.rated && !matches!(next, Next::Go | Next::AskUnseen) {
+            self.context.pacer.credit(&rates::tenant(&item.shared.tenant), 1);
+        }
         match next {
             Next::Go => {}
             Next::Settle(outcome) => self.out.settle(&item, outcome, now),
@@ -358,7 +377,7 @@ impl Item {
             params: job.params.clone(),
             validity: shared.expires_at.since(due_at),
         };
-        Self { shared, job, due_at, ground, handover }
+        Self { shared, job, due_at, rated: false, ground, handover }
     }
 }
 
