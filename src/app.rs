@@ -23,6 +23,7 @@ use crate::domain::job::{Check, Envelope};
 use crate::domain::time::Clock;
 use crate::ledger::{AnyLedger, Directory};
 use crate::limits::AnyLimits;
+use crate::limits::measured::Measured;
 use crate::limits::pacer::Pacer;
 use crate::policy::routes::Routes;
 use crate::queue::depths::Depths;
@@ -61,6 +62,9 @@ struct Groups {
     backends: Tasks,
 }
 
+/// The limits that all parts ask.
+type SharedLimits = Measured<AnyLimits>;
+
 /// What every part may use.
 struct Base {
     settings: Settings,
@@ -68,11 +72,11 @@ struct Base {
     groups: Groups,
     sealer: Sealer,
     queue: AnyQueue,
-    limits: AnyLimits,
+    limits: SharedLimits,
     ledger: AnyLedger,
     directory: Directory,
     routes: Arc<Routes>,
-    pacer: Pacer<AnyLimits>,
+    pacer: Pacer<SharedLimits>,
     depths: Depths,
     envelopes: Outbox<AnyQueue, Envelope>,
     checks: Outbox<AnyQueue, Check>,
@@ -140,6 +144,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         .map_err(|error| StartError::DataDir { path: settings.data_dir.clone(), error })?;
     let sealer = Sealer::open_or_create(&settings.key_file)?;
     let Backends { queue, limits, ledger } = backends::open(&settings, &groups.backends, &clock).await?;
+    let limits = Measured::new(limits, clock.clone());
     let directory = Directory::load(&ledger).await?;
     directory.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
     let routes = Arc::new(Routes::new(&providers::members(&settings)));
@@ -219,7 +224,7 @@ impl Base {
         Ok(agenda::spawn(Arc::new(context)).await?)
     }
 
-    fn admission(&self) -> Admission<AnyQueue, AnyLimits, AnyLedger> {
+    fn admission(&self) -> Admission<AnyQueue, SharedLimits, AnyLedger> {
         let ports = admission::Ports {
             outbox: self.envelopes.clone(),
             depths: self.depths.clone(),

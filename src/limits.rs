@@ -10,6 +10,7 @@
 //! - `now` never steps back: a store uses the latest time it was given.
 //! - A claim is decided in this order: held by another copy, forgotten, suppressed, cancelled, over a cap, claimed.
 
+pub mod measured;
 pub mod pacer;
 pub mod rates;
 

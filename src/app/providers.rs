@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Base, StartError};
+use super::{Base, SharedLimits, StartError};
 use crate::api::ProviderEntry;
 use crate::channel::simulated::{self, Simulated};
 use crate::channel::sms::smpp::{self, Smpp};
 use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{Link, Provider, Settings};
 use crate::dispatch::{self, Gate, Gates};
-use crate::limits::AnyLimits;
 use crate::policy::routes::Member;
 
 /// How often a provider's health is shown in the metrics.
@@ -31,7 +30,7 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
 /// The providers as they run.
 pub(super) struct Started {
     /// The gates of their pools.
-    pub(super) gates: Gates<AnyLimits>,
+    pub(super) gates: Gates<SharedLimits>,
     /// What the API lists.
     pub(super) entries: Vec<ProviderEntry>,
 }

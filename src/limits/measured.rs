@@ -1,0 +1,89 @@
+//! Limits that measure their answers, whichever backend gives them.
+
+use std::sync::Arc;
+
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
+use crate::domain::ids::{JobId, TenantId};
+use crate::domain::keys::AddressKey;
+use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::time::{Clock, UnixMicros};
+use crate::telemetry::metrics::{LimitsMetrics, LimitsOp};
+
+/// A backend whose calls are measured. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Measured<L> {
+    limits: L,
+    clock: Clock,
+    metrics: Arc<LimitsMetrics>,
+}
+
+impl<L: Limits> Measured<L> {
+    /// Returns `limits`, measured.
+    pub fn new(limits: L, clock: Clock) -> Self {
+        Self { limits, clock, metrics: Arc::default() }
+    }
+
+    async fn measure<T>(
+        &self,
+        op: LimitsOp,
+        call: impl Future<Output = Result<T, LimitsError>> + Send,
+    ) -> Result<T, LimitsError> {
+        let watch = self.clock.stopwatch();
+        let answer = call.await;
+        match &answer {
+            Ok(_) => self.metrics.answered(op, watch.elapsed()),
+            Err(_) => self.metrics.failed(op),
+        }
+        answer
+    }
+}
+
+impl<L: Limits> Limits for Measured<L> {
+    async fn identity(&self) -> Result<Identity, LimitsError> {
+        self.measure(LimitsOp::Identity, self.limits.identity()).await
+    }
+
+    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
+        self.measure(LimitsOp::Remember, self.limits.remember(now, submits)).await
+    }
+
+    async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Accepted, self.limits.accepted(ids)).await
+    }
+
+    async fn claim(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+        self.measure(LimitsOp::Claim, self.limits.claim(now, claims)).await
+    }
+
+    async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::GiveBack, self.limits.give_back(claims)).await
+    }
+
+    async fn suppress(&self, suppression: &Suppression) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Suppress, self.limits.suppress(suppression)).await
+    }
+
+    async fn unsuppress(&self, suppression: &Suppression, source: Source) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Suppress, self.limits.unsuppress(suppression, source)).await
+    }
+
+    async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LimitsError> {
+        self.measure(LimitsOp::Suppress, self.limits.suppressions(tenant, address)).await
+    }
+
+    async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Cancel, self.limits.cancel(rules, keep_until)).await
+    }
+
+    async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {
+        self.measure(LimitsOp::Lease, self.limits.lease(now, leases)).await
+    }
+
+    async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Lease, self.limits.unlease(bucket, tokens)).await
+    }
+
+    async fn close(&self) {
+        self.limits.close().await;
+    }
+}
