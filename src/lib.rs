@@ -31,4 +31,5 @@ pub mod telemetry;
 
 // What puts it together.
 pub mod app;
+pub mod cli;
 pub mod demo;

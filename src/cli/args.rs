@@ -1,0 +1,191 @@
+//! What people write on the command line, parsed.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use prost_types::Timestamp;
+
+use crate::domain::rate::Rate;
+use crate::pb;
+
+/// An address as it is written: `+8613800000000`, `wechat:APPID/OPENID`, `wecom:CORP/USER`, `chat:ID` or `user:ID`.
+#[derive(Clone, Debug)]
+pub struct Address(pub(super) pb::Recipient);
+
+/// `name=value`.
+#[derive(Clone, Debug)]
+pub(super) struct Pair(pub(super) String, pub(super) String);
+
+/// A moment: `2026-12-24T10:00:00+08:00`, or from now: `+90m`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Moment {
+    /// A point in time.
+    At(jiff::Timestamp),
+    /// From now.
+    In(Duration),
+}
+
+/// A cap as it is written: `NAME=LIMIT/WINDOW`, then options: `daily=3/24h,drop,class=marketing,kind=sms,topic=sale`.
+#[derive(Clone, Debug)]
+pub(super) struct Cap(pub(super) pb::CapRule);
+
+/// Why a word on the command line is not what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidArg {
+    /// No address.
+    #[error("write +8613800000000, wechat:APPID/OPENID, wecom:CORP/USER, chat:ID or user:ID")]
+    Address,
+    /// No pair.
+    #[error("write NAME=VALUE")]
+    Pair,
+    /// No moment.
+    #[error("write a time with its offset, such as 2026-12-24T10:00:00+08:00, or a delay, such as +90m")]
+    Moment,
+    /// No cap.
+    #[error("write NAME=LIMIT/WINDOW and options, such as daily=3/24h,drop,class=marketing")]
+    Cap,
+    /// No option of a cap.
+    #[error("unknown option {0:?} of a cap; use defer, drop, class=, kind=, topic= or sender=")]
+    CapOption(String),
+}
+
+impl FromStr for Address {
+    type Err = InvalidArg;
+    fn from_str(raw: &str) -> Result<Self, InvalidArg> {
+        let mut recipient = pb::Recipient::default();
+        let two = |rest: &str| {
+            let (account, id) = rest.split_once('/').ok_or(InvalidArg::Address)?;
+            Ok((account.to_owned(), id.to_owned()))
+        };
+        match raw.split_once(':') {
+            None if raw.starts_with('+') => raw.clone_into(&mut recipient.phone),
+            Some(("wechat", rest)) => {
+                let (appid, openid) = two(rest)?;
+                recipient.wechat.push(pb::WechatAddress { appid, openid });
+            }
+            Some(("wecom", rest)) => {
+                let (corp_id, external_userid) = two(rest)?;
+                recipient.wecom = Some(pb::WecomAddress { corp_id, external_userid });
+            }
+            Some(("chat", id)) => {
+                id.clone_into(&mut recipient.wecom_chat_id);
+                recipient.kind = pb::RecipientKind::Group.into();
+            }
+            Some(("user", id)) => {
+                id.clone_into(&mut recipient.wecom_userid);
+                recipient.kind = pb::RecipientKind::Operator.into();
+            }
+            _ => return Err(InvalidArg::Address),
+        }
+        Ok(Self(recipient))
+    }
+}
+
+impl FromStr for Pair {
+    type Err = InvalidArg;
+    fn from_str(raw: &str) -> Result<Self, InvalidArg> {
+        let (name, value) = raw.split_once('=').ok_or(InvalidArg::Pair)?;
+        Ok(Self(name.to_owned(), value.to_owned()))
+    }
+}
+
+impl FromStr for Moment {
+    type Err = InvalidArg;
+    fn from_str(raw: &str) -> Result<Self, InvalidArg> {
+        match raw.strip_prefix('+') {
+            Some(delay) => humantime::parse_duration(delay).map(Self::In).map_err(|_| InvalidArg::Moment),
+            None => raw.parse().map(Self::At).map_err(|_| InvalidArg::Moment),
+        }
+    }
+}
+
+impl Moment {
+    /// Returns the point in time, where the machine's clock says `now`.
+    pub(super) fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond().max(0) },
+            Self::In(delay) => {
+                let seconds = now.seconds.saturating_add(i64::try_from(delay.as_secs()).unwrap_or(i64::MAX));
+                Timestamp { seconds, nanos: now.nanos }
+            }
+        }
+    }
+}
+
+impl FromStr for Cap {
+    type Err = InvalidArg;
+    fn from_str(raw: &str) -> Result<Self, InvalidArg> {
+        let mut parts = raw.split(',');
+        let (name, rest) = parts.next().and_then(|part| part.split_once('=')).ok_or(InvalidArg::Cap)?;
+        let (limit, window) = rest.split_once('/').ok_or(InvalidArg::Cap)?;
+        let window = humantime::parse_duration(window).map_err(|_| InvalidArg::Cap)?;
+        let mut filter = pb::RuleFilter::default();
+        let mut on_limit = pb::OnLimit::Defer;
+        for part in parts {
+            let unknown = || InvalidArg::CapOption(part.to_owned());
+            match part.split_once('=') {
+                None if part == "defer" => on_limit = pb::OnLimit::Defer,
+                None if part == "drop" => on_limit = pb::OnLimit::Drop,
+                Some(("class", word)) => filter.classes.push(class(word).ok_or_else(unknown)?.into()),
+                Some(("kind", word)) => filter.kinds.push(kind(word).ok_or_else(unknown)?.into()),
+                Some(("topic", word)) => filter.topics.push(word.to_owned()),
+                Some(("sender", word)) => filter.senders.push(word.to_owned()),
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(Self(pb::CapRule {
+            name: name.to_owned(),
+            filter: Some(filter),
+            limit: limit.parse().map_err(|_| InvalidArg::Cap)?,
+            window: Some(pb::CapWindow { window: Some(pb::cap_window::Window::Rolling(duration(window))) }),
+            on_limit: on_limit.into(),
+            ..pb::CapRule::default()
+        }))
+    }
+}
+
+/// Returns a length of time for the API.
+pub(super) fn duration(length: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(length.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+/// Returns a rate for the API.
+pub(super) fn rate(rate: Rate) -> pb::Rate {
+    pb::Rate { per_second: rate.per_s.get(), burst: rate.burst.get() }
+}
+
+fn class(word: &str) -> Option<pb::Class> {
+    pb::Class::from_str_name(&format!("CLASS_{}", word.to_ascii_uppercase()))
+}
+
+fn kind(word: &str) -> Option<pb::Kind> {
+    pb::Kind::from_str_name(&format!("KIND_{}", word.to_ascii_uppercase()))
+}
+
+/// How much a job matters.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Class {
+    /// One-time passwords
+    Otp,
+    /// What the recipient's own act calls for
+    Transactional,
+    /// Service notices
+    Notification,
+    /// Everything that sells
+    Marketing,
+}
+
+impl Class {
+    /// Returns the class for the API.
+    pub(super) fn to_pb(self) -> pb::Class {
+        match self {
+            Self::Otp => pb::Class::Otp,
+            Self::Transactional => pb::Class::Transactional,
+            Self::Notification => pb::Class::Notification,
+            Self::Marketing => pb::Class::Marketing,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `postrider provider`, `postrider stats` and `postrider clock`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::To;
+use super::args;
+use super::connect::Failure;
+use super::print::{self, word};
+use crate::pb;
+
+/// What to do with providers.
+#[derive(Subcommand, Debug)]
+pub enum ProviderCommand {
+    /// List providers with their health
+    List,
+}
+
+/// Which counts.
+#[derive(Args, Debug)]
+pub struct Range {
+    /// From the hour of this time on, such as 2026-12-24T00:00:00Z; without it, the last 24 hours
+    #[arg(long)]
+    from: Option<jiff::Timestamp>,
+    /// Up to the hour of this time; without it, now
+    #[arg(long)]
+    to: Option<jiff::Timestamp>,
+    /// Another tenant's, for operators
+    #[arg(long, default_value = "", hide_default_value = true)]
+    tenant: String,
+}
+
+/// What to do with the clock.
+#[derive(Subcommand, Debug)]
+pub enum ClockCommand {
+    /// Move it forward
+    Advance {
+        /// How far, such as 90m or 30d
+        #[arg(value_parser = humantime::parse_duration)]
+        by: Duration,
+    },
+}
+
+impl ProviderCommand {
+    pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        let Self::List = self;
+        let request = pb::ProviderServiceListRequest { page_size: 1000, page_token: String::new() };
+        let page = to.service.providers().list(request).await?.into_inner();
+        let rows: Vec<_> = page.providers.iter().map(provider).collect();
+        let columns = ["provider_id", "state", "protocol", "kinds", "pools", "rate_per_second", "in_flight", "window"];
+        to.out.list(&columns, &rows)?;
+        Ok(())
+    }
+}
+
+impl Range {
+    pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        let at = |at: jiff::Timestamp| prost_types::Timestamp {
+            seconds: at.as_second(),
+            nanos: at.subsec_nanosecond().max(0),
+        };
+        let request = pb::GetStatsRequest {
+            from: self.from.map(at),
+            to: self.to.map(at),
+            tenant_id: self.tenant,
+            campaign_id: String::new(),
+        };
+        let stats = to.service.jobs().get_stats(request).await?.into_inner();
+        let rows: Vec<_> = stats.rows.iter().map(row).collect();
+        to.out.list(&["kind", "class", "what", "reason", "jobs"], &rows)?;
+        Ok(())
+    }
+}
+
+impl ClockCommand {
+    pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        let Self::Advance { by } = self;
+        let request = pb::AdvanceClockRequest { by: Some(args::duration(by)) };
+        let now = to.service.admin().advance_clock(request).await?.into_inner().now;
+        let now = print::time(now.as_ref());
+        to.out.object(&json!({"now": now}), || now.as_str().unwrap_or("-").to_owned())?;
+        Ok(())
+    }
+}
+
+fn provider(provider: &pb::Provider) -> Value {
+    json!({
+        "provider_id": provider.provider_id,
+        "state": word(provider.state().as_str_name(), "PROVIDER_STATE_"),
+        "protocol": provider.protocol,
+        "kinds": provider.kinds().map(|kind| word(kind.as_str_name(), "KIND_")).collect::<Vec<_>>(),
+        "pools": provider.pools,
+        "rate_per_second": provider.rate_per_second,
+        "in_flight": provider.in_flight,
+        "window": provider.window,
+    })
+}
+
+fn row(row: &pb::StatsRow) -> Value {
+    json!({
+        "kind": word(row.kind().as_str_name(), "KIND_"),
+        "class": word(row.class().as_str_name(), "CLASS_"),
+        "what": row.what,
+        "reason": row.reason,
+        "jobs": row.jobs,
+    })
+}

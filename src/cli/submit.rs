@@ -1,0 +1,198 @@
+//! `postrider submit`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::To;
+use super::args::{Address, Class, Moment, Pair};
+use super::connect::Failure;
+use super::print::word;
+use crate::domain::time::Clock;
+use crate::pb;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  postrider submit sms --to +8613800000000 --text 'Your parcel is here'
+  postrider submit sms --class otp --to +4915112345678 --text 'Your code is {code}' --param code=1234
+  postrider submit sms --class marketing --to +491511 --to +491512 --text 'Sale' --at +2h --campaign spring
+  postrider submit template --template order-shipped --to wechat:wx1234/oABCD --param order=42
+  postrider submit call --flow confirm-order --to +8613800000000 --json";
+
+/// What to send.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// A text message
+    Sms {
+        /// The text; {name} is replaced by the parameter of that name
+        #[arg(long)]
+        text: String,
+        #[command(flatten)]
+        job: Job,
+    },
+    /// A template message (WeChat, WeCom)
+    Template {
+        /// The template's name
+        #[arg(long)]
+        template: String,
+        /// BCP 47 locale, such as zh-CN
+        #[arg(long, default_value = "", hide_default_value = true)]
+        locale: String,
+        #[command(flatten)]
+        job: Job,
+    },
+    /// A smart call
+    Call {
+        /// The call flow's name
+        #[arg(long)]
+        flow: String,
+        #[command(flatten)]
+        job: Job,
+    },
+}
+
+/// What every kind of job has.
+#[derive(Args, Debug)]
+pub struct Job {
+    /// Whom: +NUMBER, wechat:APPID/OPENID, wecom:CORP/USER, chat:ID or user:ID; more than one makes a batch
+    #[arg(long, required = true)]
+    to: Vec<Address>,
+    /// How much it matters
+    #[arg(long, value_enum, default_value = "notification")]
+    class: Class,
+    /// A value for a placeholder: NAME=VALUE
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    params: Vec<Pair>,
+    /// The sender shown: a number, a short code, a signature
+    #[arg(long, default_value = "", hide_default_value = true)]
+    sender: String,
+    /// What it is about, for opt-outs and caps
+    #[arg(long, default_value = "", hide_default_value = true)]
+    topic: String,
+    /// Not before: a time such as 2026-12-24T10:00:00+08:00, or a delay such as +90m
+    #[arg(long)]
+    at: Option<Moment>,
+    /// Not after: a time or a delay
+    #[arg(long)]
+    expires: Option<Moment>,
+    /// -100 to 100; within a class, who gets a scarce cap
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    priority: i32,
+    /// Your own id for the recipient; with a single --to
+    #[arg(long, default_value = "", hide_default_value = true)]
+    recipient_id: String,
+    /// The recipient's IANA time zone, such as Asia/Shanghai
+    #[arg(long, default_value = "", hide_default_value = true)]
+    time_zone: String,
+    /// The campaign it belongs to
+    #[arg(long, default_value = "", hide_default_value = true)]
+    campaign: String,
+    /// A key to cancel it by
+    #[arg(long, default_value = "", hide_default_value = true)]
+    cancel_key: String,
+    /// A label: NAME=VALUE
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<Pair>,
+    /// Repeating the command with the same key sends nothing twice
+    #[arg(long, default_value = "", hide_default_value = true)]
+    idempotency_key: String,
+}
+
+impl Command {
+    pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        use pb::job_spec::Content;
+        let (content, job) = match self {
+            Self::Sms { text, job } => (Content::Sms(pb::SmsContent { text, template: String::new() }), job),
+            Self::Template { template, locale, job } => {
+                (Content::Template(pb::TemplateContent { template, locale, target: String::new() }), job)
+            }
+            Self::Call { flow, job } => {
+                let source = Some(pb::call_content::Source::Flow(flow));
+                (Content::Call(pb::CallContent { source, ..pb::CallContent::default() }), job)
+            }
+        };
+        let key = job.idempotency_key.clone();
+        let (spec, mut items) = job.into_pb(content)?;
+        match items.pop() {
+            Some(item) if items.is_empty() => one(to, key, spec, item).await,
+            last => {
+                items.extend(last);
+                many(to, pb::SubmitBatchRequest { idempotency_key: key, spec: Some(spec), items }).await
+            }
+        }
+    }
+}
+
+impl Job {
+    fn into_pb(self, content: pb::job_spec::Content) -> Result<(pb::JobSpec, Vec<pb::BatchItem>), Failure> {
+        if self.to.len() > 1 && !self.recipient_id.is_empty() {
+            return Err(Failure::Usage("--recipient-id names one recipient; give one --to with it".into()));
+        }
+        let now = prost_types::Timestamp { seconds: Clock::system().now().as_secs(), nanos: 0 };
+        let pairs = |pairs: &[Pair]| pairs.iter().map(|Pair(name, value)| (name.clone(), value.clone())).collect();
+        let spec = pb::JobSpec {
+            content: Some(content),
+            class: self.class.to_pb().into(),
+            topic: self.topic,
+            sender: self.sender,
+            labels: pairs(&self.labels),
+            priority: self.priority,
+            schedule: (self.at.is_some() || self.expires.is_some()).then(|| pb::Schedule {
+                start: self.at.map(|at| pb::schedule::Start::SendAt(at.resolve(now))),
+                expires_at: self.expires.map(|at| at.resolve(now)),
+                ..pb::Schedule::default()
+            }),
+            origin: (!self.campaign.is_empty())
+                .then(|| pb::Origin { campaign_id: self.campaign, ..pb::Origin::default() }),
+            ..pb::JobSpec::default()
+        };
+        let params: std::collections::BTreeMap<_, _> = pairs(&self.params);
+        let item = |Address(recipient): Address| pb::BatchItem {
+            recipient: Some(pb::Recipient {
+                recipient_id: self.recipient_id.clone(),
+                time_zone: self.time_zone.clone(),
+                ..recipient
+            }),
+            params: params.clone(),
+            cancel_key: self.cancel_key.clone(),
+            ..pb::BatchItem::default()
+        };
+        Ok((spec, self.to.into_iter().map(item).collect()))
+    }
+}
+
+async fn one(to: To, idempotency_key: String, spec: pb::JobSpec, item: pb::BatchItem) -> Result<(), Failure> {
+    let request = pb::SubmitRequest {
+        idempotency_key,
+        spec: Some(spec),
+        recipient: item.recipient,
+        params: item.params,
+        cancel_key: item.cancel_key,
+        collapse_key: item.collapse_key,
+    };
+    let accepted = to.service.jobs().submit(request).await?.into_inner();
+    let state = word(accepted.state().as_str_name(), "STATE_");
+    to.out.object(&json!({"job_id": accepted.job_id, "state": state}), || format!("{} {state}", accepted.job_id))?;
+    Ok(())
+}
+
+async fn many(to: To, request: pb::SubmitBatchRequest) -> Result<(), Failure> {
+    use pb::batch_item_result::Result as Became;
+    let response = to.service.jobs().submit_batch(request).await?.into_inner();
+    for result in &response.results {
+        let shown = match &result.result {
+            Some(Became::JobId(id)) => json!({
+                "index": result.index, "job_id": id, "state": "accepted", "batch_id": response.batch_id,
+            }),
+            Some(Became::Refusal(refusal)) => json!({
+                "index": result.index, "job_id": Value::Null, "state": "refused", "batch_id": response.batch_id,
+                "reason": refusal.reason, "field": refusal.field, "message": refusal.message,
+            }),
+            None => continue,
+        };
+        to.out.object(&shown, || match &result.result {
+            Some(Became::JobId(id)) => format!("{id} accepted"),
+            Some(Became::Refusal(refusal)) => format!("refused: {}", refusal.message),
+            None => String::new(),
+        })?;
+    }
+    if response.refused > 0 { Err(Failure::SomeRefused(response.refused)) } else { Ok(()) }
+}

@@ -1,0 +1,271 @@
+//! `postrider tenant` and `postrider key`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::To;
+use super::args::{self, Cap};
+use super::connect::Failure;
+use super::print::{self, word};
+use crate::domain::rate::Rate;
+use crate::pb;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  postrider tenant create acme --name 'Acme Ltd' --rate 500/s
+  postrider tenant set acme --cap daily=3/24h,class=marketing --cap weekly=7/7d,drop,class=marketing
+  postrider tenant set acme --no-rate
+  postrider tenant list --json";
+
+pub(super) const KEY_EXAMPLES: &str = "Examples:
+  postrider key create --tenant acme --role submitter
+  postrider key list --tenant acme
+  postrider key revoke 5c1f0e7a9b3d2c48";
+
+/// What to do with tenants.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Create a tenant
+    Create {
+        /// Its id: a-z, 0-9, '-' and '_'
+        tenant_id: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// List tenants
+    List,
+    /// Change the settings that are given, and no others
+    Set {
+        /// Its id
+        tenant_id: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+/// A tenant's settings.
+#[derive(Args, Debug)]
+pub struct Settings {
+    /// A name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// How fast its jobs leave, such as 500/s or 500/s:1000 (burst)
+    #[arg(long)]
+    rate: Option<Rate>,
+    /// As fast as providers allow
+    #[arg(long, conflicts_with = "rate")]
+    no_rate: bool,
+    /// How fast it may submit, in jobs
+    #[arg(long)]
+    ingress_rate: Option<Rate>,
+    /// As fast as the service allows
+    #[arg(long, conflicts_with = "ingress_rate")]
+    no_ingress_rate: bool,
+    /// Most jobs accepted and not settled
+    #[arg(long)]
+    outstanding_max: Option<u64>,
+    /// How often a recipient may be reached: NAME=LIMIT/WINDOW[,drop][,class=..][,kind=..][,topic=..]; replaces all caps
+    #[arg(long = "cap", value_name = "CAP")]
+    caps: Vec<Cap>,
+    /// No caps at all
+    #[arg(long, conflicts_with = "caps")]
+    no_caps: bool,
+}
+
+/// What to do with keys.
+#[derive(Subcommand, Debug)]
+pub enum KeyCommand {
+    /// Create a key and print it, this once
+    Create {
+        /// Whose; without it, your own tenant's
+        #[arg(long, default_value = "", hide_default_value = true)]
+        tenant: String,
+        /// What it may do
+        #[arg(long, value_enum, default_value = "submitter")]
+        role: Role,
+    },
+    /// List keys without their secrets
+    List {
+        /// Whose; without it, your own tenant's
+        #[arg(long, default_value = "", hide_default_value = true)]
+        tenant: String,
+    },
+    /// Revoke a key
+    Revoke {
+        /// The public part of the key, between pr_ and the next _
+        key_id: String,
+    },
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Role {
+    /// Submit, cancel and read its tenant's jobs
+    Submitter,
+    /// Read its tenant's jobs
+    Viewer,
+    /// Everything of its tenant
+    Admin,
+    /// Everything of its tenant, and tenants, keys and providers of all
+    Operator,
+}
+
+impl Command {
+    pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        let mut client = to.service.tenants();
+        match self {
+            Self::Create { tenant_id, settings } => {
+                let (tenant, _) = settings.into_pb(tenant_id);
+                let request = pb::CreateTenantRequest { tenant: Some(tenant) };
+                show(&to, client.create_tenant(request).await?.into_inner().tenant)
+            }
+            Self::Set { tenant_id, settings } => {
+                let (tenant, paths) = settings.into_pb(tenant_id);
+                if paths.is_empty() {
+                    return Err(Failure::Usage("nothing to set; see `postrider tenant set --help`".into()));
+                }
+                let update_mask = Some(prost_types::FieldMask { paths: paths.into_iter().map(String::from).collect() });
+                let request = pb::UpdateTenantRequest { tenant: Some(tenant), update_mask };
+                show(&to, client.update_tenant(request).await?.into_inner().tenant)
+            }
+            Self::List => {
+                let (mut rows, mut page_token) = (Vec::new(), String::new());
+                loop {
+                    let request = pb::ListTenantsRequest { page_size: 1000, page_token };
+                    let page = client.list_tenants(request).await?.into_inner();
+                    rows.extend(page.tenants.iter().map(tenant_json));
+                    page_token = page.next_page_token;
+                    if page_token.is_empty() {
+                        break;
+                    }
+                }
+                to.out
+                    .list(&["tenant_id", "display_name", "rate", "ingress_rate", "outstanding_max", "caps"], &rows)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Returns the tenant, and which of its fields were given.
+    fn into_pb(self, tenant_id: String) -> (pb::Tenant, Vec<&'static str>) {
+        let given = [
+            ("display_name", self.name.is_some()),
+            ("rate", self.rate.is_some() || self.no_rate),
+            ("ingress_rate", self.ingress_rate.is_some() || self.no_ingress_rate),
+            ("outstanding_max", self.outstanding_max.is_some()),
+            ("caps", !self.caps.is_empty() || self.no_caps),
+        ];
+        let tenant = pb::Tenant {
+            tenant_id,
+            display_name: self.name.unwrap_or_default(),
+            rate: self.rate.map(args::rate),
+            ingress_rate: self.ingress_rate.map(args::rate),
+            outstanding_max: self.outstanding_max,
+            caps: self.caps.into_iter().map(|Cap(cap)| cap).collect(),
+            ..pb::Tenant::default()
+        };
+        (tenant, given.into_iter().filter(|(_, given)| *given).map(|(path, _)| path).collect())
+    }
+}
+
+impl KeyCommand {
+    pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        let mut client = to.service.tenants();
+        match self {
+            Self::Create { tenant, role } => {
+                let request = pb::CreateApiKeyRequest { tenant_id: tenant, role: role.to_pb().into() };
+                let created = client.create_api_key(request).await?.into_inner();
+                let mut shown = key_json(&created.api_key.unwrap_or_default());
+                shown["key"] = json!(created.secret);
+                to.out.object(&shown, || created.secret.clone())?;
+            }
+            Self::List { tenant } => {
+                let request = pb::ListApiKeysRequest { tenant_id: tenant, page_size: 1000, page_token: String::new() };
+                let page = client.list_api_keys(request).await?.into_inner();
+                let rows: Vec<_> = page.api_keys.iter().map(key_json).collect();
+                to.out.list(&["key_id", "tenant_id", "role", "created_at", "revoked_at"], &rows)?;
+            }
+            Self::Revoke { key_id } => {
+                let request = pb::RevokeApiKeyRequest { key_id };
+                let key = client.revoke_api_key(request).await?.into_inner().api_key.unwrap_or_default();
+                to.out.object(&key_json(&key), || format!("revoked {}", key.key_id))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Role {
+    fn to_pb(self) -> pb::Role {
+        match self {
+            Self::Submitter => pb::Role::Submitter,
+            Self::Viewer => pb::Role::Viewer,
+            Self::Admin => pb::Role::Admin,
+            Self::Operator => pb::Role::Operator,
+        }
+    }
+}
+
+fn show(to: &To, tenant: Option<pb::Tenant>) -> Result<(), Failure> {
+    let shown = tenant_json(&tenant.unwrap_or_default());
+    to.out.object(&shown, || {
+        let line = |name: &str| match &shown[name] {
+            Value::Null => format!("  {name:<16} -"),
+            Value::String(text) => format!("  {name:<16} {text}"),
+            other => format!("  {name:<16} {other}"),
+        };
+        let names = ["display_name", "rate", "ingress_rate", "outstanding_max", "caps", "created_at"];
+        let lines: Vec<_> = names.iter().map(|name| line(name)).collect();
+        format!("{}\n{}", shown["tenant_id"].as_str().unwrap_or("-"), lines.join("\n"))
+    })?;
+    Ok(())
+}
+
+fn tenant_json(tenant: &pb::Tenant) -> Value {
+    let rate = |rate: &pb::Rate| format!("{}/s:{}", rate.per_second, rate.burst);
+    json!({
+        "tenant_id": tenant.tenant_id,
+        "display_name": tenant.display_name,
+        "rate": tenant.rate.as_ref().map(rate),
+        "ingress_rate": tenant.ingress_rate.as_ref().map(rate),
+        "outstanding_max": tenant.outstanding_max,
+        "caps": tenant.caps.iter().map(cap_text).collect::<Vec<_>>(),
+        "created_at": print::time(tenant.created_at.as_ref()),
+    })
+}
+
+/// Returns a cap as `--cap` takes it.
+fn cap_text(cap: &pb::CapRule) -> String {
+    let window = match cap.window.and_then(|window| window.window) {
+        Some(pb::cap_window::Window::Rolling(length)) => {
+            let length = std::time::Duration::try_from(length).unwrap_or_default();
+            humantime::format_duration(length).to_string().replace(' ', "")
+        }
+        _ => "?".into(),
+    };
+    let mut text = format!("{}={}/{window}", cap.name, cap.limit);
+    if cap.on_limit() == pb::OnLimit::Drop {
+        text.push_str(",drop");
+    }
+    if let Some(filter) = &cap.filter {
+        let classes = filter.classes().map(|class| ("class", word(class.as_str_name(), "CLASS_")));
+        let kinds = filter.kinds().map(|kind| ("kind", word(kind.as_str_name(), "KIND_")));
+        let topics = filter.topics.iter().map(|topic| ("topic", topic.clone()));
+        let senders = filter.senders.iter().map(|sender| ("sender", sender.clone()));
+        for (name, value) in classes.chain(kinds).chain(topics).chain(senders) {
+            text.push_str(&format!(",{name}={value}"));
+        }
+    }
+    text
+}
+
+fn key_json(key: &pb::ApiKey) -> Value {
+    json!({
+        "key_id": key.key_id,
+        "tenant_id": key.tenant_id,
+        "role": word(key.role().as_str_name(), "ROLE_"),
+        "created_at": print::time(key.created_at.as_ref()),
+        "revoked_at": print::time(key.revoked_at.as_ref()),
+    })
+}

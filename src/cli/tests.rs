@@ -1,0 +1,89 @@
+//! Command lines, parsed.
+
+use clap::{CommandFactory as _, Parser};
+
+use super::args::{Address, Cap, InvalidArg, Moment};
+use super::*;
+
+#[derive(Parser)]
+#[command(name = "postrider")]
+struct Root {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[track_caller]
+fn parses(line: &str, expected: bool) {
+    let words = line.split_whitespace();
+    let parsed = Root::try_parse_from(words);
+    assert_eq!(parsed.is_ok(), expected, "{line}: {:?}", parsed.err().map(|error| error.to_string()));
+}
+
+#[test]
+fn the_commands_hold_together() {
+    Root::command().debug_assert();
+}
+
+#[test]
+fn command_lines_of_the_manual_parse() {
+    parses("postrider submit sms --to +8613800000000 --text hello --json", true);
+    parses("postrider submit sms --to +1 --to +2 --text x --class otp --at +2h --priority -5", true);
+    parses("postrider submit template --template t --to wechat:wx1/o1 --endpoint http://h:1 --key pr_x", true);
+    parses("postrider job get x --json", true);
+    parses("postrider job cancel a b c", true);
+    parses("postrider job cancel --campaign spring", true);
+    parses("postrider job watch --from-start", true);
+    parses("postrider tenant set acme --cap daily=3/24h,drop --rate 10/s:20", true);
+    parses("postrider key create --tenant acme --role admin", true);
+    parses("postrider suppress check +8613800000000", true);
+    parses("postrider stats --from 2026-01-01T00:00:00Z", true);
+    parses("postrider clock advance 30d", true);
+    parses("postrider provider list", true);
+    parses("postrider completions bash", true);
+}
+
+#[test]
+fn wrong_command_lines_do_not() {
+    parses("postrider submit sms --text hello", false);
+    parses("postrider submit sms --to 49151 --text hello", false);
+    parses("postrider submit fax --to +1 --text hello", false);
+    parses("postrider job cancel", false);
+    parses("postrider job cancel --campaign a --batch b", false);
+    parses("postrider job watch --from-start --resume x", false);
+    parses("postrider tenant set acme --rate 10 --no-rate", false);
+    parses("postrider clock advance soon", false);
+}
+
+#[test]
+fn addresses_reach_their_field() {
+    let parse = |raw: &str| raw.parse::<Address>().map(|Address(recipient)| recipient);
+    assert_eq!(parse("+491511").unwrap().phone, "+491511");
+    assert_eq!(parse("wechat:wx/o").unwrap().wechat[0].openid, "o");
+    assert_eq!(parse("wecom:c/u").unwrap().wecom.unwrap().external_userid, "u");
+    assert_eq!(parse("chat:g").unwrap().wecom_chat_id, "g");
+    assert_eq!(parse("user:u").unwrap().wecom_userid, "u");
+    for raw in ["", "491511", "wechat:o", "mail:a@b"] {
+        assert_eq!(parse(raw).err(), Some(InvalidArg::Address), "{raw}");
+    }
+}
+
+#[test]
+fn caps_read_like_people_write_them() {
+    let Cap(cap) = "daily=3/24h,drop,class=marketing,kind=sms,topic=sale".parse().unwrap();
+    let filter = cap.filter.clone().unwrap();
+    assert_eq!((cap.name.as_str(), cap.limit, cap.on_limit()), ("daily", 3, crate::pb::OnLimit::Drop));
+    assert_eq!((filter.classes.len(), filter.kinds.len(), filter.topics.len()), (1, 1, 1));
+    let error = |raw: &str| raw.parse::<Cap>().unwrap_err();
+    assert_eq!(error("daily"), InvalidArg::Cap);
+    assert_eq!(error("daily=3/soon"), InvalidArg::Cap);
+    assert_eq!(error("daily=3/24h,class=urgent"), InvalidArg::CapOption("class=urgent".into()));
+}
+
+#[test]
+fn moments_are_absolute_or_from_now() {
+    let now = prost_types::Timestamp { seconds: 1_000, nanos: 5 };
+    let resolve = |raw: &str| raw.parse::<Moment>().map(|moment| moment.resolve(now).seconds);
+    assert_eq!(resolve("+90m"), Ok(1_000 + 90 * 60));
+    assert_eq!(resolve("1970-01-01T00:01:00Z"), Ok(60));
+    assert_eq!(resolve("tomorrow"), Err(InvalidArg::Moment));
+}
