@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use postrider::app::{self, Running};
 use postrider::config::{self, Loaded, Settings};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::telemetry::{exporter, logs};
-use postrider::{demo, shutdown};
+use postrider::{cli, demo, shutdown};
 
 /// Hands messages and calls to people: often enough, never too often, at a legal hour.
 #[derive(Parser, Debug)]
@@ -32,6 +32,8 @@ enum Command {
     Demo(demo::Options),
     /// Checks or prints the settings.
     Config(Config),
+    #[command(flatten)]
+    Client(cli::Command),
 }
 
 #[derive(Args, Debug)]
@@ -84,7 +86,10 @@ const USAGE: u8 = 64;
 const UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
-    let Postrider { command } = Postrider::parse();
+    let command = match Postrider::try_parse() {
+        Ok(Postrider { command }) => command,
+        Err(error) => return cli::usage(&error),
+    };
     match command {
         Command::Serve(serve) => match settings(&serve) {
             Ok(settings) => run(serve_until_stopped(settings, serve.clock)),
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
             Err(error) => complain(&error, USAGE),
         },
         Command::Config(Config { act }) => config(&act),
+        Command::Client(command) => run(cli::run(command, Postrider::command())),
     }
 }
 
