@@ -177,8 +177,10 @@ impl Queue for Embedded {
         // What was acknowledged by now is passed on before the thread ends.
         self.relays.closing.cancel();
         self.relays.tracker.close();
-        self.relays.tracker.wait().await;
-        let _closed_before = self.ask(|reply| Request::Close { reply }).await;
+        let _late = self.clock.timeout(self.publish_timeout, self.relays.tracker.wait()).await;
+        // A thread that hangs in the disk is left behind; whatever it confirmed is there.
+        let closed = self.ask(|reply| Request::Close { reply });
+        let _closed_before = self.clock.timeout(self.publish_timeout, closed).await;
     }
 }
 

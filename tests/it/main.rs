@@ -10,6 +10,7 @@ mod ledger_contract;
 mod limits_contract;
 mod queue_contract;
 mod queue_faults;
+mod queue_rates;
 mod smpp;
 mod support;
 mod tidy;

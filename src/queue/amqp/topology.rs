@@ -103,3 +103,18 @@ pub(super) fn describe(error: lapin::Error) -> QueueError {
 pub(super) async fn quit(channel: &Channel) {
     let _closed_already = channel.close(200, "done".into()).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn installations_share_a_server_by_their_prefixes() {
+        let options = Options { prefix: "blue".into(), ..Options::new("amqp://localhost") };
+        let topology = Topology::new(&options);
+        assert_eq!(topology.name(&QueueName::Record).as_str(), "blue.record");
+        assert_eq!(topology.name(&QueueName::Suspect("main".parse().unwrap())).as_str(), "blue.suspect.main");
+        let dead = topology.arguments(&QueueName::Soon).inner().get("x-dead-letter-routing-key").cloned();
+        assert_eq!(dead, Some(AMQPValue::LongString("blue.dead".into())));
+    }
+}

@@ -265,6 +265,12 @@ impl Log {
         write_state(&self.dir, CLEAN)
     }
 
+    /// Lets every sync from now on fail: the null device cannot.
+    #[cfg(test)]
+    pub(super) fn lose_disk(&mut self) {
+        self.head.file = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    }
+
     fn segment(&self, number: u32) -> io::Result<&Segment> {
         if number == self.active {
             return Ok(&self.head);

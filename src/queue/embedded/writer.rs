@@ -27,8 +27,9 @@ const GROUP_MAX: usize = 1_024;
 /// Most bytes of frames in one group, for the same reason.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Most deliveries handed out between two groups, so that publishers do not wait for readers.
-const DELIVERIES_MAX: usize = 256;
+/// Most deliveries handed out between two groups: as many as a group can add to two queues, so that consumers keep up.
+/// Their bytes are bounded like those of a group, so that publishers do not wait long for readers.
+const DELIVERIES_MAX: usize = 2 * GROUP_MAX;
 
 /// What the thread is asked to do.
 pub(super) enum Request {
@@ -53,6 +54,15 @@ pub(super) enum Request {
 pub(super) struct Joined {
     pub(super) consumer: u64,
     pub(super) queue: Number,
+}
+
+/// A frame that was taken for the consumer at a position.
+#[derive(Clone, Copy)]
+struct Pick {
+    at: usize,
+    queue: Number,
+    seq: u64,
+    count: u32,
 }
 
 /// The state of the thread.
@@ -146,8 +156,8 @@ impl Writer {
         self.commit();
         let delivered = self.deliver();
         let cleaning = self.clean();
-        self.busy = self.poison.is_none()
-            && (delivered >= DELIVERIES_MAX || cleaning || !self.batch.staged.is_empty() || !inbox.is_empty());
+        self.busy =
+            self.poison.is_none() && (delivered || cleaning || !self.batch.staged.is_empty() || !inbox.is_empty());
         ControlFlow::Continue(())
     }
 
@@ -277,35 +287,49 @@ impl Writer {
         }
     }
 
-    /// Hands out what consumers may have, and returns how many deliveries that were.
-    fn deliver(&mut self) -> usize {
+    /// Hands out what consumers may have, and returns whether there may be more.
+    fn deliver(&mut self) -> bool {
         if self.poison.is_some() {
-            return 0;
+            return false;
         }
-        let mut picks = Vec::new();
-        for (at, queue, credit) in self.consumers.ready() {
-            let room = credit.min(DELIVERIES_MAX - picks.len());
-            picks.extend((0..room).map_while(|_| self.index.take(queue)).map(|(seq, count)| (at, queue, seq, count)));
-        }
+        let picks = self.pick();
         if picks.is_empty() {
-            return 0;
+            return false;
         }
         // Before the consumer can know of a delivery, the log does: a process that is killed counts it.
-        let marks: Vec<Mark> = picks.iter().map(|&(_, queue, seq, count)| Mark { queue, seq, count }).collect();
+        let marks: Vec<Mark> = picks.iter().map(|&Pick { queue, seq, count, .. }| Mark { queue, seq, count }).collect();
         let mut bytes = Vec::with_capacity(marks.len() * 16 + 16);
         record::encode_marks(&mut bytes, &marks);
         if self.write(&bytes).is_err() {
-            picks.iter().for_each(|&(_, queue, seq, _)| self.index.give_back(queue, seq));
-            return 0;
+            picks.iter().for_each(|pick| self.index.give_back(pick.queue, pick.seq));
+            return false;
         }
-        let count = picks.len();
-        for (at, queue, seq, count) in picks {
-            self.hand_out(at, queue, seq, count);
+        for pick in picks {
+            self.hand_out(pick);
         }
-        count
+        // The next step finds nothing if this one found all.
+        true
     }
 
-    fn hand_out(&mut self, at: usize, queue: Number, seq: u64, count: u32) {
+    /// Takes what consumers may have now, within the bounds of one step.
+    fn pick(&mut self) -> Vec<Pick> {
+        let mut picks = Vec::new();
+        let mut bytes = 0;
+        for (at, queue, credit) in self.consumers.ready() {
+            for _ in 0..credit {
+                if picks.len() >= DELIVERIES_MAX || bytes >= GROUP_BYTES_MAX {
+                    return picks;
+                }
+                let Some((seq, count)) = self.index.take(queue) else { break };
+                bytes += self.index.place(seq).map_or(0, |place| place.length as usize);
+                picks.push(Pick { at, queue, seq, count });
+            }
+        }
+        picks
+    }
+
+    fn hand_out(&mut self, pick: Pick) {
+        let Pick { at, queue, seq, count } = pick;
         let found = self.cache.get(seq).map_or_else(|| self.read(seq), Ok);
         let (id, frame) = match found {
             Ok(found) => found,
