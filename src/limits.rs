@@ -15,7 +15,7 @@ pub mod pacer;
 pub mod rates;
 
 mod any;
-mod core;
+pub mod core;
 pub mod embedded;
 pub mod redis;
 

@@ -1,4 +1,5 @@
 //! The pure heart of the embedded limits: what is remembered, and what follows from it. No clock, no I/O, no lock.
+//! Public for the benches; the port is [`Limits`](super::Limits).
 //!
 //! Every change is an absolute statement about one key ([`Change`]), so that a log of changes can be replayed over any
 //! later state, such as a snapshot taken while the log went on, and ends where the log ends.
@@ -15,16 +16,18 @@ mod tests;
 
 use uuid::Uuid;
 
-pub(super) use buckets::Buckets;
-pub(super) use change::{Change, Reader, write_bucket, write_entry, write_memo};
-pub(super) use memos::Memos;
-pub(super) use people::People;
-pub(super) use refusals::Refusals;
+pub use buckets::{Bucket, Buckets};
+pub use change::{Change, Damaged, Reader};
+pub(super) use change::{write_bucket, write_entry, write_memo};
+pub use memos::{Memo, Memos};
+pub use people::{Entry, People};
+pub use refusals::{Cancel, Optout, Refusals, Target};
+pub use rulesets::Kept;
 
 use crate::domain::ids::{JobId, TenantId};
 
 /// A key of the memory: sixteen bytes that are spread evenly, since they come from a keyed hash.
-pub(super) type Key = [u8; 16];
+pub type Key = [u8; 16];
 
 /// Returns the key of something that belongs to a tenant. The same in every process and version: it is on disk.
 pub(super) fn key_of(tenant: &TenantId, key: Key) -> Key {

@@ -17,7 +17,7 @@ const PRUNE_MIN: usize = 1024;
 
 /// One bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::limits) struct Bucket {
+pub struct Bucket {
     /// What it held at `at`; below zero after a forced lease.
     pub level: Micro,
     /// When.
@@ -28,7 +28,7 @@ pub(in crate::limits) struct Bucket {
 
 /// The buckets by name. A bucket that is full is the same as an unknown one, so it is forgotten in time.
 #[derive(Debug, Default)]
-pub(in crate::limits) struct Buckets {
+pub struct Buckets {
     buckets: HashMap<Box<str>, Bucket>,
     prune_at: usize,
 }
@@ -88,7 +88,7 @@ impl Bucket {
 
 impl Buckets {
     /// Leases tokens and returns the change that makes the lease last.
-    pub(in crate::limits) fn lease(&mut self, now: UnixMicros, lease: &Lease) -> (Granted, Change) {
+    pub fn lease(&mut self, now: UnixMicros, lease: &Lease) -> (Granted, Change) {
         self.prune(now);
         let bucket = match self.buckets.get_mut(&lease.bucket) {
             Some(bucket) => bucket,
@@ -100,19 +100,19 @@ impl Buckets {
     }
 
     /// Puts tokens back, as far as the bucket holds them.
-    pub(in crate::limits) fn unlease(&mut self, name: &str, tokens: u32) -> Option<Change> {
+    pub fn unlease(&mut self, name: &str, tokens: u32) -> Option<Change> {
         let bucket = self.buckets.get_mut(name)?;
         bucket.level = (bucket.level + Micro::from(tokens) * TOKEN).min(capacity(bucket.rate));
         Some(Change::Bucket { name: name.into(), bucket: *bucket })
     }
 
     /// Sets a bucket to what the log says.
-    pub(in crate::limits) fn set(&mut self, name: Box<str>, bucket: Bucket) {
+    pub fn set(&mut self, name: Box<str>, bucket: Bucket) {
         self.buckets.insert(name, bucket);
     }
 
     /// Calls `each` with every bucket that is not full at `now`.
-    pub(in crate::limits) fn each(&self, now: UnixMicros, mut each: impl FnMut(&str, &Bucket)) {
+    pub fn each(&self, now: UnixMicros, mut each: impl FnMut(&str, &Bucket)) {
         self.buckets.iter().filter(|(_, bucket)| !bucket.is_full(now)).for_each(|(name, bucket)| each(name, bucket));
     }
 

@@ -15,7 +15,7 @@ use crate::domain::time::UnixMicros;
 
 /// An absolute statement about one key: saying it twice is saying it once.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::limits) enum Change {
+pub enum Change {
     /// A recipient has this entry.
     Entry {
         /// Whose.
@@ -76,10 +76,10 @@ pub(in crate::limits) enum Change {
 /// The bytes are no change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("damaged record")]
-pub(in crate::limits) struct Damaged;
+pub struct Damaged;
 
 /// Reads changes one after the other; stops at the end or at the first damaged one.
-pub(in crate::limits) struct Reader<'a>(&'a [u8]);
+pub struct Reader<'a>(&'a [u8]);
 
 const ENTRY: u8 = 1;
 const GONE: u8 = 2;
@@ -93,7 +93,7 @@ const BUCKET: u8 = 7;
 
 impl Change {
     /// Appends the change's bytes.
-    pub(in crate::limits) fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Entry { person, entry, kept } => write_entry(out, person, entry, kept),
             Self::Gone { person, job, token } => {
@@ -187,7 +187,7 @@ fn source_number(source: Source) -> u8 {
 
 impl<'a> Reader<'a> {
     /// Returns a reader of `bytes`.
-    pub(in crate::limits) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 

@@ -14,7 +14,7 @@ const PRUNE_MIN: usize = 1024;
 
 /// What is remembered of one submit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::limits) struct Memo {
+pub struct Memo {
     /// Eight bytes of the keyed hash of what was asked.
     pub fingerprint: u64,
     /// The second at which it is forgotten.
@@ -25,14 +25,14 @@ pub(in crate::limits) struct Memo {
 
 /// The memos of one shard, by job id.
 #[derive(Debug, Default)]
-pub(in crate::limits) struct Memos {
+pub struct Memos {
     memos: HashMap<Key, Memo>,
     prune_at: usize,
 }
 
 impl Memos {
     /// Remembers a submit as pending unless it is known; returns what it meets, and the change that makes it last.
-    pub(in crate::limits) fn remember(&mut self, now: UnixMicros, submit: &Remember) -> (Remembered, Option<Change>) {
+    pub fn remember(&mut self, now: UnixMicros, submit: &Remember) -> (Remembered, Option<Change>) {
         self.prune(now);
         let id = submit.id.0.into_bytes();
         let fingerprint = short(submit.fingerprint);
@@ -56,7 +56,7 @@ impl Memos {
     }
 
     /// Marks a submit as accepted.
-    pub(in crate::limits) fn accept(&mut self, id: JobId) -> Option<Change> {
+    pub fn accept(&mut self, id: JobId) -> Option<Change> {
         let id = id.0.into_bytes();
         let memo = self.memos.get_mut(&id).filter(|memo| !memo.accepted)?;
         memo.accepted = true;
@@ -64,12 +64,12 @@ impl Memos {
     }
 
     /// Sets a memo to what the log says.
-    pub(in crate::limits) fn set(&mut self, id: Key, memo: Memo) {
+    pub fn set(&mut self, id: Key, memo: Memo) {
         self.memos.insert(id, memo);
     }
 
     /// Calls `each` with every memo that lives at `now`.
-    pub(in crate::limits) fn each(&self, now: UnixMicros, mut each: impl FnMut(&Key, &Memo)) {
+    pub fn each(&self, now: UnixMicros, mut each: impl FnMut(&Key, &Memo)) {
         self.memos.iter().filter(|(_, memo)| lives(memo, now)).for_each(|(id, memo)| each(id, memo));
     }
 

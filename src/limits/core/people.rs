@@ -13,7 +13,7 @@ use crate::limits::CLAIM_LIFE;
 
 /// One claim and the places it took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::limits) struct Entry {
+pub struct Entry {
     /// When it was taken.
     pub at: UnixMicros,
     /// When its hand-over may be checked.
@@ -29,7 +29,8 @@ pub(in crate::limits) struct Entry {
 }
 
 /// The recipients of one shard.
-pub(in crate::limits) struct People {
+#[derive(Default)]
+pub struct People {
     hasher: DefaultHashBuilder,
     table: HashTable<u32>,
     people: Vec<Person>,
@@ -69,21 +70,8 @@ impl Entry {
 // === impl People ===
 
 impl People {
-    pub(in crate::limits) fn new() -> Self {
-        Self {
-            hasher: DefaultHashBuilder::default(),
-            table: HashTable::new(),
-            people: Vec::new(),
-            slots: Vec::new(),
-            free_people: Vec::new(),
-            free_slots: Vec::new(),
-            sets: RuleSets::new(),
-            hand: 0,
-        }
-    }
-
     /// Returns how many recipients are remembered.
-    pub(in crate::limits) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.table.len()
     }
 
@@ -98,7 +86,7 @@ impl People {
     }
 
     /// Adds an entry; the same job and token again changes nothing.
-    pub(in crate::limits) fn insert(&mut self, key: &Key, entry: Entry, kept: &[Kept]) {
+    pub fn insert(&mut self, key: &Key, entry: Entry, kept: &[Kept]) {
         let person = self.find(key).unwrap_or_else(|| self.admit(*key));
         let mut newer = NONE;
         let mut older = self.people[person as usize].first;
@@ -117,7 +105,7 @@ impl People {
     }
 
     /// Removes the entry of a job that this token made, if it is there, and returns whether it was.
-    pub(in crate::limits) fn remove(&mut self, key: &Key, job: u64, token: u64) -> bool {
+    pub fn remove(&mut self, key: &Key, job: u64, token: u64) -> bool {
         self.drop_entries(key, |entry, _| entry.job == job && entry.token == token)
     }
 
@@ -136,7 +124,7 @@ impl People {
     }
 
     /// Calls `each` with every entry that has a meaning at `now`, each recipient's oldest first.
-    pub(in crate::limits) fn each(&self, now: UnixMicros, mut each: impl FnMut(&Key, &Entry, &[Kept])) {
+    pub fn each(&self, now: UnixMicros, mut each: impl FnMut(&Key, &Entry, &[Kept])) {
         let mut list = Vec::new();
         for person in &self.people {
             let mut next = person.first;

@@ -16,7 +16,7 @@ const PRUNE_MIN: usize = 1024;
 
 /// What one rule cancels: a number for its form, and the key of what it names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(in crate::limits) struct Target {
+pub struct Target {
     /// Below [`FORMS`].
     pub(super) form: u8,
     /// Of what it names, within its tenant.
@@ -25,7 +25,7 @@ pub(in crate::limits) struct Target {
 
 /// Every opt-out and cancellation.
 #[derive(Debug, Default)]
-pub(in crate::limits) struct Refusals {
+pub struct Refusals {
     optouts: HashMap<Key, Vec<Optout>>,
     cancels: HashMap<Target, Cancel>,
     /// How many cancellations there are of each form, so that a lookup that cannot hit is not made.
@@ -35,7 +35,7 @@ pub(in crate::limits) struct Refusals {
 
 /// One opt-out of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::limits) struct Optout {
+pub struct Optout {
     /// How far it reaches.
     pub scope: Scope,
     /// Where it came from.
@@ -46,7 +46,7 @@ pub(in crate::limits) struct Optout {
 
 /// One cancellation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::limits) struct Cancel {
+pub struct Cancel {
     /// Jobs accepted later are not bound.
     pub at: UnixMicros,
     /// When it is forgotten.
@@ -81,7 +81,7 @@ impl Target {
 
 impl Refusals {
     /// Returns what stands against a claim, if anything does.
-    pub(in crate::limits) fn against(&self, now: UnixMicros, claim: &Claim) -> Option<Decision> {
+    pub fn against(&self, now: UnixMicros, claim: &Claim) -> Option<Decision> {
         if let Some(scope) = self.suppressing(&claim.tenant, &claim.against) {
             return Some(Decision::Suppressed(scope));
         }
@@ -89,7 +89,7 @@ impl Refusals {
     }
 
     /// Adds an opt-out; an earlier one of the same scope and source gives way.
-    pub(in crate::limits) fn suppress(&mut self, suppression: &Suppression) -> Change {
+    pub fn suppress(&mut self, suppression: &Suppression) -> Change {
         let address = key_of(&suppression.tenant, suppression.address.0);
         let optout = Optout { scope: suppression.scope, source: suppression.source, at: suppression.at };
         self.set_optout(address, optout);
@@ -97,14 +97,14 @@ impl Refusals {
     }
 
     /// Takes back the opt-outs of a scope that `source` brought; the API's word takes back every source's.
-    pub(in crate::limits) fn unsuppress(&mut self, suppression: &Suppression, source: Source) -> Change {
+    pub fn unsuppress(&mut self, suppression: &Suppression, source: Source) -> Change {
         let address = key_of(&suppression.tenant, suppression.address.0);
         self.clear_optout(&address, suppression.scope, source);
         Change::Optin { address, scope: suppression.scope, source }
     }
 
     /// Returns the opt-outs of an address.
-    pub(in crate::limits) fn of(&self, tenant: &TenantId, address: AddressKey) -> Vec<Suppression> {
+    pub fn of(&self, tenant: &TenantId, address: AddressKey) -> Vec<Suppression> {
         let optouts = self.optouts.get(&key_of(tenant, address.0)).map_or(&[][..], Vec::as_slice);
         optouts
             .iter()
@@ -113,14 +113,14 @@ impl Refusals {
     }
 
     /// Adds a cancellation. Of two for the same target the later times count.
-    pub(in crate::limits) fn cancel(&mut self, rule: &CancelRule, keep_until: UnixMicros) -> Change {
+    pub fn cancel(&mut self, rule: &CancelRule, keep_until: UnixMicros) -> Change {
         let target = Target::of(&rule.tenant, &rule.by);
         let cancel = self.set_cancel(target, Cancel { at: rule.at, keep_until });
         Change::Cancel { target, cancel }
     }
 
     /// Sets what the log says.
-    pub(in crate::limits) fn set_optout(&mut self, address: Key, optout: Optout) {
+    pub fn set_optout(&mut self, address: Key, optout: Optout) {
         let optouts = self.optouts.entry(address).or_insert_with(|| Vec::with_capacity(1));
         match optouts.iter_mut().find(|known| known.scope == optout.scope && known.source == optout.source) {
             Some(known) => *known = optout,
@@ -129,7 +129,7 @@ impl Refusals {
     }
 
     /// Takes back what the log says.
-    pub(in crate::limits) fn clear_optout(&mut self, address: &Key, scope: Scope, source: Source) {
+    pub fn clear_optout(&mut self, address: &Key, scope: Scope, source: Source) {
         let Some(optouts) = self.optouts.get_mut(address) else { return };
         optouts.retain(|known| known.scope != scope || (source != Source::Api && known.source != source));
         if optouts.is_empty() {
@@ -138,7 +138,7 @@ impl Refusals {
     }
 
     /// Sets what the log says, and returns what came of it.
-    pub(in crate::limits) fn set_cancel(&mut self, target: Target, cancel: Cancel) -> Cancel {
+    pub fn set_cancel(&mut self, target: Target, cancel: Cancel) -> Cancel {
         let forms = &mut self.forms[usize::from(target.form)];
         let known = self.cancels.entry(target).or_insert_with(|| {
             *forms += 1;
@@ -150,7 +150,7 @@ impl Refusals {
     }
 
     /// Calls `each` with everything that has a meaning at `now`.
-    pub(in crate::limits) fn each(&self, now: UnixMicros, mut each: impl FnMut(Change)) {
+    pub fn each(&self, now: UnixMicros, mut each: impl FnMut(Change)) {
         for (&address, optouts) in &self.optouts {
             optouts.iter().for_each(|&optout| each(Change::Optout { address, optout }));
         }
@@ -160,7 +160,7 @@ impl Refusals {
     }
 
     /// Forgets cancellations whose time is over, once their number has doubled.
-    pub(in crate::limits) fn prune(&mut self, now: UnixMicros) {
+    pub fn prune(&mut self, now: UnixMicros) {
         if self.cancels.len() < self.prune_at.max(PRUNE_MIN) {
             return;
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// One cap in which an entry holds a place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(in crate::limits) struct Kept {
+pub struct Kept {
     /// Stands for the rule.
     pub rule: u32,
     /// How long after its time the place can matter, in µs: the window's length.
@@ -31,13 +31,15 @@ struct Set {
     uses: u32,
 }
 
-impl RuleSets {
-    pub(super) fn new() -> Self {
+impl Default for RuleSets {
+    fn default() -> Self {
         // Set 0 is the empty one and stays.
         let empty = Set { kept: Box::new([]), life_max: 0, uses: 1 };
         Self { sets: vec![empty], ids: HashMap::new(), free: Vec::new(), latest: 0 }
     }
+}
 
+impl RuleSets {
     /// Returns the rules of a set.
     pub(super) fn get(&self, id: SetId) -> &[Kept] {
         &self.sets[id as usize].kept
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_set_lives_as_long_as_its_uses() {
-        let mut sets = RuleSets::new();
+        let mut sets = RuleSets::default();
         let day = [Kept { rule: 1, life: 86_400 }, Kept { rule: 2, life: 7 }];
         let first = sets.take(&day);
         assert_eq!(sets.take(&day), first);

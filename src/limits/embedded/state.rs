@@ -34,7 +34,7 @@ pub(super) struct Shard {
 
 impl State {
     pub(super) fn new() -> Self {
-        let shard = || Mutex::new(Shard { people: People::new(), memos: Memos::default() });
+        let shard = || Mutex::new(Shard { people: People::default(), memos: Memos::default() });
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             refusals: RwLock::default(),
@@ -69,7 +69,7 @@ impl State {
 
     /// Returns how many recipients are remembered.
     pub(super) fn people(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).people.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).people.count()).sum()
     }
 
     /// Replays the changes of a block; returns whether it could be read to its end.
