@@ -63,7 +63,8 @@ impl Embedded {
         let lost = found.lost || !readable;
         state.now(now);
         let identity = files.identity(now, lost)?;
-        let mut start = Start { number: found.last + 1, before: found.last_bytes, log_bytes: found.log_bytes };
+        let mut start =
+            Start { number: found.last + 1, before: found.last_bytes.unwrap_or(0), log_bytes: found.log_bytes };
         if lost {
             tracing::error!("limits were damaged and have lost something: jobs from before now are not sent blindly");
             // So that the next start does not find the same damage and call it a new loss.
@@ -182,8 +183,7 @@ impl Limits for Embedded {
     async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
         self.refuse(|state, log| {
             let mut refusals = state.refusals_mut();
-            let now = rules.iter().map(|rule| rule.at).max().unwrap_or_default();
-            refusals.prune(state.now(now));
+            refusals.prune(state.latest());
             let append = |rule| log.append(&refusals.cancel(rule, keep_until));
             rules.iter().map(append).last().unwrap_or_default()
         })

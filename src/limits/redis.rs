@@ -46,7 +46,7 @@ const KEYS_PER_CALL: usize = 256;
 /// Where the server is and how it is used.
 #[derive(Clone)]
 pub struct Settings {
-    /// `redis://` or `rediss://`, with user, password and database as needed.
+    /// `redis://`, with user, password and database as needed.
     pub url: Box<str>,
     /// Comes before every key, so that several installations can share a server. Short: it is in every key.
     pub prefix: Box<str>,
@@ -111,7 +111,7 @@ impl Redis {
     /// # Errors
     /// As any question.
     pub async fn warnings(&self) -> Result<Vec<Box<str>>, LimitsError> {
-        Ok(self.inner.link.live().await?.warnings)
+        Ok(self.inner.link.live().await?.warnings.clone())
     }
 }
 
@@ -215,7 +215,7 @@ impl Limits for Redis {
     async fn identity(&self) -> Result<Identity, LimitsError> {
         // A question that changes nothing: a memory that changed under the connection is noticed.
         self.inner.remember(UnixMicros(0), &[]).await?;
-        Ok(self.inner.link.live().await?.identity)
+        Ok(self.inner.link.live().await?.identity.clone())
     }
 
     async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {

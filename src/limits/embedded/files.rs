@@ -25,8 +25,8 @@ pub(super) struct Files {
 pub(super) struct Found {
     /// The number of the newest segment or snapshot.
     pub last: u64,
-    /// How long the newest segment is.
-    pub last_bytes: u64,
+    /// How long the newest segment is; `None` where a snapshot has replaced it.
+    pub last_bytes: Option<u64>,
     /// Bytes in segments that no snapshot replaces.
     pub log_bytes: u64,
     /// Whether something that was durable is gone.
@@ -53,6 +53,9 @@ impl Files {
     /// # Errors
     /// [`LimitsError::Storage`]; damage is no error, it is told in [`Found`].
     pub(super) fn load(&self, mut each: impl FnMut(&[u8])) -> Result<Found, LimitsError> {
+        for draft in self.numbered("tmp")? {
+            fs::remove_file(self.path(draft, "tmp")).map_err(storage)?;
+        }
         let snapshot = self.numbered("snap")?.pop();
         let mut found = Found::default();
         if let Some(number) = snapshot {
@@ -66,15 +69,15 @@ impl Files {
             let scan = read(&path, &mut each)?;
             let length = fs::metadata(&path).map_err(storage)?.len();
             // A segment is missing, or shorter than its successor knew it.
-            let gap = number != found.last + 1 && found.last != 0;
-            let short = found.last_bytes > 0 && scan.before.is_some_and(|before| before > found.last_bytes);
+            let gap = number != found.last + 1;
+            let short = found.last_bytes.is_some_and(|bytes| scan.before.is_some_and(|before| before > bytes));
             found.lost |= scan.lost || gap || short;
             if scan.whole < length && !scan.lost {
                 let file = File::options().write(true).open(&path).map_err(storage)?;
                 file.set_len(scan.whole).and_then(|()| file.sync_all()).map_err(storage)?;
             }
             found.last = number;
-            found.last_bytes = scan.whole;
+            found.last_bytes = Some(scan.whole);
             found.log_bytes += scan.whole;
         }
         Ok(found)

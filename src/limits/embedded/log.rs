@@ -52,6 +52,9 @@ struct Shared {
     pending: Mutex<Pending>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
+    /// Makes the next write fail as a broken disk would.
+    #[cfg(test)]
+    broken: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +115,8 @@ impl Log {
             pending: Mutex::default(),
             wake: Condvar::new(),
             progress: watch::Sender::new(Progress::default()),
+            #[cfg(test)]
+            broken: std::sync::atomic::AtomicBool::new(false),
         });
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -182,6 +187,12 @@ impl Log {
     /// The failure.
     pub(super) fn check(&self) -> Result<(), LimitsError> {
         self.shared.pending().failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Breaks the disk.
+    #[cfg(test)]
+    pub(super) fn break_disk(&self) {
+        self.shared.broken.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// Writes what is left and ends the writer. Blocks for as long as that takes.
@@ -260,6 +271,10 @@ impl Writer {
             self.file.write_all(&self.block).map_err(storage)?;
             self.written += self.block.len() as u64;
             self.log_bytes += self.block.len() as u64;
+        }
+        #[cfg(test)]
+        if self.shared.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(LimitsError::Storage("the disk is broken".into()));
         }
         if urgent && self.synced < self.written {
             self.file.sync_data().map_err(storage)?;

@@ -48,6 +48,11 @@ impl State {
         UnixMicros(self.latest.fetch_max(now.0, Ordering::Relaxed).max(now.0))
     }
 
+    /// Returns the latest time it was given.
+    pub(super) fn latest(&self) -> UnixMicros {
+        UnixMicros(self.latest.load(Ordering::Relaxed))
+    }
+
     /// Locks the shard of a key.
     pub(super) fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
         // The keys of recipients are hashes; of job ids (version 7) only the last bytes are spread.
@@ -101,7 +106,7 @@ impl State {
     /// # Errors
     /// Those of `block`.
     pub(super) fn dump(&self, block: &mut dyn FnMut(&[u8]) -> Result<(), LimitsError>) -> Result<(), LimitsError> {
-        let now = UnixMicros(self.latest.load(Ordering::Relaxed));
+        let now = self.latest();
         let mut out = Vec::with_capacity(DUMP_BYTES);
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

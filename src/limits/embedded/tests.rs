@@ -181,3 +181,44 @@ async fn a_torn_tail_is_cut_and_a_hole_changes_the_identity() {
     drop(damaged);
     assert_eq!(Embedded::open(dir.path(), later).unwrap().identity().await.unwrap(), changed, "one loss, one change");
 }
+
+#[tokio::test]
+async fn missing_and_short_segments_are_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let fill = async |from: u128| {
+        let limits = Embedded::open(dir.path(), NOW).unwrap();
+        limits.claim(NOW, &[claim(from, from), claim(from + 1, from + 1)]).await.unwrap();
+        let identity = limits.identity().await.unwrap();
+        limits.close().await;
+        identity
+    };
+    let identity = fill(1).await;
+    assert_eq!(fill(3).await, identity);
+    let first = &files(&dir, "log")[0];
+    let bytes = fs::read(first).unwrap();
+    fs::write(first, &bytes[..20]).unwrap();
+    let shortened = fill(5).await;
+    assert_ne!(shortened, identity);
+    assert_eq!(fill(7).await, shortened, "a loss is found once");
+    fs::remove_file(&files(&dir, "log")[0]).unwrap();
+    let missing = fill(9).await;
+    assert_ne!(missing, shortened);
+    fs::remove_file(&files(&dir, "snap")[0]).unwrap();
+    assert_ne!(fill(11).await, missing);
+}
+
+#[tokio::test]
+async fn a_failed_write_ends_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    limits.claim(NOW, &[claim(1, 1)]).await.unwrap();
+    limits.inner.log.break_disk();
+    let broken = Err(LimitsError::Storage("the disk is broken".into()));
+    assert_eq!(limits.claim(NOW, &[claim(1, 2)]).await, broken);
+    assert_eq!(limits.claim(NOW, &[claim(1, 2)]).await, broken, "what is in memory alone is no answer");
+    assert_eq!(limits.identity().await.map(|_| vec![]), broken);
+    limits.close().await;
+    drop(limits);
+    let again = Embedded::open(dir.path(), NOW).unwrap();
+    assert_eq!(again.claim(NOW, &[claim(1, 1), claim(1, 3)]).await.unwrap(), [Decision::Claimed, Decision::Claimed]);
+}

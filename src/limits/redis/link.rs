@@ -1,7 +1,7 @@
 //! The shared connection: made when needed, checked for which memory it reaches before its first use, replaced when it
 //! breaks or hangs.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
@@ -28,21 +28,18 @@ pub(super) struct Link {
     clock: Clock,
     /// Where the identity is kept.
     marker: Vec<u8>,
-    live: RwLock<Option<Live>>,
+    live: RwLock<Option<Arc<Live>>>,
     /// Held while connecting, so that one does it for all; knows the last failure.
     connecting: tokio::sync::Mutex<Option<(Stopwatch, LimitsError)>>,
 }
 
 /// A connection that is believed to work.
-#[derive(Clone)]
 pub(super) struct Live {
     connection: MultiplexedConnection,
     /// Which memory it reaches.
     pub identity: Identity,
     /// What somebody should change on the server.
     pub warnings: Vec<Box<str>>,
-    /// Unlike that of any other connection.
-    number: Uuid,
 }
 
 // === impl Link ===
@@ -54,7 +51,8 @@ impl Link {
     /// [`LimitsError::Refused`] when the URL is none.
     pub(super) fn new(url: &str, timeout: Duration, marker: Vec<u8>, clock: Clock) -> Result<Self, LimitsError> {
         // The URL may hold a password, and the parser's error may hold the URL.
-        let client = Client::open(url).map_err(|_| LimitsError::Refused("not a redis:// or rediss:// URL".into()))?;
+        let client =
+            Client::open(url).map_err(|_| LimitsError::Refused("not a redis:// URL; TLS is not built in".into()))?;
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
         Ok(Self { client, config, clock, marker, live: RwLock::default(), connecting: tokio::sync::Mutex::default() })
@@ -72,13 +70,14 @@ impl Link {
     ) -> Result<T, LimitsError> {
         let mut last = LimitsError::Refused("the server forgets its scripts at once".into());
         for _ in 0..TRIES {
-            let mut live = self.live().await?;
-            let error = match question(&live).query_async::<T>(&mut live.connection).await {
+            let live = self.live().await?;
+            let mut connection = live.connection.clone();
+            let error = match question(&live).query_async::<T>(&mut connection).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {
-                load(&mut live.connection, scripts).await.map_err(|error| self.failed(&live, &error))?;
+                load(&mut connection, scripts).await.map_err(|error| self.failed(&live, &error))?;
             } else if error.code() == Some("IDENTITY") {
                 self.drop_live(&live);
                 last = LimitsError::Refused("the memory changed again and again".into());
@@ -93,7 +92,7 @@ impl Link {
     ///
     /// # Errors
     /// [`LimitsError::Timeout`], [`LimitsError::Unreachable`], [`LimitsError::Refused`].
-    pub(super) async fn live(&self) -> Result<Live, LimitsError> {
+    pub(super) async fn live(&self) -> Result<Arc<Live>, LimitsError> {
         if let Some(live) = self.current() {
             return Ok(live);
         }
@@ -108,8 +107,9 @@ impl Link {
         }
         match self.connect().await {
             Ok(live) => {
+                let live = Arc::new(live);
                 *failure = None;
-                *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
+                *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live));
                 Ok(live)
             }
             Err(error) => {
@@ -131,7 +131,7 @@ impl Link {
         for warning in &warnings {
             tracing::warn!("limits: {warning}");
         }
-        Ok(Live { connection, identity, warnings, number: Uuid::new_v4() })
+        Ok(Live { connection, identity, warnings })
     }
 
     /// Asks which memory this is. Everything that is new is answered by the script, so that of many nodes that
@@ -151,12 +151,12 @@ impl Link {
         Ok(Identity { id: id.into(), changed_at: UnixMicros(changed_at) })
     }
 
-    fn current(&self) -> Option<Live> {
+    fn current(&self) -> Option<Arc<Live>> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says what an error means, and drops the connection it came from unless that is surely sound.
-    fn failed(&self, live: &Live, error: &RedisError) -> LimitsError {
+    fn failed(&self, live: &Arc<Live>, error: &RedisError) -> LimitsError {
         let error = classify(error);
         match error {
             LimitsError::Timeout | LimitsError::Unreachable(_) => self.drop_live(live),
@@ -165,9 +165,9 @@ impl Link {
         error
     }
 
-    fn drop_live(&self, live: &Live) {
+    fn drop_live(&self, live: &Arc<Live>) {
         let mut current = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| current.number == live.number) {
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
             *current = None;
         }
     }
