@@ -6,6 +6,7 @@ pub mod ids;
 pub mod job;
 pub mod keys;
 pub mod rate;
+pub mod recent;
 pub mod recipient;
 pub mod suppression;
 pub mod text;

@@ -4,7 +4,7 @@
 //! - Writing is append-mostly: a job's row never changes after it was accepted; its state is the merge of its events.
 //! - [`Ledger::record`] commits a whole [`Recording`] or nothing; frames that were recorded before are named by
 //!   [`Ledger::recorded`], and a job that is there already is left as it is.
-//! - One recorder at a time writes recordings (the record queue sees to it) and numbers the events without gaps. Should
+//! - One recorder at a time writes recordings (the record queue sees to it) and numbers what it writes. Should
 //!   two meet, [`Recording::after`] lets only the one through that has seen everything before: what a recorder read
 //!   before it wrote still holds when it is written.
 //! - Sealed bytes are opaque here; only keyed hashes are searched.
@@ -119,7 +119,8 @@ pub struct Segment {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recording {
     /// The last number before this recording. Unless it still is the last when the transaction begins, the recording is
-    /// refused with [`LedgerError::Overtaken`] and nothing is written.
+    /// refused with [`LedgerError::Overtaken`] and nothing is written. A recording that changes segments or
+    /// parks receipts and numbers nothing takes a number all the same: another recorder may believe to know them.
     pub after: i64,
     /// The queue frames it covers.
     pub frames: Vec<Uuid>,

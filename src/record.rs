@@ -7,7 +7,7 @@ mod intake;
 mod merge;
 mod meters;
 mod reads;
-mod recent;
+
 mod resend;
 mod rows;
 mod standing;
@@ -93,3 +93,6 @@ impl<Q: Queue, L: Ledger> Record<Q, L> {
         tasks.spawn("strays", strays.run());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use crate::domain::ids::TenantId;
 const WATCH_WINDOW: i64 = 1 << 16;
 
 /// Returns the last number of a recording, after checking that its numbers follow [`Recording::after`] without gaps.
+/// One that changes segments or parks receipts and has no number of its own takes one, so that the fence moves.
 pub(super) fn last_seq(recording: &Recording) -> Result<i64, LedgerError> {
     let events = recording.events.iter().map(|event| event.seq);
     let mut numbers: Vec<i64> = events.chain(recording.replies.iter().map(|reply| reply.seq)).collect();
@@ -18,7 +19,8 @@ pub(super) fn last_seq(recording: &Recording) -> Result<i64, LedgerError> {
         }
         last = number;
     }
-    Ok(last)
+    let matters = !recording.segments.is_empty() || !recording.parked.is_empty();
+    Ok(last + i64::from(matters && last == recording.after))
 }
 
 /// Returns up to which number a watch reads at once: enough to fill its answer, and never the whole ledger.

@@ -13,12 +13,12 @@ use hashbrown::HashMap;
 
 use self::counts::Counts;
 use self::segments::{MessageKey, MessageRef, Segments};
-use super::recent::Recent;
 use super::standing::{Admission, Standing};
 use super::tally::Tally;
 use crate::domain::event::{Change, Event, Fact, Fate, Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Envelope, Kind};
+use crate::domain::recent::Recent;
 use crate::ledger::{JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
 
 /// A job as it was accepted, on its way into the ledger.
@@ -96,12 +96,19 @@ impl Merger {
 
     /// Takes what the batch came to; the next batch builds on it.
     pub(super) fn finish(&mut self) -> Merged {
+        let parked = self.parked.drain().map(|(_, parked)| parked);
+        let recording = &mut self.merged.recording;
+        recording.parked.extend(parked.filter(|parked| !parked.stored).map(|parked| parked.receipt));
+        let matters = !recording.segments.is_empty() || !recording.parked.is_empty();
+        if matters && self.next == self.after + 1 {
+            // Nothing is numbered, but what another recorder may believe to know is changed.
+            self.number();
+        }
         let last = self.next - 1;
         let mut merged = std::mem::replace(&mut self.merged, Merged::after(last));
         self.after = last;
+        self.known.age();
         self.segments.next_batch();
-        let parked = self.parked.drain().map(|(_, parked)| parked);
-        merged.recording.parked.extend(parked.filter(|parked| !parked.stored).map(|parked| parked.receipt));
         merged.recording.counts = std::mem::take(&mut self.counts).into_counts();
         merged
     }

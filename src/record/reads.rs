@@ -152,18 +152,17 @@ impl Wants {
         }
     }
 
-    /// Does not ask for what the batch itself brings: fresh jobs, and messages that were sent in it.
+    /// Does not ask for fresh jobs that the batch itself brings. Messages that are sent in it are asked for all the same:
+    /// their sending may be told for the second time.
     fn without_own(&mut self, batch: &[Work]) {
-        if !self.jobs.is_empty() {
-            for work in batch {
-                let Some(Body::Jobs(jobs)) = &work.body else { continue };
-                for job in jobs.iter().filter(|job| job.fresh) {
-                    self.jobs.remove(&job.row.id);
-                }
-            }
+        if self.jobs.is_empty() {
+            return;
         }
-        if !self.reported.is_empty() {
-            self.sent.iter().for_each(|sent| _ = self.reported.remove(sent));
+        for work in batch {
+            let Some(Body::Jobs(jobs)) = &work.body else { continue };
+            for job in jobs.iter().filter(|job| job.fresh) {
+                self.jobs.remove(&job.row.id);
+            }
         }
     }
 }

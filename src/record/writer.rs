@@ -57,7 +57,7 @@ pub(super) struct Writer<Q, L> {
 }
 
 /// How an attempt to write ended.
-enum Written {
+pub(super) enum Written {
     /// All is in the ledger.
     Whole,
     /// The service stops; what is left goes back to the queue.
@@ -86,7 +86,7 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
     }
 
     /// Writes a batch, however long the ledger is away.
-    async fn write(&mut self, mut batch: Vec<Work>, batches: &mut mpsc::Receiver<Vec<Work>>) -> Written {
+    pub(super) async fn write(&mut self, mut batch: Vec<Work>, batches: &mut mpsc::Receiver<Vec<Work>>) -> Written {
         let mut failures = Failures::default();
         loop {
             let problem = match self.try_write(&mut batch).await {
@@ -108,7 +108,7 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
     }
 
     /// Writes what of a batch is not in the ledger yet, and acknowledges it.
-    async fn try_write(&mut self, batch: &mut Vec<Work>) -> Result<(), LedgerError> {
+    pub(super) async fn try_write(&mut self, batch: &mut Vec<Work>) -> Result<(), LedgerError> {
         self.drop_recorded(batch).await?;
         self.bury_unreadable(batch).await;
         if batch.is_empty() {

@@ -4,9 +4,9 @@ use std::hash::Hash;
 
 use hashbrown::Equivalent;
 
-use super::super::recent::Recent;
 use crate::domain::event::{Event, Fate};
 use crate::domain::ids::{JobId, ProviderId};
+use crate::domain::recent::Recent;
 use crate::domain::time::UnixMicros;
 use crate::ledger::Segment;
 
@@ -81,8 +81,10 @@ impl Segments {
         self.batch += 1;
     }
 
-    /// Forgets which places of the recording were written: a new one begins.
+    /// Forgets which places of the recording were written, because a new one begins, and what is old.
     pub(super) fn next_batch(&mut self) {
+        self.parts.age();
+        self.attempts.age();
         self.batch += 1;
     }
 

@@ -183,7 +183,9 @@ async fn segments_are_overwritten_and_forgotten_after_a_while(Fixture { ledger, 
     // Within one recording the last one counts.
     let (undelivered, delivered) = (segment("m1", 1, Some(Fate::Undelivered)), segment("m1", 1, Some(Fate::Delivered)));
     let second = vec![undelivered, delivered.clone(), segment("m3", 4, None)];
-    ledger.record(&Recording { segments: second, ..Recording::default() }).await.unwrap();
+    let stale = Recording { segments: second, ..Recording::default() };
+    assert_eq!(ledger.record(&stale).await, Err(LedgerError::Overtaken), "segments move the fence");
+    ledger.record(&Recording { after: 1, ..stale }).await.unwrap();
 
     let ids = [
         (provider("carrier-a"), "m1".into()),
@@ -216,10 +218,12 @@ async fn receipts_wait_until_they_are_unparked(Fixture { ledger, .. }: Fixture) 
     let (one, two) = ((carrier.clone(), Box::from("m1")), (carrier.clone(), Box::from("m2")));
     let all = [two.clone(), one.clone(), (carrier.clone(), "m3".into())];
     assert_eq!(ledger.parked(&all).await.unwrap(), vec![other.clone(), ringing, done]);
-    ledger.record(&Recording { unparked: vec![one], ..Recording::default() }).await.unwrap();
+    let stale = Recording { unparked: vec![one], ..Recording::default() };
+    assert_eq!(ledger.record(&stale).await, Err(LedgerError::Overtaken), "parked receipts move the fence");
+    ledger.record(&Recording { after: 1, ..stale }).await.unwrap();
     assert_eq!(ledger.parked(&all).await.unwrap(), vec![other]);
     let late = Receipt { at: at(4).plus(RECEIPT_MATCH), ..receipt("m9", 0, Report::Pending, None) };
-    ledger.record(&Recording { parked: vec![late], ..Recording::default() }).await.unwrap();
+    ledger.record(&Recording { after: 1, parked: vec![late], ..Recording::default() }).await.unwrap();
     assert_eq!(ledger.parked(&[two]).await.unwrap(), vec![], "nothing can match it any more");
 }
 

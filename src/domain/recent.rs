@@ -1,36 +1,40 @@
 //! A bounded map that forgets what was touched longest ago, in two generations.
 
+use std::fmt;
 use std::hash::Hash;
 
 use hashbrown::{Equivalent, HashMap};
 
-/// Remembers at least the last `capacity / 2` and at most the last `capacity` keys that were touched.
+/// Remembers what was touched since [`Recent::age`] was called last, and before that at least the last `capacity / 2` and
+/// at most about `capacity` keys.
 ///
 /// Two maps: what is touched moves to the young one; when that is full it becomes the old one, and the old one is
-/// dropped whole. No list, no clock, no per-entry bookkeeping.
-pub(super) struct Recent<K, V> {
+/// dropped whole, but only when the owner says so: nothing vanishes in the middle of its work. No list, no clock, no
+/// bookkeeping per entry.
+pub struct Recent<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     half: usize,
 }
 
 impl<K: Eq + Hash, V> Recent<K, V> {
-    pub(super) fn new(capacity: usize) -> Self {
+    /// Returns an empty map.
+    pub fn new(capacity: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), half: (capacity / 2).max(1) }
     }
 
     /// Returns whether `key` is remembered, without touching it.
-    pub(super) fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+    pub fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         self.young.contains_key(key) || self.old.contains_key(key)
     }
 
     /// Returns what is remembered under `key`, without touching it.
-    pub(super) fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
     /// Returns what is remembered under `key`, and touches it.
-    pub(super) fn get_mut<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&mut V> {
+    pub fn get_mut<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&mut V> {
         if !self.young.contains_key(key) {
             let (key, value) = self.old.remove_entry(key)?;
             self.insert(key, value);
@@ -39,20 +43,32 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     }
 
     /// Remembers `value`, in place of what was there.
-    pub(super) fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.half && !self.young.contains_key(&key) {
-            // Swapped, so that both tables keep the memory they have grown to.
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-        }
+    pub fn insert(&mut self, key: K, value: V) {
         // A copy in the old generation is shadowed, and never seen again unless this one is dropped first, which the
         // order of generations rules out.
         self.young.insert(key, value);
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Forgets what was touched longest ago, if there is too much.
+    pub fn age(&mut self) {
+        if self.young.len() >= self.half {
+            // Swapped, so that both tables keep the memory they have grown to.
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
+    }
+}
+
+impl<K, V> fmt::Debug for Recent<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Counts only: keys and values may be about people.
+        write!(f, "Recent({})", self.young.len() + self.old.len())
     }
 }
 
@@ -65,6 +81,7 @@ mod tests {
         let mut recent = Recent::new(100);
         for key in 0..1_000_u32 {
             recent.insert(key, key);
+            recent.age();
             assert!(recent.young.len() + recent.old.len() <= 100);
             for last in key.saturating_sub(49)..=key {
                 assert!(recent.contains(&last), "{last} forgotten at {key}");
@@ -74,24 +91,38 @@ mod tests {
     }
 
     #[test]
+    fn nothing_vanishes_before_it_may_age() {
+        let mut recent = Recent::new(4);
+        (0..100_u32).for_each(|key| recent.insert(key, key));
+        assert!((0..100).all(|key| recent.contains(&key)));
+        recent.age();
+        recent.insert(100, 100);
+        recent.insert(101, 101);
+        recent.age();
+        assert!(!recent.contains(&0) && recent.contains(&100));
+    }
+
+    #[test]
     fn what_is_touched_stays() {
         let mut recent = Recent::new(10);
         recent.insert(0, "kept");
         for key in 1..100_u32 {
             recent.insert(key, "new");
             assert_eq!(recent.get_mut(&0), Some(&mut "kept"), "after {key}");
+            recent.age();
         }
     }
 
     #[test]
     fn the_newest_value_is_the_one_that_is_found() {
         let mut recent = Recent::new(4);
-        recent.insert(1, "a");
-        recent.insert(2, "b");
-        recent.insert(3, "c");
-        recent.insert(1, "d");
+        for (key, value) in [(1, "a"), (2, "b"), (3, "c"), (1, "d")] {
+            recent.insert(key, value);
+            recent.age();
+        }
         assert_eq!(recent.get_mut(&1), Some(&mut "d"));
         recent.insert(4, "e");
+        recent.age();
         assert_eq!(recent.get_mut(&1), Some(&mut "d"));
     }
 }

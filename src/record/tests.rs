@@ -1,0 +1,341 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
+use uuid::Uuid;
+
+use super::intake::{Work, open};
+use super::*;
+use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report};
+use crate::domain::ids::{JobId, Lane};
+use crate::domain::job::{Check, Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
+use crate::domain::recipient::Recipient;
+use crate::domain::time::UnixMicros;
+use crate::ledger::sqlite::Sqlite;
+use crate::ledger::{History, Tag};
+use crate::queue::embedded::{Embedded, Options};
+use crate::queue::frame::{Frame, open_reply};
+use crate::queue::{Delivery, QueueName, Route, Settled};
+
+const START: UnixMicros = UnixMicros::from_secs(1_000_000);
+
+/// A real ledger and a real queue in a directory of their own, on a virtual clock.
+struct Rig {
+    queue: Embedded,
+    ledger: Sqlite,
+    sealer: Sealer,
+    clock: Clock,
+    tasks: Tasks,
+    _dir: TempDir,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, tasks) = (Clock::virtual_at(START), Tasks::new());
+        let ledger = Sqlite::open(&dir.path().join("ledger.db"), clock.clone()).unwrap();
+        ledger.migrate().await.unwrap();
+        let queue = Embedded::open(&dir.path().join("queue"), Options::default(), &tasks, &clock).await.unwrap();
+        Self { queue, ledger, sealer: Sealer::ephemeral().unwrap(), clock, tasks, _dir: dir }
+    }
+
+    /// Returns a writer that remembers about `jobs_known` jobs, and who hears what it commits.
+    fn writer(&self, jobs_known: usize) -> Writer<Embedded, Sqlite> {
+        Writer {
+            queue: self.queue.clone(),
+            ledger: self.ledger.clone(),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            stop: self.tasks.stop().clone(),
+            settings: Settings { jobs_known, ..Settings::default() },
+            committed: watch::Sender::new(0),
+            meters: Meters::new(),
+            merger: Merger::new(0, jobs_known),
+            current: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    fn frame(&self, frame: Frame) -> (Uuid, Bytes) {
+        (Uuid::new_v4(), frame.encode(&self.sealer).unwrap())
+    }
+
+    async fn history(&self, job: JobId) -> History {
+        self.ledger.job(&"acme".parse().unwrap(), job).await.unwrap().unwrap()
+    }
+
+    async fn outcomes(&self, job: JobId) -> Vec<Outcome> {
+        let history = self.history(job).await;
+        assert!(history.row.is_some());
+        history.events.iter().filter_map(|numbered| numbered.event.change.outcome()).collect()
+    }
+
+    /// Starts a whole recorder, and waits until it has written up to `last`.
+    async fn recorded(&self, settings: Settings, last: i64) -> watch::Receiver<i64> {
+        let (committed, mut seen) = watch::channel(0);
+        let (queue, ledger, sealer) = (self.queue.clone(), self.ledger.clone(), self.sealer.clone());
+        let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
+        Record { queue, ledger, sealer, clock, tasks, settings, committed }.spawn();
+        seen.wait_for(|seen| *seen >= last).await.unwrap();
+        seen
+    }
+}
+
+fn delivered(frame: &(Uuid, Bytes), count: u32, sealer: &Sealer) -> (Work, UnboundedReceiver<Settled>) {
+    let (told, settled) = mpsc::unbounded_channel();
+    let delivery = Delivery::new(frame.0, frame.1.clone(), count, 1, told);
+    (Work { body: Some(open(&frame.1, sealer)), delivery }, settled)
+}
+
+fn envelope(class: Class, ids: &[JobId]) -> Envelope {
+    let shared = Shared {
+        tenant: "acme".parse().unwrap(),
+        kind: Kind::Sms,
+        class,
+        pool: "default".parse().unwrap(),
+        content: Content::Text("hello".into()),
+        sender: "".into(),
+        topic: "".into(),
+        labels: vec![],
+        origin: Origin::default(),
+        batch: None,
+        priority: 0,
+        accepted_at: START,
+        expires_at: START.plus(Duration::from_secs(3600)),
+        on_missed: OnMissed::Defer,
+    };
+    let phone = |number: usize| Some(format!("+1555{number:07}").parse().unwrap());
+    let job = |(number, id): (usize, &JobId)| Job {
+        id: *id,
+        recipient: Recipient { phone: phone(number), ..Recipient::default() },
+        params: vec![],
+        cancel_key: "".into(),
+        collapse_key: "".into(),
+        attempt: 0,
+        supersedes: 0,
+        seen: None,
+    };
+    Envelope { shared: Arc::new(shared), due_at: START, jobs: ids.iter().enumerate().map(job).collect() }
+}
+
+fn event(job: JobId, attempt: u16, change: Change) -> Fact {
+    let (tenant, class) = ("acme".parse().unwrap(), Class::Marketing);
+    Fact::Event(Event { job, tenant, kind: Kind::Sms, class, at: START, attempt, change })
+}
+
+fn sent(job: JobId, message_ids: &[String]) -> Fact {
+    let message_ids = message_ids.iter().map(|id| id.as_str().into()).collect();
+    event(job, 1, Change::Sent { provider: "carrier".parse().unwrap(), message_ids, receipt_expected: true })
+}
+
+fn report(message_id: &str, fate: Fate) -> Fact {
+    let (provider, report) = ("carrier".parse().unwrap(), Report::Final(fate));
+    Fact::Receipt(Receipt { provider, message_id: message_id.into(), job: None, report, code: "".into(), at: START })
+}
+
+/// The frames of many jobs with what becomes of each: in an order that a real queue could have, with doubles.
+fn stories(rig: &Rig, jobs: &[JobId], chance: &mut Rng) -> (VecDeque<(Uuid, Bytes)>, BTreeMap<JobId, Fate>) {
+    let mut facts = Vec::new();
+    let mut fates = BTreeMap::new();
+    for (number, &job) in jobs.iter().enumerate() {
+        let fate = if chance.u8(..4) == 0 { Fate::Undelivered } else { Fate::Delivered };
+        let ids: Vec<_> = (0..1 + number % 3).map(|segment| format!("m{number}-{segment}")).collect();
+        let mut story = vec![sent(job, &ids)];
+        story.extend(ids.iter().map(|id| report(id, fate)));
+        if chance.bool() {
+            story.push(story[chance.usize(..story.len())].clone());
+        }
+        facts.extend(story);
+        fates.insert(job, fate);
+    }
+    chance.shuffle(&mut facts);
+    let mut frames: VecDeque<_> = facts.chunks(7).map(|facts| rig.frame(Frame::Facts(facts.to_vec()))).collect();
+    let accepted = jobs.chunks(16).map(|jobs| rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, jobs)])));
+    accepted.collect::<Vec<_>>().into_iter().rev().for_each(|frame| frames.push_front(frame));
+    (frames, fates)
+}
+
+/// Ids as they are drawn, and as a key gives them: those are looked up.
+fn ids(count: u32, chance: &mut Rng) -> Vec<JobId> {
+    let batch = JobId(Uuid::from_u128(chance.u128(..)));
+    let id = |number| if number % 2 == 0 { JobId::new(START, chance.u128(..)) } else { batch.item(number) };
+    (0..count).map(id).collect()
+}
+
+#[tokio::test]
+async fn crashes_doubles_and_forgetting_leave_one_outcome_each() {
+    for seed in 0..12 {
+        let (rig, mut chance) = (Rig::new().await, Rng::with_seed(seed));
+        let jobs = ids(48, &mut chance);
+        let (mut frames, fates) = stories(&rig, &jobs, &mut chance);
+        // So small a memory that nearly everything is read again.
+        let mut writer = rig.writer(8);
+        while !frames.is_empty() {
+            let size = chance.usize(1..6).min(frames.len());
+            let taken: Vec<_> = frames.drain(..size).collect();
+            let deliver = |count| taken.iter().map(|frame| delivered(frame, count, &rig.sealer)).unzip();
+            let (mut batch, mut settled): (Vec<Work>, Vec<UnboundedReceiver<Settled>>) = deliver(1);
+            match chance.u8(..4) {
+                // Killed before the commit.
+                0 => writer = rig.writer(8),
+                // Killed between the commit and the acknowledgement.
+                1 => {
+                    writer.try_write(&mut batch).await.unwrap();
+                    writer = rig.writer(8);
+                }
+                _ => {}
+            }
+            if !batch.is_empty() || chance.bool() {
+                let count = if batch.is_empty() { 2 } else { 1 };
+                (batch, settled) = deliver(count);
+            }
+            writer.try_write(&mut batch).await.unwrap();
+            assert!(batch.is_empty());
+            assert!(settled.iter_mut().all(|settled| settled.try_recv() == Ok(Settled::Acked(1))));
+        }
+        for (job, fate) in fates {
+            assert_eq!(rig.outcomes(job).await, [Outcome::new(fate, "")], "seed {seed}");
+        }
+        let (events, last) = rig.ledger.events(None, 0, 10_000).await.unwrap();
+        assert!(events.is_sorted_by(|before, after| before.seq < after.seq), "seed {seed}");
+        assert!(events.last().is_some_and(|numbered| numbered.seq <= last), "seed {seed}");
+        let counts = rig.ledger.counts(None, UnixMicros(0), UnixMicros::MAX).await.unwrap();
+        let sum =
+            |fates: bool| counts.iter().filter(move |count| count.fate().is_some() == fates).map(|count| count.jobs);
+        assert_eq!(sum(true).sum::<i64>(), 48, "seed {seed}");
+        assert_eq!(sum(false).sum::<i64>(), 96, "seed {seed}: accepted and sent");
+    }
+}
+
+#[tokio::test]
+async fn of_two_recorders_only_the_one_that_has_seen_everything_writes() {
+    let (rig, mut chance) = (Rig::new().await, Rng::with_seed(1));
+    let job = ids(1, &mut chance)[0];
+    let segments = ["a".to_owned(), "b".to_owned()];
+    let (_idle, mut none) = mpsc::channel(1);
+    let (mut one, mut other) = (rig.writer(100), rig.writer(100));
+    let accepted = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &[job])]));
+    let parts = [sent(job, &segments), report("a", Fate::Delivered), report("b", Fate::Delivered)];
+    let mut frames = vec![accepted];
+    frames.extend(parts.into_iter().map(|fact| rig.frame(Frame::Facts(vec![fact]))));
+    // The broker gives each frame to the other one, and each still believes what it saw last.
+    for (turn, frame) in frames.iter().enumerate() {
+        let writer = if turn % 2 == 0 { &mut one } else { &mut other };
+        let batch = vec![delivered(frame, 1, &rig.sealer).0];
+        assert!(matches!(writer.write(batch, &mut none).await, writer::Written::Whole));
+    }
+    // The first frame comes once more, under the same id, as if it were new.
+    let batch = vec![delivered(&frames[1], 1, &rig.sealer).0];
+    assert!(matches!(one.write(batch, &mut none).await, writer::Written::Whole));
+    assert_eq!(rig.outcomes(job).await, [Outcome::new(Fate::Delivered, "")]);
+    assert_eq!(rig.ledger.last_seq().await.unwrap().0, 3, "two events, and a segment that moved the fence");
+}
+
+#[tokio::test]
+async fn an_unanswered_password_goes_out_again_before_its_check_is_acknowledged() {
+    let (rig, mut chance) = (Rig::new().await, Rng::with_seed(2));
+    let lane = Lane { class: Class::Otp, pool: "default".parse().unwrap() };
+    rig.queue.declare(std::slice::from_ref(&lane)).await.unwrap();
+    let job = ids(1, &mut chance)[0];
+    let otp = envelope(Class::Otp, &[job]);
+    let accepted = rig.frame(Frame::Jobs(vec![otp.clone()]));
+    let check = Check { envelope: otp, attempt: 1, provider: None, due_at: START };
+    let check = rig.frame(Frame::Checks(vec![check]));
+    // Killed after the publish: the commit fails once, then the check is decided anew.
+    let mut writer = rig.writer(100);
+    let mut batch = [&accepted, &check].map(|frame| delivered(frame, 1, &rig.sealer).0).into();
+    writer.try_write(&mut batch).await.unwrap();
+    let mut again = vec![delivered(&check, 2, &rig.sealer).0];
+    rig.writer(100).try_write(&mut again).await.unwrap();
+    assert!(again.is_empty());
+
+    let mut lane = rig.queue.consume(QueueName::Lane(lane), 10).await.unwrap();
+    let resent = lane.recv().await.unwrap();
+    let Frame::Jobs(envelopes) = Frame::decode(&resent.frame, &rig.sealer).unwrap() else { panic!("jobs") };
+    let [Job { id, attempt: 1, supersedes: 1, seen: Some(START), .. }] = envelopes[0].jobs[..] else { panic!() };
+    assert_eq!(id, job);
+    assert!(lane.try_recv().is_err());
+    assert_eq!(rig.history(job).await.events[0].event.change, Change::Unresolved { provider: None });
+}
+
+#[tokio::test]
+async fn a_lane_that_takes_nothing_leaves_a_resend_to_the_agenda() {
+    let (rig, mut chance) = (Rig::new().await, Rng::with_seed(3));
+    let job = ids(1, &mut chance)[0];
+    let check = Check { envelope: envelope(Class::Otp, &[job]), attempt: 1, provider: None, due_at: START };
+    let mut batch = vec![delivered(&rig.frame(Frame::Checks(vec![check])), 1, &rig.sealer).0];
+    rig.writer(100).try_write(&mut batch).await.unwrap();
+    let entries = rig.ledger.due_entries(START, 10, 10).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| (&entry.tag, entry.jobs)).collect::<Vec<_>>(), [(&Tag::Send, 1)]);
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_is_put_aside_and_the_rest_is_written() {
+    let (rig, mut chance) = (Rig::new().await, Rng::with_seed(4));
+    rig.queue.declare(&[]).await.unwrap();
+    let job = ids(1, &mut chance)[0];
+    let accepted = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &[job])]));
+    let mut damaged = rig.frame(Frame::Facts(vec![report("a", Fate::Delivered)]));
+    damaged.1 = damaged.1.slice(..damaged.1.len() - 1);
+    let mut batch = [&damaged, &accepted].map(|frame| delivered(frame, 1, &rig.sealer).0).into();
+    rig.writer(100).try_write(&mut batch).await.unwrap();
+    assert!(rig.history(job).await.row.is_some());
+    let mut dead = rig.queue.consume(QueueName::Dead, 1).await.unwrap();
+    assert_eq!(dead.recv().await.unwrap().id, damaged.0);
+}
+
+#[tokio::test]
+async fn a_reply_finds_the_job_it_answers() {
+    let (rig, mut chance) = (Rig::new().await, Rng::with_seed(5));
+    let jobs = ids(2, &mut chance);
+    let accepted = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &jobs)]));
+    let reply = |from: &str| {
+        let (provider, to, text) = ("carrier".parse().unwrap(), "10690".into(), "thanks".into());
+        let from = from.into();
+        Fact::Reply(Reply { provider, from, to, text, tenant: None, in_reply_to: None, at: START })
+    };
+    let mut writer = rig.writer(100);
+    // Once from the ledger, once from the batch itself, once from nobody known.
+    let early = rig.frame(Frame::Facts(vec![reply("+15550000001")]));
+    let late = rig.frame(Frame::Facts(vec![reply("+15550000000"), reply("+15559999999")]));
+    for frames in [vec![&accepted, &early], vec![&late]] {
+        let mut batch = frames.into_iter().map(|frame| delivered(frame, 1, &rig.sealer).0).collect();
+        writer.try_write(&mut batch).await.unwrap();
+    }
+    let replies = rig.ledger.replies(&"acme".parse().unwrap(), 0, 10).await.unwrap();
+    let found: Vec<_> = replies.iter().map(|reply| (reply.seq, reply.in_reply_to)).collect();
+    assert_eq!(found, [(1, Some(jobs[1])), (2, Some(jobs[0]))]);
+    assert_eq!(&*open_reply(&replies[0].sealed, &rig.sealer).unwrap().text, "thanks");
+}
+
+#[tokio::test]
+async fn a_receipt_that_never_comes_leaves_the_outcome_unknown() {
+    let (rig, mut chance) = (Rig::new().await, Rng::with_seed(6));
+    let lane = Lane { class: Class::Marketing, pool: "default".parse().unwrap() };
+    rig.queue.declare(std::slice::from_ref(&lane)).await.unwrap();
+    let jobs = ids(3, &mut chance);
+    let (id, frame) = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &jobs)]));
+    rig.queue.publish(id, frame, Route::Accept(QueueName::Lane(lane))).await.unwrap();
+    let facts = jobs.iter().enumerate().map(|(number, job)| sent(*job, &[format!("m{number}")]));
+    let (id, frame) = rig.frame(Frame::Facts(facts.chain([report("m1", Fate::Delivered)]).collect()));
+    rig.queue.publish(id, frame, Route::To(QueueName::Record)).await.unwrap();
+
+    let settings = Settings { receipt_deadline: Duration::from_secs(60), ..Settings::default() };
+    let mut seen = rig.recorded(settings, 4).await;
+    rig.clock.advance(Duration::from_secs(59));
+    assert_eq!(rig.outcomes(jobs[0]).await, []);
+    // The sweep looks every three seconds, and on its first look may find that it has to catch up.
+    for _ in 0..10 {
+        rig.clock.advance(Duration::from_secs(3));
+        rig.clock.pause(Duration::from_millis(20)).await;
+    }
+    seen.wait_for(|seen| *seen >= 6).await.unwrap();
+    for (job, fate) in [(0, Fate::Unknown), (1, Fate::Delivered), (2, Fate::Unknown)] {
+        let fates: Vec<_> = rig.outcomes(jobs[job]).await.iter().map(|outcome| outcome.fate).collect();
+        assert_eq!(fates, [fate]);
+    }
+    assert_eq!(rig.ledger.last_seq().await.unwrap(), (6, 4));
+    assert_eq!(rig.queue.depth(&QueueName::Record).await.unwrap(), 0);
+    let _left = rig.tasks.finish(&Clock::system(), Duration::from_secs(5)).await;
+}
