@@ -29,6 +29,7 @@ use crate::policy::routes::Routes;
 use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
 use crate::queue::{AnyQueue, Queue};
+use crate::receipt::Senders;
 use crate::record::{self, Record};
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
@@ -83,6 +84,8 @@ struct Base {
     facts: Outbox<AnyQueue, Fact>,
     /// The last number in the ledger that a recorder of this process has committed.
     committed: watch::Sender<i64>,
+    /// Who wrote to whom lately.
+    senders: Senders,
 }
 
 /// Connects the backends and starts the parts that the settings name.
@@ -155,6 +158,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         checks: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), groups.publish.clone()),
         facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), groups.publish.clone()),
         committed: watch::Sender::new(0),
+        senders: Senders::new(),
         groups: groups.clone(),
         settings,
         clock,
@@ -200,6 +204,7 @@ impl Base {
             facts: self.facts.clone(),
             work: self.envelopes.clone(),
             checks: self.checks.clone(),
+            senders: self.senders.clone(),
             metrics: Arc::new(DispatchMetrics::new()),
         };
         dispatch::spawn(Arc::new(context)).await?;

@@ -34,6 +34,7 @@ use crate::limits::{Claim, Decision, GiveBack, Limits};
 use crate::queue::frame::{Frame, FrameError};
 use crate::queue::outbox::{Item as Packable, Outbox};
 use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
+use crate::receipt::Senders;
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
 use crate::telemetry::metrics::DispatchMetrics;
@@ -81,6 +82,8 @@ pub struct Context<Q, L, B> {
     pub work: Outbox<Q, Envelope>,
     /// Checks.
     pub checks: Outbox<Q, Check>,
+    /// Who wrote to whom lately, for replies.
+    pub senders: Senders,
     /// What it counts.
     pub metrics: Arc<DispatchMetrics>,
 }

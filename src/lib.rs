@@ -2,15 +2,16 @@
 //!
 //! # Path of a job
 //! A call comes in ([`api`]), is let in and made durable ([`admission`]), waits if it must ([`agenda`]), is sent
-//! ([`dispatch`]) through a provider ([`channel`]); what becomes of it is written down ([`record`]). [`app`] puts the
-//! parts together. Each part asks only those below it: [`policy`] decides, [`queue`], [`limits`] and [`ledger`] are the
-//! three ports with their backends, [`domain`] holds the nouns.
+//! ([`dispatch`]) through a provider ([`channel`]); what providers say of it comes in ([`receipt`]), and what becomes of
+//! it is written down ([`record`]). [`app`] puts the parts together. Each part asks only those below it: [`policy`]
+//! decides, [`queue`], [`limits`] and [`ledger`] are the three ports with their backends, [`domain`] holds the nouns.
 
 // The parts, in the order in which a job meets them.
 pub mod admission;
 pub mod agenda;
 pub mod api;
 pub mod dispatch;
+pub mod receipt;
 pub mod record;
 
 // What they ask.

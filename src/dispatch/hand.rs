@@ -231,6 +231,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                         None => taken.push((Arc::clone(&item.ground), 1)),
                     }
                     let units = permit.provider.channel.cost(&item.handover);
+                    self.context.senders.note(&item.shared.tenant, [claim.against.address], now);
                     claimed.push(Claimed { give_back: give_back(&claim), item, units });
                 }
                 next => self.follow(item, next, now),

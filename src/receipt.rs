@@ -1,0 +1,158 @@
+//! What became of it? Takes what providers say by themselves, and tells them so once it is durable.
+//!
+//! Receipts go to record as they are; record joins them with what was sent. A reply that is an opt-out word binds in limits
+//! first, then goes to record, then the provider is answered: nothing of it needs the ledger. Every other reply is a fact
+//! for record.
+
+mod keywords;
+mod owners;
+mod replies;
+mod senders;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::warn;
+
+pub use self::keywords::{Keyword, keyword};
+pub use self::owners::Owners;
+pub use self::senders::Senders;
+
+use self::replies::Desk;
+use crate::channel::{Inbound, News};
+use crate::domain::event::{Fact, Receipt, Report};
+use crate::domain::ids::ProviderId;
+use crate::domain::time::Clock;
+use crate::ledger::{Directory, Ledger};
+use crate::limits::Limits;
+use crate::queue::outbox::Outbox;
+use crate::queue::{PublishError, Queue, QueueName, Route};
+use crate::seal::Sealer;
+use crate::shutdown::Tasks;
+use crate::telemetry::metrics::ProviderMetrics;
+
+/// Receipts that share a publish.
+const TOGETHER_MAX: usize = 512;
+/// Publishes of receipts in flight.
+const PUBLISHES_MAX: usize = 8;
+/// Tries of a publish, and the wait after the first; it doubles. After that the provider says it again.
+const TRIES: u32 = 6;
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Everything that taking receipts and replies needs.
+pub struct Reception<Q, L, B> {
+    /// Where opt-outs bind.
+    pub limits: L,
+    /// Whose last job a reply answers.
+    pub ledger: B,
+    /// Every tenant.
+    pub directory: Directory,
+    /// Whose numbers are whose.
+    pub owners: Owners,
+    /// Who wrote to whom lately.
+    pub senders: Senders,
+    /// Makes keys of addresses.
+    pub sealer: Sealer,
+    /// Time.
+    pub clock: Clock,
+    /// The group of its tasks.
+    pub tasks: Tasks,
+    /// Facts for record.
+    pub facts: Outbox<Q, Fact>,
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
+    /// Starts to take what comes in, until the group of tasks stops. What is not durable then, providers say again.
+    pub fn spawn(self, inbox: mpsc::Receiver<Inbound>) {
+        let tasks = self.tasks.clone();
+        let reception = Arc::new(self);
+        let desk = Desk::open(&reception);
+        tasks.spawn("reception", take(reception, desk, inbox));
+    }
+
+    /// Publishes facts until record has them; gives up after some tries.
+    async fn publish(&self, facts: Vec<Fact>) -> Result<(), PublishError> {
+        let mut wait = RETRY;
+        for _ in 1..TRIES {
+            match self.facts.publish(facts.clone(), Route::To(QueueName::Record)).await {
+                Ok(()) => return Ok(()),
+                Err(problem) => warn!(%problem, "cannot publish what a provider said; trying again"),
+            }
+            self.clock.pause(wait.mul_f64(0.5 + fastrand::f64())).await;
+            wait *= 2;
+        }
+        self.facts.publish(facts, Route::To(QueueName::Record)).await
+    }
+}
+
+async fn take<Q: Queue, L: Limits, B: Ledger>(
+    reception: Arc<Reception<Q, L, B>>,
+    desk: Desk,
+    mut inbox: mpsc::Receiver<Inbound>,
+) {
+    let (stop, places) = (reception.tasks.stop().clone(), Arc::new(Semaphore::new(PUBLISHES_MAX)));
+    let (mut inbound, mut meters) = (Vec::with_capacity(TOGETHER_MAX), Meters::default());
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let taken = stop.run_until_cancelled(inbox.recv_many(&mut inbound, TOGETHER_MAX)).await;
+        if taken.is_none() {
+            // What was said before the stop is still taken; what comes later, providers keep.
+            inbox.close();
+            inbox.recv_many(&mut inbound, TOGETHER_MAX).await;
+        }
+        if inbound.is_empty() {
+            return;
+        }
+        let (mut facts, mut told) = (Vec::with_capacity(inbound.len()), Vec::with_capacity(inbound.len()));
+        for Inbound { news, done } in inbound.drain(..) {
+            match news {
+                News::Receipt(receipt) => {
+                    meters.count(&receipt);
+                    facts.push(Fact::Receipt(receipt));
+                    told.push(done);
+                }
+                News::Reply(reply) => desk.hand(reply, done, &reception.sealer).await,
+            }
+        }
+        if facts.is_empty() {
+            continue;
+        }
+        let publishing = Arc::clone(&reception);
+        reception.tasks.spawn("receipts", async move {
+            match publishing.publish(facts).await {
+                Ok(()) => told.into_iter().for_each(tell),
+                Err(problem) => {
+                    warn!(%problem, receipts = told.len(), "receipts are not durable; the provider keeps them")
+                }
+            }
+            drop(place); // Held for exactly as long as the publish.
+        });
+    }
+}
+
+/// Tells a provider that what it said is durable.
+fn tell(done: oneshot::Sender<()>) {
+    // A connection that was lost in between will say it again.
+    let _gone = done.send(());
+}
+
+/// Receipts by provider.
+#[derive(Default)]
+struct Meters {
+    providers: HashMap<ProviderId, ProviderMetrics>,
+}
+
+impl Meters {
+    fn count(&mut self, receipt: &Receipt) {
+        let provider =
+            self.providers.entry_ref(&receipt.provider).or_insert_with(|| ProviderMetrics::new(&receipt.provider));
+        provider.receipt(match receipt.report {
+            Report::Final(fate) => Some(fate),
+            Report::Pending | Report::Progress(_) => None,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+use bytes::Bytes;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::event::{Fate, Reply};
+use crate::domain::ids::{JobId, TenantId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::suppression::{Scope, Source, Suppression};
+use crate::domain::time::UnixMicros;
+use crate::ledger::sqlite::Sqlite;
+use crate::ledger::{JobRow, Recording, Tenant};
+use crate::limits;
+use crate::queue::Delivery;
+use crate::queue::embedded::{Embedded, Options};
+use crate::queue::frame::Frame;
+
+const FROM: &str = "+4915112345678";
+
+/// Everything real, in a directory of its own.
+struct Rig {
+    limits: limits::embedded::Embedded,
+    ledger: Sqlite,
+    queue: Embedded,
+    senders: Senders,
+    sealer: Sealer,
+    clock: Clock,
+    inbox: mpsc::Sender<Inbound>,
+    record: mpsc::Receiver<Delivery>,
+    tasks: Tasks,
+    _dir: TempDir,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, tasks, sealer) = (Clock::system(), Tasks::new(), Sealer::ephemeral().unwrap());
+        let ledger = Sqlite::open(&dir.path().join("ledger.db"), clock.clone()).unwrap();
+        ledger.migrate().await.unwrap();
+        for id in ["acme", "bright", "corner"] {
+            ledger.put_tenant(&tenant(id)).await.unwrap();
+        }
+        let limits = limits::embedded::Embedded::open(&dir.path().join("limits"), clock.now()).unwrap();
+        let queue = Embedded::open(&dir.path().join("queue"), Options::default(), &tasks, &clock).await.unwrap();
+        queue.declare(&[]).await.unwrap();
+        let record = queue.consume(QueueName::Record, 100).await.unwrap();
+        let (inbox, inbound) = mpsc::channel(100);
+        let senders = Senders::new();
+        let mut owners = Owners::default();
+        owners.add("carrier".parse().unwrap(), "10690001", "corner".parse().unwrap());
+        let reception = Reception {
+            limits: limits.clone(),
+            ledger: ledger.clone(),
+            directory: Directory::load(&ledger).await.unwrap(),
+            owners,
+            senders: senders.clone(),
+            sealer: sealer.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
+        };
+        reception.spawn(inbound);
+        Self { limits, ledger, queue, senders, sealer, clock, inbox, record, tasks, _dir: dir }
+    }
+
+    /// Says a reply; returns whether it became durable.
+    async fn write_back(&self, to: &str, text: &str) -> bool {
+        // A carrier names the number without its plus.
+        let (provider, from) = ("carrier".parse().unwrap(), FROM[1..].into());
+        let (to, text, at) = (to.into(), text.into(), self.clock.now());
+        self.say(News::Reply(Reply { provider, from, to, text, tenant: None, in_reply_to: None, at })).await
+    }
+
+    async fn say(&self, news: News) -> bool {
+        let (done, durable) = oneshot::channel();
+        self.inbox.send(Inbound { news, done }).await.unwrap();
+        durable.await.is_ok()
+    }
+
+    async fn facts(&mut self) -> Vec<Fact> {
+        let delivery = self.record.recv().await.unwrap();
+        let Frame::Facts(facts) = Frame::decode(&delivery.frame, &self.sealer).unwrap() else { panic!("no facts") };
+        delivery.ack();
+        facts
+    }
+
+    async fn suppressed(&self) -> Vec<String> {
+        let address = self.sealer.address_key(FROM);
+        let mut tenants = Vec::new();
+        for id in ["acme", "bright", "corner"] {
+            let tenant: TenantId = id.parse().unwrap();
+            if !self.limits.suppressions(&tenant, address).await.unwrap().is_empty() {
+                tenants.push(id.to_owned());
+            }
+        }
+        tenants
+    }
+
+    /// Puts a job of a tenant to the address into the ledger.
+    async fn accepted(&self, tenant: &str) {
+        let row = JobRow {
+            id: JobId(Uuid::new_v4()),
+            tenant: tenant.parse().unwrap(),
+            kind: Kind::Sms,
+            class: Class::Marketing,
+            accepted_at: self.clock.now(),
+            due_at: self.clock.now(),
+            expires_at: UnixMicros::MAX,
+            address: self.sealer.address_key(FROM),
+            recipient: None,
+            batch: None,
+            campaign: None,
+            cancel_key: None,
+            sealed: Bytes::new(),
+        };
+        let recording = Recording { frames: vec![Uuid::new_v4()], jobs: vec![row], ..Recording::default() };
+        self.ledger.record(&recording).await.unwrap();
+    }
+}
+
+fn tenant(id: &str) -> Tenant {
+    Tenant {
+        id: id.parse().unwrap(),
+        name: id.into(),
+        rate: None,
+        ingress_rate: None,
+        outstanding_max: None,
+        caps: vec![],
+        created_at: UnixMicros::default(),
+    }
+}
+
+fn tenants_of(facts: &[Fact]) -> Vec<&str> {
+    let tenant = |fact| match fact {
+        &Fact::Suppressed(Suppression { ref tenant, scope: Scope::Brand, source: Source::Keyword, .. }) => {
+            tenant.as_str()
+        }
+        other => panic!("{other:?}"),
+    };
+    facts.iter().map(tenant).collect()
+}
+
+#[tokio::test]
+async fn stop_binds_whoever_wrote_last_before_the_provider_is_told() {
+    let mut rig = Rig::new().await;
+    rig.accepted("acme").await;
+    assert!(rig.write_back("10690", " \"Stop\" ").await);
+    assert_eq!(rig.suppressed().await, ["acme"]);
+    assert_eq!(tenants_of(&rig.facts().await), ["acme"]);
+}
+
+#[tokio::test]
+async fn a_number_that_is_one_tenants_own_needs_no_search() {
+    let mut rig = Rig::new().await;
+    rig.accepted("acme").await;
+    assert!(rig.write_back("10690001", "退订").await);
+    assert_eq!(rig.suppressed().await, ["corner"]);
+    assert_eq!(tenants_of(&rig.facts().await), ["corner"]);
+}
+
+#[tokio::test]
+async fn a_tenant_that_wrote_just_now_is_bound_with_the_one_in_the_ledger() {
+    let rig = Rig::new().await;
+    rig.accepted("acme").await;
+    rig.senders.note(&"bright".parse().unwrap(), [rig.sealer.address_key(FROM)], rig.clock.now());
+    assert!(rig.write_back("10690", "TD").await);
+    assert_eq!(rig.suppressed().await, ["acme", "bright"]);
+}
+
+#[tokio::test]
+async fn with_the_ledger_away_memory_says_whose_it_is_and_else_everybody_is_bound() {
+    let mut rig = Rig::new().await;
+    rig.ledger.close().await;
+    rig.senders.note(&"bright".parse().unwrap(), [rig.sealer.address_key(FROM)], rig.clock.now());
+    assert!(rig.write_back("10690", "STOP").await);
+    assert_eq!(rig.suppressed().await, ["bright"]);
+    assert_eq!(tenants_of(&rig.facts().await), ["bright"]);
+
+    let mut rig = Rig::new().await;
+    rig.ledger.close().await;
+    assert!(rig.write_back("10690", "STOP").await);
+    assert_eq!(rig.suppressed().await, ["acme", "bright", "corner"]);
+    assert_eq!(tenants_of(&rig.facts().await), ["acme", "bright", "corner"]);
+}
+
+#[tokio::test]
+async fn start_takes_a_stop_back_and_is_still_a_reply() {
+    let mut rig = Rig::new().await;
+    rig.accepted("acme").await;
+    assert!(rig.write_back("10690", "STOP").await);
+    assert!(rig.write_back("10690", "Start").await);
+    assert!(rig.suppressed().await.is_empty());
+    rig.facts().await;
+    let facts = rig.facts().await;
+    assert!(matches!(&facts[..], [Fact::Unsuppressed(_, Source::Keyword), Fact::Reply(_)]), "{facts:?}");
+}
+
+#[tokio::test]
+async fn any_other_reply_is_a_fact_with_the_number_as_jobs_name_it() {
+    let mut rig = Rig::new().await;
+    assert!(rig.write_back("10690", "T恤多少钱").await);
+    let facts = rig.facts().await;
+    let [Fact::Reply(reply)] = &facts[..] else { panic!("{facts:?}") };
+    assert_eq!((&*reply.from, &*reply.text), (FROM, "T恤多少钱"));
+    assert!(rig.suppressed().await.is_empty());
+}
+
+#[tokio::test]
+async fn receipts_are_told_once_they_are_durable_and_not_before() {
+    let mut rig = Rig::new().await;
+    let receipt = |message_id: &str| {
+        let (provider, report) = ("carrier".parse().unwrap(), Report::Final(Fate::Delivered));
+        let (message_id, code, at) = (message_id.into(), "".into(), UnixMicros::from_secs(1));
+        News::Receipt(Receipt { provider, message_id, job: None, report, code, at })
+    };
+    assert!(rig.say(receipt("a")).await);
+    let facts = rig.facts().await;
+    assert!(matches!(&facts[..], [Fact::Receipt(receipt)] if &*receipt.message_id == "a"), "{facts:?}");
+    rig.queue.close().await;
+    assert!(!rig.say(receipt("b")).await);
+    assert_eq!(rig.tasks.finish(&rig.clock, Duration::from_secs(5)).await, 0);
+}
