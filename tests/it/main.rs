@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod fuzz_frame;
+mod fuzz_smpp;
 mod harness;
 mod ledger_contract;
 mod limits_contract;

@@ -1,5 +1,6 @@
 //! What the tests stand on: private servers, faulty networks.
 
+pub(crate) mod fuzz;
 pub(crate) mod janitor;
 pub(crate) mod proxy;
 pub(crate) mod servers;

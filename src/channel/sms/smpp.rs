@@ -18,7 +18,7 @@
 
 mod bind;
 mod coding;
-mod desk;
+pub mod desk;
 mod exchange;
 pub mod ids;
 mod parts;

@@ -19,7 +19,7 @@ const REPLY_LEN_MAX: usize = 4 * 1024;
 
 /// What a delivery amounts to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub enum Delivery {
     /// This, which must be durable before the SMSC is told that we have it.
     News(News),
     /// A part of something: the SMSC is told at once, or it would not send the next part. A crash before the last part
@@ -30,7 +30,7 @@ pub(super) enum Delivery {
 }
 
 /// Reads deliveries.
-pub(super) struct Desk {
+pub struct Desk {
     provider: ProviderId,
     alphabet: Alphabet,
     receipt_ids: IdForm,
@@ -40,12 +40,13 @@ pub(super) struct Desk {
 // === impl Desk ===
 
 impl Desk {
-    pub(super) fn new(provider: ProviderId, alphabet: Alphabet, receipt_ids: IdForm) -> Self {
+    /// Returns a desk for the deliveries of a provider.
+    pub fn new(provider: ProviderId, alphabet: Alphabet, receipt_ids: IdForm) -> Self {
         Self { provider, alphabet, receipt_ids, parts: Mutex::default() }
     }
 
     /// Reads a delivery that came `at`, which is `now` on the route's own watch.
-    pub(super) fn read(&self, deliver: &Deliver, at: UnixMicros, now: Duration) -> Delivery {
+    pub fn read(&self, deliver: &Deliver, at: UnixMicros, now: Duration) -> Delivery {
         match receipt::kind(deliver) {
             Kind::Acknowledgement => Delivery::Nothing,
             Kind::Receipt => receipt::read(deliver, self.receipt_ids).map_or(Delivery::Nothing, |said| {
@@ -71,7 +72,7 @@ impl Desk {
     }
 
     /// Returns, as far as they came, the messages whose parts are overdue or too many.
-    pub(super) fn give_up(&self, at: UnixMicros, now: Duration) -> Vec<News> {
+    pub fn give_up(&self, at: UnixMicros, now: Duration) -> Vec<News> {
         let given_up = self.parts().give_up(now);
         given_up.into_iter().map(|message| self.reply(message, at)).collect()
     }
