@@ -33,7 +33,7 @@ enum Command {
     /// Checks or prints the settings.
     Config(Config),
     #[command(flatten)]
-    Client(cli::Command),
+    Client(Box<cli::Command>),
 }
 
 #[derive(Args, Debug)]
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
             Err(error) => complain(&error, USAGE),
         },
         Command::Config(Config { act }) => config(&act),
-        Command::Client(command) => run(cli::run(command, Postrider::command())),
+        Command::Client(command) => run(cli::run(*command, Postrider::command())),
     }
 }
 

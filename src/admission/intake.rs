@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::quota::Quota;
 use super::{AHEAD_MAX, Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
@@ -123,12 +124,13 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             Some((key, _)) => JobId::keyed(&request.tenant.id, key),
             None => JobId::new(now, fastrand::u128(..)),
         };
+        let ids = ids(&request, root, now);
         let accepted = Accepted {
             batch: (request.batch == Batch::Many).then_some(root.0),
-            jobs: request.items.iter().map(|item| (item.index, id_of(root, request.batch, item.index))).collect(),
+            jobs: request.items.iter().zip(&ids).map(|(item, id)| (item.index, *id)).collect(),
             scheduled: times.due_at > now,
         };
-        let seen = match self.first_time(&request, root, times.due_at, now).await? {
+        let seen = match self.first_time(&request, root, &ids, times).await? {
             Remembered::New => None,
             Remembered::Pending => Some(now),
             Remembered::Accepted => return Ok(accepted),
@@ -136,7 +138,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         };
         let keyed = request.key.is_some();
         let to = self.route(&request, &pool, times, now).await;
-        let envelopes = envelopes(request, root, pool, times, seen);
+        let batch = accepted.batch;
+        let envelopes = envelopes(request, ids, Place { pool, batch, times, seen });
         self.outbox.publish(envelopes, Route::Accept(to)).await.map_err(Refusal::NotDurable)?;
         if keyed {
             // A lost mark costs a second publish under the same id when the caller asks again.
@@ -164,14 +167,15 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         &self,
         request: &Request,
         root: JobId,
-        due_at: UnixMicros,
-        now: UnixMicros,
+        ids: &[JobId],
+        times: Times,
     ) -> Result<Remembered, Refusal> {
+        let now = times.now;
         let Some((_, fingerprint)) = request.key else { return Ok(Remembered::New) };
-        let remember = Remember { id: root, fingerprint, until: due_at.plus(KEY_LIFE) };
+        let remember = Remember { id: root, fingerprint, until: times.due_at.plus(KEY_LIFE) };
         match self.limits.remember(now, std::slice::from_ref(&remember)).await {
             Ok(known) => match known.first() {
-                Some(Remembered::New) | None => Ok(self.second_witness(request, root, now).await),
+                Some(Remembered::New) | None => Ok(self.second_witness(request, ids, now).await),
                 Some(&known) => Ok(known),
             },
             Err(_) if request.class.urgent() => {
@@ -184,12 +188,12 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
 
     /// Asks the ledger for a key that limits do not know, while limits are younger than keys live: they may have lost
     /// it.
-    async fn second_witness(&self, request: &Request, root: JobId, now: UnixMicros) -> Remembered {
+    async fn second_witness(&self, request: &Request, ids: &[JobId], now: UnixMicros) -> Remembered {
         let young = |identity: &crate::limits::Identity| now.since(identity.changed_at) < KEY_LIFE;
         if !self.limits.identity().await.is_ok_and(|identity| young(&identity)) {
             return Remembered::New;
         }
-        let first = id_of(root, request.batch, request.items.first().map_or(0, |item| item.index));
+        let Some(&first) = ids.first() else { return Remembered::New };
         match self.ledger.job(&request.tenant.id, first).await {
             Ok(Some(_)) => Remembered::Accepted,
             Ok(None) | Err(_) => Remembered::New,
@@ -239,15 +243,26 @@ struct Times {
     expires_at: UnixMicros,
 }
 
-fn id_of(root: JobId, batch: Batch, index: u32) -> JobId {
-    match batch {
-        Batch::Single => root,
-        Batch::Many => root.item(index),
-    }
+/// Returns the ids of a request's jobs: with a key the same every time, else drawn, so that they sort by time.
+fn ids(request: &Request, root: JobId, now: UnixMicros) -> Vec<JobId> {
+    let id = |item: &Item| match (request.batch, &request.key) {
+        (Batch::Single, _) => root,
+        (Batch::Many, Some(_)) => root.item(item.index),
+        (Batch::Many, None) => JobId::new(now, fastrand::u128(..)),
+    };
+    request.items.iter().map(id).collect()
 }
 
-fn envelopes(request: Request, root: JobId, pool: PoolId, times: Times, seen: Option<UnixMicros>) -> Vec<Envelope> {
-    let batch = request.batch;
+/// What admission has decided of a request's jobs.
+struct Place {
+    pool: PoolId,
+    batch: Option<Uuid>,
+    times: Times,
+    seen: Option<UnixMicros>,
+}
+
+fn envelopes(request: Request, ids: Vec<JobId>, place: Place) -> Vec<Envelope> {
+    let Place { pool, batch, times, seen } = place;
     let shared = Arc::new(Shared {
         tenant: request.tenant.id.clone(),
         kind: request.kind,
@@ -258,13 +273,13 @@ fn envelopes(request: Request, root: JobId, pool: PoolId, times: Times, seen: Op
         topic: request.topic,
         labels: request.labels,
         origin: request.origin,
-        batch: (batch == Batch::Many).then_some(root.0),
+        batch,
         priority: request.priority,
         accepted_at: times.now,
         expires_at: times.expires_at,
         on_missed: request.on_missed,
     });
-    let mut jobs = request.items.into_iter().map(|item| job(id_of(root, batch, item.index), item, seen));
+    let mut jobs = request.items.into_iter().zip(ids).map(|(item, id)| job(id, item, seen));
     let mut envelopes = Vec::new();
     loop {
         let part: Vec<Job> = jobs.by_ref().take(ENVELOPE_JOBS_MAX).collect();

@@ -87,7 +87,9 @@ impl<Q: Queue> Intake<Q> {
             };
             // The writer is gone: what is in hand goes back to the queue.
             let Ok(permit) = permit else { return };
-            while let (false, Ok(next)) = (batch.full(), deliveries.try_recv()) {
+            while !batch.full()
+                && let Ok(next) = deliveries.try_recv()
+            {
                 match self.open(next).await {
                     Some(work) => batch.add(work),
                     None => break,

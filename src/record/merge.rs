@@ -55,6 +55,8 @@ struct Known {
     tenant: TenantId,
     kind: Kind,
     class: Class,
+    /// Its row has come.
+    accepted: bool,
     standing: Standing,
 }
 
@@ -126,7 +128,10 @@ impl Merger {
         for NumberedEvent { event, .. } in &trail.events {
             standing.admit(event.attempt, &event.change);
         }
-        self.known.insert(job, Known { tenant: trail.tenant, kind: trail.kind, class: trail.class, standing });
+        self.known.insert(
+            job,
+            Known { tenant: trail.tenant, kind: trail.kind, class: trail.class, accepted: true, standing },
+        );
     }
 
     /// Returns the job and attempt of a message, if that is in memory, and whether the fates of all segments of the
@@ -158,18 +163,26 @@ impl Merger {
     /// Merges an accepted job.
     pub(super) fn accept(&mut self, accepted: Accepted) {
         let Accepted { row, fresh } = accepted;
-        let known = self.known.contains(&row.id);
-        if known && !fresh {
+        let known = if fresh { None } else { self.known.get_mut(&row.id) };
+        match known {
             // Published a second time under the same id. The ledger leaves a row alone that is there.
-            self.merged.tally.doubled += 1;
-        } else {
-            self.counts.add((&row.tenant, row.kind, row.class), row.accepted_at, "accepted", "");
-        }
-        if !known {
-            let (tenant, kind, class) = (row.tenant.clone(), row.kind, row.class);
-            self.known.insert(row.id, Known { tenant, kind, class, standing: Standing::default() });
+            Some(known) if known.accepted => self.merged.tally.doubled += 1,
+            known => {
+                self.counts.add((&row.tenant, row.kind, row.class), row.accepted_at, "accepted", "");
+                match known {
+                    // Its events came first.
+                    Some(known) => known.accepted = true,
+                    None => self.know(&row),
+                }
+            }
         }
         self.merged.recording.jobs.push(row);
+    }
+
+    fn know(&mut self, row: &JobRow) {
+        let (tenant, kind, class) = (row.tenant.clone(), row.kind, row.class);
+        let known = Known { tenant, kind, class, accepted: true, standing: Standing::default() };
+        self.known.insert(row.id, known);
     }
 
     /// Merges a fact.
@@ -213,7 +226,7 @@ impl Merger {
         let (tenant, kind, class) = (&event.tenant, event.kind, event.class);
         let Some(known) = self.known.get_mut(&event.job) else {
             // Not even its row has come, so this is the first that is heard of it.
-            let known = Known { tenant: tenant.clone(), kind, class, standing: Standing::default() };
+            let known = Known { tenant: tenant.clone(), kind, class, accepted: false, standing: Standing::default() };
             self.known.insert(event.job, known);
             return self.admit(event);
         };

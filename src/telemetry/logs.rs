@@ -3,7 +3,7 @@
 //! `error!` means that somebody must act, `warn!` that it healed. What can happen per job is `debug!`, or passes a
 //! [`Gate`] (see [`crate::rate_limited`]).
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -43,8 +43,11 @@ pub struct Gate {
 pub fn init(format: Format, filter: &str) -> Result<(), InvalidFilter> {
     // The AMQP client logs messages that come back whole, with what is in them.
     let filter = EnvFilter::try_new(filter)?.add_directive("lapin::returned_messages=off".parse()?);
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     let started = match format {
         Format::Pretty => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
