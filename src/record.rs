@@ -39,7 +39,7 @@ pub struct Settings {
     pub receipt_deadline: Duration,
     /// How long after its due time a job of which nothing was heard is released again.
     pub stray_after: Duration,
-    /// About how many recent jobs are kept in memory, at 200 bytes each, so that their next event needs no read.
+    /// About how many recent jobs are kept in memory, at 300 bytes each, so that their next event needs no read.
     pub jobs_known: usize,
 }
 
@@ -65,7 +65,7 @@ pub struct Record<Q, L> {
 impl Default for Settings {
     fn default() -> Self {
         let hour = Duration::from_secs(3600);
-        Self { receipt_deadline: 72 * hour, stray_after: hour / 6, jobs_known: 200_000 }
+        Self { receipt_deadline: 72 * hour, stray_after: hour / 6, jobs_known: 100_000 }
     }
 }
 

@@ -7,9 +7,6 @@ use crate::ledger::JobRow;
 use crate::queue::frame::seal_jobs;
 use crate::seal::{Sealer, job_address};
 
-/// Version of ids that nobody asks for twice: they are drawn, not derived from a key.
-const DRAWN: usize = 7;
-
 /// Appends the rows of an envelope's jobs.
 pub(super) fn accepted(envelope: &Envelope, sealer: &Sealer, rows: &mut Vec<Accepted>) {
     let shared = &envelope.shared;
@@ -38,5 +35,5 @@ pub(super) fn accepted(envelope: &Envelope, sealer: &Sealer, rows: &mut Vec<Acce
 
 /// Returns whether no other frame can have brought this job: its id was drawn, and it was not published before.
 fn fresh(job: &Job) -> bool {
-    job.id.0.get_version_num() == DRAWN && job.seen.is_none()
+    job.id.drawn() && job.seen.is_none()
 }

@@ -21,6 +21,8 @@ use crate::seal::Sealer;
 const EVERY: Duration = Duration::from_secs(60);
 /// How far back to look after a start.
 const BACK: Duration = Duration::from_secs(24 * 3600);
+/// The longest stretch of due times that is looked at in one look: after a start a day is caught up in hours.
+const STRETCH: Duration = Duration::from_secs(600);
 /// Most strays that are released in one look.
 const MOST: u32 = 500;
 /// A released envelope may leave its queue this long before its time, so a copy is not older than that.
@@ -46,7 +48,7 @@ impl<Q: Queue, L: Ledger> Strays<Q, L> {
         let meters = Meters::new();
         let mut from = self.clock.now().minus(BACK);
         while self.stop.run_until_cancelled(self.clock.sleep(EVERY)).await.is_some() {
-            let to = self.clock.now().minus(self.after);
+            let to = self.clock.now().minus(self.after).min(from.plus(STRETCH));
             if to <= from || !self.current.load(Ordering::Relaxed) {
                 continue;
             }

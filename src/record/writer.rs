@@ -37,7 +37,7 @@ const REFUSED_TOGETHER: u32 = 2;
 /// Refusals after which a frame alone is given up, while others are written.
 const REFUSED_ALONE: u32 = 3;
 /// Events that the deadline sweep judges in one transaction.
-const SWEEP_PAGE: u32 = 2_000;
+const SWEEP_PAGE: u32 = 5_000;
 /// How often the deadline sweep looks, at most and at least.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -263,15 +263,19 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
         }
         let now = self.clock.now();
         let until = now.minus(self.settings.receipt_deadline);
-        let (events, _) = self.ledger.events(None, swept_to, SWEEP_PAGE).await?;
+        let (events, complete_to) = self.ledger.events(None, swept_to, SWEEP_PAGE).await?;
         let wanted = self.merger.sweep_wants(&events, until);
         reads::trails(&self.ledger, &mut self.merger, wanted).await?;
-        let to_the_end = self.merger.sweep(&events, until, now);
-        let merged = self.merger.finish();
-        if merged.recording.swept_to.is_some() {
+        let judged = self.merger.sweep(&events, until, now);
+        let to_the_end = judged == events.last().map(|last| last.seq);
+        // Numbers at the end of the page that are no events need no judgement.
+        let to = if to_the_end { complete_to } else { judged.unwrap_or(swept_to) };
+        if to > swept_to {
+            self.merger.swept(to);
+            let merged = self.merger.finish();
             self.commit(merged).await?;
         }
-        Ok(to_the_end && events.len() >= SWEEP_PAGE as usize)
+        Ok(to_the_end && complete_to < last)
     }
 }
 

@@ -66,18 +66,26 @@ impl Merger {
     }
 
     /// Settles as unknown what an event up to `until` left open and nothing has closed since. Takes events in order,
-    /// each once; returns whether it came to the end of `events`, rather than to one that is too young.
-    pub(in crate::record) fn sweep(&mut self, events: &[NumberedEvent], until: UnixMicros, now: UnixMicros) -> bool {
-        for NumberedEvent { seq, event } in events {
-            if event.at > until {
-                return false;
-            }
-            self.merged.recording.swept_to = Some(*seq);
+    /// each once; returns the number of the last one it judged, `None` where the first is too young.
+    pub(in crate::record) fn sweep(
+        &mut self,
+        events: &[NumberedEvent],
+        until: UnixMicros,
+        now: UnixMicros,
+    ) -> Option<i64> {
+        let mut judged = None;
+        for NumberedEvent { seq, event } in events.iter().take_while(|numbered| numbered.event.at <= until) {
+            judged = Some(*seq);
             if let Some(reason) = awaits(&event.change) {
                 self.give_up(event, reason, now);
             }
         }
-        true
+        judged
+    }
+
+    /// Records how far the sweep has come.
+    pub(in crate::record) fn swept(&mut self, to: i64) {
+        self.merged.recording.swept_to = Some(to);
     }
 
     fn give_up(&mut self, waiting: &Event, reason: &str, now: UnixMicros) {
