@@ -16,6 +16,7 @@ on_every_backend! {
     dropping_wins_over_deferring
     a_touch_counts_once
     a_changed_rule
+    a_chain_takes_one_place
     time_never_steps_back
 }
 
@@ -102,6 +103,19 @@ async fn a_touch_counts_once(store: Store) {
         Decision::OverCap { take: 0, open_at: NOW.plus(DAY * 2) },
         "a touch whose window has ended counts again"
     );
+}
+
+async fn a_chain_takes_one_place(store: Store) {
+    let caps = [take(1, 2, DAY), take(2, 9, HOUR)];
+    for step in 1..=3 {
+        let step = Claim { touch: Uuid::from_u128(77), ..capped(1, step, &caps) };
+        assert_eq!(ask(&store, NOW, &step).await, Decision::Claimed);
+    }
+    assert_eq!(ask(&store, NOW, &capped(1, 4, &caps)).await, Decision::Claimed, "the second place");
+    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    assert_eq!(ask(&store, NOW, &capped(1, 5, &caps)).await, over);
+    let fourth = Claim { touch: Uuid::from_u128(77), ..capped(1, 6, &caps) };
+    assert_eq!(ask(&store, NOW, &fourth).await, Decision::Claimed, "it has its place, full or not");
 }
 
 async fn a_changed_rule(store: Store) {

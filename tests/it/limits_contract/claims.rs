@@ -60,8 +60,12 @@ async fn a_claim_lives_a_day_after_its_deadline(store: Store) {
     let again = Claim { token: 2, ..first.clone() };
     let end = first.deadline.plus(CLAIM_LIFE);
     let held = Decision::Held { attempt: 1, deadline: first.deadline };
+    let capped = capped(2, 2, &[take(1, 1, DAY * 7)]);
+    ask(&store, NOW, &capped).await;
     assert_eq!(ask(&store, UnixMicros(end.0 - 1), &again).await, held);
     assert_eq!(ask(&store, end, &again).await, Decision::Claimed);
+    let other = Claim { takes: vec![], token: 9, ..capped };
+    assert_eq!(ask(&store, end, &other).await, Decision::Claimed, "its place in the cap lives on, it does not");
 }
 
 async fn what_was_seen_too_early_is_forgotten(store: Store) {

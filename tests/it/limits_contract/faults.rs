@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use postrider::domain::ids::JobId;
+use postrider::domain::keys::{AddressKey, Fingerprint};
+use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::redis::{Redis, Settings};
-use postrider::limits::{AnyLimits, Claim, Decision, Limits, LimitsError};
+use postrider::limits::{AnyLimits, Claim, Decision, Granted, Lease, LeaseMode, Limits, LimitsError, Remember};
+use uuid::Uuid;
 
-use super::{DAY, HOUR, NOW, Store, ask, capped, claim, take};
+use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, give_back, take};
 use crate::support::proxy::{Direction, Proxy};
 use crate::support::servers;
 
@@ -132,6 +136,8 @@ async fn settings_that_lose_data_are_named_and_a_snapshot_is_no_memory() {
     let limits = Redis::new(&settings, &clock).unwrap();
     let identity = limits.identity().await.unwrap();
     let warnings = limits.warnings().await.unwrap();
+    let other = Redis::new(&settings, &clock).unwrap();
+    assert_eq!(other.identity().await.unwrap(), identity, "another node of the same memory");
     assert!(
         warnings.len() == 2 && warnings[0].contains("appendonly") && warnings[1].contains("allkeys-lru"),
         "{warnings:?}"
@@ -156,4 +162,55 @@ async fn a_wrong_url_is_refused_without_being_shown() {
     let refused = Redis::new(&Settings::new("http://user:secret@host"), &clock()).unwrap_err();
     assert!(!refused.to_string().contains("secret"), "{refused}");
     assert!(!format!("{:?}", Settings::new("redis://:secret@host")).contains("secret"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_whose_clocks_differ_keep_a_cap_and_a_rate() {
+    let url = servers::redis().database();
+    let (ahead, behind) = (store(&url, &clock()), store(&url, &clock()));
+    let caps = [take(1, 1, DAY)];
+    assert_eq!(ask(&ahead, NOW.plus(HOUR), &claim(1, 1)).await, Decision::Claimed);
+    assert_eq!(ask(&behind, NOW, &capped(1, 2, &caps)).await, Decision::Claimed);
+    let over = Decision::OverCap { take: 0, open_at: NOW.plus(HOUR + DAY) };
+    assert_eq!(ask(&behind, NOW, &capped(1, 3, &caps)).await, over, "the place was taken at the later time");
+    let rate = "10/s:10".parse().unwrap();
+    let wish = [Lease { bucket: "provider:carrier-a".into(), rate, want: 10, mode: LeaseMode::UpTo }];
+    let later = NOW.plus(HOUR);
+    assert_eq!(ahead.limits.lease(later, &wish).await.unwrap(), [Granted { tokens: 10, next_at: later }]);
+    let next_at = later.plus(Duration::from_millis(100));
+    assert_eq!(behind.limits.lease(NOW, &wish).await.unwrap(), [Granted { tokens: 0, next_at }]);
+    assert_eq!(ahead.limits.lease(later, &wish).await.unwrap(), [Granted { tokens: 0, next_at }]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_opt_outs_stay_for_ever() {
+    let url = servers::redis().database();
+    let store = store(&url, &clock());
+    let limits = &store.limits;
+    let id = |id| JobId(Uuid::from_u128(id));
+    let submit = Remember { id: id(1), fingerprint: Fingerprint([1; 16]), until: NOW.plus(DAY) };
+    let rule = CancelRule { tenant: acme(), by: CancelBy::Job(id(7)), at: NOW };
+    let wish = Lease { bucket: "b".into(), rate: "1/s".parse().unwrap(), want: 1, mode: LeaseMode::Force };
+    let (scope, source, address) = (Scope::Brand, Source::Api, AddressKey([9; 16]));
+    let first = capped(1, 1, &[take(1, 5, DAY)]);
+    assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
+    assert_eq!(ask(&store, NOW, &capped(1, 2, &[take(1, 5, DAY)])).await, Decision::Claimed);
+    give_back(&store, &first).await;
+    limits.remember(NOW, &[submit]).await.unwrap();
+    limits.accepted(&[id(1), id(2)]).await.unwrap();
+    limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
+    limits.lease(NOW, &[wish]).await.unwrap();
+    limits.unlease("b", 1).await.unwrap();
+    limits.suppress(&Suppression { tenant: acme(), address, scope, source, at: NOW }).await.unwrap();
+    let client = deadpool_redis::redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<Vec<u8>> = deadpool_redis::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let mut stay = Vec::new();
+    for key in &keys {
+        let life: i64 = deadpool_redis::redis::cmd("TTL").arg(key).query_async(&mut connection).await.unwrap();
+        assert!(life <= 3 * 86_400, "{life} s are too long");
+        stay.extend((life < 0).then_some(key[3]));
+    }
+    stay.sort_unstable();
+    assert_eq!((keys.len(), stay), (6, b"is".to_vec()), "the identity and the opt-out");
 }

@@ -9,13 +9,15 @@ use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::{Against, Claim, Decision, Limits};
 use uuid::Uuid;
 
-use super::{DAY, NOW, Store, acme, ask, capped, claim, give_back, on_every_backend, take};
+use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, give_back, on_every_backend, take};
 
 on_every_backend! {
     opt_outs_bind_by_scope_and_class
     each_source_takes_back_its_own
     cancellations_bind_what_was_accepted_before
     a_refused_claim_takes_nothing
+    a_refused_resend_leaves_the_first_claim
+    the_widest_opt_out_is_named
     an_opt_out_binds_while_jobs_are_claimed
 }
 
@@ -114,9 +116,11 @@ async fn cancellations_bind_what_was_accepted_before(store: Store) {
         assert_eq!(ask(&store, NOW, &asked).await, Decision::Claimed, "{by:?} before it was accepted");
         give_back(&store, &asked).await;
         let rule = CancelRule { tenant, by: by.clone(), at: NOW };
-        store.limits.cancel(&[rule.clone(), rule], keep_until).await.unwrap();
+        store.limits.cancel(&[rule.clone(), rule.clone()], keep_until).await.unwrap();
+        let shorter = CancelRule { at: UnixMicros(NOW.0 - 9), ..rule };
+        store.limits.cancel(&[shorter], NOW.plus(HOUR)).await.unwrap();
         let expected = if index <= 6 { Decision::Cancelled } else { Decision::Claimed };
-        assert_eq!(ask(&store, NOW, &asked).await, expected, "{by:?}");
+        assert_eq!(ask(&store, NOW.plus(HOUR), &asked).await, expected, "{by:?}");
         assert_eq!(ask(&store, NOW, &Claim { tenant: acme(), ..asked.clone() }).await, Decision::Claimed);
         give_back(&store, &Claim { tenant: acme(), ..asked.clone() }).await;
         give_back(&store, &asked).await;
@@ -167,4 +171,33 @@ async fn an_opt_out_binds_while_jobs_are_claimed(store: Store) {
     };
     let (a, b, c, ()) = tokio::join!(claiming(1), claiming(2), claiming(3), opting);
     assert!(a + b + c > 0, "the opt-out came after everything");
+}
+
+async fn a_refused_resend_leaves_the_first_claim(store: Store) {
+    let first = capped(1, 1, &[take(1, 1, DAY)]);
+    let second = Claim { attempt: 2, supersedes: 1, token: 2, ..first.clone() };
+    assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
+    assert_eq!(ask(&store, NOW, &second).await, Decision::Claimed);
+    let everything = optout(1, Scope::Everything, Source::Api);
+    store.limits.suppress(&everything).await.unwrap();
+    assert_eq!(ask(&store, NOW, &second).await, Decision::Suppressed(Scope::Everything));
+    store.limits.unsuppress(&everything, Source::Api).await.unwrap();
+    let held = Decision::Held { attempt: 1, deadline: first.deadline };
+    assert_eq!(ask(&store, NOW, &Claim { token: 9, ..first }).await, held, "the first may be out");
+    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    assert_eq!(ask(&store, NOW, &capped(1, 2, &[take(1, 1, DAY)])).await, over, "and so is its touch");
+}
+
+async fn the_widest_opt_out_is_named(store: Store) {
+    let plain = claim(1, 1);
+    let against = Against { sender: Some(SALES), topic: Some(NEWS), ..plain.against.clone() };
+    let asked = Claim { against, ..plain };
+    for scope in [Scope::Topic(NEWS), Scope::Sender(SALES), Scope::Everything, Scope::Brand] {
+        store.limits.suppress(&optout(1, scope, Source::Api)).await.unwrap();
+    }
+    for scope in [Scope::Everything, Scope::Brand, Scope::Topic(NEWS), Scope::Sender(SALES)] {
+        assert_eq!(ask(&store, NOW, &asked).await, Decision::Suppressed(scope));
+        store.limits.unsuppress(&optout(1, scope, Source::Api), Source::Api).await.unwrap();
+    }
+    assert_eq!(ask(&store, NOW, &asked).await, Decision::Claimed);
 }
