@@ -16,11 +16,12 @@ use postrider::domain::ids::Lane;
 use postrider::domain::job::Class;
 use postrider::domain::time::Clock;
 use postrider::queue::amqp::{Amqp, Options};
-use postrider::queue::{Delivery, PublishError, Queue, QueueName, Route};
+use postrider::queue::{Delivery, PublishError, Queue, QueueError, QueueName, Route};
 use postrider::shutdown::Tasks;
 
 use crate::support::proxy::{Direction, Proxy};
 use crate::support::servers::{self, RabbitMq};
+use crate::support::tls;
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -244,6 +245,22 @@ async fn consumers_survive_cuts_and_stale_deliveries_settle_nothing() {
         owed.remove(&delivery.id);
         delivery.ack();
     }
+    queue.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_reaches_a_server_whose_authority_is_trusted_and_no_other() {
+    let (tasks, server) = (Tasks::new(), servers::rabbitmq());
+    let port = tls::before(server.port(), &tasks).await;
+    let vhost = server.vhost();
+    let url = vhost.replace("amqp://", "amqps://");
+    let url = url.replace(&format!("127.0.0.1:{}/", server.port()), &format!("localhost:{port}/"));
+    let stranger = Amqp::connect(options(&url), &tasks, &Clock::system()).await;
+    assert!(matches!(stranger, Err(QueueError::Unreachable(_))), "an unknown authority");
+    let queue = open(Options { ca: Some(tls::AUTHORITY.into()), ..options(&url) }).await;
+    queue.publish(id(1), frame(), Route::Accept(work())).await.unwrap();
+    let delivery = consume(&queue, &work()).await.recv().await.unwrap();
+    assert_eq!(delivery.frame, frame());
     queue.close().await;
 }
 

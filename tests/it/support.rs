@@ -5,3 +5,4 @@ pub(crate) mod janitor;
 pub(crate) mod proxy;
 pub(crate) mod servers;
 pub(crate) mod smsc;
+pub(crate) mod tls;

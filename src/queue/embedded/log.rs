@@ -111,11 +111,13 @@ impl Found {
         let lock = lock(dir)?;
         let past = past(dir)?;
         let numbers = segment_numbers(dir)?;
-        let newest = numbers.last().copied().unwrap_or(0);
+        let (oldest, newest) = (numbers.first().copied().unwrap_or(1), numbers.last().copied().unwrap_or(0));
         let mut sealed = BTreeMap::new();
-        for number in numbers {
+        for number in oldest..=newest {
+            // They begin one after the other and are removed from the oldest on, so none may be missing.
             let path = segment_path(dir, number);
-            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(named)?;
             let bytes = fs::read(&path)?;
             let end = scan(number, &bytes, &mut replay)?;
             if end < bytes.len() {
@@ -132,6 +134,7 @@ impl Found {
                 sealed.insert(number, Segment { file, bytes: end as u64, live: 0, live_bytes: 0 });
             }
         }
+        let newest = sealed.last_key_value().map_or(0, |(&number, _)| number);
         Ok(Self { dir: dir.to_owned(), lock, sealed, newest, past })
     }
 }
@@ -227,14 +230,14 @@ impl Log {
     ///
     /// Only from the oldest on: an acknowledgement is always in a later segment than its frame, and must outlive it.
     pub(super) fn remove_dead(&mut self) -> io::Result<()> {
-        let mut removed = false;
         while self.sealed.first_key_value().is_some_and(|(_, segment)| segment.live == 0) {
             if let Some((number, _)) = self.sealed.pop_first() {
                 fs::remove_file(segment_path(&self.dir, number))?;
-                removed = true;
+                // Each by itself, so that no stop of the machine leaves a gap.
+                sync_dir(&self.dir)?;
             }
         }
-        if removed { sync_dir(&self.dir) } else { Ok(()) }
+        Ok(())
     }
 
     /// Returns whether more than half of the log is dead beyond two segments, or is scattered over too many files.

@@ -134,6 +134,17 @@ async fn damage_before_the_tail_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_segment_that_is_missing_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), options()).await;
+    accept(&queue, 0..100).await;
+    queue.close().await;
+    fs::remove_file(dir.path().join("0000000002.log")).unwrap();
+    let reopened = Embedded::open(dir.path(), options(), &Tasks::new(), &Clock::system()).await;
+    assert!(matches!(reopened, Err(QueueError::Storage(why)) if why.contains("0000000002.log")));
+}
+
+#[tokio::test]
 async fn a_few_frames_that_stay_do_not_keep_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path(), options()).await;
