@@ -13,7 +13,7 @@ use super::wheel::{Step, Wheel};
 use super::{Context, RETRY_EVERY, later};
 use crate::domain::job::{Check, Envelope};
 use crate::domain::time::UnixMicros;
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 use crate::limits::Limits;
 use crate::queue::frame::Frame;
 use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
@@ -102,43 +102,86 @@ async fn keep<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, delive
     }
 }
 
+/// How an attempt to release something ended.
+enum Released {
+    /// It is durable where it belongs.
+    Done,
+    /// Rate, credit or lane have no room for it: it waits its turn in the agenda.
+    NoRoom(Box<Entry>),
+    /// Not known to be durable: again.
+    Failed,
+}
+
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// Releases what is due: to its lane what may go whole, to record the checks, to the agenda the rest.
-    async fn release_soon(&self, group: Vec<Kept>) {
-        let release = |kept: Kept| async move {
-            loop {
-                if self.release_one(&kept).await {
-                    return kept.frame.done();
-                }
-                if self.tasks.stopping() {
-                    return; // The frame is delivered again.
-                }
-                self.clock.pause(RETRY_EVERY).await;
+    async fn release_soon(&self, mut group: Vec<Kept>) {
+        loop {
+            group = self.release_what_can(group).await;
+            if group.is_empty() || self.tasks.stopping() {
+                return; // The frames of what is left are delivered again.
             }
-        };
-        futures_util::future::join_all(group.into_iter().map(release)).await;
+            self.clock.pause(RETRY_EVERY).await;
+        }
     }
 
-    async fn release_one(&self, kept: &Kept) -> bool {
-        match &kept.thing {
-            Thing::Check(check) => self.checks.publish(vec![check.clone()], Route::To(QueueName::Record)).await.is_ok(),
+    /// Releases once; returns what could not be made durable.
+    async fn release_what_can(&self, group: Vec<Kept>) -> Vec<Kept> {
+        let results = futures_util::future::join_all(group.iter().map(|kept| self.release_one(kept))).await;
+        let (mut entries, mut turned_away, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (mut kept, released) in group.into_iter().zip(results) {
+            match released {
+                Released::Done => kept.frame.done(),
+                Released::NoRoom(entry) => {
+                    entries.push(*entry);
+                    turned_away.push(kept);
+                }
+                Released::Failed => {
+                    kept.may_be_out(self.clock.now());
+                    failed.push(kept);
+                }
+            }
+        }
+        if entries.is_empty() || self.ledger.put_entries(&entries).await.is_ok() {
+            turned_away.iter().for_each(|kept| kept.frame.done());
+        } else {
+            failed.append(&mut turned_away);
+        }
+        failed
+    }
+
+    async fn release_one(&self, kept: &Kept) -> Released {
+        let (published, released) = match &kept.thing {
+            Thing::Check(check) => (self.checks.publish(vec![check.clone()], Route::To(QueueName::Record)).await, None),
             Thing::Send(envelope) => {
                 let (lane, jobs) = (envelope.lane(), u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX));
                 if self.grant(&envelope.shared.tenant, &lane, jobs, Part::Whole).await < jobs {
                     let entry = later::entry(self, kept.entry, envelope.clone(), self.clock.now());
-                    return match entry {
-                        Some(entry) => self.ledger.put_entries(std::slice::from_ref(&entry)).await.is_ok(),
-                        None => false,
-                    };
+                    return entry.map_or(Released::Failed, |entry| Released::NoRoom(Box::new(entry)));
                 }
                 let mut released = envelope.clone();
                 released.due_at = self.clock.now();
-                let done = self.work.publish(vec![released], Route::To(QueueName::Lane(lane.clone()))).await.is_ok();
-                if done {
-                    self.metrics.released(lane.class, envelope.jobs.len());
-                }
-                done
+                let published = self.work.publish(vec![released], Route::To(QueueName::Lane(lane.clone()))).await;
+                (published, Some((lane.class, envelope.jobs.len())))
             }
+        };
+        match (published, released) {
+            (Ok(()), Some((class, jobs))) => {
+                self.metrics.released(class, jobs);
+                Released::Done
+            }
+            (Ok(()), None) => Released::Done,
+            (Err(_), _) => Released::Failed,
+        }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Notes that a copy may have been released: its publish was not confirmed.
+    fn may_be_out(&mut self, now: UnixMicros) {
+        if let Thing::Send(envelope) = &mut self.thing {
+            envelope.jobs.iter_mut().for_each(|job| job.seen = Some(job.seen.unwrap_or(now)));
         }
     }
 }
