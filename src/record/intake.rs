@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::merge::Accepted;
-use super::rows;
+use super::{clean, rows};
 use crate::domain::event::Fact;
 use crate::domain::job::Check;
 use crate::domain::time::Clock;
@@ -123,7 +123,10 @@ pub(super) fn open(frame: &[u8], sealer: &Sealer) -> Body {
             Body::Jobs(jobs)
         }
         Ok(Frame::Checks(checks)) => Body::Checks(checks),
-        Ok(Frame::Facts(facts)) => Body::Facts(facts),
+        Ok(Frame::Facts(mut facts)) => {
+            facts.iter_mut().for_each(clean::fact);
+            Body::Facts(facts)
+        }
         Err(problem) => Body::Unreadable(problem),
     }
 }

@@ -162,9 +162,8 @@ impl Merger {
 
     /// Merges an accepted job.
     pub(super) fn accept(&mut self, accepted: Accepted) {
-        let Accepted { row, fresh } = accepted;
-        let known = if fresh { None } else { self.known.get_mut(&row.id) };
-        match known {
+        let row = accepted.row;
+        match self.known.get_mut(&row.id) {
             // Published a second time under the same id. The ledger leaves a row alone that is there.
             Some(known) if known.accepted => self.merged.tally.doubled += 1,
             known => {

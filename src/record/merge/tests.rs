@@ -161,6 +161,18 @@ fn a_job_that_is_published_twice_counts_once() {
     assert_eq!(counts.iter().map(|count| (&*count.what, count.jobs)).collect::<Vec<_>>(), [("accepted", 1)]);
 }
 
+#[test]
+fn events_that_overtake_their_job_are_kept() {
+    let mut merger = Merger::new(0, 1_000);
+    merger.fact(event(id(1), 1, Change::Settled(Outcome::new(Fate::Delivered, ""))));
+    merger.accept(accepted(id(1)));
+    merger.fact(event(id(1), 1, Change::Settled(Outcome::new(Fate::Undelivered, ""))));
+    let merged = merger.finish();
+    assert_eq!((outcomes(&merged), merged.recording.jobs.len()), (vec![Outcome::new(Fate::Delivered, "")], 1));
+    let counts: i64 = merged.recording.counts.iter().map(|count| count.jobs).sum();
+    assert_eq!(counts, 2, "accepted once, delivered once");
+}
+
 // === checks ===
 
 fn unanswered(class: Class, attempt: u16) -> Check {
