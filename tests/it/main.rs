@@ -13,5 +13,6 @@ mod queue_contract;
 mod queue_faults;
 mod queue_rates;
 mod smpp;
+mod smpp_faults;
 mod support;
 mod tidy;

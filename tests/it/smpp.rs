@@ -1,117 +1,19 @@
-//! The SMPP route against an SMSC that we did not write, and against ones that misbehave.
+//! The SMPP route against an SMSC that we did not write.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::channel::sms::smpp::Smpp;
 use postrider::channel::sms::smpp::ids::{IdForm, IdForms};
-use postrider::channel::sms::smpp::settings::{Account, Backoff, Settings};
-use postrider::channel::{Answer, Channel, Handover, Inbound, News};
+use postrider::channel::sms::smpp::settings::{Backoff, Settings, Tls};
+use postrider::channel::{Answer, Channel, News};
 use postrider::domain::event::{Fate, Report};
-use postrider::domain::ids::JobId;
-use postrider::domain::job::{Class, Content, Kind};
-use postrider::domain::recipient::Recipient;
-use postrider::domain::time::{Clock, UnixMicros};
-use postrider::shutdown::Tasks;
 use postrider::telemetry::metrics::LinkEvent;
 use tokio::sync::mpsc;
 
+use crate::support::proxy::{Direction, Proxy};
+use crate::support::route::{PATIENCE, Rig, handover, settings};
 use crate::support::smsc::Smsc;
-
-/// Longer than anything here takes, on a machine that compiles.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A route to an SMSC, with what comes back from it.
-struct Rig {
-    smpp: Arc<Smpp>,
-    tasks: Tasks,
-    clock: Clock,
-    inbox: mpsc::Receiver<Inbound>,
-}
-
-fn settings(port: u16) -> Settings {
-    Settings {
-        window: NonZeroU32::new(100).unwrap(),
-        backoff: Backoff { first: Duration::from_millis(20), max: Duration::from_millis(100) },
-        ..Settings::new("carrier-a".parse().unwrap(), &format!("127.0.0.1:{port}"), account())
-    }
-}
-
-fn account() -> Account {
-    Account::new("postrider", "secret", "").unwrap()
-}
-
-fn handover(number: u64, text: &str) -> Handover {
-    let phone = Some(format!("+49151{number:07}").parse().unwrap());
-    Handover {
-        job: JobId::new(UnixMicros::from_secs(1), u128::from(number) << 64),
-        attempt: 1,
-        kind: Kind::Sms,
-        class: Class::Marketing,
-        recipient: Arc::new(Recipient { phone, ..Recipient::default() }),
-        sender: "10690".into(),
-        content: Content::Text(text.into()),
-        params: Vec::new(),
-        validity: Duration::from_secs(3_600),
-    }
-}
-
-// === impl Rig ===
-
-impl Rig {
-    /// Starts a route and waits until it is bound.
-    async fn start(settings: Settings) -> Self {
-        let rig = Self::start_unbound(settings);
-        rig.until(|smpp| smpp.health().up).await;
-        rig
-    }
-
-    fn start_unbound(settings: Settings) -> Self {
-        let (tasks, clock) = (Tasks::new(), Clock::system());
-        let (sender, inbox) = mpsc::channel(1_000);
-        let smpp = Smpp::start(settings, sender, &tasks, &clock);
-        Self { smpp, tasks, clock, inbox }
-    }
-
-    async fn until(&self, condition: impl Fn(&Smpp) -> bool) {
-        let waited = self.clock.timeout(PATIENCE, async {
-            while !condition(&self.smpp) {
-                self.clock.pause(Duration::from_millis(5)).await;
-            }
-        });
-        waited.await.expect("it happens");
-    }
-
-    /// Hands over and returns all answers, in order of the hand-overs.
-    async fn submit(&self, handovers: Vec<Handover>) -> Vec<Answer> {
-        let count = handovers.len();
-        let (sender, answers) = mpsc::unbounded_channel();
-        self.smpp.submit(handovers, sender);
-        self.answers(answers, count).await
-    }
-
-    async fn answers(&self, mut answers: mpsc::UnboundedReceiver<(usize, Answer)>, count: usize) -> Vec<Answer> {
-        let mut got = Vec::new();
-        while let Some(answer) = self.clock.timeout(PATIENCE, answers.recv()).await.expect("an answer") {
-            got.push(answer);
-        }
-        assert_eq!(got.len(), count, "each hand-over is answered exactly once");
-        got.sort_by_key(|(index, _)| *index);
-        got.into_iter().map(|(_, answer)| answer).collect()
-    }
-
-    /// Returns the next news, and tells the SMSC that it is durable.
-    async fn news(&mut self) -> News {
-        let inbound = self.clock.timeout(PATIENCE, self.inbox.recv()).await.expect("news").unwrap();
-        inbound.done.send(()).unwrap();
-        inbound.news
-    }
-
-    async fn finish(self) {
-        assert_eq!(self.tasks.finish(&self.clock, PATIENCE).await, 0, "the route ends");
-    }
-}
 
 fn ids_of(answer: &Answer) -> Vec<&str> {
     match answer {
@@ -337,4 +239,60 @@ async fn an_orderly_end_waits_for_the_answers() {
     let (sender, answers) = mpsc::unbounded_channel();
     smpp.submit(vec![handover(11, "hi")], sender);
     assert_eq!(rig.answers(answers, 1).await, [Answer::NotSent { code: "stopping".into() }]);
+}
+
+#[tokio::test]
+async fn a_cut_mid_window_never_turns_a_hand_over_into_not_sent() {
+    let smsc = Smsc::start(&["--receipts", "none"]);
+    let proxy = Proxy::to(smsc.port());
+    let rig = Rig::start(Settings { window: NonZeroU32::new(1_000).unwrap(), ..settings(proxy.port()) }).await;
+    for round in 0..10_u64 {
+        let before = rig.smpp.noted(LinkEvent::Bound);
+        // Somewhere inside the hand-overs, or inside the answers.
+        match round % 2 {
+            0 => proxy.cut_after(Direction::ToServer, 3_001 + 1_777 * round as u32),
+            _ => proxy.cut_after(Direction::ToClient, 501 + 377 * round as u32),
+        }
+        let numbers: Vec<_> = (1..=300).map(|number| round * 1_000 + number).collect();
+        let answers = rig.submit(numbers.iter().map(|&number| handover(number, "hi")).collect()).await;
+        let not_sent = |answer: &Answer| matches!(answer, Answer::NotSent { .. });
+        assert!(answers.iter().any(taken) || answers.contains(&Answer::NoAnswer));
+        rig.until(|smpp| smpp.noted(LinkEvent::Bound) > before && smpp.health().up).await;
+        // What came over the old connection was said before the new bind.
+        smsc.wait_for("bind", before as usize + 1).await;
+        let seen: Vec<String> =
+            smsc.events("submit").iter().map(|submit| submit["to"].as_str().unwrap().to_owned()).collect();
+        for (number, answer) in numbers.iter().zip(&answers).filter(|(_, answer)| not_sent(answer)) {
+            assert!(!seen.contains(&format!("49151{number:07}")), "round {round}: {answer:?}, yet the SMSC has it");
+        }
+    }
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn links_are_encrypted_when_asked_and_checked() {
+    let pki = tempfile::tempdir().unwrap();
+    let script = r#"
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=test-ca \
+            -keyout ca.key -out ca.pem
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=smsc.test -keyout smsc.key -out smsc.csr
+        printf 'subjectAltName=DNS:smsc.test\nbasicConstraints=CA:FALSE\n' > ext
+        openssl x509 -req -in smsc.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile ext -out smsc.pem
+    "#;
+    let made = std::process::Command::new("sh").args(["-ec", script]).current_dir(pki.path()).output().unwrap();
+    assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    let file = |name: &str| pki.path().join(name).to_str().unwrap().to_owned();
+    let smsc = Smsc::start(&["--tls-key", &file("smsc.key"), "--tls-cert", &file("smsc.pem")]);
+    let tls = Some(Tls::new("smsc.test", Some(&pki.path().join("ca.pem"))).unwrap());
+    let mut rig = Rig::start(Settings { tls, ..settings(smsc.port()) }).await;
+    let answers = rig.submit((1..=200).map(|number| handover(number, &"好".repeat(100))).collect()).await;
+    assert!(answers.iter().take(50).all(taken), "a window of 100 holds 50 texts of two segments");
+    assert!(matches!(rig.news().await, News::Receipt(_)));
+    rig.finish().await;
+
+    let stranger = Some(Tls::new("other.test", Some(&pki.path().join("ca.pem"))).unwrap());
+    let rig = Rig::start_unbound(Settings { tls: stranger, ..settings(smsc.port()) });
+    rig.until(|smpp| smpp.noted(LinkEvent::BindFailed) > 0).await;
+    assert!(!rig.smpp.health().up);
+    rig.finish().await;
 }

@@ -95,7 +95,6 @@ async fn hold(route: &Route, bind: usize, session: Session, jobs: &mut mpsc::Unb
     route.bind(bind).set_up(true);
     info!(%provider, bind, "bound");
     let end = session.run(jobs).await;
-    route.bind(bind).set_up(false);
     route.note(LinkEvent::Ended);
     match end {
         End::Stopped => info!(%provider, bind, "unbound"),

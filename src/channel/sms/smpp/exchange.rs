@@ -52,7 +52,7 @@ pub(super) struct Load {
 pub(super) struct Pace {
     /// Most segments written and unanswered.
     pub(super) window: usize,
-    /// Most jobs it can be given: the windows of all binds.
+    /// Most jobs it takes: the windows of all binds.
     pub(super) jobs_max: usize,
     /// How long a job may be without its answer.
     pub(super) response_timeout: Duration,

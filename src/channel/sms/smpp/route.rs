@@ -126,8 +126,8 @@ impl Route {
         let window = self.settings.window.get() as usize;
         Pace {
             window,
-            // Whoever places a job picks the bind with most room, so that none gets more than its window and one job.
-            jobs_max: window + usize::from(self.settings.segments_max.get()),
+            // More than one bind gets, since a job goes where most room is; never more than the whole route is given.
+            jobs_max: window * self.binds.len(),
             response_timeout: self.settings.response_timeout,
             receipt_expected: self.settings.receipts == Receipts::Final,
         }

@@ -145,6 +145,8 @@ impl Session {
             Ok(never) => match never {},
             Err(end) => end,
         };
+        // Before the goodbye, so that nothing more is given to a bind that is over.
+        self.route.bind(self.bind).set_up(false);
         let sent = self.offset - self.output.len() as u64;
         self.route.note_all(self.exchange.lose(sent));
         // The goodbye is a courtesy: the connection is closed either way.

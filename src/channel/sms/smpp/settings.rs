@@ -32,7 +32,7 @@ pub struct Settings {
     pub binds: NonZeroU32,
     /// Most segments without an answer on one bind. Default 10, what SMSCs usually grant.
     pub window: NonZeroU32,
-    /// Messages per second that the route is known to carry; only said in the health.
+    /// Segments per second that the route is known to carry, or 0; only said in the health. Default 0.
     pub rate_per_s: f64,
     /// How long a job may be without its answer. Default 60 s: SMSCs under load take tens of seconds, and an answer
     /// that is given up on is a job that nobody knows of.
@@ -192,7 +192,7 @@ impl Settings {
             tls: None,
             binds: NonZeroU32::MIN,
             window: NonZeroU32::MIN.saturating_add(9),
-            rate_per_s: 100.0,
+            rate_per_s: 0.0,
             response_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             enquire_link: Duration::from_secs(30),
