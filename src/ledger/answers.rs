@@ -1,6 +1,6 @@
 //! What both stores must decide alike: the numbers of a recording, the window of a watch, whose a history is.
 
-use super::{History, LedgerError, NumberedEvent, Recording, Trail};
+use super::{Filter, History, LedgerError, NumberedEvent, Recording, Trail};
 use crate::domain::ids::TenantId;
 
 /// Numbers that one watch of a single tenant looks through, at least: among the events of all, its own may be rare.
@@ -49,6 +49,19 @@ impl History {
             (None, None) => return None,
         };
         (owner == tenant).then_some(self)
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// Returns whether it names something of which a tenant's jobs are few, and which has an index.
+    pub(super) fn is_selective(&self) -> bool {
+        self.batch.is_some()
+            || self.campaign.is_some()
+            || self.address.is_some()
+            || self.recipient.is_some()
+            || self.cancel_key.is_some()
     }
 }
 

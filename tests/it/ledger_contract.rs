@@ -7,6 +7,7 @@ mod outage;
 mod people;
 mod recording;
 mod samples;
+mod speed;
 
 use std::path::PathBuf;
 use std::time::Duration;

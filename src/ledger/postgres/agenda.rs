@@ -84,9 +84,11 @@ pub(super) async fn put(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerErro
     }
     conn.batch("begin").await?;
     let sql = format!(
-        "with gone as (delete from agenda a using unnest($1::text[], $2::text[], $3::text[]) as w (kind, owner, key)
-           where a.sort = 3 and a.timer_kind = w.kind and a.timer_owner = w.owner and a.timer_key = w.key
-           returning a.jobs),
+        "with gone as (delete from agenda where id = any (array(
+             select a.id from unnest($1::text[], $2::text[], $3::text[]) as w (kind, owner, key) cross join lateral (
+               select id from agenda where sort = 3 and timer_kind = w.kind and timer_owner = w.owner
+                 and timer_key = w.key offset 0) a))
+           returning jobs),
          more as (select -count(*) as entries, -coalesce(sum(jobs), 0) as jobs from gone) {ADD}"
     );
     let timers: Vec<[&str; 3]> = entries.iter().filter_map(|entry| columns::tag_columns(&entry.tag).1).collect();

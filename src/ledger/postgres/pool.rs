@@ -26,7 +26,8 @@ const CALL: Duration = Duration::from_secs(45);
 /// unknown the tables still are when it is planned; and it is planned once, not at every call.
 const SESSION: &str = "set search_path = postrider; set synchronous_commit = on; set jit = off; \
                        set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
-                       set enable_hashjoin = off; set enable_mergejoin = off; set timezone = 'UTC'";
+                       set enable_hashjoin = off; set enable_mergejoin = off; set enable_memoize = off; \
+                       set enable_bitmapscan = off; set timezone = 'UTC'";
 
 /// Parameters of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

@@ -8,6 +8,12 @@ use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
 use crate::ledger::{AgendaDepth, Entry, LedgerError, Release};
 
+const FIRST_GROUP: &str = "select tenant, class, pool, sort from agenda where releasing_since is null \
+                           order by tenant, class, pool, sort limit 1";
+const NEXT_GROUP: &str = "select tenant, class, pool, sort from agenda where releasing_since is null \
+                          and (tenant, class, pool, sort) > (?1, ?2, ?3, ?4) \
+                          order by tenant, class, pool, sort limit 1";
+
 /// Entries of one tenant, lane and sort; they are read in turn.
 struct Group {
     tenant: String,
@@ -156,16 +162,9 @@ fn next_group(conn: &Connection, after: Option<&Group>) -> Result<Option<Group>,
         Ok(Group { tenant: row.get(0)?, class: row.get(1)?, pool: row.get(2)?, sort: row.get(3)? })
     };
     match after {
-        None => {
-            let sql = "select tenant, class, pool, sort from agenda where releasing_since is null \
-                       order by tenant, class, pool, sort limit 1";
-            rows::first(conn.prepare_cached(sql)?.query([])?, read)
-        }
+        None => rows::first(conn.prepare_cached(FIRST_GROUP)?.query([])?, read),
         Some(Group { tenant, class, pool, sort }) => {
-            let sql = "select tenant, class, pool, sort from agenda where releasing_since is null \
-                       and (tenant, class, pool, sort) > (?1, ?2, ?3, ?4) \
-                       order by tenant, class, pool, sort limit 1";
-            rows::first(conn.prepare_cached(sql)?.query(params![tenant, class, pool, sort])?, read)
+            rows::first(conn.prepare_cached(NEXT_GROUP)?.query(params![tenant, class, pool, sort])?, read)
         }
     }
 }
@@ -173,4 +172,21 @@ fn next_group(conn: &Connection, after: Option<&Group>) -> Result<Option<Group>,
 fn add(tx: &Transaction<'_>, entries: i64, jobs: i64) -> Result<(), LedgerError> {
     tx.prepare_cached("update agenda_sum set entries = entries + ?1, jobs = jobs + ?2")?.execute([entries, jobs])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_group_is_one_probe_away() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("schema.sql")).unwrap();
+        let mut plan = conn.prepare(&format!("explain query plan {NEXT_GROUP}")).unwrap();
+        let plan: Vec<String> =
+            plan.query_map(params!["", 0, "", 0], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        // All four columns bound the search; with fewer, it would walk through a group's backlog.
+        assert_eq!(plan.len(), 1, "{plan:?}");
+        assert!(plan[0].contains("agenda_due ((tenant,class,pool,sort)>(?,?,?,?))"), "{plan:?}");
+    }
 }

@@ -30,6 +30,7 @@ create table event (
 create index event_job on event (job);
 
 create table reply (seq integer primary key, tenant text, in_reply_to blob, at integer not null, sealed blob not null);
+create index reply_tenant on reply (tenant);
 
 create table segment (
   provider text not null, message_id text not null, job blob not null, attempt integer not null,

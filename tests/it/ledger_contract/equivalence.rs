@@ -210,7 +210,7 @@ fn number(event: Event) -> NumberedEvent {
 
 /// Returns job `n`, of the owner that it has in every test.
 fn of_owner(n: u32) -> JobRow {
-    let class = if n % 2 == 0 { Class::Otp } else { Class::Marketing };
+    let class = if n.is_multiple_of(2) { Class::Otp } else { Class::Marketing };
     JobRow { tenant: tenant(OWNERS[n as usize % 3]), class, ..job(n) }
 }
 

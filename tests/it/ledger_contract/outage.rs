@@ -84,6 +84,35 @@ async fn a_recording_cut_in_the_middle_is_not_there() {
     }
 }
 
+#[tokio::test]
+async fn a_span_is_dropped_as_a_whole() {
+    let url = servers::postgres().database();
+    let ledger = Postgres::new(&url, Clock::system()).unwrap();
+    ledger.migrate().await.unwrap();
+    ledger.record(&Recording { jobs: vec![job(1)], ..Recording::default() }).await.unwrap();
+    for day in 0..4 {
+        let mut recording = events(day, vec![(1, sent())]);
+        recording.events[0].event.at = at(day * 86_400);
+        ledger.record(&recording).await.unwrap();
+    }
+    let spans = "select count(distinct span)::integer from postrider.event";
+    assert_eq!(ask(&url, spans).await, 4, "every day has a span of its own");
+    ask(&url, "drop table postrider.event_0").await;
+    assert_eq!(ledger.trails(&[id(1)]).await.unwrap()[0].as_ref().unwrap().events.len(), 3);
+    let (seen, complete) = ledger.events(None, 0, 10).await.unwrap();
+    assert_eq!((seen.len(), seen[0].seq, complete), (3, 2, 4));
+    ledger.record(&events(4, vec![(1, delivered())])).await.unwrap();
+}
+
+/// Runs a statement and returns its number, if it has an answer.
+async fn ask(url: &str, sql: &str) -> i32 {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::select! {
+        rows = client.query(sql, &[]) => rows.unwrap().first().map_or(0, |row| row.get(0)),
+        ended = connection => panic!("the connection ended: {ended:?}"),
+    }
+}
+
 fn unreachable<T: std::fmt::Debug>(answer: Result<T, LedgerError>) -> &'static str {
     match answer {
         Ok(_) => "answered",
