@@ -141,15 +141,18 @@ pub(super) async fn due(
     per_tenant: u32,
     most: u32,
 ) -> Result<Vec<Entry>, LedgerError> {
-    // The first of every group goes before the second of any.
+    // The first of every group goes before the second of any. Payloads are read of those only that are returned.
     let sql = format!(
-        "with {GROUPS} select {ENTRY} from groups g cross join lateral (
-           select i.*, row_number() over (order by i.due_at, i.id) as rank from (
-             select * from agenda i
-             where i.releasing_since is null and i.tenant = g.tenant and i.class = g.class and i.pool = g.pool
-               and i.sort = g.sort and i.due_at <= $1
-             order by i.due_at, i.id limit $2) i) a
-         order by a.rank, a.due_at, a.id limit $3"
+        "with {GROUPS}, chosen as (
+           select k.* from groups g cross join lateral (
+             select i.*, row_number() over (order by i.due_at, i.id) as rank from (
+               select due_at, id from agenda
+               where releasing_since is null and tenant = g.tenant and class = g.class and pool = g.pool
+                 and sort = g.sort and due_at <= $1
+               order by due_at, id limit $2) i) k
+           order by k.rank, k.due_at, k.id limit $3)
+         select {ENTRY} from chosen c cross join lateral (select * from agenda where id = c.id offset 0) a
+         order by c.rank, c.due_at, c.id"
     );
     let found = conn.query(&sql, &[&Micros(due_to), &i64::from(per_tenant), &i64::from(most)]).await?;
     found.iter().map(rows::entry).collect()

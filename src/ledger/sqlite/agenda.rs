@@ -69,24 +69,29 @@ pub(super) fn due(
     per_tenant: u32,
     most: u32,
 ) -> Result<Vec<Entry>, LedgerError> {
-    let sql = format!(
-        "select {ENTRY} from agenda where releasing_since is null and tenant = ?1 and class = ?2 and pool = ?3 \
-         and sort = ?4 and due_at <= ?5 order by due_at, id limit ?6"
-    );
-    let mut of_group = conn.prepare_cached(&sql)?;
-    let mut ranked = vec![];
+    // Payloads are read of those only that are returned.
+    let mut of_group = conn.prepare_cached(
+        "select due_at, id from agenda where releasing_since is null and tenant = ?1 and class = ?2 and pool = ?3 \
+         and sort = ?4 and due_at <= ?5 order by due_at, id limit ?6",
+    )?;
+    let mut ranked: Vec<(usize, i64, [u8; 16])> = vec![];
     let mut group = next_group(conn, None)?;
     while let Some(current) = group {
         let Group { tenant, class, pool, sort } = &current;
-        let entries =
-            rows::all(of_group.query(params![tenant, class, pool, sort, due_to.0, per_tenant])?, rows::entry)?;
-        ranked.extend(entries.into_iter().enumerate());
+        let mut due = of_group.query(params![tenant, class, pool, sort, due_to.0, per_tenant])?;
+        let mut rank = 0;
+        while let Some(row) = due.next()? {
+            ranked.push((rank, row.get(0)?, row.get(1)?));
+            rank += 1;
+        }
         group = next_group(conn, Some(&current))?;
     }
     // The first of every group goes before the second of any.
-    ranked.sort_by_key(|(rank, entry)| (*rank, entry.due_at, entry.id));
+    ranked.sort_unstable();
     ranked.truncate(most as usize);
-    Ok(ranked.into_iter().map(|(_, entry)| entry).collect())
+    let mut by_id = conn.prepare_cached(&format!("select {ENTRY} from agenda where id = ?1"))?;
+    let entry = |(_, _, id)| rows::first(by_id.query([id])?, rows::entry);
+    ranked.into_iter().map(entry).filter_map(Result::transpose).collect()
 }
 
 /// Marks entries as releasing.
