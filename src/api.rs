@@ -7,6 +7,7 @@
 mod access;
 mod admin;
 mod convert;
+mod incoming;
 mod jobs;
 mod keys;
 mod providers;

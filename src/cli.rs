@@ -142,7 +142,10 @@ pub async fn run(command: Command, mut root: clap::Command) -> ExitCode {
     let (options, done) = match command {
         Command::Completions { shell } => {
             let name = root.get_name().to_owned();
-            clap_complete::generate(shell, &mut root, name, &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut root, name, &mut script);
+            // A reader that has seen enough is no failure.
+            let _closed = io::stdout().write_all(&script);
             return ExitCode::SUCCESS;
         }
         Command::Submit { what, options } => (options.clone(), with(&options, |to| what.run(to)).await),

@@ -10,6 +10,9 @@ mod suppression;
 mod tenant;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, role_from_pb};
 pub(crate) use self::item::item;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
@@ -24,7 +27,7 @@ use crate::domain::recipient::InvalidMsisdn;
 
 /// Which field of a request is wrong, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path} {problem}")]
+#[error("{path}{}{problem}", if matches!(problem, Problem::NotYet(_)) { ": " } else { " " })]
 pub struct Invalid {
     /// The field's path, such as `items[17].recipient.phone`.
     pub path: String,
@@ -77,7 +80,7 @@ pub enum Problem {
     #[error("{0}")]
     Name(#[from] InvalidName),
     /// A job id that is none.
-    #[error("{0}")]
+    #[error("is {0}")]
     JobId(#[from] InvalidJobId),
     /// A batch id that is none.
     #[error("is not a batch id: expected a UUID as SubmitBatch returned it")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -15,10 +15,12 @@ use tower_layer::Stack;
 use super::Ports;
 use super::access::{Guarded, METHODS};
 use super::admin::Admin;
+use super::incoming::incoming;
 use super::jobs::Jobs;
 use super::providers::Providers;
 use super::suppressions::Suppressions;
 use super::tenants::Tenants;
+use crate::domain::time::Clock;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::pb;
@@ -74,6 +76,7 @@ pub enum ServeError {
 pub struct Api {
     router: Router<Stack<Guarded, tower_layer::Identity>>,
     health: Health,
+    clock: Clock,
 }
 
 /// What the server tells probes about itself.
@@ -124,7 +127,7 @@ impl Api {
             )))
             .add_service(pb::admin_service_server::AdminServiceServer::new(Admin::new(ports.clock.clone())));
         health.set(ServingStatus::Serving).await;
-        Ok(Self { router, health })
+        Ok(Self { router, health, clock: ports.clock.clone() })
     }
 
     /// Returns a handle that says NOT_SERVING before the server stops.
@@ -138,8 +141,10 @@ impl Api {
     /// # Errors
     /// [`ServeError::Serving`].
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        self.router.serve_with_incoming_shutdown(incoming, stop).await.map_err(ServeError::Serving)
+        self.router
+            .serve_with_incoming_shutdown(incoming(listener, self.clock), stop)
+            .await
+            .map_err(ServeError::Serving)
     }
 }
 

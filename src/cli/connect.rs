@@ -47,7 +47,7 @@ pub(super) enum Failure {
     #[error("{}", said(.0))]
     Refused(Box<Status>),
     /// Some items were refused; they are printed.
-    #[error("{0} of the jobs were refused")]
+    #[error("refused {0} of the jobs")]
     SomeRefused(u32),
     /// The output cannot be written.
     #[error("cannot print: {0}")]

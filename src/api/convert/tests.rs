@@ -1,0 +1,477 @@
+//! Every field of every request that is parsed here: what it takes, and what it says of what it does not.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::domain::cap::Window;
+use crate::domain::job::{Content, Kind};
+use crate::domain::suppression::{CancelBy, Scope};
+use crate::domain::time::UnixMicros;
+use crate::pb;
+use crate::seal::Sealer;
+
+/// 2026-01-01T00:00:00Z.
+const NOW: UnixMicros = UnixMicros::from_secs(1_767_225_600);
+const DAY: i64 = 24 * 3600;
+
+fn at(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: NOW.as_secs() + seconds, nanos: 0 }
+}
+
+fn good_spec() -> pb::JobSpec {
+    let text = pb::SmsContent { text: "Hi {name}".into(), template: String::new() };
+    pb::JobSpec {
+        content: Some(pb::job_spec::Content::Sms(text)),
+        class: pb::Class::Marketing.into(),
+        ..pb::JobSpec::default()
+    }
+}
+
+fn good_item() -> pb::BatchItem {
+    let recipient = pb::Recipient { phone: "+4915112345678".into(), ..pb::Recipient::default() };
+    pb::BatchItem {
+        recipient: Some(recipient),
+        params: BTreeMap::from([("name".into(), "Anna".into())]),
+        ..pb::BatchItem::default()
+    }
+}
+
+/// Changes one field of a good spec, and names what is said of it; an empty path: it is taken.
+#[track_caller]
+fn spec_says(path: &str, change: impl FnOnce(&mut pb::JobSpec)) {
+    let mut raw = good_spec();
+    change(&mut raw);
+    let said = spec(Some(raw), NOW).err();
+    assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
+}
+
+#[track_caller]
+fn item_says(path: &str, change: impl FnOnce(&mut pb::BatchItem)) {
+    let mut raw = good_item();
+    change(&mut raw);
+    let spec = spec(Some(good_spec()), NOW).unwrap();
+    let said = item(0, raw, &spec).err();
+    assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
+}
+
+#[track_caller]
+fn recipient_says(path: &str, change: impl FnOnce(&mut pb::Recipient)) {
+    item_says(path, |item| change(item.recipient.as_mut().unwrap()));
+}
+
+#[track_caller]
+fn schedule_says(path: &str, schedule: pb::Schedule) {
+    spec_says(path, |spec| spec.schedule = Some(schedule));
+}
+
+fn sms(text: String) -> Option<pb::job_spec::Content> {
+    Some(pb::job_spec::Content::Sms(pb::SmsContent { text, template: String::new() }))
+}
+
+fn template(template: &str, locale: &str) -> Option<pb::job_spec::Content> {
+    let content = pb::TemplateContent { template: template.into(), locale: locale.into(), target: String::new() };
+    Some(pb::job_spec::Content::Template(content))
+}
+
+fn call(source: Option<pb::call_content::Source>) -> Option<pb::job_spec::Content> {
+    Some(pb::job_spec::Content::Call(pb::CallContent { source, ..pb::CallContent::default() }))
+}
+
+#[test]
+fn a_good_request_is_taken_as_it_is() {
+    let spec = spec(Some(good_spec()), NOW).unwrap();
+    assert_eq!(spec.kind, Kind::Sms);
+    assert!(spec.content == Content::Text("Hi {name}".into()));
+    assert_eq!(spec.placeholders.iter().map(|name| &**name).collect::<Vec<_>>(), ["name"]);
+    let item = item(7, good_item(), &spec).unwrap();
+    assert_eq!(item.index, 7);
+    assert_eq!(item.recipient.phone.unwrap().as_str(), "+4915112345678");
+    assert_eq!((item.params.len(), &*item.params[0].0, &*item.params[0].1), (1, "name", "Anna"));
+}
+
+#[test]
+fn contents() {
+    spec_says("content", |spec| spec.content = None);
+    spec_says("sms.text", |spec| spec.content = sms(String::new()));
+    spec_says("sms.text", |spec| spec.content = sms("x".repeat(2_001)));
+    spec_says("sms.text", |spec| spec.content = sms("bell \u{7}".into()));
+    spec_says("", |spec| spec.content = sms("two\nlines 你好".into()));
+    spec_says("", |spec| spec.content = sms("字".repeat(2_000)));
+    spec_says("template.template", |spec| spec.content = template("", ""));
+    spec_says("template.template", |spec| spec.content = template("Order Shipped", ""));
+    spec_says("template.locale", |spec| spec.content = template("order", "zh CN"));
+    spec_says("template.locale", |spec| spec.content = template("order", &"zh-".repeat(20)));
+    spec_says("", |spec| spec.content = template("order", "zh-Hans-CN"));
+    spec_says("call.flow", |spec| spec.content = call(None));
+    spec_says("call.flow", |spec| spec.content = call(Some(pb::call_content::Source::Flow(String::new()))));
+    spec_says("", |spec| spec.content = call(Some(pb::call_content::Source::Flow("confirm".into()))));
+    spec_says("call.inline_flow", |spec| {
+        spec.content = call(Some(pb::call_content::Source::InlineFlow(pb::CallFlow::default())));
+    });
+}
+
+#[test]
+fn what_jobs_share() {
+    spec_says("class", |spec| spec.class = 0);
+    spec_says("class", |spec| spec.class = 99);
+    spec_says("class", |spec| spec.class = -1);
+    spec_says("sender", |spec| spec.sender = "x".repeat(65));
+    spec_says("sender", |spec| spec.sender = "a\nb".into());
+    spec_says("topic", |spec| spec.topic = "x".repeat(65));
+    spec_says("priority", |spec| spec.priority = 101);
+    spec_says("priority", |spec| spec.priority = -101);
+    spec_says("priority", |spec| spec.priority = i32::MIN);
+    spec_says("", |spec| spec.priority = -100);
+    spec_says("labels", |spec| spec.labels = (0..17).map(|n| (n.to_string(), String::new())).collect());
+    spec_says("labels", |spec| spec.labels = [(String::new(), "x".into())].into());
+    spec_says("labels", |spec| spec.labels = [("x".into(), "x".repeat(257))].into());
+    spec_says("labels", |spec| spec.labels = [("x\0".into(), String::new())].into());
+    spec_says("fallback", |spec| spec.fallback = vec![pb::FallbackStep::default()]);
+    spec_says("links", |spec| spec.links = vec![pb::Link::default()]);
+    spec_says("require_link", |spec| spec.require_link = true);
+}
+
+#[test]
+fn origins() {
+    let long = || "x".repeat(129);
+    let origin = |spec: &mut pb::JobSpec, change: fn(&mut pb::Origin, String)| {
+        let mut origin = pb::Origin::default();
+        change(&mut origin, long());
+        spec.origin = Some(origin);
+    };
+    spec_says("origin.campaign_id", |spec| origin(spec, |origin, long| origin.campaign_id = long));
+    spec_says("origin.journey_id", |spec| origin(spec, |origin, long| origin.journey_id = long));
+    spec_says("origin.version", |spec| origin(spec, |origin, long| origin.version = long));
+    spec_says("origin.run_id", |spec| origin(spec, |origin, long| origin.run_id = long));
+    spec_says("origin.step", |spec| origin(spec, |origin, long| origin.step = long));
+    spec_says("origin.variant", |spec| origin(spec, |origin, long| origin.variant = long));
+    spec_says("origin.touch_id", |spec| origin(spec, |origin, long| origin.touch_id = long));
+}
+
+#[test]
+fn schedules() {
+    let send_at =
+        |seconds| pb::Schedule { start: Some(pb::schedule::Start::SendAt(at(seconds))), ..pb::Schedule::default() };
+    let expires = |schedule: pb::Schedule, seconds| pb::Schedule { expires_at: Some(at(seconds)), ..schedule };
+    schedule_says("", send_at(-DAY));
+    schedule_says("", send_at(400 * DAY));
+    schedule_says("schedule.send_at", send_at(400 * DAY + 1));
+    schedule_says(
+        "schedule.send_at",
+        pb::Schedule {
+            start: Some(pb::schedule::Start::SendAt(prost_types::Timestamp { seconds: 1, nanos: 1_000_000_000 })),
+            ..pb::Schedule::default()
+        },
+    );
+    schedule_says(
+        "schedule.send_at",
+        pb::Schedule {
+            start: Some(pb::schedule::Start::SendAt(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 })),
+            ..pb::Schedule::default()
+        },
+    );
+    schedule_says(
+        "schedule.local_time",
+        pb::Schedule {
+            start: Some(pb::schedule::Start::LocalTime(pb::LocalTime::default())),
+            ..pb::Schedule::default()
+        },
+    );
+    schedule_says("", expires(send_at(DAY), 2 * DAY));
+    schedule_says("schedule.expires_at", expires(pb::Schedule::default(), -1));
+    schedule_says("schedule.expires_at", expires(pb::Schedule::default(), 0));
+    schedule_says("schedule.expires_at", expires(send_at(DAY), DAY));
+    schedule_says("schedule.expires_at", expires(send_at(DAY), 431 * DAY));
+    schedule_says(
+        "schedule.windows",
+        pb::Schedule { windows: vec![pb::SendWindow::default()], ..pb::Schedule::default() },
+    );
+    schedule_says("schedule.on_missed", pb::Schedule { on_missed: 7, ..pb::Schedule::default() });
+}
+
+#[test]
+fn items() {
+    item_says("", |_| {});
+    item_says("recipient", |item| item.recipient = None);
+    item_says("params", |item| item.params.clear());
+    item_says("params", |item| item.params.extend((0..32).map(|n| (format!("p{n}"), String::new()))));
+    item_says("params", |item| drop(item.params.insert("a b".into(), String::new())));
+    item_says("params[name]", |item| drop(item.params.insert("name".into(), "x".repeat(1_001))));
+    item_says("params[name]", |item| drop(item.params.insert("name".into(), "\u{1b}[2J".into())));
+    item_says("cancel_key", |item| item.cancel_key = "x".repeat(129));
+    item_says("collapse_key", |item| item.collapse_key = "x".into());
+    item_says("send_at", |item| item.send_at = Some(at(0)));
+}
+
+#[test]
+fn recipients() {
+    recipient_says("recipient", |recipient| recipient.phone.clear());
+    recipient_says("recipient.phone", |recipient| recipient.phone = "015112345678".into());
+    recipient_says("recipient.phone", |recipient| recipient.phone = "+49 151 1234567".into());
+    recipient_says("recipient.phone", |recipient| recipient.phone = "+1234567890123456".into());
+    recipient_says("recipient.phone", |recipient| recipient.phone = "+４９１５１１２３４５６".into());
+    recipient_says("recipient.recipient_id", |recipient| recipient.recipient_id = "x".repeat(129));
+    recipient_says("recipient.recipient_id", |recipient| recipient.recipient_id = "a\tb".into());
+    recipient_says("recipient.kind", |recipient| recipient.kind = 42);
+    recipient_says("recipient.time_zone", |recipient| recipient.time_zone = "Mars/Olympus".into());
+    recipient_says("", |recipient| recipient.time_zone = "Asia/Shanghai".into());
+    recipient_says("recipient.locale", |recipient| recipient.locale = "zh_CN".into());
+    recipient_says("recipient.wechat", |recipient| recipient.wechat = vec![pb::WechatAddress::default(); 9]);
+    recipient_says("recipient.wechat[0].appid", |recipient| {
+        recipient.wechat = vec![pb::WechatAddress { appid: String::new(), openid: "o".into() }];
+    });
+    recipient_says("recipient.wechat[0].openid", |recipient| {
+        recipient.wechat = vec![pb::WechatAddress { appid: "wx".into(), openid: "x".repeat(129) }];
+    });
+    recipient_says("recipient.wecom.corp_id", |recipient| recipient.wecom = Some(pb::WecomAddress::default()));
+    recipient_says("recipient.wecom_chat_id", |recipient| recipient.wecom_chat_id = "x".repeat(129));
+    recipient_says("recipient.wecom_userid", |recipient| recipient.wecom_userid = "x".repeat(129));
+}
+
+#[test]
+fn a_template_needs_an_address_of_its_own() {
+    let raw = pb::JobSpec { content: template("order", ""), ..good_spec() };
+    let spec = spec(Some(raw), NOW).unwrap();
+    let said = item(0, good_item(), &spec).err().unwrap();
+    assert!(matches!(said.problem, Problem::NoAddress(_)), "{said}");
+    let mut chat = good_item();
+    chat.recipient = Some(pb::Recipient { wecom_chat_id: "g1".into(), ..pb::Recipient::default() });
+    assert!(item(0, chat, &spec).is_ok());
+}
+
+#[test]
+fn errors_read_as_sentences_with_a_way_out() {
+    let said = Invalid::new("phone", "15112345678".parse::<crate::domain::recipient::Msisdn>().unwrap_err());
+    assert_eq!(
+        said.within("recipient").at("items", 17).to_string(),
+        "items[17].recipient.phone must start with '+' and the country code, as in +8613800000000"
+    );
+    let said = Invalid::new("links", Problem::NotYet("links need link domains, which are")).within("spec");
+    assert_eq!(said.to_string(), "spec.links: links need link domains, which are not available yet");
+}
+
+fn selector(by: pb::job_selector::By) -> Result<Vec<CancelBy>, Invalid> {
+    let sealer = Sealer::ephemeral().unwrap();
+    select(Some(pb::JobSelector { by: Some(by) }), &"acme".parse().unwrap(), &sealer)
+}
+
+#[track_caller]
+fn selector_says(path: &str, by: pb::job_selector::By) {
+    let said = selector(by).err();
+    assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
+}
+
+#[test]
+fn selectors() {
+    use pb::job_selector::By;
+    let jobs = |ids: Vec<String>| By::Jobs(pb::JobIds { job_ids: ids });
+    let good = "0198c9d6-7f3a-7c44-a0de-6d2d3f0c2b11".to_owned();
+    selector_says("", jobs(vec![good.clone()]));
+    selector_says("jobs.job_ids", jobs(vec![]));
+    selector_says("jobs.job_ids", jobs(vec![good.clone(); 1_001]));
+    selector_says("jobs.job_ids[1]", jobs(vec![good, "x".into()]));
+    selector_says("cancel_key", By::CancelKey(String::new()));
+    selector_says("cancel_key", By::CancelKey("x".repeat(129)));
+    selector_says("batch_id", By::BatchId("x".into()));
+    selector_says("campaign_id", By::CampaignId(String::new()));
+    selector_says("run_id", By::RunId("x\n".into()));
+    selector_says("recipient", By::Recipient(pb::Recipient::default()));
+    selector_says("", By::Recipient(pb::Recipient { recipient_id: "anna".into(), ..pb::Recipient::default() }));
+    selector_says("filter", By::Filter(pb::JobFilter::default()));
+    let sealer = Sealer::ephemeral().unwrap();
+    assert!(select(None, &"acme".parse().unwrap(), &sealer).is_err());
+}
+
+#[track_caller]
+fn filter_says(path: &str, change: impl FnOnce(&mut pb::JobFilter)) {
+    let mut raw = pb::JobFilter::default();
+    change(&mut raw);
+    let said = filter(Some(raw), &"acme".parse().unwrap(), &Sealer::ephemeral().unwrap()).err();
+    assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
+}
+
+#[test]
+fn filters() {
+    filter_says("", |_| {});
+    filter_says("batch_id", |filter| filter.batch_id = "x".into());
+    filter_says("campaign_id", |filter| filter.campaign_id = "x".repeat(129));
+    filter_says("recipient", |filter| filter.recipient = Some(pb::Recipient::default()));
+    filter_says("kind", |filter| filter.kind = 9);
+    filter_says("cancel_key", |filter| filter.cancel_key = "\0".into());
+    filter_says("accepted_from", |filter| {
+        filter.accepted_from = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
+    });
+    filter_says("accepted_to", |filter| (filter.accepted_from, filter.accepted_to) = (Some(at(2)), Some(at(1))));
+    filter_says("class", |filter| filter.class = 1);
+    filter_says("class", |filter| filter.class = 77);
+    filter_says("state", |filter| filter.state = 1);
+    filter_says("labels", |filter| drop(filter.labels.insert("a".into(), "b".into())));
+    filter_says("run_id", |filter| filter.run_id = "r".into());
+}
+
+#[track_caller]
+fn scope_says(path: &str, reach: pb::SuppressionScope, word: &str) {
+    let raw = pb::Suppression { scope: reach.into(), word: word.into(), ..pb::Suppression::default() };
+    let said = scope(&raw, &"acme".parse().unwrap(), &Sealer::ephemeral().unwrap()).err();
+    assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
+}
+
+#[test]
+fn scopes() {
+    use pb::SuppressionScope as Raw;
+    scope_says("", Raw::Unspecified, "");
+    scope_says("", Raw::Everything, "");
+    scope_says("", Raw::Topic, "sale");
+    scope_says("word", Raw::Topic, "");
+    scope_says("word", Raw::Sender, "");
+    scope_says("word", Raw::Brand, "sale");
+    scope_says("word", Raw::Sender, &"x".repeat(65));
+    scope_says("scope", Raw::Signature, "x");
+    scope_says("scope", Raw::Global, "");
+    let raw = pb::Suppression { scope: 99, ..pb::Suppression::default() };
+    let sealer = Sealer::ephemeral().unwrap();
+    assert_eq!(scope(&raw, &"a".parse().unwrap(), &sealer).unwrap_err().path, "scope");
+    let brand = scope(&pb::Suppression::default(), &"a".parse().unwrap(), &sealer);
+    assert_eq!(brand, Ok(Scope::Brand));
+    let raw = pb::Suppression { kind: 1, ..pb::Suppression::default() };
+    assert_eq!(scope(&raw, &"a".parse().unwrap(), &sealer).unwrap_err().path, "kind");
+}
+
+#[test]
+fn an_opt_out_names_one_address() {
+    let address = |change: fn(&mut pb::Recipient)| {
+        let mut raw = pb::Recipient::default();
+        change(&mut raw);
+        one_address(Some(raw)).map_err(|invalid| invalid.problem)
+    };
+    assert_eq!(address(|raw| raw.phone = "+4915112345678".into()), Ok("+4915112345678".into()));
+    assert_eq!(address(|raw| raw.wecom_chat_id = "g".into()), Ok("wecom-chat:g".into()));
+    assert_eq!(address(|_| {}), Err(Problem::NotOneAddress));
+    assert_eq!(
+        address(|raw| (raw.phone, raw.wecom_userid) = ("+4915112345678".into(), "u".into())),
+        Err(Problem::NotOneAddress)
+    );
+}
+
+fn good_tenant() -> pb::Tenant {
+    let rolling = pb::cap_window::Window::Rolling(prost_types::Duration { seconds: DAY, nanos: 0 });
+    let cap = pb::CapRule {
+        name: "daily".into(),
+        limit: 3,
+        window: Some(pb::CapWindow { window: Some(rolling) }),
+        ..pb::CapRule::default()
+    };
+    pb::Tenant {
+        tenant_id: "acme".into(),
+        rate: Some(pb::Rate { per_second: 10, burst: 0 }),
+        caps: vec![cap],
+        ..pb::Tenant::default()
+    }
+}
+
+#[track_caller]
+fn tenant_says(path: &str, change: impl FnOnce(&mut pb::Tenant)) {
+    let mut raw = good_tenant();
+    change(&mut raw);
+    let said = tenant(Some(raw), NOW).err();
+    assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
+}
+
+#[track_caller]
+fn cap_says(path: &str, change: impl FnOnce(&mut pb::CapRule)) {
+    tenant_says(path, |tenant| change(&mut tenant.caps[0]));
+}
+
+#[test]
+fn tenants() {
+    let shown = tenant_to_pb(&tenant(Some(good_tenant()), NOW).unwrap());
+    assert_eq!((shown.display_name.as_str(), shown.rate.unwrap().burst), ("acme", 10));
+    assert_eq!(tenant(Some(shown.clone()), NOW).map(|tenant| tenant_to_pb(&tenant)), Ok(shown));
+    tenant_says("tenant_id", |tenant| tenant.tenant_id.clear());
+    tenant_says("tenant_id", |tenant| tenant.tenant_id = "Acme Ltd".into());
+    tenant_says("tenant_id", |tenant| tenant.tenant_id = "x".repeat(64));
+    tenant_says("display_name", |tenant| tenant.display_name = "x".repeat(129));
+    tenant_says("rate.per_second", |tenant| tenant.rate = Some(pb::Rate::default()));
+    tenant_says("rate.per_second", |tenant| tenant.rate = Some(pb::Rate { per_second: 1_000_001, burst: 1 }));
+    tenant_says("ingress_rate.burst", |tenant| {
+        tenant.ingress_rate = Some(pb::Rate { per_second: 1, burst: u32::MAX });
+    });
+    tenant_says("caps", |tenant| tenant.caps = vec![tenant.caps[0].clone(); 17]);
+    tenant_says("caps[1].name", |tenant| tenant.caps.push(tenant.caps[0].clone()));
+    tenant_says("windows", |tenant| tenant.windows.push(pb::WindowRule::default()));
+    tenant_says("routes", |tenant| tenant.routes.push(pb::TenantRoute::default()));
+    tenant_says("quotas", |tenant| tenant.quotas.push(pb::Quota::default()));
+    tenant_says("sender_rates", |tenant| tenant.sender_rates.push(pb::SenderRate::default()));
+    tenant_says("time_zone", |tenant| tenant.time_zone = "UTC".into());
+    tenant_says("stop_words", |tenant| tenant.stop_words.push("halt".into()));
+}
+
+#[test]
+fn caps() {
+    use pb::cap_window::Window as Raw;
+    let window = |raw| Some(pb::CapWindow { window: Some(raw) });
+    let rolling = |seconds, nanos| window(Raw::Rolling(prost_types::Duration { seconds, nanos }));
+    cap_says("caps[0].name", |cap| cap.name.clear());
+    cap_says("caps[0].limit", |cap| cap.limit = 201);
+    cap_says("", |cap| cap.limit = 0);
+    cap_says("caps[0].window", |cap| cap.window = None);
+    cap_says("caps[0].window.rolling", |cap| cap.window = rolling(0, 999_999_999));
+    cap_says("caps[0].window.rolling", |cap| cap.window = rolling(31 * DAY + 1, 0));
+    cap_says("caps[0].window.rolling", |cap| cap.window = rolling(-1, 0));
+    cap_says("caps[0].window.rolling", |cap| cap.window = rolling(60, -1));
+    cap_says("caps[0].window", |cap| cap.window = window(Raw::Calendar(pb::CalendarUnit::Day.into())));
+    cap_says("caps[0].window", |cap| cap.window = window(Raw::Clock(pb::ClockUnit::Hour.into())));
+    cap_says("caps[0].window", |cap| cap.window = window(Raw::FromFirst(prost_types::Duration::default())));
+    cap_says("caps[0].window", |cap| cap.window = window(Raw::Gap(prost_types::Duration::default())));
+    cap_says("caps[0].window", |cap| cap.window = window(Raw::Bucket(pb::BucketWindow::default())));
+    cap_says("caps[0].on_limit", |cap| cap.on_limit = 5);
+    cap_says("caps[0].per", |cap| cap.per = pb::CapPer::Sender.into());
+    cap_says("caps[0].unit", |cap| cap.unit = pb::CapUnit::Segments.into());
+    cap_says("caps[0].count", |cap| cap.count = pb::CapCount::Delivered.into());
+    cap_says("caps[0].mode", |cap| cap.mode = pb::RuleMode::Shadow.into());
+    cap_says("caps[0].reserve", |cap| cap.reserve = 1);
+    cap_says("caps[0].preset", |cap| cap.preset = "aliyun-sms".into());
+    let filter = |change: fn(&mut pb::RuleFilter)| {
+        let mut filter = pb::RuleFilter::default();
+        change(&mut filter);
+        Some(filter)
+    };
+    cap_says("caps[0].filter.classes", |cap| cap.filter = filter(|filter| filter.classes = vec![0]));
+    cap_says("caps[0].filter.kinds", |cap| cap.filter = filter(|filter| filter.kinds = vec![9]));
+    cap_says("caps[0].filter.topics", |cap| cap.filter = filter(|filter| filter.topics = vec![String::new()]));
+    cap_says("caps[0].filter.senders", |cap| cap.filter = filter(|filter| filter.senders = vec!["x".into(); 65]));
+    let kept = tenant(Some(good_tenant()), NOW).unwrap().caps.remove(0);
+    assert_eq!(kept.window, Window::Rolling(std::time::Duration::from_secs(86_400)));
+}
+
+#[test]
+fn a_mask_changes_what_it_names_and_nothing_else() {
+    let old = tenant(Some(good_tenant()), NOW).unwrap();
+    let mut raw = good_tenant();
+    (raw.display_name, raw.rate, raw.caps) = ("Acme".into(), None, vec![]);
+    let new = tenant(Some(raw), NOW).unwrap();
+    let masked = |paths: &[&str]| {
+        let mut changed = old.clone();
+        let mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
+        apply_mask(&mut changed, new.clone(), Some(mask)).map(|()| changed)
+    };
+    let changed = masked(&["rate"]).unwrap();
+    assert_eq!((changed.rate, &*changed.name, changed.caps.len()), (None, "acme", 1));
+    let changed = masked(&["caps", "display_name"]).unwrap();
+    assert_eq!((changed.rate, &*changed.name, changed.caps.len()), (old.rate, "Acme", 0));
+    assert_eq!(masked(&[]).unwrap_err().problem, Problem::Missing);
+    assert_eq!(masked(&["tenant_id"]).unwrap_err().problem, Problem::Mask("tenant_id".into()));
+}
+
+#[test]
+fn times_and_pages() {
+    let moment = |seconds, nanos| moment("t", &prost_types::Timestamp { seconds, nanos });
+    assert_eq!(moment(1, 999_999_999), Ok(UnixMicros(1_999_999)));
+    assert_eq!(moment_to_pb(UnixMicros(1_999_999)), prost_types::Timestamp { seconds: 1, nanos: 999_999_000 });
+    for (seconds, nanos) in [(-1, 0), (253_402_300_800, 0), (0, -1), (0, 1_000_000_000)] {
+        assert_eq!(moment(seconds, nanos), Err(Invalid::new("t", Problem::Time)), "{seconds} {nanos}");
+    }
+    assert_eq!(page_size(0), Ok(100));
+    assert_eq!(page_size(1000), Ok(1000));
+    assert!(page_size(1001).is_err() && page_size(-1).is_err());
+}
