@@ -10,7 +10,8 @@ use crate::domain::time::UnixMicros;
 /// After a throttle reply nothing is sent for this long, and further replies within it do not halve again: they answer
 /// what was sent before.
 const HOLD: Duration = Duration::from_secs(1);
-/// Each second without a throttle reply gives back this part of the ceiling: full speed again after 20 s.
+/// Each second without a throttle reply gives back this part of the ceiling, or of the fastest second before a throttle
+/// reply where none is set: full speed again after 20 s.
 const GROWTH_PARTS: u32 = 20;
 
 /// The learned rate of one provider on one node.
@@ -19,6 +20,8 @@ pub(super) struct Learned {
     ceiling: Option<Rate>,
     /// `None`: at the ceiling, or without any limit where there is none.
     current: Option<u32>,
+    /// The busiest second that ended in a throttle reply.
+    peak: u32,
     hold_until: UnixMicros,
     grown_at: UnixMicros,
     second: UnixMicros,
@@ -34,6 +37,7 @@ impl Learned {
         Self {
             ceiling,
             current: None,
+            peak: 0,
             hold_until: UnixMicros(i64::MIN),
             grown_at: now,
             second: now,
@@ -78,6 +82,7 @@ impl Learned {
             return;
         }
         let busy = self.sent_last_second.max(self.sent_this_second);
+        self.peak = self.peak.max(busy);
         let current = self.current.or_else(|| Some(self.ceiling?.per_s.get())).unwrap_or(busy);
         self.current = Some((current / 2).max(1));
         self.hold_until = now.plus(hold);
@@ -91,7 +96,7 @@ impl Learned {
             return;
         }
         self.grown_at = self.grown_at.plus(Duration::from_secs(u64::from(seconds)));
-        let full = self.ceiling.map_or(current, |ceiling| ceiling.per_s.get());
+        let full = self.ceiling.map_or(self.peak, |ceiling| ceiling.per_s.get());
         let step = (full / GROWTH_PARTS).max(1);
         let grown = current.saturating_add(step.saturating_mul(seconds));
         self.current = match self.ceiling {
@@ -134,6 +139,8 @@ mod tests {
         learned.sending(300, at(0));
         learned.throttled(None, at(500));
         assert_eq!(per_s(&learned), Some(150));
+        learned.sending(1, at(3_500));
+        assert_eq!(per_s(&learned), Some(150 + 2 * 300 / GROWTH_PARTS));
     }
 
     #[test]
