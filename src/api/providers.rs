@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::convert::{self, Invalid, Problem};
 use super::status::Error;
 use crate::channel::{Channel, Profile};
 use crate::domain::ids::PoolId;
@@ -60,6 +60,10 @@ impl pb::provider_service_server::ProviderService for Providers {
     ) -> Result<Response<pb::ProviderServiceListResponse>, Status> {
         let raw = request.get_ref();
         let size = usize::try_from(convert::page_size(raw.page_size).map_err(Error::from)?).unwrap_or(usize::MAX);
+        let known = |entry: &Entry| entry.profile.id.as_str() == raw.page_token;
+        if !raw.page_token.is_empty() && !self.entries.iter().any(known) {
+            return Err(Error::from(Invalid::new("page_token", Problem::Token)).into());
+        }
         // Provider ids are in the operator's own settings: the last one shown serves as the token.
         let after = |entry: &&Entry| raw.page_token.is_empty() || entry.profile.id.as_str() > raw.page_token.as_str();
         let mut left = self.entries.iter().filter(after);
