@@ -4,11 +4,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod bad_input;
+mod crash;
+mod e2e_python;
 mod fuzz_frame;
 mod fuzz_smpp;
 mod harness;
 mod ledger_contract;
 mod limits_contract;
+mod million;
+mod month;
 mod queue_contract;
 mod queue_faults;
 mod queue_rates;

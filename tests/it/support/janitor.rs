@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A shell that looks after one server process and its directory; see `janitor.sh`.
@@ -15,6 +15,7 @@ use std::time::Duration;
 pub(crate) struct Janitor {
     dir: PathBuf,
     shell: Mutex<Shell>,
+    pid: AtomicU32,
 }
 
 struct Shell {
@@ -36,8 +37,8 @@ pub(crate) struct Job<'a> {
     pub(crate) env: &'a [(String, String)],
 }
 
-/// How long a server may take to start. RabbitMQ needs 3 s alone and 20 s on a machine that compiles.
-pub(crate) const START_MAX: Duration = Duration::from_secs(90);
+/// How long a server may take to start. RabbitMQ needs 3 s alone and a minute on a machine that compiles.
+pub(crate) const START_MAX: Duration = Duration::from_secs(180);
 
 // === impl Janitor ===
 
@@ -57,34 +58,56 @@ impl Janitor {
             .expect("a POSIX shell");
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().expect("a piped output"));
-        Self { dir: job.dir.to_owned(), shell: Mutex::new(Shell { child, input, output }) }
+        Self { dir: job.dir.to_owned(), shell: Mutex::new(Shell { child, input, output }), pid: AtomicU32::new(0) }
     }
 
     /// Starts the server and waits until `ready`.
     pub(crate) fn start(&self, ready: impl Fn() -> bool) {
+        self.start_with(None, ready);
+    }
+
+    /// Starts the server with one more variable, as `NAME=value`, and waits until `ready`.
+    pub(crate) fn start_with(&self, variable: Option<&str>, ready: impl Fn() -> bool) {
         const PAUSE: Duration = Duration::from_millis(50);
         const TRIES: u32 = 3;
         for _ in 0..TRIES {
-            let pid = self.shell().say("start");
-            for _ in 0..(START_MAX.as_millis() / PAUSE.as_millis() / u128::from(TRIES)) {
+            let pid = self.shell().say(&format!("start {}", variable.unwrap_or_default()));
+            self.pid.store(pid.parse().expect("a process id"), Ordering::SeqCst);
+            for _ in 0..(START_MAX.as_millis() / PAUSE.as_millis()) {
                 if ready() {
                     return;
                 }
-                if ended(&pid) {
+                if self.ended() {
                     break; // A port or a lock of the run before may not be free yet.
                 }
                 std::thread::sleep(PAUSE);
             }
+            assert!(self.ended(), "no answer within {START_MAX:?}; the log:\n{}", self.log());
             self.end("KILL");
             std::thread::sleep(10 * PAUSE);
         }
-        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-        panic!("the server in {} did not start; its log:\n{log}", self.dir.display());
+        panic!("the server in {} did not start; its log:\n{}", self.dir.display(), self.log());
     }
 
     /// Sends a signal such as `KILL` and waits until the server has ended. Harmless when it has ended already.
     pub(crate) fn end(&self, signal: &str) {
         self.shell().say(&format!("end {signal}"));
+    }
+
+    /// Returns the process id of the server that was started last.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether the server has ended by itself, as a zombie or wholly.
+    pub(crate) fn ended(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))
+            .map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+    }
+
+    /// Returns what the server has written to standard output and error.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
     fn shell(&self) -> std::sync::MutexGuard<'_, Shell> {
@@ -130,10 +153,4 @@ pub(crate) fn free_port() -> u16 {
         }
     }
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
-}
-
-/// Returns whether a process has ended, as a zombie or wholly.
-fn ended(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }

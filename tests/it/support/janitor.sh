@@ -1,8 +1,8 @@
 # Looks after one private server of the tests. Usage: sh -c "$(cat janitor.sh)" janitor DIR END_SIGNAL COMMAND...
 #
 # Reads one word a line from standard input and answers one line to each:
-#   start          starts COMMAND; answers its process id
-#   end SIGNAL     sends SIGNAL to the server and waits for its end; answers "ended"
+#   start [NAME=VALUE]  starts COMMAND, with one more variable in its environment; answers its process id
+#   end SIGNAL          sends SIGNAL to the server and waits for its end; answers "ended"
 #
 # When the test process is gone, however it went, standard input ends: the server, everything it started in this process
 # group, and DIR go with it.
@@ -20,7 +20,8 @@ end() {
 while read -r word argument; do
   case $word in
   start)
-    "$@" </dev/null >>"$dir/log" 2>&1 &
+    # No variable: `env` then has nothing to add. It becomes COMMAND, so the process id is the server's.
+    env ${argument:+"$argument"} "$@" </dev/null >>"$dir/log" 2>&1 &
     server=$!
     echo "$server"
     ;;

@@ -19,7 +19,7 @@ pub(crate) use redis::Redis;
 /// Returns the RabbitMQ that all tests share; started at the first call.
 pub(crate) fn rabbitmq() -> &'static RabbitMq {
     static SHARED: OnceLock<RabbitMq> = OnceLock::new();
-    SHARED.get_or_init(|| RabbitMq::start(64))
+    SHARED.get_or_init(|| RabbitMq::start(32))
 }
 
 /// Returns the Redis that all tests share; started at the first call.
@@ -41,12 +41,12 @@ pub(crate) fn unique(prefix: &str) -> String {
 }
 
 /// Creates a directory for a server, kept until its janitor removes it.
-fn server_dir(name: &str) -> PathBuf {
+pub(crate) fn server_dir(name: &str) -> PathBuf {
     tempfile::Builder::new().prefix(&format!("postrider-{name}-")).tempdir().expect("a temporary directory").keep()
 }
 
 /// Finds a server's program, or fails the test with what to do. A server that is missing never skips a test.
-fn program(name: &str, places: &[&str], package: &str) -> PathBuf {
+pub(crate) fn program(name: &str, places: &[&str], package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     places
         .iter()

@@ -119,6 +119,7 @@ fn environment(dir: &Path, names_port: u16) -> Vec<(String, String)> {
         ("RABBITMQ_LOG_BASE", inside("logs")),
         ("RABBITMQ_LOGS", "-".into()),
         ("RABBITMQ_PID_FILE", inside("pid")),
+        ("ERL_CRASH_DUMP", "/dev/null".into()),
         // The script then becomes the node, instead of waiting for it: a signal to the one is a signal to the other.
         ("RABBITMQ_ALLOW_INPUT", "1".into()),
         // Two schedulers that do not spin: the machine has other work.
