@@ -26,7 +26,7 @@ const CALLERS: usize = 8;
 /// Between two batches of a caller: the submits last as long as the crashes.
 const PAUSE: Duration = Duration::from_millis(300);
 /// How long a kill may take to come, and every job to its outcome.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// In flight at a provider at most: what one kill can leave unresolved.
 const WINDOW: usize = 2 * 100;
 
@@ -56,7 +56,7 @@ async fn crashes(backends: &Backends, broker: Option<&RabbitMq>) {
     let (clock, tasks) = (Clock::system(), Tasks::new());
     let sink = Sink::start(&["--throttle-every", "2503", "--latency", "5"]);
     let timeouts =
-        "binds = 2\nwindow = 100\nrate = \"5000/s\"\nresponse_timeout = \"2s\"\nreconnect_delay = \"100ms\"\n";
+        "binds = 2\nwindow = 100\nrate = \"5000/s\"\nresponse_timeout = \"4s\"\nreconnect_delay = \"100ms\"\n";
     let settings = format!(
         "[record]\nreceipt_deadline = \"15s\"\n[shutdown]\ngrace = \"8s\"\n{}",
         smpp_provider(sink.port(), timeouts)

@@ -125,20 +125,20 @@ async fn others_leave_at_once(service: &Service) {
     // The feeder has met the million.
     clock.pause(Duration::from_secs(3)).await;
     let mut due = Vec::new();
-    for number in 0..10 {
-        // Due in a few seconds, so that each passes through the feeder.
-        let at = clock.now().as_secs() + 3;
+    for number in 0..20 {
+        // Some wait in the feeder's memory, and some in the agenda among the million.
+        let at = clock.now().as_secs() + if number % 2 == 0 { 3 } else { 35 };
         let spec = api::at(api::text(pb::Class::Marketing, "not in the crowd"), at);
         let request = api::submit("", spec, &format!("+49151{number:08}"));
         due.push((client.clone().submit(request).await.unwrap().into_inner().job_id, at));
-        clock.pause(Duration::from_millis(300)).await;
+        clock.pause(Duration::from_millis(200)).await;
     }
     let (mut watched, watch) = (Watched::default(), clock.stopwatch());
     while !due.iter().all(|(id, _)| watched.outcomes.contains_key(id)) {
         watched.follow(&client, Duration::from_millis(500)).await;
-        assert!(watch.elapsed() < Duration::from_secs(30), "the jobs did not leave; {}", service.log());
+        assert!(watch.elapsed() < Duration::from_secs(60), "the jobs did not leave; {}", service.log());
     }
     let late: Vec<_> = due.iter().map(|(id, due)| watched.sent_after(id, *due)).collect();
-    println!("ten jobs beside a million waiting rows left after {late:?}");
+    println!("jobs beside a million waiting rows left after {late:?}");
     assert!(late.iter().all(|late| *late <= SOON), "late beside a million waiting rows: {late:?}");
 }
