@@ -10,7 +10,6 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::counter;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
@@ -26,7 +25,7 @@ use crate::ledger::Ledger;
 use crate::limits::{Limits, LimitsError};
 use crate::queue::{PublishError, Queue};
 use crate::seal::Sealer;
-use crate::telemetry::metrics::OPTOUTS;
+use crate::telemetry::metrics;
 
 /// Workers; replies from one address go to the same one, in order, so that START after STOP stays after it.
 const WORKERS: usize = 8;
@@ -140,7 +139,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
         }
         match asked {
             Keyword::OptOut => {
-                counter!(OPTOUTS, "kind" => Kind::Sms.as_str(), "source" => Source::Keyword.as_str()).increment(1);
+                metrics::opted_out(Kind::Sms, Source::Keyword);
             }
             // It may also be an answer to a question.
             Keyword::OptIn => facts.push(Fact::Reply(reply)),

@@ -1,3 +1,5 @@
+//! What providers say becomes durable before they are answered.
+
 use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;

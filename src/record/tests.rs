@@ -1,3 +1,5 @@
+//! Record against a ledger and a queue: every fact once, whatever fails between.
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;

@@ -16,7 +16,7 @@ pub use dispatch::{CapDecision, DispatchMetrics};
 pub use link::{LinkEvent, LinkMetrics};
 pub use provider::{Breaker, ProviderMetrics, Verdict};
 pub use queue::{LimitsMetrics, LimitsOp, QueueMetrics};
-pub use record::RecordMetrics;
+pub use record::{RecordMetrics, opted_out};
 
 use super::reference;
 

@@ -1,3 +1,5 @@
+//! A simulated provider answers each hand-over once, as its settings say.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};

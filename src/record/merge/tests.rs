@@ -1,3 +1,5 @@
+//! Facts in any order, doubled or late, come to one outcome.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

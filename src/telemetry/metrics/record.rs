@@ -67,11 +67,6 @@ impl RecordMetrics {
         self.strays.increment(jobs);
     }
 
-    /// Counts an opt-out.
-    pub fn optout(&self, kind: Kind, source: Source) {
-        counter!(super::OPTOUTS, "kind" => kind.as_str(), "source" => source.as_str()).increment(1);
-    }
-
     /// Counts jobs that became unresolved, less those that found their answer.
     pub fn unresolved(&self, more: i64) {
         #[expect(clippy::cast_precision_loss, reason = "a batch holds a few thousand jobs")]
@@ -88,4 +83,9 @@ impl Default for RecordMetrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Counts an opt-out.
+pub fn opted_out(kind: Kind, source: Source) {
+    counter!(super::OPTOUTS, "kind" => kind.as_str(), "source" => source.as_str()).increment(1);
 }

@@ -49,7 +49,7 @@ fn count_everything() {
     record.receipts_unmatched(1);
     record.resent(1);
     record.strays(1);
-    record.optout(Kind::Sms, Source::Keyword);
+    opted_out(Kind::Sms, Source::Keyword);
     record.unresolved(1);
     record.lag(SECOND);
 }
