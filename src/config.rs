@@ -18,7 +18,7 @@ mod tree;
 mod tests;
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -124,8 +124,6 @@ pub struct Limits {
 pub struct Ledger {
     /// PostgreSQL; `None`: SQLite.
     pub url: Option<ServerUrl>,
-    /// Connections of this process.
-    pub connections: NonZeroU32,
 }
 
 /// Stopping.

@@ -40,7 +40,6 @@ pub(super) fn settings(
         },
         ledger: Ledger {
             url: url("ledger.url", &raw.ledger.url, &["postgres://", "postgresql://"])?,
-            connections: small("ledger.connections", raw.ledger.connections, 1_000)?,
         },
         key_file: key_file.clone().unwrap_or_else(|| data_dir.join("keys")),
         data_dir,

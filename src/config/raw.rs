@@ -54,7 +54,6 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLedger {
     pub(super) url: String,
-    pub(super) connections: i64,
 }
 
 #[derive(Deserialize)]
