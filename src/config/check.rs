@@ -38,9 +38,7 @@ pub(super) fn settings(
             url: url("limits.url", &raw.limits.url, &["redis://", "rediss://"])?,
             timeout: duration("limits.timeout", &raw.limits.timeout, TIMEOUTS)?,
         },
-        ledger: Ledger {
-            url: url("ledger.url", &raw.ledger.url, &["postgres://", "postgresql://"])?,
-        },
+        ledger: Ledger { url: url("ledger.url", &raw.ledger.url, &["postgres://", "postgresql://"])? },
         key_file: key_file.clone().unwrap_or_else(|| data_dir.join("keys")),
         data_dir,
         receipt_deadline: duration("record.receipt_deadline", &raw.record.receipt_deadline, life)?,
