@@ -1,7 +1,7 @@
 //! The gRPC API: parses requests into checked types, asks the parts below, and says what became of it.
 //!
-//! Every call passes the door first ([`access`]); every field is checked in [`convert`]; every code is chosen in
-//! [`status`]. What works is in `jobs`, `suppressions`, `tenants`, `providers` and `admin`; the door answers for the
+//! Every call passes the door first (`access`); every field is checked in `convert`; every code is chosen in
+//! `status`. What works is in `jobs`, `suppressions`, `tenants`, `providers` and `admin`; the door answers for the
 //! rest.
 
 mod access;

@@ -63,7 +63,8 @@ pub struct Settings {
     /// Most jobs accepted and not settled
     #[arg(long)]
     outstanding_max: Option<u64>,
-    /// How often a recipient may be reached: NAME=LIMIT/WINDOW[,drop][,class=..][,kind=..]; replaces all caps
+    /// How often a recipient may be reached, as `NAME=LIMIT/WINDOW`, then if wanted `,drop` `,class=..` `,kind=..`;
+    /// replaces all caps
     #[arg(long = "cap", value_name = "CAP")]
     caps: Vec<Cap>,
     /// No caps at all

@@ -5,7 +5,7 @@
 //!   the opt-outs and cancellations that stand against it are one decision. A script that ran although its answer was
 //!   lost is recognised by its tokens when it is asked again.
 //! - A recipient's memory is one string under one key: packed entries are a third of the bytes of a hash of fields, and
-//!   one read and one write a claim. Many claims share a call ([`CLAIMS_PER_CALL`]).
+//!   one read and one write a claim. Many claims share a call (`CLAIMS_PER_CALL`).
 //! - Every script that promises something compares the identity first, and every new connection asks for it before
 //!   anything else, so no claim is decided by a memory that is not the one its caller knows.
 //! - An answered write is in the append-only file of the server's process; with `appendfsync everysec` a power cut of the
