@@ -27,7 +27,7 @@ const RULES: [(u32, u64, OnLimit); 4] = [
 #[derive(Clone, Debug)]
 enum Act {
     Claim { recipient: u8, job: u8, attempt: u16, supersedes: u16, rules: u8, chain: bool, seen: bool, refused: bool },
-    Repeat,
+    Repeat { refused: bool },
     GiveBack { back: usize },
     Wait { secs: u32 },
 }
@@ -141,7 +141,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     );
     let act = prop_oneof![
         8 => ask,
-        1 => Just(Act::Repeat),
+        2 => any::<bool>().prop_map(|refused| Act::Repeat { refused }),
         2 => (0..6usize).prop_map(|back| Act::GiveBack { back }),
         4 => prop_oneof![0..600u32, 0..90_000u32, 0..700_000u32].prop_map(|secs| Act::Wait { secs }),
     ];
@@ -195,7 +195,8 @@ proptest! {
                     }
                     model.claims.retain(|known| known.claim.token != token);
                 }
-                Act::Repeat | Act::Claim { .. } => {
+                Act::Repeat { .. } | Act::Claim { .. } => {
+                    let opted_out = matches!(act, Act::Repeat { refused: true });
                     if let Act::Claim { recipient, job, attempt, supersedes, rules, chain, seen, refused } = act {
                         let mut claim = claim(recipient, job, attempt, step as u64, now);
                         claim.supersedes = if supersedes < attempt { supersedes } else { 0 };
@@ -207,6 +208,7 @@ proptest! {
                     // An asking is repeated while its claim lives.
                     let lives = |(claim, _): &&(Claim, _)| claim.deadline.plus(CLAIM_LIFE) > now;
                     let Some((claim, refusal)) = asked.last().filter(lives).cloned() else { continue };
+                    let refusal = refusal.or_else(|| opted_out.then_some(Decision::Cancelled));
                     let (decision, change) = people.claim(now, &claim, refusal.clone(), UnixMicros(0));
                     if let Some(change) = change {
                         change.write(&mut log);

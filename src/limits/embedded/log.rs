@@ -189,6 +189,12 @@ impl Log {
         self.shared.pending().failed.clone().map_or(Ok(()), Err)
     }
 
+    /// Returns up to where the log is on the disk.
+    #[cfg(test)]
+    pub(super) fn reached(&self) -> Offset {
+        self.shared.progress.borrow().durable
+    }
+
     /// Breaks the disk.
     #[cfg(test)]
     pub(super) fn break_disk(&self) {

@@ -10,8 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::cap::{OnLimit, Window};
 use crate::domain::job::{Class, Kind};
-use crate::domain::keys::RecipientKey;
-use crate::domain::rate::Rate;
+use crate::domain::keys::{Fingerprint, RecipientKey};
 use crate::domain::suppression::{CancelBy, Scope};
 use crate::domain::time::Clock;
 use crate::limits::{Against, LeaseMode, Take};
@@ -47,6 +46,23 @@ fn claim(recipient: u128, job: u128) -> Claim {
     }
 }
 
+fn submit(id: u128) -> Remember {
+    Remember { id: JobId(Uuid::from_u128(id)), fingerprint: Fingerprint([7; 16]), until: NOW.plus(DAY) }
+}
+
+fn optout() -> Suppression {
+    let (address, scope, source) = (AddressKey([5; 16]), Scope::Brand, Source::Keyword);
+    Suppression { tenant: "acme".parse().unwrap(), address, scope, source, at: NOW }
+}
+
+fn cancelled(job: u128) -> CancelRule {
+    CancelRule { tenant: "acme".parse().unwrap(), by: CancelBy::Job(JobId(Uuid::from_u128(job))), at: NOW }
+}
+
+fn wish() -> Lease {
+    Lease { bucket: "tenant:acme".into(), rate: "10/s".parse().unwrap(), want: 10, mode: LeaseMode::UpTo }
+}
+
 /// Copies the files as a crash would leave them, and opens the copy.
 fn crashed(dir: &TempDir) -> (TempDir, Embedded) {
     let mut copy = tempfile::tempdir().unwrap();
@@ -74,21 +90,7 @@ async fn what_was_answered_survives_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Embedded::open(dir.path(), NOW).unwrap();
     let tenant: TenantId = "acme".parse().unwrap();
-    let submit = Remember {
-        id: JobId(Uuid::from_u128(9)),
-        fingerprint: crate::domain::keys::Fingerprint([7; 16]),
-        until: NOW.plus(DAY),
-    };
-    let optout = Suppression {
-        tenant: tenant.clone(),
-        address: AddressKey([5; 16]),
-        scope: Scope::Brand,
-        source: Source::Keyword,
-        at: NOW,
-    };
-    let rule = CancelRule { tenant: tenant.clone(), by: CancelBy::Job(JobId(Uuid::from_u128(44))), at: NOW };
-    let lease =
-        Lease { bucket: "tenant:acme".into(), rate: "10/s".parse::<Rate>().unwrap(), want: 10, mode: LeaseMode::UpTo };
+    let (submit, optout, rule, lease) = (submit(9), optout(), cancelled(44), wish());
     assert_eq!(limits.lease(NOW, std::slice::from_ref(&lease)).await.unwrap()[0].tokens, 10);
     for job in 1..=3 {
         assert_eq!(limits.claim(NOW, &[claim(1, job)]).await.unwrap(), [Decision::Claimed]);
@@ -117,6 +119,11 @@ async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Embedded::open_with(dir.path(), NOW, 15_000).unwrap();
     let identity = limits.identity().await.unwrap();
+    limits.remember(NOW, &[submit(1), submit(2)]).await.unwrap();
+    limits.accepted(&[submit(1).id]).await.unwrap();
+    limits.suppress(&optout()).await.unwrap();
+    limits.cancel(&[cancelled(44)], NOW.plus(DAY)).await.unwrap();
+    limits.lease(NOW, &[wish()]).await.unwrap();
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..8u128 {
         let limits = limits.clone();
@@ -143,6 +150,12 @@ async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
         let decision = again.claim(NOW, &[claim(recipient, 1 << 60)]).await.unwrap().remove(0);
         assert!(matches!(decision, Decision::OverCap { take: 0, .. }), "{decision:?}");
     }
+    let met = again.remember(NOW, &[submit(1), submit(2)]).await.unwrap();
+    assert_eq!(met, [Remembered::Accepted, Remembered::Pending]);
+    assert_eq!(again.suppressions(&"acme".parse().unwrap(), AddressKey([5; 16])).await.unwrap(), [optout()]);
+    assert_eq!(again.claim(NOW, &[claim(999, 44)]).await.unwrap(), [Decision::Cancelled]);
+    assert_eq!(again.lease(NOW, &[wish()]).await.unwrap()[0].tokens, 0);
+    assert!(again.inner.state.latest() > NOW, "time goes on from the latest claim");
     for (_dir, copy) in copies {
         assert_eq!(copy.identity().await.unwrap(), identity);
     }
@@ -221,4 +234,20 @@ async fn a_failed_write_ends_the_store() {
     drop(limits);
     let again = Embedded::open(dir.path(), NOW).unwrap();
     assert_eq!(again.claim(NOW, &[claim(1, 1), claim(1, 3)]).await.unwrap(), [Decision::Claimed, Decision::Claimed]);
+}
+
+#[tokio::test]
+async fn what_rides_along_is_no_promise_and_does_not_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    limits.lease(NOW, &[wish()]).await.unwrap();
+    // Longer than a change may stay in memory: it is written, and not said to be on the disk.
+    Clock::system().pause(Duration::from_millis(60)).await;
+    assert_eq!(limits.inner.log.reached(), Offset::default());
+    limits.claim(NOW, &[claim(1, 1)]).await.unwrap();
+    assert_eq!(limits.inner.log.reached(), limits.inner.log.end());
+    limits.lease(NOW, &[wish()]).await.unwrap();
+    Clock::system().pause(Duration::from_millis(60)).await;
+    let (_copy, again) = crashed(&dir);
+    assert_eq!(again.lease(NOW, &[wish()]).await.unwrap()[0].tokens, 0);
 }

@@ -11,6 +11,7 @@ on_every_backend! {
     a_wish_is_met_as_its_mode_says
     a_changed_rate_binds_at_once
     what_is_given_back_is_there_again
+    the_next_token_is_there_when_it_was_said
     time_never_steps_back
     no_window_holds_more_than_burst_and_rate
 }
@@ -66,6 +67,17 @@ async fn what_is_given_back_is_there_again(store: Store) {
     assert_eq!(lease(&store, NOW, wish("10/s:10", 10, UpTo)).await, (5, millis(100)));
     store.limits.unlease("provider:carrier-a", 1_000).await.unwrap();
     assert_eq!(lease(&store, NOW, wish("10/s:10", 100, UpTo)).await, (10, millis(100)), "no more than the burst");
+}
+
+async fn the_next_token_is_there_when_it_was_said(store: Store) {
+    for mode in [LeaseMode::UpTo, LeaseMode::Whole] {
+        let now = if mode == LeaseMode::UpTo { NOW } else { NOW.plus(DAY) };
+        assert_eq!(lease(&store, now, wish("3/s:3", 3, mode)).await, (3, now));
+        let next_at = now.plus(Duration::from_micros(333_334));
+        assert_eq!(lease(&store, now, wish("3/s:3", 1, mode)).await, (0, next_at), "a third of a second, rounded up");
+        assert_eq!(lease(&store, UnixMicros(next_at.0 - 1), wish("3/s:3", 1, mode)).await, (0, next_at));
+        assert_eq!(lease(&store, next_at, wish("3/s:3", 1, mode)).await, (1, next_at));
+    }
 }
 
 async fn time_never_steps_back(store: Store) {
