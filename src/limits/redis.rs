@@ -1,5 +1,5 @@
-//! Limits in Redis, shared by all nodes. Needs an append-only file and `noeviction`; [`Redis::warnings`] says what is
-//! missing.
+//! Limits in Redis, shared by all nodes. Wants `appendonly yes`, `appendfsync always` and `noeviction`;
+//! [`Redis::warnings`] says what is missing.
 //!
 //! - One script a question, one file a script. A script is one step for everybody else: a job's claim, all its caps, and
 //!   the opt-outs and cancellations that stand against it are one decision. A script that ran although its answer was
@@ -8,8 +8,9 @@
 //!   one read and one write a claim. Many claims share a call (`CLAIMS_PER_CALL`).
 //! - Every script that promises something compares the identity first, and every new connection asks for it before
 //!   anything else, so no claim is decided by a memory that is not the one its caller knows.
-//! - An answered write is in the append-only file of the server's process; with `appendfsync everysec` a power cut of the
-//!   machine can still take up to a second of it, with `always` nothing.
+//! - With `appendfsync always` an answered write survives every crash, and a restart keeps the identity. With `everysec`
+//!   the server may answer up to two seconds before it writes, so a restart counts as a loss: what may have been handed
+//!   over before it is not sent blindly.
 //! - A single server, or a primary with replicas. In Redis Cluster the keys of a claim lie in several slots: there a call
 //!   would carry one recipient (its key alone is claim and caps), and opt-outs and cancellations would be read after it,
 //!   with a hit giving the claim back. No script assumes more of its keys than that.

@@ -1,14 +1,14 @@
 -- Says which memory this is, and since when it is whole. Asked by every new connection before anything else.
 --
 -- The memory is the same while the same server process runs, and after a restart that read it back from an append-only
--- file. It has changed when the server came back empty, from a snapshot (which is older than the last write), or when
--- a replica took over (which may lack the last writes).
+-- file that was synced before each answer. It has changed when the server came back empty, from a snapshot or from a
+-- file that lags (both may lack the last answered writes), or when a replica took over (which may lack them too).
 --
 -- KEYS[1]   the identity, a hash of id, changed_at, run_id, replid, aof
 -- ARGV[1]   the server's run_id
 -- ARGV[2]   its master_replid
 -- ARGV[3]   its master_replid2: the one it had as a replica, or zeros
--- ARGV[4]   whether it keeps an append-only file, 1 or 0
+-- ARGV[4]   whether it syncs an append-only file before each answer, 1 or 0
 -- ARGV[5]   now, in microseconds since the epoch
 -- ARGV[6]   an id for this memory, should it be a new one
 --

@@ -1,6 +1,7 @@
 //! The shared connection: made when needed, checked for which memory it reaches before its first use, replaced when it
 //! breaks or hangs.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -40,6 +41,17 @@ pub(super) struct Live {
     pub identity: Identity,
     /// What somebody should change on the server.
     pub warnings: Vec<Box<str>>,
+}
+
+/// What of an answered write survives a crash of the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Durability {
+    /// All of it: `appendfsync always`. Many calls share one fsync, since the server answers them after it.
+    Always,
+    /// All but the last seconds. `everysec` puts the write itself off for up to two seconds while an fsync lasts.
+    Lagging,
+    /// What the last snapshot has, if there is one.
+    None,
 }
 
 // === impl Link ===
@@ -126,8 +138,9 @@ impl Link {
         if info.get::<String>("role").as_deref() != Some("master") {
             return Err(LimitsError::Unreachable("the server is a replica".into()));
         }
-        let identity = self.introduce(&mut connection, &info).await.map_err(|error| classify(&error))?;
-        let warnings = warnings(&info);
+        let durability = durability(&mut connection, &info).await;
+        let identity = self.introduce(&mut connection, &info, durability).await.map_err(|error| classify(&error))?;
+        let warnings = warnings(&info, durability);
         for warning in &warnings {
             tracing::warn!("limits: {warning}");
         }
@@ -136,14 +149,19 @@ impl Link {
 
     /// Asks which memory this is. Everything that is new is answered by the script, so that of many nodes that
     /// connect at once all hear the same.
-    async fn introduce(&self, connection: &mut MultiplexedConnection, info: &InfoDict) -> Result<Identity, RedisError> {
+    async fn introduce(
+        &self,
+        connection: &mut MultiplexedConnection,
+        info: &InfoDict,
+        durability: Durability,
+    ) -> Result<Identity, RedisError> {
         let word = |name| info.get::<String>(name).unwrap_or_default();
         let (id, changed_at): (String, i64) = Script::new(include_str!("identity.lua"))
             .key(&self.marker)
             .arg(word("run_id"))
             .arg(word("master_replid"))
             .arg(word("master_replid2"))
-            .arg(word("aof_enabled"))
+            .arg(u8::from(durability == Durability::Always))
             .arg(self.clock.now().0)
             .arg(Uuid::new_v4().to_string())
             .invoke_async(connection)
@@ -199,13 +217,31 @@ fn classify(error: &RedisError) -> LimitsError {
     }
 }
 
-/// Returns what makes the server less than durable, in words.
-fn warnings(info: &InfoDict) -> Vec<Box<str>> {
-    let mut warnings: Vec<Box<str>> = Vec::new();
+/// Returns what of an answered write survives the server's crash.
+async fn durability(connection: &mut MultiplexedConnection, info: &InfoDict) -> Durability {
     if info.get::<u8>("aof_enabled") != Some(1) {
-        warnings.push(
+        return Durability::None;
+    }
+    let config: Result<HashMap<String, String>, _> =
+        cmd("CONFIG").arg("GET").arg("appendfsync").query_async(connection).await;
+    // A managed server may not tell.
+    let always = config.is_ok_and(|config| config.get("appendfsync").is_some_and(|policy| policy == "always"));
+    if always { Durability::Always } else { Durability::Lagging }
+}
+
+/// Returns what makes the server less than durable, in words.
+fn warnings(info: &InfoDict, durability: Durability) -> Vec<Box<str>> {
+    let mut warnings: Vec<Box<str>> = Vec::new();
+    match durability {
+        Durability::None => warnings.push(
             "redis keeps no append-only file: a restart forgets claims, caps and opt-outs (appendonly yes)".into(),
-        );
+        ),
+        Durability::Lagging => warnings.push(
+            "redis may answer before it writes: a crash can forget seconds of claims and opt-outs, so every restart \
+             counts as a loss (appendfsync always)"
+                .into(),
+        ),
+        Durability::Always => {}
     }
     let policy = info.get::<String>("maxmemory_policy").unwrap_or_default();
     if policy != "noeviction" {

@@ -111,6 +111,23 @@ async fn a_restart_with_the_data_keeps_the_memory_and_one_without_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_that_may_lack_the_last_second_counts_as_a_loss() {
+    let server = servers::Redis::start_lagging();
+    let clock = clock();
+    let limits = Redis::new(&Settings::new(&server.database()), &clock).unwrap();
+    let warnings = limits.warnings().await.unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("appendfsync always"), "{warnings:?}");
+    let identity = limits.identity().await.unwrap();
+    server.kill();
+    clock.advance(HOUR);
+    server.restart();
+    let store = Store { limits: AnyLimits::Redis(limits), _dir: None };
+    let seen = Claim { seen: Some(NOW), ..claim(1, 1) };
+    assert_eq!(patiently(&store, NOW.plus(HOUR), &seen).await, Decision::Forgotten);
+    assert_ne!(store.limits.identity().await.unwrap().id, identity.id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_memory_that_vanishes_under_a_connection_is_noticed() {
     let url = servers::redis().database();
     let clock = clock();

@@ -11,7 +11,7 @@ use crate::support::janitor::{Janitor, Job, free_port};
 /// How many databases there are to give away.
 const DATABASES: u32 = 1024;
 
-/// A Redis with an append-only file that is synced every second, as recommended for production.
+/// A Redis with an append-only file that is synced before each answer, as recommended for production.
 pub(crate) struct Redis {
     janitor: Janitor,
     port: u16,
@@ -22,7 +22,12 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts a Redis of the caller's own.
     pub(crate) fn start() -> Self {
-        Self::start_with(&["--save", "", "--appendonly", "yes"])
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// Starts a Redis of the caller's own that syncs its append-only file every second, as is its default.
+    pub(crate) fn start_lagging() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
     }
 
     /// Starts a Redis of the caller's own that is set up badly: snapshots only, and eviction.
