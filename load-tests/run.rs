@@ -123,8 +123,12 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
     let settled = settle(&scenario, &tenant, &service, &counts, &mut watch).await?;
     let account = account(&scenario, &counts, settled.clone(), &mut sink).await?;
     let report = Report::new(&scenario, &counts, &watch, settled.drain, account);
+    let said = service.tail();
     let stopped = service.stop().await?;
     report.print(stopped);
+    if report.verdict(stopped) == Verdict::Broken {
+        println!("The service said:\n{said}");
+    }
     if let Some(path) = &options.json {
         std::fs::write(path, report.json())?;
     }

@@ -12,6 +12,7 @@ mod fuzz_smpp;
 mod harness;
 mod ledger_contract;
 mod limits_contract;
+mod load;
 mod million;
 mod month;
 mod queue_contract;
