@@ -9,6 +9,7 @@ mod change;
 mod claims;
 mod memos;
 mod people;
+mod places;
 mod refusals;
 mod rulesets;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
 use super::Key;
+use super::places::Places;
 use super::rulesets::{Kept, RuleSets, SetId};
 use crate::domain::time::UnixMicros;
 use crate::limits::CLAIM_LIFE;
@@ -33,10 +34,8 @@ pub struct Entry {
 pub struct People {
     hasher: DefaultHashBuilder,
     table: HashTable<u32>,
-    people: Vec<Person>,
-    slots: Vec<Slot>,
-    free_people: Vec<u32>,
-    free_slots: Vec<u32>,
+    people: Places<Person>,
+    slots: Places<Slot>,
     pub(super) sets: RuleSets,
     /// Where the sweep goes on.
     hand: usize,
@@ -55,7 +54,7 @@ struct Slot {
     next: u32,
 }
 
-/// Ends a list.
+/// Ends a list: the number of no place.
 const NONE: u32 = u32::MAX;
 
 // === impl Entry ===
@@ -77,9 +76,9 @@ impl People {
 
     /// Returns a recipient's entries with the rules that they hold places of, newest first.
     pub(super) fn entries(&self, key: &Key) -> impl Iterator<Item = (&Entry, &[Kept])> + Clone {
-        let mut next = self.find(key).map_or(NONE, |person| self.people[person as usize].first);
+        let mut next = self.find(key).map_or(NONE, |person| self.people[person].first);
         std::iter::from_fn(move || {
-            let slot = self.slots.get(next as usize)?;
+            let slot = self.slots.get(next)?;
             next = slot.next;
             Some((&slot.entry, self.sets.get(slot.set)))
         })
@@ -89,8 +88,8 @@ impl People {
     pub fn insert(&mut self, key: &Key, entry: Entry, kept: &[Kept]) {
         let person = self.find(key).unwrap_or_else(|| self.admit(*key));
         let mut newer = NONE;
-        let mut older = self.people[person as usize].first;
-        while let Some(slot) = self.slots.get(older as usize) {
+        let mut older = self.people[person].first;
+        while let Some(slot) = self.slots.get(older) {
             if slot.entry.job == entry.job && slot.entry.token == entry.token {
                 return;
             }
@@ -100,7 +99,7 @@ impl People {
             (newer, older) = (older, slot.next);
         }
         let slot = Slot { entry, set: self.sets.take(kept), next: older };
-        let slot = place(&mut self.slots, &mut self.free_slots, slot);
+        let slot = self.slots.put(slot);
         self.relink(person, newer, slot);
     }
 
@@ -114,7 +113,9 @@ impl People {
     pub(super) fn sweep(&mut self, now: UnixMicros, steps: usize) {
         for _ in 0..steps.min(self.people.len()) {
             self.hand = if self.hand + 1 < self.people.len() { self.hand + 1 } else { 0 };
-            let Person { key, first } = self.people[self.hand];
+            let Some(&Person { key, first }) = self.people.get(u32::try_from(self.hand).unwrap_or(NONE)) else {
+                return;
+            };
             if first != NONE {
                 self.drop_entries(&key, |entry, life| {
                     !entry.claims_at(now) && entry.at.0.saturating_add(life) <= now.0
@@ -126,9 +127,9 @@ impl People {
     /// Calls `each` with every entry that has a meaning at `now`, each recipient's oldest first.
     pub fn each(&self, now: UnixMicros, mut each: impl FnMut(&Key, &Entry, &[Kept])) {
         let mut list = Vec::new();
-        for person in &self.people {
+        for person in self.people.iter() {
             let mut next = person.first;
-            while let Some(slot) = self.slots.get(next as usize) {
+            while let Some(slot) = self.slots.get(next) {
                 list.push(slot);
                 next = slot.next;
             }
@@ -145,20 +146,20 @@ impl People {
     /// goes too.
     fn drop_entries(&mut self, key: &Key, ends: impl Fn(&Entry, i64) -> bool) -> bool {
         let Some(person) = self.find(key) else { return false };
-        let (mut newer, mut next, mut any) = (NONE, self.people[person as usize].first, false);
-        while let Some(slot) = self.slots.get(next as usize) {
+        let (mut newer, mut next, mut any) = (NONE, self.people[person].first, false);
+        while let Some(slot) = self.slots.get(next) {
             let (this, older, set) = (next, slot.next, slot.set);
             if ends(&slot.entry, self.sets.life_max(set)) {
                 any = true;
                 self.relink(person, newer, older);
                 self.sets.release(set);
-                self.free_slots.push(this);
+                self.slots.free(this);
             } else {
                 newer = this;
             }
             next = older;
         }
-        if any && self.people[person as usize].first == NONE {
+        if any && self.people[person].first == NONE {
             self.dismiss(person);
         }
         any
@@ -166,45 +167,30 @@ impl People {
 
     /// Makes `slot` follow `newer`, or come first.
     fn relink(&mut self, person: u32, newer: u32, slot: u32) {
-        match self.slots.get_mut(newer as usize) {
+        match self.slots.get_mut(newer) {
             Some(newer) => newer.next = slot,
-            None => self.people[person as usize].first = slot,
+            None => self.people[person].first = slot,
         }
     }
 
     fn find(&self, key: &Key) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.table.find(hash, |&person| self.people[person as usize].key == *key).copied()
+        self.table.find(hash, |&person| self.people[person].key == *key).copied()
     }
 
     fn admit(&mut self, key: Key) -> u32 {
-        let person = place(&mut self.people, &mut self.free_people, Person { key, first: NONE });
+        let person = self.people.put(Person { key, first: NONE });
         let (hasher, people) = (&self.hasher, &self.people);
-        let rehash = |&person: &u32| hasher.hash_one(people[person as usize].key);
+        let rehash = |&person: &u32| hasher.hash_one(people[person].key);
         self.table.insert_unique(hasher.hash_one(key), person, rehash);
         person
     }
 
     fn dismiss(&mut self, person: u32) {
-        let key = self.people[person as usize].key;
+        let key = self.people[person].key;
         if let Ok(found) = self.table.find_entry(self.hasher.hash_one(key), |&other| other == person) {
             found.remove();
         }
-        self.free_people.push(person);
+        self.people.free(person);
     }
-}
-
-/// Puts a value into a free place, or a new one, and returns its number.
-fn place<T>(values: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
-    if let Some(place) = free.pop() {
-        values[place as usize] = value;
-        return place;
-    }
-    if values.len() == values.capacity() {
-        // An eighth at a time: doubling would hold up to half of the memory unused.
-        values.reserve_exact((values.len() / 8).max(64));
-    }
-    values.push(value);
-    // More than four billion entries in one shard do not fit into any machine's memory.
-    u32::try_from(values.len() - 1).unwrap_or(NONE)
 }
