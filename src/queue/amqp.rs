@@ -168,7 +168,10 @@ impl Queue for Amqp {
     async fn declare(&self, lanes: &[Lane]) -> Result<(), QueueError> {
         let names = QueueName::needed(lanes);
         let line = self.consuming.line()?;
-        self.shared.answer(self.shared.topology.declare(&line.connection, names.clone())).await?;
+        for name in &names {
+            // One answer each: a new quorum queue takes its time, and there may be many.
+            self.shared.answer(self.shared.topology.declare(&line.connection, [name.clone()])).await?;
+        }
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
         Ok(())
     }
