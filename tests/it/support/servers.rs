@@ -1,7 +1,7 @@
 //! Private RabbitMQ, Redis and PostgreSQL servers on free ports in temporary directories, from the system's packages.
 //!
-//! [`rabbitmq`], [`redis`] and [`postgres`] are shared by all tests of the binary; each test takes a virtual host, a
-//! database number or a database of its own. Tests that kill a server start one of their own.
+//! [`mod@rabbitmq`], [`mod@redis`] and [`mod@postgres`] are shared by all tests of the binary; each test takes a virtual
+//! host, a database number or a database of its own. Tests that kill a server start one of their own.
 
 mod postgres;
 mod rabbitmq;
