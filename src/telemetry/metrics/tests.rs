@@ -104,7 +104,7 @@ fn counts_arrive_where_they_belong() {
         "postrider_jobs_finished_total{kind=\"call\",class=\"notification\",outcome=\"completed\"} 1",
         "postrider_attempts_total{provider=\"carrier-a\",verdict=\"unresolved\"} 1",
         "postrider_breaker_state{provider=\"carrier-a\"} 1",
-        "postrider_unresolved_jobs 0",
+        "postrider_unresolved_jobs 1",
     ] {
         assert!(exported.contains(&format!("{line}\n")), "missing {line:?} in:\n{exported}");
     }
