@@ -1,0 +1,173 @@
+//! The command-line client against a running service, as people and scripts use it; and through it, what one tenant
+//! can learn or do of another's.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use postrider::domain::time::Clock;
+use serde_json::Value;
+
+use crate::support::service::{Backends, Service};
+
+/// How long a job may take from the submit to its outcome.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A shell with a key in its environment.
+struct Shell<'a> {
+    service: &'a Service,
+    key: String,
+}
+
+/// What a command did.
+struct Done {
+    code: Option<i32>,
+    lines: Vec<Value>,
+    errors: String,
+}
+
+impl Shell<'_> {
+    fn run(&self, line: &[&str]) -> Done {
+        let output = self.raw(line);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Done { code: output.status.code(), lines, errors: String::from_utf8(output.stderr).unwrap() }
+    }
+
+    fn raw(&self, line: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_postrider"))
+            .args(line)
+            .arg("--json")
+            .env("POSTRIDER_ENDPOINT", format!("http://127.0.0.1:{}", self.service.grpc_port()))
+            .env("POSTRIDER_KEY", &self.key)
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns its one line.
+    #[track_caller]
+    fn one(&self, line: &[&str]) -> Value {
+        let done = self.run(line);
+        assert_eq!(done.code, Some(0), "{line:?}: {}", done.errors);
+        assert_eq!(done.lines.len(), 1, "{line:?}: {:?}", done.lines);
+        done.lines.into_iter().next().unwrap()
+    }
+
+    /// Runs a command that must be refused with a gRPC code.
+    #[track_caller]
+    fn refused(&self, line: &[&str], code: &str) {
+        let done = self.run(line);
+        assert_eq!(done.code, Some(1), "{line:?}: {:?} {}", done.lines, done.errors);
+        let error: Value = serde_json::from_str(done.errors.trim()).unwrap();
+        assert_eq!(error["error"]["code"], code, "{line:?}: {error}");
+    }
+}
+
+async fn settled(shell: &Shell<'_>, job: &str) -> Value {
+    let clock = Clock::system();
+    let watch = clock.stopwatch();
+    loop {
+        let shown = shell.one(&["job", "get", job]);
+        if !shown["outcome"].is_null() {
+            return shown;
+        }
+        assert!(watch.elapsed() < PATIENCE, "no outcome: {shown}");
+        clock.pause(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_submitted_shown_listed_and_cancelled() {
+    let service = Service::start(&Backends::Embedded, "");
+    let shell = Shell { service: &service, key: service.key() };
+    let number = "+4915112345678";
+
+    let accepted = shell.one(&["submit", "sms", "--to", number, "--text", "Hi {name}", "--param", "name=Anna"]);
+    let id = accepted["job_id"].as_str().unwrap();
+    assert_eq!(accepted["state"], "accepted");
+    let shown = settled(&shell, id).await;
+    assert!(shown["events"].as_array().is_some_and(|events| !events.is_empty()), "{shown}");
+    assert_eq!(shown["state"], shown["outcome"]);
+
+    let later = ["submit", "sms", "--to", number, "--text", "x", "--at", "+1h", "--campaign", "spring"];
+    let waiting = shell.one(&later);
+    assert_eq!(waiting["state"], "scheduled");
+    let id = waiting["job_id"].as_str().unwrap().to_owned();
+    assert!(shell.one(&["job", "get", &id])["outcome"].is_null());
+    shell.one(&["job", "cancel", "--campaign", "spring"]);
+    assert_eq!(settled(&shell, &id).await["outcome"], "cancelled");
+
+    let listed = shell.run(&["job", "list", "--to", number]);
+    assert_eq!((listed.code, listed.lines.len()), (Some(0), 2));
+    assert_eq!(listed.lines[0]["job_id"], Value::from(id));
+
+    let same = ["submit", "sms", "--to", number, "--text", "once", "--idempotency-key", "k1"];
+    assert_eq!(shell.one(&same)["job_id"], shell.one(&same)["job_id"]);
+    let other = ["submit", "sms", "--to", number, "--text", "twice", "--idempotency-key", "k1"];
+    shell.refused(&other, "FAILED_PRECONDITION");
+}
+
+#[tokio::test]
+async fn commands_say_what_went_wrong_by_their_exit_code() {
+    let service = Service::start(&Backends::Embedded, "");
+    let shell = Shell { service: &service, key: service.key() };
+    shell.refused(&["submit", "sms", "--to", "+0123", "--text", "x"], "INVALID_ARGUMENT");
+    shell.refused(&["job", "get", "0198c9d6-7f3a-7c44-a0de-6d2d3f0c2b11"], "NOT_FOUND");
+    shell.refused(&["clock", "advance", "1h"], "FAILED_PRECONDITION");
+    assert_eq!(shell.run(&["job", "cancel"]).code, Some(64), "nothing named");
+    let nobody = Shell { service: &service, key: "pr_0011223344556677_00".into() };
+    nobody.refused(&["job", "list"], "UNAUTHENTICATED");
+    service.kill();
+    assert_eq!(shell.run(&["job", "list"]).code, Some(69), "no service");
+}
+
+#[tokio::test]
+async fn one_tenant_learns_and_does_nothing_of_anothers() {
+    let service = Service::start(&Backends::Embedded, "");
+    let operator = Shell { service: &service, key: service.key() };
+    let key = |tenant: &str, role: &str| {
+        let made = operator.one(&["key", "create", "--tenant", tenant, "--role", role]);
+        made["key"].as_str().unwrap().to_owned()
+    };
+    for tenant in ["acme", "rival"] {
+        operator.one(&["tenant", "create", tenant, "--cap", "daily=3/24h,class=marketing"]);
+    }
+    let acme = Shell { service: &service, key: key("acme", "admin") };
+    let rival = Shell { service: &service, key: key("rival", "admin") };
+    let submit = ["submit", "sms", "--to", "+4915112345678", "--text", "x", "--at", "+1h", "--campaign", "spring"];
+    let waiting = acme.one(&submit);
+    let id = waiting["job_id"].as_str().unwrap();
+    acme.one(&["job", "get", id]);
+
+    // See.
+    rival.refused(&["job", "get", id], "NOT_FOUND");
+    assert!(rival.run(&["job", "list", "--campaign", "spring"]).lines.is_empty());
+    assert!(rival.run(&["stats"]).lines.is_empty());
+    rival.refused(&["stats", "--tenant", "acme"], "NOT_FOUND");
+    rival.refused(&["key", "list", "--tenant", "acme"], "NOT_FOUND");
+    rival.refused(&["tenant", "list"], "PERMISSION_DENIED");
+    rival.refused(&["provider", "list"], "PERMISSION_DENIED");
+
+    // Do.
+    rival.one(&["job", "cancel", id]);
+    rival.one(&["job", "cancel", "--campaign", "spring"]);
+    rival.one(&["job", "cancel", "--to", "+4915112345678"]);
+    rival.refused(&["tenant", "set", "acme", "--name", "x"], "NOT_FOUND");
+    rival.refused(&["tenant", "set", "rival", "--no-rate"], "PERMISSION_DENIED");
+    rival.refused(&["key", "create", "--role", "operator"], "PERMISSION_DENIED");
+    rival.refused(&["key", "revoke", &acme.key[3..19]], "NOT_FOUND");
+    rival.one(&["suppress", "add", "+4915112345678", "--scope", "everything"]);
+
+    assert!(acme.one(&["job", "get", id])["outcome"].is_null(), "another tenant's cancel binds nothing");
+    assert_eq!(acme.one(&["suppress", "check", "+4915112345678"])["suppressed"], false);
+    assert_eq!(rival.one(&["suppress", "check", "+4915112345678"])["suppressed"], true);
+    rival.one(&["suppress", "remove", "+4915112345678", "--scope", "everything"]);
+    assert_eq!(rival.one(&["suppress", "check", "+4915112345678"])["suppressed"], false);
+
+    // A viewer only looks, and a revoked key opens nothing.
+    let viewer = Shell { service: &service, key: key("acme", "viewer") };
+    viewer.one(&["job", "get", id]);
+    viewer.refused(&submit, "PERMISSION_DENIED");
+    viewer.refused(&["job", "cancel", id], "PERMISSION_DENIED");
+    acme.one(&["key", "revoke", &viewer.key[3..19]]);
+    viewer.refused(&["job", "get", id], "UNAUTHENTICATED");
+}
