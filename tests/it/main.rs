@@ -19,6 +19,7 @@ mod month;
 mod queue_contract;
 mod queue_faults;
 mod queue_rates;
+mod recorders;
 mod smpp;
 mod smpp_faults;
 mod support;
