@@ -12,6 +12,9 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::queue::Queue;
 
+/// Calls in work get one part in so many of the grace time; after that they are cut off, and their callers retry.
+const FRONT_PARTS: u32 = 4;
+
 /// A running service.
 pub struct Running {
     base: Base,
@@ -75,8 +78,9 @@ impl Groups {
     /// when the time is up.
     pub(super) async fn stop(&self, clock: &Clock, grace: Duration) -> usize {
         let watch = clock.stopwatch();
-        let mut left = 0;
-        for group in [&self.front, &self.work, &self.channels, &self.receive, &self.record, &self.publish] {
+        // Peers that hang must not take the time that work in flight needs.
+        let mut left = self.front.finish(clock, grace / FRONT_PARTS).await;
+        for group in [&self.work, &self.channels, &self.receive, &self.record, &self.publish] {
             left += group.finish(clock, grace.saturating_sub(watch.elapsed())).await;
         }
         left
