@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -18,7 +19,16 @@ const FRAMES_MAX: u16 = 256;
 
 /// Starts to insert what is due later.
 pub(super) async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, B>>) -> Result<(), QueueError> {
-    let mut deliveries = context.queue.consume(QueueName::Later, FRAMES_MAX).await?;
+    let deliveries = context.queue.consume(QueueName::Later, FRAMES_MAX).await?;
+    spawn_insert(context, deliveries);
+    Ok(())
+}
+
+/// Starts to insert what `deliveries` bring.
+pub(super) fn spawn_insert<Q: Queue, L: Limits, B: Ledger>(
+    context: &Arc<Context<Q, L, B>>,
+    mut deliveries: mpsc::Receiver<Delivery>,
+) {
     let context = Arc::clone(context);
     let tasks = context.tasks.clone();
     tasks.spawn("later", async move {
@@ -30,7 +40,6 @@ pub(super) async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<
             insert(&context, std::mem::take(&mut frames)).await;
         }
     });
-    Ok(())
 }
 
 /// Inserts the things of some frames, however long that takes, and acknowledges them.

@@ -1,10 +1,11 @@
-//! What is due within seconds: kept in memory, its frame un-acknowledged, so that a crash costs nothing.
+//! What is due within seconds: kept in memory, its frame un-acknowledged, so that a crash costs nothing. Of what memory
+//! has no room for, the agenda takes care: nothing due soon waits in the queue behind it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::error;
 use uuid::Uuid;
 
@@ -18,8 +19,14 @@ use crate::limits::Limits;
 use crate::queue::frame::Frame;
 use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
 
-/// Frames kept in memory: 32 MiB at most.
-const FRAMES_MAX: u16 = 512;
+/// Frames kept in memory at most.
+const FRAMES_MAX: usize = 8 * 1024;
+/// Bytes of frames kept in memory at most.
+const BYTES_MAX: usize = 32 << 20;
+/// Frames on their way to the agenda at most.
+const OVERFLOW_MAX: usize = 512;
+/// Frames that are not acknowledged yet: room for all of them.
+const PREFETCH: u16 = 10 * 1024;
 /// Due things released in one go.
 const GROUP_MAX: usize = 256;
 /// Groups being released at the same time.
@@ -41,12 +48,23 @@ enum Thing {
 struct Keep {
     delivery: Mutex<Option<Delivery>>,
     left: AtomicUsize,
+    bytes: usize,
+    load: Arc<Load>,
+}
+
+/// What is kept in memory.
+#[derive(Default)]
+struct Load {
+    frames: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// Starts to keep and release what is due soon.
 pub(super) async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, B>>) -> Result<(), QueueError> {
-    let mut deliveries = context.queue.consume(QueueName::Soon, FRAMES_MAX).await?;
-    let context = Arc::clone(context);
+    let mut deliveries = context.queue.consume(QueueName::Soon, PREFETCH).await?;
+    let (context, load) = (Arc::clone(context), Arc::new(Load::default()));
+    let (overflow, overflowing) = mpsc::channel(OVERFLOW_MAX);
+    later::spawn_insert(&context, overflowing);
     let tasks = context.tasks.clone();
     tasks.spawn("soon", async move {
         let places = Arc::new(Semaphore::new(GROUPS_MAX));
@@ -69,8 +87,12 @@ pub(super) async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = context.clock.sleep_until(wake_at) => {}
-                delivery = deliveries.recv() => match delivery {
-                    Some(delivery) => keep(&context, delivery, &mut wheel).await,
+                delivery = deliveries.recv(), if !load.full() || overflow.capacity() > 0 => match delivery {
+                    Some(delivery) if load.full() => {
+                        // There is room: this is its only sender.
+                        let _stopping = overflow.try_send(delivery);
+                    }
+                    Some(delivery) => keep(&context, delivery, &mut wheel, &load).await,
                     None => break,
                 },
             }
@@ -79,7 +101,12 @@ pub(super) async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<
     Ok(())
 }
 
-async fn keep<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, delivery: Delivery, wheel: &mut Wheel<Kept>) {
+async fn keep<Q: Queue, L: Limits, B: Ledger>(
+    context: &Context<Q, L, B>,
+    delivery: Delivery,
+    wheel: &mut Wheel<Kept>,
+    load: &Arc<Load>,
+) {
     let (id, again) = (delivery.id, delivery.count > 1);
     let things: Vec<(UnixMicros, Thing)> = match Frame::decode(&delivery.frame, &context.sealer) {
         Ok(Frame::Jobs(envelopes)) => {
@@ -92,7 +119,7 @@ async fn keep<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, delive
             return later::bury(context, delivery).await;
         }
     };
-    let frame = Arc::new(Keep { left: AtomicUsize::new(things.len()), delivery: Mutex::new(Some(delivery)) });
+    let frame = Arc::new(Keep::new(delivery, things.len(), load));
     if things.is_empty() {
         frame.ack();
     }
@@ -186,9 +213,25 @@ impl Kept {
     }
 }
 
+// === impl Load ===
+
+impl Load {
+    fn full(&self) -> bool {
+        self.frames.load(Ordering::Relaxed) >= FRAMES_MAX || self.bytes.load(Ordering::Relaxed) >= BYTES_MAX
+    }
+}
+
 // === impl Keep ===
 
 impl Keep {
+    fn new(delivery: Delivery, things: usize, load: &Arc<Load>) -> Self {
+        let bytes = delivery.frame.len();
+        load.frames.fetch_add(1, Ordering::Relaxed);
+        load.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let left = AtomicUsize::new(things);
+        Self { delivery: Mutex::new(Some(delivery)), left, bytes, load: Arc::clone(load) }
+    }
+
     fn done(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.ack();
@@ -199,5 +242,12 @@ impl Keep {
         if let Some(delivery) = self.delivery.lock().unwrap_or_else(PoisonError::into_inner).take() {
             delivery.ack();
         }
+    }
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        self.load.frames.fetch_sub(1, Ordering::Relaxed);
+        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
