@@ -10,6 +10,7 @@ mod running;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use crate::admission::{self, Admission};
@@ -90,15 +91,19 @@ struct Base {
 
 /// Connects the backends and starts the parts that the settings name.
 ///
+/// Boxed, so that the service is compiled here, once, and not again in every program that starts it.
+///
 /// # Errors
 /// [`StartError`]: what could not be had, and the way out. Nothing is left running.
-pub async fn start(settings: Settings, clock: Clock, exporter: &Exporter) -> Result<Running, StartError> {
-    let groups = Groups::default();
-    let started = start_parts(settings, clock.clone(), exporter, &groups).await;
-    if started.is_err() {
-        groups.stop(&clock, std::time::Duration::from_secs(5)).await;
-    }
-    started
+pub fn start(settings: Settings, clock: Clock, exporter: &Exporter) -> BoxFuture<'_, Result<Running, StartError>> {
+    Box::pin(async move {
+        let groups = Groups::default();
+        let started = start_parts(settings, clock.clone(), exporter, &groups).await;
+        if started.is_err() {
+            groups.stop(&clock, std::time::Duration::from_secs(5)).await;
+        }
+        started
+    })
 }
 
 async fn start_parts(

@@ -13,6 +13,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use futures_util::future::BoxFuture;
 
 use self::connect::{Failure, Service};
 use self::print::Output;
@@ -138,7 +139,11 @@ pub struct Options {
 /// Runs a client command and returns the process's exit code: 0 done, 1 refused, 64 wrong command line, 69 no service.
 ///
 /// `root` is the whole command, for completions.
-pub async fn run(command: Command, mut root: clap::Command) -> ExitCode {
+pub fn run(command: Command, root: clap::Command) -> BoxFuture<'static, ExitCode> {
+    Box::pin(carry_out(command, root))
+}
+
+async fn carry_out(command: Command, mut root: clap::Command) -> ExitCode {
     let (options, done) = match command {
         Command::Completions { shell } => {
             let name = root.get_name().to_owned();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
 use tonic::transport::Channel;
 
@@ -101,7 +102,11 @@ pub enum DemoError {
 ///
 /// # Errors
 /// [`DemoError`], also when a job that was accepted is not accounted for.
-pub async fn run(options: Options) -> Result<(), DemoError> {
+pub fn run(options: Options) -> BoxFuture<'static, Result<(), DemoError>> {
+    Box::pin(run_through(options))
+}
+
+async fn run_through(options: Options) -> Result<(), DemoError> {
     let temporary = tempfile::tempdir()?;
     let data_dir = options.data_dir.unwrap_or_else(|| temporary.path().join("data"));
     let loaded = config::parse(Some((std::path::Path::new("demo"), SETTINGS)), &[])?;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tracing::{info, warn};
 
 use super::front::Front;
@@ -50,7 +51,11 @@ impl Running {
 
     /// Stops in order: says NOT_SERVING, waits for load balancers to notice, drains calls, finishes what is in flight,
     /// flushes, closes. Takes at most about the grace time; what is left then is found again by the next start.
-    pub async fn finish(self) {
+    pub fn finish(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.finish_in_order())
+    }
+
+    async fn finish_in_order(self) {
         let Self { base, front, .. } = self;
         let watch = base.clock.stopwatch();
         let grace = base.settings.shutdown.grace;
