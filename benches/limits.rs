@@ -46,6 +46,7 @@ fn claim(recipient: u64, job: u64, rules: u32) -> Claim {
             class: Class::Marketing,
             address: AddressKey(spread.to_le_bytes()),
             sender: None,
+            signature: None,
             topic: None,
             cancel_key: None,
             batch: Some(Uuid::from_u128(7)),

@@ -199,7 +199,7 @@ fn failed(failure: &Failure, json: bool) -> ExitCode {
         Failure::Usage(_) => USAGE,
         Failure::Unreachable(..) | Failure::Output(_) => UNAVAILABLE,
         Failure::Refused(status) if status.code() == tonic::Code::Unavailable => UNAVAILABLE,
-        Failure::Refused(_) | Failure::SomeRefused(_) => REFUSED,
+        Failure::Refused(_) | Failure::SomeRefused(_) | Failure::LinesRefused(_) => REFUSED,
     })
 }
 

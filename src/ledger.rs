@@ -136,8 +136,8 @@ pub struct Recording {
     pub unparked: Vec<(ProviderId, Box<str>)>,
     /// Replies, their text and number sealed by the caller.
     pub replies: Vec<SealedReply>,
-    /// Opt-outs set.
-    pub suppressed: Vec<Suppression>,
+    /// Opt-outs set, what their keys stand for sealed by the caller.
+    pub suppressed: Vec<SealedSuppression>,
     /// Opt-outs taken back, with the source that takes them back; one that came later than its time stands.
     pub unsuppressed: Vec<(Suppression, Source)>,
     /// Cancellations.
@@ -160,6 +160,15 @@ pub struct SealedReply {
     /// When it came.
     pub at: UnixMicros,
     /// The whole reply, sealed.
+    pub sealed: Bytes,
+}
+
+/// An opt-out with its personal part sealed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SealedSuppression {
+    /// The opt-out.
+    pub suppression: Suppression,
+    /// What its keys stand for, sealed; empty: not known.
     pub sealed: Bytes,
 }
 
@@ -392,12 +401,20 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         to: UnixMicros,
     ) -> impl Future<Output = Result<Vec<Count>, LedgerError>> + Send;
 
-    /// Returns the opt-outs of an address.
+    /// Returns the opt-outs of an address: the tenant's own and those that bind every tenant.
     fn suppressions(
         &self,
         tenant: &TenantId,
         address: AddressKey,
     ) -> impl Future<Output = Result<Vec<Suppression>, LedgerError>> + Send;
+
+    /// Returns the opt-outs of a tenant, or of all, in the order of their keys, from after `after` on.
+    fn suppressions_after(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&Suppression>,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<SealedSuppression>, LedgerError>> + Send;
 
     /// Returns live cancellations of a tenant (400 days are kept), newest first, at most `most`.
     fn cancellations(

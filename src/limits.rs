@@ -134,12 +134,14 @@ pub struct Take {
 pub struct Against {
     /// The job's kind.
     pub kind: Kind,
-    /// The job's class: `Brand`, `Sender` and `Topic` opt-outs bind marketing and notification only.
+    /// The job's class: only opt-outs from everything bind more than marketing and notification.
     pub class: Class,
     /// Where it would be sent.
     pub address: AddressKey,
     /// Its sender, if any.
     pub sender: Option<WordKey>,
+    /// Its signature, if any.
+    pub signature: Option<WordKey>,
     /// Its topic, if any.
     pub topic: Option<WordKey>,
     /// Its cancel key, if any.
@@ -152,6 +154,24 @@ pub struct Against {
     pub run: Option<WordKey>,
     /// Cancellations bind what was accepted up to their time.
     pub accepted_at: UnixMicros,
+}
+
+impl Against {
+    /// Returns whether an opt-out of the job's address binds the job.
+    pub fn bound_by(&self, scope: Scope, kind: Option<Kind>) -> bool {
+        let touting = match self.class {
+            Class::Otp | Class::Transactional => false,
+            Class::Notification | Class::Marketing => true,
+        };
+        let reaches = match scope {
+            Scope::Everything => true,
+            Scope::Brand | Scope::Global => touting,
+            Scope::Sender(word) => touting && self.sender == Some(word),
+            Scope::Signature(word) => touting && self.signature == Some(word),
+            Scope::Topic(word) => touting && self.topic == Some(word),
+        };
+        reaches && kind.is_none_or(|kind| kind == self.kind)
+    }
 }
 
 /// What a claim was answered.
@@ -254,17 +274,18 @@ pub trait Limits: Clone + Send + Sync + 'static {
     /// Gives back claims and takes; unknown or newer ones are left alone.
     fn give_back(&self, claims: &[GiveBack]) -> impl Future<Output = Result<(), LimitsError>> + Send;
 
-    /// Adds an opt-out; binds every claim asked after this returns.
-    fn suppress(&self, suppression: &Suppression) -> impl Future<Output = Result<(), LimitsError>> + Send;
+    /// Adds opt-outs, which bind every claim asked after this returns.
+    fn suppress(&self, suppressions: &[Suppression]) -> impl Future<Output = Result<(), LimitsError>> + Send;
 
-    /// Takes back what `source` brought for this tenant, address and scope; the API's word takes back every source.
+    /// Takes back what `source` brought for this tenant, address, scope and kind; the API's word takes back every
+    /// source's.
     fn unsuppress(
         &self,
         suppression: &Suppression,
         source: Source,
     ) -> impl Future<Output = Result<(), LimitsError>> + Send;
 
-    /// Returns the opt-outs of an address.
+    /// Returns the opt-outs of an address: the tenant's own and those that bind every tenant.
     fn suppressions(
         &self,
         tenant: &TenantId,

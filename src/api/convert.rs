@@ -18,7 +18,7 @@ pub(crate) use self::item::item;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
 pub(crate) use self::spec::{Spec, spec};
-pub(crate) use self::suppression::{scope, suppression_to_pb};
+pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
 pub(crate) use self::tenant::{api_key_to_pb, apply_mask, tenant, tenant_to_pb};
 pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb};
 
@@ -134,7 +134,7 @@ pub enum Problem {
     #[error("must name exactly one address: phone, wechat, wecom, wecom_chat_id or wecom_userid")]
     NotOneAddress,
     /// A word without a scope that uses it, or the other way round.
-    #[error("must be given with the scopes sender and topic, and only with them")]
+    #[error("must be given with the scopes sender, signature and topic, and only with them")]
     WordAndScope,
     /// A field of an update mask that cannot be changed.
     #[error("names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max or caps")]

@@ -1,20 +1,25 @@
 //! The suppression service.
 
+mod bulk;
+
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Ports;
-use super::access::caller;
+use super::access::{Caller, caller};
 use super::convert::{self, Invalid, Problem};
 use super::status::Error;
 use crate::domain::event::Fact;
 use crate::domain::ids::TenantId;
-use crate::domain::suppression::{Scope, Source, Suppression};
-use crate::ledger::Ledger;
+use crate::domain::job::Kind;
+use crate::domain::suppression::{Plain, Scope, Source, Suppression};
+use crate::ledger::{Ledger, Role};
 use crate::limits::Limits;
 use crate::pb;
 use crate::queue::Queue;
+use crate::telemetry::metrics;
 
 /// Adds, removes and looks up opt-outs.
 pub(super) struct Suppressions<Q, L, B> {
@@ -26,17 +31,17 @@ impl<Q: Queue, L: Limits, B: Ledger> Suppressions<Q, L, B> {
         Self { ports }
     }
 
-    /// Limits first, since they bind claims; then record, for the ledger; then the answer.
-    async fn try_add(&self, tenant: &TenantId, shown: &pb::Suppression) -> Result<Suppression, Error> {
-        let suppression = self.parse(tenant, shown)?;
-        self.ports.limits.suppress(&suppression).await?;
-        self.ports.record(vec![Fact::Suppressed(suppression.clone())]).await.map_err(Error::NotDurable)?;
+    async fn try_add(&self, caller: &Caller, shown: pb::Suppression) -> Result<Suppression, Error> {
+        let (suppression, plain) = self.ports.opt_out(&caller.tenant.id, shown, Source::Api)?;
+        may_say(caller, &suppression, "SuppressionService/Add with this scope")?;
+        self.ports.suppress(vec![(suppression.clone(), plain)]).await?;
         Ok(suppression)
     }
 
     /// Record first: should limits be lost, the ledger must not bring back what was taken back.
-    async fn try_remove(&self, tenant: &TenantId, shown: &pb::Suppression) -> Result<(), Error> {
-        let suppression = self.parse(tenant, shown)?;
+    async fn try_remove(&self, caller: &Caller, shown: pb::Suppression) -> Result<(), Error> {
+        let (suppression, _) = self.ports.opt_out(&caller.tenant.id, shown, Source::Api)?;
+        may_say(caller, &suppression, "SuppressionService/Remove with this scope")?;
         let fact = Fact::Unsuppressed(suppression.clone(), Source::Api);
         self.ports.record(vec![fact]).await.map_err(Error::NotDurable)?;
         self.ports.limits.unsuppress(&suppression, Source::Api).await?;
@@ -55,18 +60,42 @@ impl<Q: Queue, L: Limits, B: Ledger> Suppressions<Q, L, B> {
             }
         }
     }
+}
 
-    fn parse(&self, tenant: &TenantId, shown: &pb::Suppression) -> Result<Suppression, Invalid> {
-        let within = |invalid: Invalid| invalid.within("suppression");
-        let address = convert::one_address(shown.address.clone()).map_err(|e| within(e.within("address")))?;
-        Ok(Suppression {
-            tenant: tenant.clone(),
-            address: self.ports.sealer.address_key(&address),
-            scope: convert::scope(shown, tenant, &self.ports.sealer).map_err(within)?,
-            source: Source::Api,
-            at: self.ports.clock.now(),
-        })
+impl<Q: Queue, L: Limits, B: Ledger> Ports<Q, L, B> {
+    /// Checks an opt-out that a caller names; the path of a problem starts at the request.
+    fn opt_out(
+        &self,
+        tenant: &TenantId,
+        shown: pb::Suppression,
+        source: Source,
+    ) -> Result<(Suppression, Plain), Invalid> {
+        let parsed = convert::suppression(shown, tenant, &self.sealer);
+        let (address, (scope, kind), word) = parsed.map_err(|invalid| invalid.within("suppression"))?;
+        let (key, at) = (self.sealer.address_key(&address), self.clock.now());
+        let suppression = Suppression { tenant: tenant.clone(), address: key, scope, kind, source, at };
+        Ok((suppression, Plain { address, word }))
     }
+
+    /// Makes opt-outs bind: limits first, since they bind claims; then record, for the ledger. Nothing of it needs the
+    /// ledger.
+    async fn suppress(&self, opt_outs: Vec<(Suppression, Plain)>) -> Result<(), Error> {
+        let (suppressions, plains): (Vec<_>, Vec<_>) = opt_outs.into_iter().unzip();
+        self.limits.suppress(&suppressions).await?;
+        for (suppression, plain) in suppressions.iter().zip(&plains) {
+            let by_address = if plain.address.starts_with('+') { Kind::Sms } else { Kind::Template };
+            metrics::opted_out(suppression.kind.unwrap_or(by_address), suppression.source);
+        }
+        let facts =
+            suppressions.into_iter().zip(plains).map(|(suppression, plain)| Fact::Suppressed(suppression, plain));
+        self.record(facts.collect()).await.map_err(Error::NotDurable)
+    }
+}
+
+/// Only operators speak for every tenant.
+fn may_say(caller: &Caller, suppression: &Suppression, what: &'static str) -> Result<(), Error> {
+    let allowed = suppression.scope != Scope::Global || caller.role == Role::Operator;
+    if allowed { Ok(()) } else { Err(Error::Denied(what)) }
 }
 
 fn given(suppression: Option<pb::Suppression>) -> Result<pb::Suppression, Error> {
@@ -81,7 +110,7 @@ impl<Q: Queue, L: Limits, B: Ledger> pb::suppression_service_server::Suppression
     ) -> Result<Response<pb::SuppressionServiceAddResponse>, Status> {
         let caller = caller(&request)?;
         let shown = given(request.into_inner().suppression)?;
-        let kept = self.try_add(&caller.tenant.id, &shown).await?;
+        let kept = self.try_add(&caller, shown.clone()).await?;
         let suppression = Some(convert::suppression_to_pb(&kept, Some(&shown)));
         Ok(Response::new(pb::SuppressionServiceAddResponse { suppression }))
     }
@@ -92,7 +121,7 @@ impl<Q: Queue, L: Limits, B: Ledger> pb::suppression_service_server::Suppression
     ) -> Result<Response<pb::SuppressionServiceRemoveResponse>, Status> {
         let caller = caller(&request)?;
         let shown = given(request.into_inner().suppression)?;
-        self.try_remove(&caller.tenant.id, &shown).await?;
+        self.try_remove(&caller, shown).await?;
         Ok(Response::new(pb::SuppressionServiceRemoveResponse {}))
     }
 
@@ -102,9 +131,31 @@ impl<Q: Queue, L: Limits, B: Ledger> pb::suppression_service_server::Suppression
     ) -> Result<Response<pb::SuppressionServiceCheckResponse>, Status> {
         let caller = caller(&request)?;
         let found = self.try_check(&caller.tenant.id, request.into_inner().address).await?;
+        let whole = |found: &Suppression| {
+            found.kind.is_none() && matches!(found.scope, Scope::Brand | Scope::Everything | Scope::Global)
+        };
         Ok(Response::new(pb::SuppressionServiceCheckResponse {
-            suppressed: found.iter().any(|found| matches!(found.scope, Scope::Brand | Scope::Everything)),
+            suppressed: found.iter().any(whole),
             suppressions: found.iter().map(|found| convert::suppression_to_pb(found, None)).collect(),
         }))
+    }
+
+    async fn import(
+        &self,
+        request: Request<Streaming<pb::SuppressionServiceImportRequest>>,
+    ) -> Result<Response<BoxStream<pb::SuppressionServiceImportResponse>>, Status> {
+        let caller = caller(&request)?;
+        let answers = bulk::import(Arc::clone(&self.ports), caller, request.into_inner());
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn export(
+        &self,
+        request: Request<pb::SuppressionServiceExportRequest>,
+    ) -> Result<Response<BoxStream<pb::SuppressionServiceExportResponse>>, Status> {
+        let caller = caller(&request)?;
+        let token = request.into_inner().page_token;
+        let pages = bulk::export(Arc::clone(&self.ports), caller.tenant.id.clone(), &token)?;
+        Ok(Response::new(Box::pin(pages)))
     }
 }

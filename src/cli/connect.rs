@@ -49,6 +49,9 @@ pub(super) enum Failure {
     /// Some items were refused; they are printed.
     #[error("refused {0} of the jobs")]
     SomeRefused(u32),
+    /// Some lines of an import were refused; they are printed.
+    #[error("refused {0} lines")]
+    LinesRefused(u64),
     /// The output cannot be written.
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),

@@ -16,6 +16,7 @@ use crate::telemetry::metrics::CapDecision;
 /// What the claims of an envelope have in common: its words' keys and the caps that count its jobs.
 pub(super) struct Ground {
     sender: Option<WordKey>,
+    signature: Option<WordKey>,
     topic: Option<WordKey>,
     campaign: Option<WordKey>,
     run: Option<WordKey>,
@@ -58,6 +59,7 @@ impl Ground {
         let counts = |rule: &&CapRule| rule.counts(shared.kind, shared.class, &shared.topic, &shared.sender);
         Self {
             sender: word(space::SENDER, &shared.sender),
+            signature: word(space::SIGNATURE, shared.signature()),
             topic: word(space::TOPIC, &shared.topic),
             campaign: word(space::CAMPAIGN, &shared.origin.campaign_id),
             run: word(space::RUN, &shared.origin.run_id),
@@ -91,6 +93,7 @@ impl Ground {
                 class: shared.class,
                 address: sealer.address_key(&address),
                 sender: self.sender,
+                signature: self.signature,
                 topic: self.topic,
                 cancel_key,
                 batch: shared.batch,
@@ -155,8 +158,10 @@ fn take(rule: &CapRule) -> Take {
 fn reason(scope: Scope) -> &'static str {
     match scope {
         Scope::Sender(_) => "opt_out_sender",
+        Scope::Signature(_) => "opt_out_signature",
         Scope::Topic(_) => "opt_out_topic",
         Scope::Brand => "opt_out",
         Scope::Everything => "opt_out_everything",
+        Scope::Global => "opt_out_global",
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::ids::{JobId, ProviderId, TenantId};
 use super::job::{Kind, words};
-use super::suppression::{CancelRule, Source, Suppression};
+use super::suppression::{CancelRule, Plain, Source, Suppression};
 use super::time::UnixMicros;
 
 words! {
@@ -177,8 +177,8 @@ pub enum Fact {
     Receipt(Receipt),
     /// A recipient wrote.
     Reply(Reply),
-    /// An address opted out.
-    Suppressed(Suppression),
+    /// An address opted out; what its keys stand for goes to the ledger, sealed.
+    Suppressed(Suppression, Plain),
     /// An address opted in again; takes back what `source` brought.
     Unsuppressed(Suppression, Source),
     /// Jobs were cancelled; limits hold the rule, the ledger keeps it for an audit and for a loss of limits.

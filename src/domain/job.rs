@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::ids::{JobId, Lane, PoolId, ProviderId, TenantId};
 use super::recipient::Recipient;
+use super::text;
 use super::time::UnixMicros;
 
 /// Most jobs in one envelope.
@@ -213,6 +214,20 @@ impl Class {
     /// Returns whether work of this class goes ahead of rates and caps meant for the rest.
     pub const fn urgent(self) -> bool {
         matches!(self, Self::Otp | Self::Transactional)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Returns the signature that the jobs carry: what stands in 【】 at the head or the end of their text, else the
+    /// sender. Empty: none.
+    pub fn signature(&self) -> &str {
+        let signed = match &self.content {
+            Content::Text(text) => text::signature(text),
+            Content::Template { .. } | Content::Call { .. } => None,
+        };
+        signed.unwrap_or(&self.sender)
     }
 }
 

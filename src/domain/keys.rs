@@ -46,4 +46,6 @@ pub mod space {
     pub const TOPIC: &str = "topic";
     /// A sender.
     pub const SENDER: &str = "sender";
+    /// A signature.
+    pub const SIGNATURE: &str = "signature";
 }

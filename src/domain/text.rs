@@ -43,6 +43,14 @@ pub fn fill<'a>(text: &'a str, params: &[(Box<str>, Box<str>)]) -> Cow<'a, str> 
     Cow::Owned(filled)
 }
 
+/// Returns the signature of a text: what stands in 【】 at its head, else at its end, as Chinese carriers ask for.
+pub fn signature(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let at_head = text.strip_prefix('【').and_then(|rest| rest.split_once('】')).map(|(signature, _)| signature);
+    let at_end = || text.strip_suffix('】').and_then(|rest| rest.rsplit_once('【')).map(|(_, signature)| signature);
+    at_head.or_else(at_end).map(str::trim).filter(|signature| !signature.is_empty())
+}
+
 /// Splits a text at its first placeholder: what is before it, its name, and what is after it.
 fn next(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
@@ -82,5 +90,21 @@ mod tests {
         check("{{name}}", "{Anna}", &["name"]);
         check("{a{name}", "{aAnna", &["name"]);
         check("{other}", "{other}", &["other"]);
+    }
+
+    #[test]
+    fn a_signature_stands_at_the_head_or_the_end() {
+        for (text, expected) in [
+            ("【品牌】您的验证码是{code}", Some("品牌")),
+            (" 【 Brand 】hello", Some("Brand")),
+            ("hello【Brand】", Some("Brand")),
+            ("【A】hello【B】", Some("A")),
+            ("hello 【B】 there", None),
+            ("【】hello", None),
+            ("【open", None),
+            ("", None),
+        ] {
+            assert_eq!(signature(text), expected, "{text:?}");
+        }
     }
 }

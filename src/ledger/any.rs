@@ -6,7 +6,7 @@ use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
-    SealedReply, Segment, Tenant, Trail,
+    SealedReply, SealedSuppression, Segment, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -115,6 +115,15 @@ impl Ledger for AnyLedger {
 
     async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LedgerError> {
         ask!(self, ledger => ledger.suppressions(tenant, address))
+    }
+
+    async fn suppressions_after(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&Suppression>,
+        most: u32,
+    ) -> Result<Vec<SealedSuppression>, LedgerError> {
+        ask!(self, ledger => ledger.suppressions_after(tenant, after, most))
     }
 
     async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {

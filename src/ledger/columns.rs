@@ -58,7 +58,7 @@ codes! {
         Delivered = 1, Undelivered = 2, Sent = 3, Completed = 4, Suppressed = 5, Expired = 6, Cancelled = 7,
         Rejected = 8, Failed = 9, Unknown = 10,
     }
-    Source { Keyword = 1, Api = 2, Provider = 3, }
+    Source { Keyword = 1, Api = 2, Provider = 3, Import = 4, }
     Role { Submitter = 1, Viewer = 2, Admin = 3, Operator = 4, }
     What { Deferred = 1, Sent = 2, Unresolved = 3, Progress = 4, Settled = 5, }
     Sort { Send = 1, Check = 2, Timer = 3, }
@@ -215,14 +215,30 @@ pub(super) fn report(sort: i16, detail: Option<i16>) -> Result<Report, LedgerErr
     }
 }
 
-/// Returns a scope as (sort, word), the word empty where there is none: 1 sender, 2 topic, 3 brand, 4 everything.
+/// The scope that binds every tenant, as [`scope_columns`] has it.
+pub(super) const GLOBAL: i16 = 6;
+
+/// Returns a scope as (sort, word), the word empty where there is none: 1 sender, 2 topic, 3 brand, 4 everything,
+/// 5 signature, 6 global.
 pub(super) fn scope_columns(scope: &Scope) -> (i16, &[u8]) {
     match scope {
         Scope::Sender(word) => (1, &word.0),
         Scope::Topic(word) => (2, &word.0),
         Scope::Brand => (3, &[]),
         Scope::Everything => (4, &[]),
+        Scope::Signature(word) => (5, &word.0),
+        Scope::Global => (GLOBAL, &[]),
     }
+}
+
+/// Returns a kind that an opt-out binds; 0: every one.
+pub(super) fn bound_kind_column(kind: Option<Kind>) -> i16 {
+    kind.map_or(0, Code::code)
+}
+
+/// Reads a kind that an opt-out binds.
+pub(super) fn bound_kind(code: i16) -> Result<Option<Kind>, LedgerError> {
+    if code == 0 { Ok(None) } else { Kind::from_code(code).map(Some) }
 }
 
 /// Reads a scope.
@@ -232,6 +248,8 @@ pub(super) fn scope(sort: i16, word: &[u8]) -> Result<Scope, LedgerError> {
         2 => Ok(Scope::Topic(WordKey(key(word)?))),
         3 => Ok(Scope::Brand),
         4 => Ok(Scope::Everything),
+        5 => Ok(Scope::Signature(WordKey(key(word)?))),
+        GLOBAL => Ok(Scope::Global),
         other => Err(corrupt("an unknown scope", &other)),
     }
 }

@@ -24,7 +24,7 @@ use self::pool::{Connector, Pool};
 use self::schema::Spans;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
-    SealedReply, Segment, Tenant, Trail,
+    SealedReply, SealedSuppression, Segment, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -156,6 +156,15 @@ impl Ledger for Postgres {
 
     async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LedgerError> {
         self.inner.others.call(|conn| async move { people::suppressions(&conn, tenant, address).await }).await
+    }
+
+    async fn suppressions_after(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&Suppression>,
+        most: u32,
+    ) -> Result<Vec<SealedSuppression>, LedgerError> {
+        self.inner.others.call(|conn| async move { people::suppressions_after(&conn, tenant, after, most).await }).await
     }
 
     async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {

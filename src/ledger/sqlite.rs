@@ -20,7 +20,7 @@ use uuid::Uuid;
 use self::threads::Threads;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
-    SealedReply, Segment, Tenant, Trail,
+    SealedReply, SealedSuppression, Segment, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -215,6 +215,16 @@ impl Ledger for Sqlite {
     async fn suppressions(&self, tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, LedgerError> {
         let tenant = tenant.clone();
         self.read(move |conn| people::suppressions(conn, &tenant, address)).await
+    }
+
+    async fn suppressions_after(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&Suppression>,
+        most: u32,
+    ) -> Result<Vec<SealedSuppression>, LedgerError> {
+        let (tenant, after) = (tenant.cloned(), after.cloned());
+        self.read(move |conn| people::suppressions_after(conn, tenant.as_ref(), after.as_ref(), most)).await
     }
 
     async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {

@@ -47,8 +47,8 @@ impl Limits for AnyLimits {
         ask!(self.give_back(claims))
     }
 
-    async fn suppress(&self, suppression: &Suppression) -> Result<(), LimitsError> {
-        ask!(self.suppress(suppression))
+    async fn suppress(&self, suppressions: &[Suppression]) -> Result<(), LimitsError> {
+        ask!(self.suppress(suppressions))
     }
 
     async fn unsuppress(&self, suppression: &Suppression, source: Source) -> Result<(), LimitsError> {

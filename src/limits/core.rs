@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub use buckets::{Bucket, Buckets};
 pub use change::{Change, Damaged, Reader};
-pub(super) use change::{write_bucket, write_entry, write_memo};
+pub(super) use change::{kind_number, kind_of, source_number, source_of, write_bucket, write_entry, write_memo};
 pub use memos::{Memo, Memos};
 pub use people::{Entry, People};
 pub use refusals::{Cancel, Optout, Refusals, Target};

@@ -59,8 +59,8 @@ impl<L: Limits> Limits for Measured<L> {
         self.measure(LimitsOp::GiveBack, self.limits.give_back(claims)).await
     }
 
-    async fn suppress(&self, suppression: &Suppression) -> Result<(), LimitsError> {
-        self.measure(LimitsOp::Suppress, self.limits.suppress(suppression)).await
+    async fn suppress(&self, suppressions: &[Suppression]) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Suppress, self.limits.suppress(suppressions)).await
     }
 
     async fn unsuppress(&self, suppression: &Suppression, source: Source) -> Result<(), LimitsError> {

@@ -23,7 +23,7 @@ use crate::domain::job::{Check, Envelope, words};
 use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, OpenError, Sealer};
 
 pub(in crate::queue) use self::jobs::envelope_bytes;
-pub use self::single::{open_job, open_reply, seal_job, seal_jobs, seal_reply};
+pub use self::single::{open_job, open_plain, open_reply, seal_job, seal_jobs, seal_plain, seal_reply};
 
 /// The version that is written; others are refused.
 const VERSION: u8 = 1;

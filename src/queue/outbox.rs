@@ -276,7 +276,8 @@ impl Item for Fact {
             Self::Event(event) => 96 + event.change.weight(),
             Self::Receipt(receipt) => 96 + receipt.message_id.len() + receipt.code.len(),
             Self::Reply(reply) => 160 + reply.text.len(),
-            Self::Suppressed(_) | Self::Unsuppressed(..) | Self::Cancelled(_) => 160,
+            Self::Suppressed(_, plain) => 120 + plain.address.len() + plain.word.len(),
+            Self::Unsuppressed(..) | Self::Cancelled(_) => 160,
         }
     }
 

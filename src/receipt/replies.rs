@@ -20,7 +20,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::job::Kind;
 use crate::domain::keys::AddressKey;
 use crate::domain::recipient::Msisdn;
-use crate::domain::suppression::{Scope, Source, Suppression};
+use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::ledger::Ledger;
 use crate::limits::{Limits, LimitsError};
 use crate::queue::{PublishError, Queue};
@@ -125,11 +125,12 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
         let mut facts = Vec::with_capacity(tenants.len() + 1);
         for tenant in tenants {
             let (scope, source) = (Scope::Brand, Source::Keyword);
-            let suppression = Suppression { tenant: tenant.clone(), address, scope, source, at: reply.at };
+            let suppression = Suppression { tenant: tenant.clone(), address, scope, kind: None, source, at: reply.at };
             match asked {
                 Keyword::OptOut => {
-                    self.insist(|| self.limits.suppress(&suppression)).await?;
-                    facts.push(Fact::Suppressed(suppression));
+                    self.insist(|| self.limits.suppress(std::slice::from_ref(&suppression))).await?;
+                    let plain = Plain { address: reply.from.clone(), word: "".into() };
+                    facts.push(Fact::Suppressed(suppression, plain));
                 }
                 Keyword::OptIn => {
                     self.insist(|| self.limits.unsuppress(&suppression, source)).await?;

@@ -134,7 +134,7 @@ fn tenant(id: &str) -> Tenant {
 
 fn tenants_of(facts: &[Fact]) -> Vec<&str> {
     let tenant = |fact| match fact {
-        &Fact::Suppressed(Suppression { ref tenant, scope: Scope::Brand, source: Source::Keyword, .. }) => {
+        &Fact::Suppressed(Suppression { ref tenant, scope: Scope::Brand, source: Source::Keyword, .. }, _) => {
             tenant.as_str()
         }
         other => panic!("{other:?}"),

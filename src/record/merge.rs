@@ -19,6 +19,7 @@ use crate::domain::event::{Change, Event, Fact, Fate, Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Envelope, Kind};
 use crate::domain::recent::Recent;
+use crate::domain::suppression::{Plain, Suppression};
 use crate::ledger::{JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
 
 /// A job as it was accepted, on its way into the ledger.
@@ -34,6 +35,8 @@ pub(super) struct Merged {
     pub(super) recording: Recording,
     /// Replies with their numbers, to be sealed into the recording.
     pub(super) replies: Vec<(i64, Reply)>,
+    /// Opt-outs with what their keys stand for, to be sealed into the recording.
+    pub(super) suppressed: Vec<(Suppression, Plain)>,
     /// What goes out a second time: published before the recording is written.
     pub(super) resends: Vec<Envelope>,
     pub(super) tally: Tally,
@@ -193,7 +196,7 @@ impl Merger {
                 let seq = self.number();
                 self.merged.replies.push((seq, reply));
             }
-            Fact::Suppressed(suppression) => self.merged.recording.suppressed.push(suppression),
+            Fact::Suppressed(suppression, plain) => self.merged.suppressed.push((suppression, plain)),
             Fact::Unsuppressed(suppression, source) => {
                 self.merged.recording.unsuppressed.push((suppression, source));
             }
@@ -282,6 +285,7 @@ impl Merged {
         Self {
             recording: Recording { after: last, ..Recording::default() },
             replies: Vec::new(),
+            suppressed: Vec::new(),
             resends: Vec::new(),
             tally: Tally::default(),
         }

@@ -25,8 +25,8 @@ use super::meters::Meters;
 use super::resend::Resender;
 use super::{Settings, reads};
 use crate::domain::time::{Clock, UnixMicros};
-use crate::ledger::{Ledger, LedgerError, SealedReply};
-use crate::queue::frame::seal_reply;
+use crate::ledger::{Ledger, LedgerError, SealedReply, SealedSuppression};
+use crate::queue::frame::{seal_plain, seal_reply};
 use crate::queue::{Queue, QueueName, Route};
 use crate::seal::Sealer;
 
@@ -190,7 +190,7 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
     }
 
     async fn commit(&mut self, merged: Merged) -> Result<(), LedgerError> {
-        let Merged { mut recording, replies, resends, tally } = merged;
+        let Merged { mut recording, replies, suppressed, resends, tally } = merged;
         recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {
             seq,
             tenant: reply.tenant.clone(),
@@ -198,6 +198,12 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
             at: reply.at,
             sealed: seal_reply(&reply, &self.sealer),
         }));
+        recording.suppressed.extend(
+            suppressed.into_iter().map(|(suppression, plain)| SealedSuppression {
+                suppression,
+                sealed: seal_plain(&plain, &self.sealer),
+            }),
+        );
         // Until the commit is known, memory is ahead of the ledger.
         self.current.store(false, Ordering::Relaxed);
         let resender = Resender { queue: &self.queue, ledger: &self.ledger, sealer: &self.sealer };

@@ -84,6 +84,7 @@ pub(super) fn claim(recipient: u8, job: u64) -> Claim {
             class: Class::Marketing,
             address: AddressKey([recipient; 16]),
             sender: None,
+            signature: None,
             topic: None,
             cancel_key: None,
             batch: None,

@@ -132,6 +132,7 @@ pub(super) fn source_to_pb(source: Source) -> pb::SuppressionSource {
         Source::Keyword => pb::SuppressionSource::Keyword,
         Source::Api => pb::SuppressionSource::Api,
         Source::Provider => pb::SuppressionSource::Provider,
+        Source::Import => pb::SuppressionSource::Import,
     }
 }
 

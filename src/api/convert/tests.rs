@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::suppression::reach;
 use super::*;
 use crate::domain::cap::Window;
 use crate::domain::job::{Content, Kind};
@@ -310,9 +311,9 @@ fn filters() {
 }
 
 #[track_caller]
-fn scope_says(path: &str, reach: pb::SuppressionScope, word: &str) {
-    let raw = pb::Suppression { scope: reach.into(), word: word.into(), ..pb::Suppression::default() };
-    let said = scope(&raw, &"acme".parse().unwrap(), &Sealer::ephemeral().unwrap()).err();
+fn scope_says(path: &str, scope: pb::SuppressionScope, word: &str) {
+    let raw = pb::Suppression { scope: scope.into(), word: word.into(), ..pb::Suppression::default() };
+    let said = reach(&raw, &"acme".parse().unwrap(), &Sealer::ephemeral().unwrap()).err();
     assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
 }
 
@@ -326,15 +327,27 @@ fn scopes() {
     scope_says("word", Raw::Sender, "");
     scope_says("word", Raw::Brand, "sale");
     scope_says("word", Raw::Sender, &"x".repeat(65));
-    scope_says("scope", Raw::Signature, "x");
-    scope_says("scope", Raw::Global, "");
+    scope_says("", Raw::Signature, "x");
+    scope_says("word", Raw::Signature, "");
+    scope_says("", Raw::Global, "");
+    scope_says("word", Raw::Global, "x");
     let raw = pb::Suppression { scope: 99, ..pb::Suppression::default() };
     let sealer = Sealer::ephemeral().unwrap();
-    assert_eq!(scope(&raw, &"a".parse().unwrap(), &sealer).unwrap_err().path, "scope");
-    let brand = scope(&pb::Suppression::default(), &"a".parse().unwrap(), &sealer);
-    assert_eq!(brand, Ok(Scope::Brand));
-    let raw = pb::Suppression { kind: 1, ..pb::Suppression::default() };
-    assert_eq!(scope(&raw, &"a".parse().unwrap(), &sealer).unwrap_err().path, "kind");
+    assert_eq!(reach(&raw, &"a".parse().unwrap(), &sealer).unwrap_err().path, "scope");
+    let brand = reach(&pb::Suppression::default(), &"a".parse().unwrap(), &sealer);
+    assert_eq!(brand, Ok(((Scope::Brand, None), "".into())));
+    let raw = pb::Suppression { kind: pb::Kind::Call.into(), ..pb::Suppression::default() };
+    let calls = reach(&raw, &"a".parse().unwrap(), &sealer);
+    assert_eq!(calls, Ok(((Scope::Brand, Some(Kind::Call)), "".into())));
+    let raw = pb::Suppression { kind: 9, ..pb::Suppression::default() };
+    assert_eq!(reach(&raw, &"a".parse().unwrap(), &sealer).unwrap_err().path, "kind");
+}
+
+#[test]
+fn an_address_is_shown_as_it_was_given() {
+    for address in ["+8613800000000", "wechat:wx1/o-1/2", "wecom:ww1/wm1", "wecom-chat:wr1", "wecom-user:zhang"] {
+        assert_eq!(one_address(Some(address_to_pb(address))).as_deref(), Ok(address));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tenants, keys, opt-outs, cancellations and counts.
 
+use bytes::Bytes;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::domain::rate::Rate;
 use crate::domain::suppression::{CancelRule, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
-use crate::ledger::{ApiKey, Count, LedgerError, Role, Tenant};
+use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant};
 
 /// Returns the sums of counts between two hours.
 pub(super) async fn counts(
@@ -38,24 +39,55 @@ pub(super) async fn counts(
     conn.query(sql, &[&tenant.map(TenantId::as_str), &Micros(from), &Micros(to)]).await?.iter().map(read).collect()
 }
 
-/// Returns the opt-outs of an address.
+/// Returns the opt-outs of an address: a tenant's own and those that bind every tenant.
 pub(super) async fn suppressions(
     conn: &Conn,
     tenant: &TenantId,
     address: AddressKey,
 ) -> Result<Vec<Suppression>, LedgerError> {
-    let sql = "select scope, word, source, at from suppression where tenant = $1 and address = $2 \
-               order by scope, word, source";
+    let sql = "select $1::text, address, scope, word, kind, source, at from suppression \
+               where tenant = $1 and address = $2 and scope <> 6 union all \
+               select $1::text, address, scope, word, kind, source, at from suppression \
+               where scope = 6 and address = $2 order by scope, word, kind, source";
+    conn.query(sql, &[&tenant.as_str(), &Uuid::from_bytes(address.0)]).await?.iter().map(suppression).collect()
+}
+
+/// Returns opt-outs in the order of their keys.
+pub(super) async fn suppressions_after(
+    conn: &Conn,
+    tenant: Option<&TenantId>,
+    after: Option<&Suppression>,
+    most: u32,
+) -> Result<Vec<SealedSuppression>, LedgerError> {
+    let sql = "select tenant, address, scope, word, kind, source, at, sealed from suppression \
+               where (tenant, address, scope, word, kind, source) > ($1, $2, $3, $4, $5, $6) \
+               and ($7::text is null or tenant <= $7) \
+               order by tenant, address, scope, word, kind, source limit $8";
+    // Before every tenant's first, or before the first of the one.
+    let first = (tenant.map_or("", TenantId::as_str), [0; 16], 0, &[][..], 0, 0);
+    let (from, address, sort, word, kind, source) = after.map_or(first, |after| {
+        let (sort, word) = columns::scope_columns(&after.scope);
+        let kind = columns::bound_kind_column(after.kind);
+        (after.tenant.as_str(), after.address.0, sort, word, kind, after.source.code())
+    });
+    let (address, last) = (Uuid::from_bytes(address), tenant.map(TenantId::as_str));
+    let found = conn.query(sql, &[&from, &address, &sort, &word, &kind, &source, &last, &i64::from(most)]).await?;
     let read = |row: &Row| {
-        Ok(Suppression {
-            tenant: tenant.clone(),
-            address,
-            scope: columns::scope(get(row, 0)?, get(row, 1)?)?,
-            source: Source::from_code(get(row, 2)?)?,
-            at: rows::time(row, 3)?,
-        })
+        let sealed = Bytes::copy_from_slice(get(row, 7)?);
+        Ok(SealedSuppression { suppression: suppression(row)?, sealed })
     };
-    conn.query(sql, &[&tenant.as_str(), &Uuid::from_bytes(address.0)]).await?.iter().map(read).collect()
+    found.iter().map(read).collect()
+}
+
+fn suppression(row: &Row) -> Result<Suppression, LedgerError> {
+    Ok(Suppression {
+        tenant: rows::tenant(row, 0)?,
+        address: AddressKey(get::<Uuid>(row, 1)?.into_bytes()),
+        scope: columns::scope(get(row, 2)?, get(row, 3)?)?,
+        kind: columns::bound_kind(get(row, 4)?)?,
+        source: Source::from_code(get(row, 5)?)?,
+        at: rows::time(row, 6)?,
+    })
 }
 
 /// Returns cancellations of a tenant, newest first.

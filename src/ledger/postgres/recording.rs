@@ -7,9 +7,11 @@ use super::copy::copy_in;
 use super::pool::Conn;
 use super::rows::Micros;
 use super::schema::Spans;
-use crate::domain::suppression::Source;
+use crate::domain::suppression::{Source, Suppression};
 use crate::ledger::columns::{self, CANCELLATIONS_KEPT, ChangeColumns, Code, FRAMES_KEPT_SECS};
-use crate::ledger::{JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, Segment, answers};
+use crate::ledger::{
+    JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedSuppression, Segment, answers,
+};
 
 /// Most events in one span; at 1 KiB for an event with its indexes, a span is not more than 64 GiB.
 const SPAN_EVENTS: i64 = 1 << 26;
@@ -226,25 +228,53 @@ async fn park(conn: &Conn, recording: &Recording) -> Result<(), LedgerError> {
 }
 
 async fn suppress(conn: &Conn, recording: &Recording) -> Result<(), LedgerError> {
-    let put = "insert into suppression values ($1, $2, $3, $4, $5, $6) \
-               on conflict (tenant, address, scope, word, source) do update \
-               set at = greatest(suppression.at, excluded.at)";
-    for suppression in &recording.suppressed {
-        let (sort, word) = columns::scope_columns(&suppression.scope);
-        let (tenant, address) = (suppression.tenant.as_str(), Uuid::from_bytes(suppression.address.0));
-        let (source, at) = (suppression.source.code(), Micros(suppression.at));
-        conn.execute(put, &[&tenant, &address, &sort, &word, &source, &at]).await?;
+    let put = "insert into suppression (tenant, address, scope, word, kind, source, at, sealed) \
+               select * from unnest($1::text[], $2::uuid[], $3::smallint[], $4::bytea[], $5::smallint[], $6::smallint[], \
+               $7::timestamptz[], $8::bytea[]) \
+               on conflict (tenant, address, scope, word, kind, source) do update \
+               set at = greatest(suppression.at, excluded.at), sealed = excluded.sealed";
+    let rows = latest(&recording.suppressed);
+    if !rows.is_empty() {
+        conn.execute(
+            put,
+            &[
+                &column(&rows, |row| row.suppression.tenant.as_str()),
+                &column(&rows, |row| Uuid::from_bytes(row.suppression.address.0)),
+                &column(&rows, |row| columns::scope_columns(&row.suppression.scope).0),
+                &column(&rows, |row| columns::scope_columns(&row.suppression.scope).1),
+                &column(&rows, |row| columns::bound_kind_column(row.suppression.kind)),
+                &column(&rows, |row| row.suppression.source.code()),
+                &column(&rows, |row| Micros(row.suppression.at)),
+                &column(&rows, |row| &row.sealed[..]),
+            ],
+        )
+        .await?;
     }
-    // An opt-out that came after it was taken back stands, whatever the order they are recorded in.
-    let delete = "delete from suppression where tenant = $1 and address = $2 and scope = $3 and word = $4 \
-                  and (source = $5 or $5 = $6) and at <= $7";
+    // An opt-out that came after it was taken back stands, whatever the order they are recorded in. What binds every
+    // tenant any operator takes back.
+    let delete = "delete from suppression where scope = $3 and (tenant = $1 or scope = 6) and address = $2 and word = $4 \
+                  and kind = $5 and (source = $6 or $6 = $7) and at <= $8";
     for (suppression, source) in &recording.unsuppressed {
         let (sort, word) = columns::scope_columns(&suppression.scope);
         let (tenant, address) = (suppression.tenant.as_str(), Uuid::from_bytes(suppression.address.0));
+        let kind = columns::bound_kind_column(suppression.kind);
         let (source, every, at) = (source.code(), Source::Api.code(), Micros(suppression.at));
-        conn.execute(delete, &[&tenant, &address, &sort, &word, &source, &every, &at]).await?;
+        conn.execute(delete, &[&tenant, &address, &sort, &word, &kind, &source, &every, &at]).await?;
     }
     Ok(())
+}
+
+/// Returns each opt-out once, as of its latest time: one statement touches a row once.
+fn latest(suppressed: &[SealedSuppression]) -> Vec<&SealedSuppression> {
+    let mut rows = std::collections::HashMap::with_capacity(suppressed.len());
+    for row in suppressed {
+        let Suppression { tenant, address, scope, kind, source, at } = &row.suppression;
+        let slot = rows.entry((tenant, address, scope, kind, source)).or_insert(row);
+        if *at >= slot.suppression.at {
+            *slot = row;
+        }
+    }
+    rows.into_values().collect()
 }
 
 async fn cancel(conn: &Conn, recording: &Recording) -> Result<(), LedgerError> {

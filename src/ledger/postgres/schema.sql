@@ -114,10 +114,15 @@ create table suppression (
   address uuid not null,
   scope smallint not null,
   word bytea not null,
+  -- 0: every kind.
+  kind smallint not null,
   source smallint not null,
   at timestamptz not null,
-  primary key (tenant, address, scope, word, source)
+  sealed bytea not null,
+  primary key (tenant, address, scope, word, kind, source)
 );
+-- Opt-outs from every tenant.
+create index suppression_global on suppression (address) where scope = 6;
 
 create table cancellation (
   tenant text collate "C" not null,

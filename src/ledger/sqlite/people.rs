@@ -1,6 +1,7 @@
 //! Tenants, keys, opt-outs, cancellations and counts.
 
-use rusqlite::{Connection, Transaction, params};
+use bytes::Bytes;
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::rows;
 use crate::domain::ids::TenantId;
@@ -10,7 +11,7 @@ use crate::domain::rate::Rate;
 use crate::domain::suppression::{CancelRule, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
-use crate::ledger::{ApiKey, Count, LedgerError, Role, Tenant};
+use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant};
 
 /// Returns the sums of counts between two hours.
 pub(super) fn counts(
@@ -37,24 +38,55 @@ pub(super) fn counts(
     })
 }
 
-/// Returns the opt-outs of an address.
+/// Returns the opt-outs of an address: a tenant's own and those that bind every tenant.
 pub(super) fn suppressions(
     conn: &Connection,
     tenant: &TenantId,
     address: AddressKey,
 ) -> Result<Vec<Suppression>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "select scope, word, source, at from suppression where tenant = ?1 and address = ?2 \
-         order by scope, word, source",
+        "select ?1, address, scope, word, kind, source, at from suppression \
+         where tenant = ?1 and address = ?2 and scope <> 6 union all \
+         select ?1, address, scope, word, kind, source, at from suppression where scope = 6 and address = ?2 \
+         order by scope, word, kind, source",
     )?;
-    rows::all(statement.query(params![tenant.as_str(), address.0])?, |row| {
-        Ok(Suppression {
-            tenant: tenant.clone(),
-            address,
-            scope: columns::scope(row.get(0)?, row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?,
-            source: Source::from_code(row.get(2)?)?,
-            at: UnixMicros(row.get(3)?),
-        })
+    rows::all(statement.query(params![tenant.as_str(), address.0])?, suppression)
+}
+
+/// Returns opt-outs in the order of their keys.
+pub(super) fn suppressions_after(
+    conn: &Connection,
+    tenant: Option<&TenantId>,
+    after: Option<&Suppression>,
+    most: u32,
+) -> Result<Vec<SealedSuppression>, LedgerError> {
+    let mut statement = conn.prepare_cached(
+        "select tenant, address, scope, word, kind, source, at, sealed from suppression \
+         where (tenant, address, scope, word, kind, source) > (?1, ?2, ?3, ?4, ?5, ?6) and tenant <= coalesce(?7, tenant) \
+         order by tenant, address, scope, word, kind, source limit ?8",
+    )?;
+    // Before every tenant's first, or before the first of the one.
+    let first = (tenant.map_or("", TenantId::as_str), [0; 16], 0, &[][..], 0, 0);
+    let (from, address, sort, word, kind, source) = after.map_or(first, |after| {
+        let (sort, word) = columns::scope_columns(&after.scope);
+        let kind = columns::bound_kind_column(after.kind);
+        (after.tenant.as_str(), after.address.0, sort, word, kind, after.source.code())
+    });
+    let last = tenant.map(TenantId::as_str);
+    rows::all(statement.query(params![from, address, sort, word, kind, source, last, most])?, |row| {
+        let sealed = row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?;
+        Ok(SealedSuppression { suppression: suppression(row)?, sealed: Bytes::copy_from_slice(sealed) })
+    })
+}
+
+fn suppression(row: &Row<'_>) -> Result<Suppression, LedgerError> {
+    Ok(Suppression {
+        tenant: rows::name(row, 0)?,
+        address: AddressKey(row.get(1)?),
+        scope: columns::scope(row.get(2)?, row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?)?,
+        kind: columns::bound_kind(row.get(4)?)?,
+        source: Source::from_code(row.get(5)?)?,
+        at: UnixMicros(row.get(6)?),
     })
 }
 

@@ -8,7 +8,9 @@ use crate::domain::suppression::{CancelRule, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::answers;
 use crate::ledger::columns::{self, CANCELLATIONS_KEPT, ChangeColumns, Code, FRAMES_KEPT_SECS};
-use crate::ledger::{Count, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedReply, Segment};
+use crate::ledger::{
+    Count, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedReply, SealedSuppression, Segment,
+};
 
 /// Writes a recording within a transaction.
 pub(super) fn record(tx: &Transaction<'_>, recording: &Recording) -> Result<(), LedgerError> {
@@ -170,19 +172,22 @@ fn park(tx: &Transaction<'_>, recording: &Recording) -> Result<(), LedgerError> 
     Ok(())
 }
 
-fn suppress(tx: &Transaction<'_>, suppressions: &[Suppression]) -> Result<(), LedgerError> {
+fn suppress(tx: &Transaction<'_>, suppressed: &[SealedSuppression]) -> Result<(), LedgerError> {
     let mut put = tx.prepare_cached(
-        "insert into suppression values (?1, ?2, ?3, ?4, ?5, ?6) on conflict do update set at = max(at, excluded.at)",
+        "insert into suppression values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+         on conflict do update set at = max(at, excluded.at), sealed = excluded.sealed",
     )?;
-    for suppression in suppressions {
+    for SealedSuppression { suppression, sealed } in suppressed {
         let (sort, word) = columns::scope_columns(&suppression.scope);
         put.execute(params![
             suppression.tenant.as_str(),
             suppression.address.0,
             sort,
             word,
+            columns::bound_kind_column(suppression.kind),
             suppression.source.code(),
             suppression.at.0,
+            &sealed[..],
         ])?;
     }
     Ok(())
@@ -191,20 +196,22 @@ fn suppress(tx: &Transaction<'_>, suppressions: &[Suppression]) -> Result<(), Le
 fn unsuppress(tx: &Transaction<'_>, taken_back: &[(Suppression, Source)]) -> Result<(), LedgerError> {
     // An opt-out that came after it was taken back stands, whatever the order they are recorded in.
     let mut delete = tx.prepare_cached(
-        "delete from suppression where tenant = ?1 and address = ?2 and scope = ?3 and word = ?4 \
-         and (source = ?5 or ?5 = ?6) and at <= ?7",
+        "delete from suppression where tenant = ?1 and address = ?2 and scope = ?3 and word = ?4 and kind = ?5 \
+         and (source = ?6 or ?6 = ?7) and at <= ?8",
+    )?;
+    // Any operator takes back what another one said.
+    let mut delete_global = tx.prepare_cached(
+        "delete from suppression where scope = 6 and address = ?1 and kind = ?2 and (source = ?3 or ?3 = ?4) and at <= ?5",
     )?;
     for (suppression, source) in taken_back {
         let (sort, word) = columns::scope_columns(&suppression.scope);
-        delete.execute(params![
-            suppression.tenant.as_str(),
-            suppression.address.0,
-            sort,
-            word,
-            source.code(),
-            Source::Api.code(),
-            suppression.at.0,
-        ])?;
+        let (address, kind) = (suppression.address.0, columns::bound_kind_column(suppression.kind));
+        let (source, every, at) = (source.code(), Source::Api.code(), suppression.at.0);
+        if sort == columns::GLOBAL {
+            delete_global.execute(params![address, kind, source, every, at])?;
+        } else {
+            delete.execute(params![suppression.tenant.as_str(), address, sort, word, kind, source, every, at])?;
+        }
     }
     Ok(())
 }

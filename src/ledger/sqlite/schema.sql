@@ -47,9 +47,13 @@ create index parked_message on parked (provider, message_id);
 create index parked_at on parked (at);
 
 create table suppression (
-  tenant text not null, address blob not null, scope integer not null, word blob not null, source integer not null,
-  at integer not null, primary key (tenant, address, scope, word, source)
+  tenant text not null, address blob not null, scope integer not null, word blob not null,
+  kind integer not null, -- 0: every kind.
+  source integer not null, at integer not null, sealed blob not null,
+  primary key (tenant, address, scope, word, kind, source)
 ) without rowid;
+-- Opt-outs from every tenant.
+create index suppression_global on suppression (address) where scope = 6;
 
 create table cancellation (
   tenant text not null, sort integer not null, value blob not null, at integer not null,

@@ -8,6 +8,7 @@ use super::memos::Memo;
 use super::people::Entry;
 use super::refusals::{Cancel, Optout, Target};
 use super::rulesets::Kept;
+use crate::domain::job::Kind;
 use crate::domain::keys::WordKey;
 use crate::domain::rate::Rate;
 use crate::domain::suppression::{Scope, Source};
@@ -54,6 +55,8 @@ pub enum Change {
         address: Key,
         /// To what.
         scope: Scope,
+        /// Of which kind.
+        kind: Option<Kind>,
         /// Whose opt-outs are taken back.
         source: Source,
     },
@@ -84,10 +87,11 @@ pub struct Reader<'a>(&'a [u8]);
 const ENTRY: u8 = 1;
 const GONE: u8 = 2;
 const MEMO: u8 = 3;
-const OPTOUT: u8 = 4;
-const OPTIN: u8 = 5;
 const CANCEL: u8 = 6;
 const BUCKET: u8 = 7;
+// 4 and 5 were opt-outs without a kind.
+const OPTOUT: u8 = 8;
+const OPTIN: u8 = 9;
 
 // === impl Change ===
 
@@ -107,13 +111,15 @@ impl Change {
                 out.push(OPTOUT);
                 out.extend_from_slice(address);
                 write_scope(out, optout.scope);
+                out.push(kind_number(optout.kind));
                 out.push(source_number(optout.source));
                 out.extend_from_slice(&optout.at.0.to_le_bytes());
             }
-            Self::Optin { address, scope, source } => {
+            Self::Optin { address, scope, kind, source } => {
                 out.push(OPTIN);
                 out.extend_from_slice(address);
                 write_scope(out, *scope);
+                out.push(kind_number(*kind));
                 out.push(source_number(*source));
             }
             Self::Cancel { target, cancel } => {
@@ -165,22 +171,44 @@ pub(in crate::limits) fn write_bucket(out: &mut Vec<u8>, name: &str, bucket: &Bu
 }
 
 fn write_scope(out: &mut Vec<u8>, scope: Scope) {
-    let (number, word) = match scope {
-        Scope::Sender(word) => (0, word),
-        Scope::Topic(word) => (1, word),
-        Scope::Brand => (2, WordKey([0; 16])),
-        Scope::Everything => (3, WordKey([0; 16])),
-    };
-    out.push(number);
-    out.extend_from_slice(&word.0);
+    out.push(scope.width());
+    out.extend_from_slice(&scope.word().unwrap_or(WordKey([0; 16])).0);
 }
 
-fn source_number(source: Source) -> u8 {
+/// Returns a kind as one byte; 255: every kind.
+pub(in crate::limits) fn kind_number(kind: Option<Kind>) -> u8 {
+    match kind {
+        Some(Kind::Sms) => 0,
+        Some(Kind::Template) => 1,
+        Some(Kind::Call) => 2,
+        None => 255,
+    }
+}
+
+/// Reads [`kind_number`].
+pub(in crate::limits) fn kind_of(number: u8) -> Option<Option<Kind>> {
+    match number {
+        0 => Some(Some(Kind::Sms)),
+        1 => Some(Some(Kind::Template)),
+        2 => Some(Some(Kind::Call)),
+        255 => Some(None),
+        _ => None,
+    }
+}
+
+/// Returns a source's number.
+pub(in crate::limits) fn source_number(source: Source) -> u8 {
     match source {
         Source::Keyword => 0,
         Source::Api => 1,
         Source::Provider => 2,
+        Source::Import => 3,
     }
+}
+
+/// Reads [`source_number`].
+pub(in crate::limits) fn source_of(number: u8) -> Option<Source> {
+    Source::ALL.iter().copied().find(|&source| source_number(source) == number)
 }
 
 // === impl Reader ===
@@ -213,10 +241,16 @@ impl<'a> Reader<'a> {
             }
             OPTOUT => {
                 let address = self.array()?;
-                let optout = Optout { scope: self.scope()?, source: self.source()?, at: self.time()? };
+                let optout =
+                    Optout { scope: self.scope()?, kind: self.kind()?, source: self.source()?, at: self.time()? };
                 Change::Optout { address, optout }
             }
-            OPTIN => Change::Optin { address: self.array()?, scope: self.scope()?, source: self.source()? },
+            OPTIN => Change::Optin {
+                address: self.array()?,
+                scope: self.scope()?,
+                kind: self.kind()?,
+                source: self.source()?,
+            },
             CANCEL => {
                 let target = Target::new(self.u8()?, self.array()?).ok_or(Damaged)?;
                 Change::Cancel { target, cancel: Cancel { at: self.time()?, keep_until: self.time()? } }
@@ -238,23 +272,15 @@ impl<'a> Reader<'a> {
     }
 
     fn scope(&mut self) -> Result<Scope, Damaged> {
-        let (number, word) = (self.u8()?, WordKey(self.array()?));
-        match number {
-            0 => Ok(Scope::Sender(word)),
-            1 => Ok(Scope::Topic(word)),
-            2 => Ok(Scope::Brand),
-            3 => Ok(Scope::Everything),
-            _ => Err(Damaged),
-        }
+        Scope::of_width(self.u8()?, WordKey(self.array()?)).ok_or(Damaged)
+    }
+
+    fn kind(&mut self) -> Result<Option<Kind>, Damaged> {
+        kind_of(self.u8()?).ok_or(Damaged)
     }
 
     fn source(&mut self) -> Result<Source, Damaged> {
-        match self.u8()? {
-            0 => Ok(Source::Keyword),
-            1 => Ok(Source::Api),
-            2 => Ok(Source::Provider),
-            _ => Err(Damaged),
-        }
+        source_of(self.u8()?).ok_or(Damaged)
     }
 
     fn positive(&mut self) -> Result<NonZeroU32, Damaged> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::change::Change;
 use super::{Key, key_of};
 use crate::domain::ids::TenantId;
-use crate::domain::job::Class;
+use crate::domain::job::Kind;
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
@@ -26,7 +26,10 @@ pub struct Target {
 /// Every opt-out and cancellation.
 #[derive(Debug, Default)]
 pub struct Refusals {
+    /// By the key of address and tenant; those that bind every tenant by that of the address alone.
     optouts: HashMap<Key, Vec<Optout>>,
+    /// How many addresses have opted out of every tenant, so that a lookup that cannot hit is not made.
+    globals: usize,
     cancels: HashMap<Target, Cancel>,
     /// How many cancellations there are of each form, so that a lookup that cannot hit is not made.
     forms: [usize; FORMS],
@@ -38,6 +41,8 @@ pub struct Refusals {
 pub struct Optout {
     /// How far it reaches.
     pub scope: Scope,
+    /// The kind that it binds; `None`: every one.
+    pub kind: Option<Kind>,
     /// Where it came from.
     pub source: Source,
     /// When it was acknowledged.
@@ -90,26 +95,33 @@ impl Refusals {
 
     /// Adds an opt-out; an earlier one of the same scope and source gives way.
     pub fn suppress(&mut self, suppression: &Suppression) -> Change {
-        let address = key_of(&suppression.tenant, suppression.address.0);
-        let optout = Optout { scope: suppression.scope, source: suppression.source, at: suppression.at };
+        let address = place(suppression);
+        let Suppression { scope, kind, source, at, .. } = *suppression;
+        let optout = Optout { scope, kind, source, at };
         self.set_optout(address, optout);
         Change::Optout { address, optout }
     }
 
     /// Takes back the opt-outs of a scope that `source` brought; the API's word takes back every source's.
     pub fn unsuppress(&mut self, suppression: &Suppression, source: Source) -> Change {
-        let address = key_of(&suppression.tenant, suppression.address.0);
-        self.clear_optout(&address, suppression.scope, source);
-        Change::Optin { address, scope: suppression.scope, source }
+        let address = place(suppression);
+        let Suppression { scope, kind, .. } = *suppression;
+        self.clear_optout(&address, scope, kind, source);
+        Change::Optin { address, scope, kind, source }
     }
 
-    /// Returns the opt-outs of an address.
+    /// Returns the opt-outs of an address: the tenant's own and those that bind every tenant.
     pub fn of(&self, tenant: &TenantId, address: AddressKey) -> Vec<Suppression> {
-        let optouts = self.optouts.get(&key_of(tenant, address.0)).map_or(&[][..], Vec::as_slice);
-        optouts
-            .iter()
-            .map(|&Optout { scope, source, at }| Suppression { tenant: tenant.clone(), address, scope, source, at })
-            .collect()
+        let found = [key_of(tenant, address.0), address.0].into_iter().filter_map(|key| self.optouts.get(&key));
+        let shown = |&Optout { scope, kind, source, at }: &Optout| Suppression {
+            tenant: tenant.clone(),
+            address,
+            scope,
+            kind,
+            source,
+            at,
+        };
+        found.flatten().map(shown).collect()
     }
 
     /// Adds a cancellation. Of two for the same target the later times count.
@@ -121,19 +133,24 @@ impl Refusals {
 
     /// Sets what the log says.
     pub fn set_optout(&mut self, address: Key, optout: Optout) {
-        let optouts = self.optouts.entry(address).or_insert_with(|| Vec::with_capacity(1));
-        match optouts.iter_mut().find(|known| known.scope == optout.scope && known.source == optout.source) {
+        let globals = &mut self.globals;
+        let optouts = self.optouts.entry(address).or_insert_with(|| {
+            *globals += usize::from(optout.scope == Scope::Global);
+            Vec::with_capacity(1)
+        });
+        match optouts.iter_mut().find(|known| known.is(optout.scope, optout.kind) && known.source == optout.source) {
             Some(known) => *known = optout,
             None => optouts.push(optout),
         }
     }
 
     /// Takes back what the log says.
-    pub fn clear_optout(&mut self, address: &Key, scope: Scope, source: Source) {
+    pub fn clear_optout(&mut self, address: &Key, scope: Scope, kind: Option<Kind>, source: Source) {
         let Some(optouts) = self.optouts.get_mut(address) else { return };
-        optouts.retain(|known| known.scope != scope || (source != Source::Api && known.source != source));
+        optouts.retain(|known| !known.is(scope, kind) || (source != Source::Api && known.source != source));
         if optouts.is_empty() {
             self.optouts.remove(address);
+            self.globals -= usize::from(scope == Scope::Global);
         }
     }
 
@@ -175,14 +192,11 @@ impl Refusals {
 
     /// Returns the widest opt-out that binds the job.
     fn suppressing(&self, tenant: &TenantId, against: &Against) -> Option<Scope> {
-        let optouts = self.optouts.get(&key_of(tenant, against.address.0))?;
-        let binding = optouts.iter().map(|optout| optout.scope).filter(|&scope| binds(scope, against));
-        binding.max_by_key(|scope| match scope {
-            Scope::Everything => 3,
-            Scope::Brand => 2,
-            Scope::Topic(_) => 1,
-            Scope::Sender(_) => 0,
-        })
+        let own = self.optouts.get(&key_of(tenant, against.address.0));
+        let global = if self.globals > 0 { self.optouts.get(&against.address.0) } else { None };
+        let optouts = own.into_iter().chain(global).flatten();
+        let binding = optouts.filter(|optout| against.bound_by(optout.scope, optout.kind)).map(|optout| optout.scope);
+        binding.max_by_key(|scope| scope.width())
     }
 
     fn cancelled(&self, now: UnixMicros, claim: &Claim) -> bool {
@@ -201,16 +215,16 @@ impl Refusals {
     }
 }
 
-/// Returns whether an opt-out of this scope binds the job.
-fn binds(scope: Scope, against: &Against) -> bool {
-    let touting = match against.class {
-        Class::Otp | Class::Transactional => false,
-        Class::Notification | Class::Marketing => true,
-    };
-    match scope {
-        Scope::Everything => true,
-        Scope::Brand => touting,
-        Scope::Sender(sender) => touting && against.sender == Some(sender),
-        Scope::Topic(topic) => touting && against.topic == Some(topic),
+impl Optout {
+    fn is(&self, scope: Scope, kind: Option<Kind>) -> bool {
+        self.scope == scope && self.kind == kind
+    }
+}
+
+/// Returns where an opt-out is kept: with the address of its tenant, or of all.
+fn place(suppression: &Suppression) -> Key {
+    match suppression.scope {
+        Scope::Global => suppression.address.0,
+        _ => key_of(&suppression.tenant, suppression.address.0),
     }
 }

@@ -116,6 +116,7 @@ fn claim(recipient: u8, job: u8, attempt: u16, token: u64, now: UnixMicros) -> C
             class: Class::Marketing,
             address: AddressKey([recipient; 16]),
             sender: None,
+            signature: None,
             topic: None,
             cancel_key: None,
             batch: None,

@@ -93,7 +93,9 @@ impl State {
             }
             Change::Memo { id, memo } => self.shard(&id).memos.set(id, memo),
             Change::Optout { address, optout } => self.refusals_mut().set_optout(address, optout),
-            Change::Optin { address, scope, source } => self.refusals_mut().clear_optout(&address, scope, source),
+            Change::Optin { address, scope, kind, source } => {
+                self.refusals_mut().clear_optout(&address, scope, kind, source);
+            }
             Change::Cancel { target, cancel } => {
                 self.refusals_mut().set_cancel(target, cancel);
             }

@@ -36,6 +36,7 @@ fn claim(recipient: u128, job: u128) -> Claim {
             class: Class::Marketing,
             address: AddressKey(recipient.to_le_bytes()),
             sender: None,
+            signature: None,
             topic: None,
             cancel_key: None,
             batch: None,
@@ -52,7 +53,7 @@ fn submit(id: u128) -> Remember {
 
 fn optout() -> Suppression {
     let (address, scope, source) = (AddressKey([5; 16]), Scope::Brand, Source::Keyword);
-    Suppression { tenant: "acme".parse().unwrap(), address, scope, source, at: NOW }
+    Suppression { tenant: "acme".parse().unwrap(), address, scope, kind: None, source, at: NOW }
 }
 
 fn cancelled(job: u128) -> CancelRule {
@@ -96,7 +97,7 @@ async fn what_was_answered_survives_a_crash() {
         assert_eq!(limits.claim(NOW, &[claim(1, job)]).await.unwrap(), [Decision::Claimed]);
     }
     limits.remember(NOW, std::slice::from_ref(&submit)).await.unwrap();
-    limits.suppress(&optout).await.unwrap();
+    limits.suppress(std::slice::from_ref(&optout)).await.unwrap();
     limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
     let (_copy, again) = crashed(&dir);
     let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
@@ -121,7 +122,7 @@ async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
     let identity = limits.identity().await.unwrap();
     limits.remember(NOW, &[submit(1), submit(2)]).await.unwrap();
     limits.accepted(&[submit(1).id]).await.unwrap();
-    limits.suppress(&optout()).await.unwrap();
+    limits.suppress(&[optout()]).await.unwrap();
     limits.cancel(&[cancelled(44)], NOW.plus(DAY)).await.unwrap();
     limits.lease(NOW, &[wish()]).await.unwrap();
     let mut workers = tokio::task::JoinSet::new();

@@ -5,6 +5,7 @@
 -- KEYS[2 .. n+1]       memory of each claim's recipient
 -- KEYS[n+2 .. 2n+1]    opt-outs of each claim's address
 -- KEYS[2n+2 .. ]       cancellations of the tenants that the claims belong to, hashes
+-- KEYS[last]           opt-outs from every tenant, a hash by address
 -- ARGV[1]              the identity's id, as the caller knows it
 -- ARGV[2]              now, in microseconds since the epoch
 -- ARGV[3]              since when this memory is whole, the same
@@ -14,8 +15,9 @@
 --                      seen f64 (below 0: none), tenant u16 (index of its cancellations, from 0),
 --                      rules u8, then a string of rules x (rule u32, life u32 in s): what an entry keeps,
 --                      rules x (limit u32, window f64 in us, drop u8),
---                      touting u8 (whether opt-outs of a brand, sender or topic bind the class),
---                      sender and topic 17 bytes each (scope number, word; scope 255: none),
+--                      touting u8 (whether opt-outs bind the class that are not from everything), kind u8,
+--                      address 16 bytes, sender, signature and topic 17 bytes each (scope number, word;
+--                      scope 255: none),
 --                      targets u8, then targets x 17 bytes: names of the cancellations that would bind it,
 --                      accepted_at f64
 --
@@ -26,7 +28,7 @@
 --   0 claimed, 1 held (attempt, deadline), 2 forgotten, 3 suppressed (scope number), 4 cancelled,
 --   5 over a cap (index of the rule from 0, when all have room).
 -- Fails with IDENTITY when this is another memory than the caller knows.
-assert(#KEYS >= 3 and #ARGV == 5, "3 keys or more, 5 arguments")
+assert(#KEYS >= 4 and #ARGV == 5, "4 keys or more, 5 arguments")
 
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then
   return redis.error_reply('IDENTITY this memory has changed')
@@ -43,9 +45,10 @@ local CLAIMED = write('<BHd', 0, 0, 0)
 
 local memories = redis.call('MGET', unpack(KEYS, 2, n + 1))
 local optouts = redis.call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
+local everybody = redis.call('EXISTS', KEYS[#KEYS]) == 1 and KEYS[#KEYS]
 local latest = {}
 local cancelling = {}
-for i = 2 * n + 2, #KEYS do
+for i = 2 * n + 2, #KEYS - 1 do
   cancelling[i - 2 * n - 2] = redis.call('EXISTS', KEYS[i]) == 1 and KEYS[i]
 end
 
@@ -81,14 +84,15 @@ local function takes_at(p, count)
   return takes
 end
 
--- Returns the widest opt-out in a string of (scope u8, word 16 bytes, source u8, at f64) that binds the job.
-local function suppressing(optouts, touting, sender, topic)
+-- Returns the widest opt-out in a string of (scope u8, word 16 bytes, kind u8, source u8, at f64) that binds the job.
+local function suppressing(optouts, ask)
   local widest
-  for p = 1, #optouts, 26 do
-    local scope = string.byte(optouts, p)
+  for p = 1, #optouts, 27 do
+    local scope, kind = string.byte(optouts, p), string.byte(optouts, p + 17)
     local named = sub(optouts, p, p + 16)
-    local binds = scope == 3 or touting == 1 and (scope == 2 or named == sender or named == topic)
-    if binds and (not widest or scope > widest) then widest = scope end
+    local reaches = scope == 4 or ask.touting == 1 and
+      (scope == 3 or scope == 5 or named == ask.sender or named == ask.signature or named == ask.topic)
+    if reaches and (kind == 255 or kind == ask.kind) and (not widest or scope > widest) then widest = scope end
   end
   return widest
 end
@@ -186,7 +190,9 @@ local function decide(i, ask)
     return write('<BHd', 2, 0, 0)
   end
   local refusal
-  local scope = optouts[i] and suppressing(optouts[i], ask.touting, ask.sender, ask.topic)
+  local scope = optouts[i] and suppressing(optouts[i], ask)
+  local from_all = everybody and redis.call('HGET', everybody, ask.address)
+  scope = from_all and suppressing(from_all, ask) or scope
   if scope then
     refusal = write('<BHd', 3, scope, 0)
   elseif cancelled(ask.tenant, ask.targets_at, ask.targets, ask.accepted_at, now) then
@@ -232,7 +238,8 @@ for i = 1, n do
     read('<c8c8c8HHddHB', asks, p)
   ask.takes = takes_at(p, rules)
   p = p + 21 * rules
-  ask.touting, ask.sender, ask.topic, ask.targets, p = read('<Bc17c17B', asks, p)
+  ask.touting, ask.kind, ask.address, ask.sender, ask.signature, ask.topic, ask.targets, p =
+    read('<BBc16c17c17c17B', asks, p)
   ask.targets_at = p
   p = p + 17 * ask.targets
   ask.accepted_at, p = read('<d', asks, p)

@@ -11,6 +11,7 @@ pub(super) struct Scripts {
     pub lease: Loaded,
     pub remember: Loaded,
     pub suppress: Loaded,
+    pub suppressions: Loaded,
     pub unlease: Loaded,
     pub unsuppress: Loaded,
 }
@@ -31,6 +32,7 @@ impl Scripts {
             lease: Loaded::new(include_str!("lease.lua")),
             remember: Loaded::new(include_str!("remember.lua")),
             suppress: Loaded::new(include_str!("suppress.lua")),
+            suppressions: Loaded::new(include_str!("suppressions.lua")),
             unlease: Loaded::new(include_str!("unlease.lua")),
             unsuppress: Loaded::new(include_str!("unsuppress.lua")),
         }
@@ -38,8 +40,9 @@ impl Scripts {
 
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
-        let Self { accepted, cancel, claim, give_back, lease, remember, suppress, unlease, unsuppress } = self;
-        [accepted, cancel, claim, give_back, lease, remember, suppress, unlease, unsuppress]
+        let Self { accepted, cancel, claim, give_back, lease, remember, suppress, suppressions, unlease, unsuppress } =
+            self;
+        [accepted, cancel, claim, give_back, lease, remember, suppress, suppressions, unlease, unsuppress]
             .into_iter()
             .map(|script| script.code)
     }

@@ -1,24 +1,31 @@
--- Takes back the opt-outs of a scope that one source brought, or that any source brought.
+-- Takes back the opt-outs of a scope and kind that one source brought, or that any source brought.
 --
--- KEYS[1]   opt-outs of the address, as in suppress.lua
--- ARGV[1]   scope u8, word 16 bytes
--- ARGV[2]   the source's number; empty: any
+-- KEYS[1]   where it is kept, as in suppress.lua
+-- ARGV[1]   the address, 16 bytes
+-- ARGV[2]   scope u8, word 16 bytes, kind u8
+-- ARGV[3]   the source's number; empty: any
 --
--- Returns how many the address has left.
-assert(#KEYS == 1 and #ARGV == 2 and #ARGV[1] == 17, "1 key, 2 arguments")
+-- Returns how many the address has left there.
+assert(#KEYS == 1 and #ARGV == 3 and #ARGV[2] == 18, "1 key, 3 arguments")
 
-local known = redis.call('GET', KEYS[1]) or ''
+local GLOBAL = 5
+local everybody = string.byte(ARGV[2]) == GLOBAL
+local known = (everybody and redis.call('HGET', KEYS[1], ARGV[1]) or not everybody and redis.call('GET', KEYS[1])) or ''
 local kept = {}
-for p = 1, #known, 26 do
-  local scoped = string.sub(known, p, p + 16) == ARGV[1]
-  local brought = ARGV[2] == '' or string.byte(known, p + 17) == tonumber(ARGV[2])
-  if not (scoped and brought) then
-    kept[#kept + 1] = string.sub(known, p, p + 25)
+for p = 1, #known, 27 do
+  local meant = string.sub(known, p, p + 17) == ARGV[2]
+  local brought = ARGV[3] == '' or string.byte(known, p + 18) == tonumber(ARGV[3])
+  if not (meant and brought) then
+    kept[#kept + 1] = string.sub(known, p, p + 26)
   end
 end
-if #kept == 0 then
-  redis.call('DEL', KEYS[1])
-else
+if #kept > 0 and everybody then
+  redis.call('HSET', KEYS[1], ARGV[1], table.concat(kept))
+elseif #kept > 0 then
   redis.call('SET', KEYS[1], table.concat(kept))
+elseif everybody then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('DEL', KEYS[1])
 end
 return #kept

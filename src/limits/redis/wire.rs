@@ -4,10 +4,10 @@ use crate::domain::cap::{OnLimit, Window};
 use crate::domain::ids::TenantId;
 use crate::domain::job::Class;
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
-use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use crate::domain::suppression::{CancelBy, CancelRule, Scope, Suppression};
 use crate::domain::time::UnixMicros;
-use crate::limits::core::{key_of, short, short_job};
-use crate::limits::{Claim, Decision, GiveBack, Granted, Lease, LeaseMode, Take};
+use crate::limits::core::{key_of, kind_number, kind_of, short, short_job, source_number, source_of};
+use crate::limits::{Against, Claim, Decision, GiveBack, Granted, Lease, LeaseMode, Take};
 
 /// A script's answer that is not what its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,9 @@ pub(super) struct Strange;
 /// No scope has this number.
 const NO_SCOPE: u8 = 255;
 const DECISION_BYTES: usize = 11;
-const OPTOUT_BYTES: usize = 26;
+const OPTOUT_BYTES: usize = 27;
+/// An opt-out with its address.
+pub(super) const ADDRESSED_BYTES: usize = 16 + OPTOUT_BYTES;
 const GRANTED_BYTES: usize = 12;
 
 /// Appends a claim as `claim.lua` reads it; `tenant` is the index of its cancellations' key.
@@ -35,7 +37,10 @@ pub(super) fn put_claim(out: &mut Vec<u8>, claim: &Claim, tenant: u16) {
         Class::Otp | Class::Transactional => 0,
         Class::Notification | Class::Marketing => 1,
     });
+    out.push(kind_number(Some(against.kind)));
+    out.extend_from_slice(&against.address.0);
     put_optional_scope(out, against.sender.map(Scope::Sender));
+    put_optional_scope(out, against.signature.map(Scope::Signature));
     put_optional_scope(out, against.topic.map(Scope::Topic));
     put_targets(out, claim);
     put_time(out, against.accepted_at);
@@ -47,28 +52,20 @@ pub(super) fn put_give_back(out: &mut Vec<u8>, claim: &GiveBack) {
     out.extend_from_slice(&claim.token.to_le_bytes());
 }
 
-/// Returns an opt-out as `suppress.lua` keeps it.
-pub(super) fn optout(suppression: &Suppression) -> Vec<u8> {
-    let mut out = scope(suppression.scope);
+/// Appends an opt-out as `suppress.lua` keeps it.
+pub(super) fn put_optout(out: &mut Vec<u8>, suppression: &Suppression) {
+    put_optional_scope(out, Some(suppression.scope));
+    out.push(kind_number(suppression.kind));
     out.push(source_number(suppression.source));
-    put_time(&mut out, suppression.at);
-    out
+    put_time(out, suppression.at);
 }
 
-/// Returns a scope as 17 bytes.
-pub(super) fn scope(scope: Scope) -> Vec<u8> {
+/// Returns what `unsuppress.lua` looks for: scope and kind, as 18 bytes.
+pub(super) fn taken_back(suppression: &Suppression) -> Vec<u8> {
     let mut out = Vec::with_capacity(OPTOUT_BYTES);
-    put_optional_scope(&mut out, Some(scope));
+    put_optional_scope(&mut out, Some(suppression.scope));
+    out.push(kind_number(suppression.kind));
     out
-}
-
-/// Returns a source's number.
-pub(super) fn source_number(source: Source) -> u8 {
-    match source {
-        Source::Keyword => 0,
-        Source::Api => 1,
-        Source::Provider => 2,
-    }
 }
 
 /// Appends a cancellation as `cancel.lua` reads it.
@@ -125,21 +122,11 @@ pub(super) fn suppressions(bytes: &[u8], tenant: &TenantId, address: AddressKey)
     }
     let read = |bytes: &[u8; OPTOUT_BYTES]| {
         let word = WordKey(*bytes[1..].first_chunk().ok_or(Strange)?);
-        let scope = match bytes[0] {
-            0 => Scope::Sender(word),
-            1 => Scope::Topic(word),
-            2 => Scope::Brand,
-            3 => Scope::Everything,
-            _ => return Err(Strange),
-        };
-        let source = match bytes[17] {
-            0 => Source::Keyword,
-            1 => Source::Api,
-            2 => Source::Provider,
-            _ => return Err(Strange),
-        };
+        let scope = Scope::of_width(bytes[0], word).ok_or(Strange)?;
+        let kind = kind_of(bytes[17]).ok_or(Strange)?;
+        let source = source_of(bytes[18]).ok_or(Strange)?;
         let at = time(*bytes.last_chunk().ok_or(Strange)?);
-        Ok(Suppression { tenant: tenant.clone(), address, scope, source, at })
+        Ok(Suppression { tenant: tenant.clone(), address, scope, kind, source, at })
     };
     optouts.iter().map(read).collect()
 }
@@ -150,13 +137,13 @@ fn decision(&[verdict, a, b, ref at @ ..]: &[u8; DECISION_BYTES], claim: &Claim)
         0 => Decision::Claimed,
         1 => Decision::Held { attempt: argument, deadline: at },
         2 => Decision::Forgotten,
-        3 => Decision::Suppressed(match argument {
-            0 => Scope::Sender(claim.against.sender.ok_or(Strange)?),
-            1 => Scope::Topic(claim.against.topic.ok_or(Strange)?),
-            2 => Scope::Brand,
-            3 => Scope::Everything,
-            _ => return Err(Strange),
-        }),
+        3 => {
+            let Against { sender, signature, topic, .. } = claim.against;
+            let word = [sender, signature, topic].get(usize::from(argument)).copied().flatten();
+            let width = u8::try_from(argument).map_err(|_| Strange)?;
+            let scope = Scope::of_width(width, word.unwrap_or(WordKey([0; 16]))).ok_or(Strange)?;
+            Decision::Suppressed(scope)
+        }
         4 => Decision::Cancelled,
         5 => Decision::OverCap { take: argument.into(), open_at: at },
         _ => return Err(Strange),
@@ -219,13 +206,6 @@ fn put_target(out: &mut Vec<u8>, tenant: &TenantId, by: &CancelBy) {
 }
 
 fn put_optional_scope(out: &mut Vec<u8>, scope: Option<Scope>) {
-    let (number, word) = match scope {
-        Some(Scope::Sender(word)) => (0, word),
-        Some(Scope::Topic(word)) => (1, word),
-        Some(Scope::Brand) => (2, WordKey([0; 16])),
-        Some(Scope::Everything) => (3, WordKey([0; 16])),
-        None => (NO_SCOPE, WordKey([0; 16])),
-    };
-    out.push(number);
-    out.extend_from_slice(&word.0);
+    out.push(scope.map_or(NO_SCOPE, Scope::width));
+    out.extend_from_slice(&scope.and_then(Scope::word).unwrap_or(WordKey([0; 16])).0);
 }

@@ -6,7 +6,7 @@ use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, R
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
-use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use crate::domain::suppression::{CancelBy, CancelRule, Plain, Scope, Source, Suppression};
 
 /// Fewest bytes of a fact: a receipt with nothing but what it must have.
 pub(super) const FACT_BYTES_MIN: usize = 15;
@@ -26,9 +26,10 @@ impl Writer<'_> {
                 self.byte(2);
                 self.reply(reply);
             }
-            Fact::Suppressed(suppression) => {
+            Fact::Suppressed(suppression, plain) => {
                 self.byte(3);
                 self.suppression(suppression);
+                self.plain(plain);
             }
             Fact::Unsuppressed(suppression, source) => {
                 self.byte(4);
@@ -116,20 +117,18 @@ impl Writer<'_> {
     fn suppression(&mut self, suppression: &Suppression) {
         self.text(suppression.tenant.as_str());
         self.fixed(&suppression.address.0);
-        match &suppression.scope {
-            Scope::Sender(WordKey(key)) => {
-                self.byte(0);
-                self.fixed(key);
-            }
-            Scope::Topic(WordKey(key)) => {
-                self.byte(1);
-                self.fixed(key);
-            }
-            Scope::Brand => self.byte(2),
-            Scope::Everything => self.byte(3),
+        self.byte(suppression.scope.width());
+        if let Some(WordKey(key)) = suppression.scope.word() {
+            self.fixed(&key);
         }
+        self.option(suppression.kind, |writer, kind| writer.byte(kind as u8));
         self.byte(suppression.source as u8);
         self.time(suppression.at);
+    }
+
+    pub(super) fn plain(&mut self, plain: &Plain) {
+        self.text(&plain.address);
+        self.text(&plain.word);
     }
 
     fn cancel_rule(&mut self, rule: &CancelRule) {
@@ -154,7 +153,7 @@ impl Reader<'_> {
             0 => Fact::Event(self.event()?),
             1 => Fact::Receipt(self.receipt()?),
             2 => Fact::Reply(self.reply()?),
-            3 => Fact::Suppressed(self.suppression()?),
+            3 => Fact::Suppressed(self.suppression()?, self.plain()?),
             4 => Fact::Unsuppressed(self.suppression()?, self.word(Source::ALL, "source")?),
             5 => Fact::Cancelled(self.cancel_rule()?),
             _ => return Err(FrameError::Field("fact")),
@@ -220,16 +219,24 @@ impl Reader<'_> {
         Ok(Suppression {
             tenant: self.tenant()?,
             address: AddressKey(self.fixed()?),
-            scope: match self.byte()? {
-                0 => Scope::Sender(WordKey(self.fixed()?)),
-                1 => Scope::Topic(WordKey(self.fixed()?)),
-                2 => Scope::Brand,
-                3 => Scope::Everything,
-                _ => return Err(FrameError::Field("scope")),
-            },
+            scope: self.scope()?,
+            kind: self.option(|reader| reader.word(Kind::ALL, "kind"))?,
             source: self.word(Source::ALL, "source")?,
             at: self.time()?,
         })
+    }
+
+    fn scope(&mut self) -> Result<Scope, FrameError> {
+        let (width, none) = (self.byte()?, WordKey([0; 16]));
+        let scope = Scope::of_width(width, none).ok_or(FrameError::Field("scope"))?;
+        match scope.word() {
+            None => Ok(scope),
+            Some(_) => Scope::of_width(width, WordKey(self.fixed()?)).ok_or(FrameError::Field("scope")),
+        }
+    }
+
+    pub(super) fn plain(&mut self) -> Result<Plain, FrameError> {
+        Ok(Plain { address: self.text()?, word: self.text()? })
     }
 
     fn cancel_rule(&mut self) -> Result<CancelRule, FrameError> {

@@ -1,4 +1,4 @@
-//! Single jobs and replies, sealed for the ledger.
+//! Single jobs, replies and what opt-outs stand for, sealed for the ledger.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use super::wire::{Reader, Writer};
 use super::{FrameError, VERSION, jobs};
 use crate::domain::event::Reply;
 use crate::domain::job::{Envelope, Job, Shared};
+use crate::domain::suppression::Plain;
 use crate::domain::time::UnixMicros;
 use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, Sealer};
 
@@ -15,6 +16,8 @@ use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, Sealer};
 const JOB_AAD: &[u8] = b"postrider job 1";
 /// Binds a sealed reply to its purpose.
 const REPLY_AAD: &[u8] = b"postrider reply 1";
+/// Binds the words of a sealed opt-out to their purpose.
+const OPT_OUT_AAD: &[u8] = b"postrider opt-out 1";
 
 /// Seals one job with what it shares, as a single-job envelope. See [`seal_jobs`] for many.
 pub fn seal_job(shared: &Arc<Shared>, due_at: UnixMicros, job: &Job, sealer: &Sealer) -> Bytes {
@@ -61,6 +64,26 @@ pub fn open_reply(sealed: &[u8], sealer: &Sealer) -> Result<Reply, FrameError> {
     let reply = reader.reply()?;
     reader.finish()?;
     Ok(reply)
+}
+
+/// Seals what an opt-out's keys stand for.
+pub fn seal_plain(plain: &Plain, sealer: &Sealer) -> Bytes {
+    let mut bytes = vec![VERSION];
+    Writer { out: &mut bytes }.plain(plain);
+    sealer.seal(&bytes, OPT_OUT_AAD).into()
+}
+
+/// Opens what [`seal_plain`] sealed.
+///
+/// # Errors
+/// [`FrameError`] when it is not whole or not ours.
+pub fn open_plain(sealed: &[u8], sealer: &Sealer) -> Result<Plain, FrameError> {
+    let bytes = sealer.open(sealed, OPT_OUT_AAD)?;
+    let mut reader = Reader::new(&bytes);
+    version(&mut reader)?;
+    let plain = reader.plain()?;
+    reader.finish()?;
+    Ok(plain)
 }
 
 /// Writes everything up to the job itself.

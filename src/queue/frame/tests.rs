@@ -12,7 +12,7 @@ use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
-use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use crate::domain::suppression::{CancelBy, CancelRule, Plain, Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 
 fn text() -> impl Strategy<Value = Box<str>> {
@@ -186,15 +186,22 @@ prop_compose! {
         address in any::<[u8; 16]>(),
         scope in prop_oneof![
             any::<[u8; 16]>().prop_map(|key| Scope::Sender(WordKey(key))),
+            any::<[u8; 16]>().prop_map(|key| Scope::Signature(WordKey(key))),
             any::<[u8; 16]>().prop_map(|key| Scope::Topic(WordKey(key))),
             Just(Scope::Brand),
             Just(Scope::Everything),
+            Just(Scope::Global),
         ],
+        kind in prop::option::of(pick(Kind::ALL)),
         source in pick(Source::ALL),
         at in time(),
     ) -> Suppression {
-        Suppression { tenant, address: AddressKey(address), scope, source, at }
+        Suppression { tenant, address: AddressKey(address), scope, kind, source, at }
     }
+}
+
+fn plain() -> impl Strategy<Value = Plain> {
+    (text(), text()).prop_map(|(address, word)| Plain { address, word })
 }
 
 fn cancel_rule() -> impl Strategy<Value = CancelRule> {
@@ -214,7 +221,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         event().prop_map(Fact::Event),
         receipt().prop_map(Fact::Receipt),
         reply().prop_map(Fact::Reply),
-        suppression().prop_map(Fact::Suppressed),
+        (suppression(), plain()).prop_map(|(suppression, plain)| Fact::Suppressed(suppression, plain)),
         (suppression(), pick(Source::ALL)).prop_map(|(suppression, source)| Fact::Unsuppressed(suppression, source)),
         cancel_rule().prop_map(Fact::Cancelled),
     ]
@@ -260,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn single_jobs_and_replies_come_back(envelope in envelope(), reply in reply()) {
+    fn single_jobs_and_replies_come_back(envelope in envelope(), reply in reply(), plain in plain()) {
         let sealer = Sealer::ephemeral().unwrap();
         let sealed = seal_jobs(&envelope, &sealer);
         prop_assert_eq!(sealed.len(), envelope.jobs.len());
@@ -270,6 +277,8 @@ proptest! {
         }
         let one = seal_job(&envelope.shared, envelope.due_at, &envelope.jobs[0], &sealer);
         prop_assert_eq!(open_job(&one, &sealer).unwrap(), envelope.with_jobs(vec![envelope.jobs[0].clone()]));
+        prop_assert!(open_reply(&seal_plain(&plain, &sealer), &sealer).is_err());
+        prop_assert_eq!(open_plain(&seal_plain(&plain, &sealer), &sealer).unwrap(), plain);
         prop_assert_eq!(open_reply(&seal_reply(&reply, &sealer), &sealer).unwrap(), reply);
     }
 }

@@ -119,6 +119,9 @@ fn good_request(path: &str) -> Vec<u8> {
         "SuppressionService/Remove" => {
             pb::SuppressionServiceRemoveRequest { suppression: Some(suppression) }.encode_to_vec()
         }
+        "SuppressionService/Import" => {
+            pb::SuppressionServiceImportRequest { suppressions: vec![suppression] }.encode_to_vec()
+        }
         "SuppressionService/Check" => pb::SuppressionServiceCheckRequest { address: phone }.encode_to_vec(),
         _ => Vec::new(),
     }
@@ -215,6 +218,9 @@ async fn answer(connection: &Connection, path: &str, request: &[u8]) -> Result<A
     let first = first?.unwrap_or_default();
     let refused = match path.path() {
         "/postrider.v1.JobService/SubmitBatch" => pb::SubmitBatchResponse::decode(first).unwrap().refused > 0,
+        "/postrider.v1.SuppressionService/Import" => {
+            pb::SuppressionServiceImportResponse::decode(first).unwrap().refused > 0
+        }
         "/postrider.v1.JobService/SubmitStream" => {
             let answer = pb::SubmitStreamResponse::decode(first).unwrap();
             matches!(answer.result, Some(pb::submit_stream_response::Result::Refusal(_)))

@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::Fixture;
-use super::people::opt_out;
+use super::people::{opt_out, sealed};
 use super::recording::any_event;
 use super::samples::{at, entry, id, job, key, tenant, uuid};
 
@@ -124,6 +124,7 @@ async fn everything(ledger: &AnyLedger) -> Vec<String> {
         answers.push(format!("{:?}", ledger.events(Some(&owner), 1, 3).await));
         answers.push(format!("{:?}", ledger.replies(&owner, 2, 3).await));
         answers.push(format!("{:?}", ledger.suppressions(&owner, AddressKey(key(1))).await));
+        answers.push(format!("{:?}", ledger.suppressions_after(Some(&owner), None, 3).await));
         answers.push(format!("{:?}", ledger.cancellations(&owner, 4).await));
         answers.push(format!("{:?}", ledger.counts(Some(&owner), at(2), at(5)).await));
     }
@@ -163,7 +164,7 @@ fn any_recording() -> impl Strategy<Value = Recording> {
         vec((0..6_u32, proptest::sample::select(Fate::ALL), 0..9_i64), 0..2),
         vec(0..6_u32, 0..2),
     );
-    let suppression = (0..4_usize, proptest::sample::select(Source::ALL), 0..9_i64);
+    let suppression = (0..SCOPES.len(), proptest::sample::select(Source::ALL), 0..9_i64);
     let rules = (
         vec(suppression.clone(), 0..3),
         vec(suppression, 0..2),
@@ -185,7 +186,7 @@ fn any_recording() -> impl Strategy<Value = Recording> {
             replies: replies.into_iter().map(reply).collect(),
             suppressed: suppressed
                 .into_iter()
-                .map(|(scope, source, secs)| opt_out(SCOPES[scope], source, secs))
+                .flat_map(|(scope, source, secs)| sealed(&[opt_out(SCOPES[scope], source, secs)]))
                 .collect(),
             unsuppressed: unsuppressed
                 .into_iter()
@@ -198,8 +199,14 @@ fn any_recording() -> impl Strategy<Value = Recording> {
     })
 }
 
-const SCOPES: [Scope; 4] =
-    [Scope::Sender(WordKey([1; 16])), Scope::Topic(WordKey([2; 16])), Scope::Brand, Scope::Everything];
+const SCOPES: [Scope; 6] = [
+    Scope::Sender(WordKey([1; 16])),
+    Scope::Signature(WordKey([1; 16])),
+    Scope::Topic(WordKey([2; 16])),
+    Scope::Brand,
+    Scope::Everything,
+    Scope::Global,
+];
 
 /// Makes the event one of its job: of the same owner, kind and class, and not from before it was accepted.
 fn number(event: Event) -> NumberedEvent {

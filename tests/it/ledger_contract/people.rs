@@ -8,7 +8,7 @@ use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
 use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
 use postrider::domain::time::Clock;
-use postrider::ledger::{ApiKey, Count, Directory, Ledger, Recording, Role, Tenant};
+use postrider::ledger::{ApiKey, Count, Directory, Ledger, Recording, Role, SealedSuppression, Tenant};
 use postrider::shutdown::Tasks;
 
 use super::samples::{at, key, tenant, uuid};
@@ -19,6 +19,8 @@ on_every_backend! {
     the_directory_knows_what_the_ledger_knows
     an_opt_out_stands_until_it_is_taken_back
     the_api_takes_back_what_anybody_brought
+    an_opt_out_from_every_tenant_is_every_tenants
+    opt_outs_are_read_page_by_page
     cancellations_are_listed_newest_first
     counts_add_up
 }
@@ -100,7 +102,16 @@ async fn the_directory_knows_what_the_ledger_knows(Fixture { ledger, .. }: Fixtu
 }
 
 pub(crate) fn opt_out(scope: Scope, source: Source, secs: i64) -> Suppression {
-    Suppression { tenant: tenant("acme"), address: AddressKey(key(1)), scope, source, at: at(secs) }
+    Suppression { tenant: tenant("acme"), address: AddressKey(key(1)), scope, kind: None, source, at: at(secs) }
+}
+
+/// Returns opt-outs as a recorder writes them.
+pub(crate) fn sealed(suppressed: &[Suppression]) -> Vec<SealedSuppression> {
+    let sealed = |suppression: &Suppression| {
+        let sealed = format!("{:?}", suppression.scope).into();
+        SealedSuppression { suppression: suppression.clone(), sealed }
+    };
+    suppressed.iter().map(sealed).collect()
 }
 
 async fn an_opt_out_stands_until_it_is_taken_back(Fixture { ledger, .. }: Fixture) {
@@ -114,7 +125,7 @@ async fn an_opt_out_stands_until_it_is_taken_back(Fixture { ledger, .. }: Fixtur
         Suppression { address: AddressKey(key(2)), ..stop.clone() },
         opt_out(Scope::Brand, Source::Keyword, 5),
     ];
-    ledger.record(&Recording { suppressed: suppressed.clone(), ..Recording::default() }).await.unwrap();
+    ledger.record(&Recording { suppressed: sealed(&suppressed), ..Recording::default() }).await.unwrap();
     let found = ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap();
     assert_eq!(found, suppressed[..3].to_vec(), "the later of two counts");
     assert_eq!(ledger.suppressions(&tenant("bolt"), AddressKey(key(1))).await.unwrap().len(), 1);
@@ -124,7 +135,11 @@ async fn an_opt_out_stands_until_it_is_taken_back(Fixture { ledger, .. }: Fixtur
     let again = opt_out(Scope::Brand, Source::Keyword, 30);
     ledger.record(&Recording { unsuppressed: vec![back(20)], ..Recording::default() }).await.unwrap();
     assert_eq!(ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap().len(), 2);
-    let both = Recording { suppressed: vec![again.clone()], unsuppressed: vec![back(25)], ..Recording::default() };
+    let both = Recording {
+        suppressed: sealed(std::slice::from_ref(&again)),
+        unsuppressed: vec![back(25)],
+        ..Recording::default()
+    };
     ledger.record(&both).await.unwrap();
     assert!(ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap().contains(&again));
 }
@@ -135,7 +150,7 @@ async fn the_api_takes_back_what_anybody_brought(Fixture { ledger, .. }: Fixture
         opt_out(Scope::Brand, Source::Provider, 2),
         opt_out(Scope::Everything, Source::Api, 3),
     ];
-    ledger.record(&Recording { suppressed, ..Recording::default() }).await.unwrap();
+    ledger.record(&Recording { suppressed: sealed(&suppressed), ..Recording::default() }).await.unwrap();
     let by_keyword = (opt_out(Scope::Brand, Source::Keyword, 9), Source::Keyword);
     ledger.record(&Recording { unsuppressed: vec![by_keyword], ..Recording::default() }).await.unwrap();
     let left = |found: Vec<Suppression>| found.iter().map(|one| (one.scope, one.source)).collect::<Vec<_>>();
@@ -145,6 +160,57 @@ async fn the_api_takes_back_what_anybody_brought(Fixture { ledger, .. }: Fixture
     ledger.record(&Recording { unsuppressed: vec![by_api], ..Recording::default() }).await.unwrap();
     let found = ledger.suppressions(&tenant("acme"), AddressKey(key(1))).await.unwrap();
     assert_eq!(left(found), vec![(Scope::Everything, Source::Api)]);
+}
+
+async fn an_opt_out_from_every_tenant_is_every_tenants(Fixture { ledger, .. }: Fixture) {
+    let calls = Suppression { kind: Some(Kind::Call), ..opt_out(Scope::Brand, Source::Api, 1) };
+    let everybody = Suppression { tenant: tenant("operator"), ..opt_out(Scope::Global, Source::Import, 2) };
+    let suppressed = sealed(&[calls.clone(), everybody.clone()]);
+    ledger.record(&Recording { suppressed, ..Recording::default() }).await.unwrap();
+    let of = async |owner: &str| ledger.suppressions(&tenant(owner), AddressKey(key(1))).await.unwrap();
+    let seen_by = |owner: &str| Suppression { tenant: tenant(owner), ..everybody.clone() };
+    assert_eq!(of("acme").await, [calls.clone(), seen_by("acme")]);
+    assert_eq!(of("bolt").await, [seen_by("bolt")]);
+    // Of one kind alone is another opt-out than of all; any operator takes back what binds all.
+    let all_kinds = (opt_out(Scope::Brand, Source::Api, 9), Source::Api);
+    ledger.record(&Recording { unsuppressed: vec![all_kinds], ..Recording::default() }).await.unwrap();
+    assert_eq!(of("acme").await.len(), 2);
+    let unsuppressed = vec![
+        (Suppression { at: at(9), ..calls }, Source::Api),
+        (Suppression { tenant: tenant("other"), at: at(9), ..everybody }, Source::Api),
+    ];
+    ledger.record(&Recording { unsuppressed, ..Recording::default() }).await.unwrap();
+    assert_eq!((of("acme").await, of("bolt").await), (vec![], vec![]));
+}
+
+async fn opt_outs_are_read_page_by_page(Fixture { ledger, .. }: Fixture) {
+    let mut all = Vec::new();
+    for owner in ["acme", "bolt", "corner"] {
+        for address in 1..4 {
+            for (scope, kind) in
+                [(Scope::Topic(WordKey(key(5))), None), (Scope::Brand, None), (Scope::Brand, Some(Kind::Sms))]
+            {
+                let one = opt_out(scope, Source::Api, i64::from(address));
+                all.push(Suppression { tenant: tenant(owner), address: AddressKey(key(address)), kind, ..one });
+            }
+        }
+    }
+    all.sort_by_key(|one| (one.tenant.clone(), one.address));
+    let all = sealed(&all);
+    let mut shuffled = all.clone();
+    shuffled.reverse();
+    ledger.record(&Recording { suppressed: shuffled, ..Recording::default() }).await.unwrap();
+    for (owner, expected) in [(None, &all[..]), (Some(tenant("bolt")), &all[9..18]), (Some(tenant("b")), &[])] {
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = ledger.suppressions_after(owner.as_ref(), after.as_ref(), 4).await.unwrap();
+            assert!(page.len() <= 4);
+            let Some(last) = page.last() else { break };
+            after = Some(last.suppression.clone());
+            read.extend(page);
+        }
+        assert_eq!(read, expected, "{owner:?}");
+    }
 }
 
 async fn cancellations_are_listed_newest_first(Fixture { ledger, .. }: Fixture) {

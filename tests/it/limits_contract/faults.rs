@@ -218,7 +218,7 @@ async fn only_opt_outs_stay_for_ever() {
     limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
     limits.lease(NOW, &[wish]).await.unwrap();
     limits.unlease("b", 1).await.unwrap();
-    limits.suppress(&Suppression { tenant: acme(), address, scope, source, at: NOW }).await.unwrap();
+    limits.suppress(&[Suppression { tenant: acme(), address, scope, kind: None, source, at: NOW }]).await.unwrap();
     let client = deadpool_redis::redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let keys: Vec<Vec<u8>> = deadpool_redis::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();

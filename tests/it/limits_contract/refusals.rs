@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::domain::job::Class;
+use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, WordKey};
 use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
 use postrider::domain::time::{Clock, UnixMicros};
@@ -14,6 +14,8 @@ use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, give_back, on_every
 on_every_backend! {
     opt_outs_bind_by_scope_and_class
     each_source_takes_back_its_own
+    an_opt_out_of_one_kind_binds_that_kind
+    many_opt_outs_bind_at_once
     cancellations_bind_what_was_accepted_before
     a_refused_claim_takes_nothing
     a_refused_resend_leaves_the_first_claim
@@ -25,13 +27,20 @@ const SALES: WordKey = WordKey([11; 16]);
 const NEWS: WordKey = WordKey([12; 16]);
 
 fn optout(recipient: u8, scope: Scope, source: Source) -> Suppression {
-    Suppression { tenant: acme(), address: AddressKey([recipient; 16]), scope, source, at: NOW }
+    Suppression { tenant: acme(), address: AddressKey([recipient; 16]), scope, kind: None, source, at: NOW }
 }
 
 async fn opt_outs_bind_by_scope_and_class(store: Store) {
-    let scopes = [Scope::Sender(SALES), Scope::Topic(NEWS), Scope::Brand, Scope::Everything];
+    let scopes = [
+        Scope::Sender(SALES),
+        Scope::Signature(SALES),
+        Scope::Topic(NEWS),
+        Scope::Brand,
+        Scope::Everything,
+        Scope::Global,
+    ];
     for (recipient, scope) in (1..).zip(scopes) {
-        store.limits.suppress(&optout(recipient, scope, Source::Keyword)).await.unwrap();
+        store.limits.suppress(&[optout(recipient, scope, Source::Keyword)]).await.unwrap();
     }
     let mut job = 0;
     for (recipient, scope) in (1..).zip(scopes) {
@@ -39,19 +48,21 @@ async fn opt_outs_bind_by_scope_and_class(store: Store) {
             for (sender, topic) in [(None, None), (Some(SALES), Some(SALES)), (Some(NEWS), Some(NEWS))] {
                 job += 1;
                 let plain = claim(recipient, job);
-                let against = Against { class, sender, topic, ..plain.against.clone() };
+                let against = Against { class, sender, signature: topic, topic, ..plain.against.clone() };
                 let touting = matches!(class, Class::Notification | Class::Marketing);
                 let binds = match scope {
                     Scope::Sender(word) => touting && sender == Some(word),
-                    Scope::Topic(word) => touting && topic == Some(word),
-                    Scope::Brand => touting,
+                    Scope::Signature(word) | Scope::Topic(word) => touting && topic == Some(word),
+                    Scope::Brand | Scope::Global => touting,
                     Scope::Everything => true,
                 };
                 let expected = if binds { Decision::Suppressed(scope) } else { Decision::Claimed };
                 let asked = Claim { against, ..plain };
                 assert_eq!(ask(&store, NOW, &asked).await, expected, "{scope:?} {class} {sender:?}");
                 let other = Claim { tenant: "other".parse().unwrap(), ..asked };
-                assert_eq!(ask(&store, NOW, &other).await, Decision::Claimed, "another tenant's");
+                let all = scope == Scope::Global && binds;
+                let expected = if all { Decision::Suppressed(scope) } else { Decision::Claimed };
+                assert_eq!(ask(&store, NOW, &other).await, expected, "another tenant's");
             }
         }
     }
@@ -62,7 +73,7 @@ async fn each_source_takes_back_its_own(store: Store) {
     let [keyword, provider] = [Source::Keyword, Source::Provider].map(|source| optout(1, Scope::Brand, source));
     let everything = optout(1, Scope::Everything, Source::Keyword);
     for optout in [&keyword, &provider, &keyword, &everything] {
-        limits.suppress(optout).await.unwrap();
+        limits.suppress(std::slice::from_ref(optout)).await.unwrap();
     }
     let known = async || {
         let mut known = limits.suppressions(&acme(), AddressKey([1; 16])).await.unwrap();
@@ -74,15 +85,61 @@ async fn each_source_takes_back_its_own(store: Store) {
     limits.unsuppress(&keyword, Source::Keyword).await.unwrap();
     assert_eq!(known().await, [provider.clone(), everything.clone()]);
     limits.unsuppress(&keyword, Source::Keyword).await.unwrap();
-    limits.suppress(&keyword).await.unwrap();
+    limits.suppress(std::slice::from_ref(&keyword)).await.unwrap();
     limits.unsuppress(&keyword, Source::Api).await.unwrap();
     assert_eq!(known().await, std::slice::from_ref(&everything), "the API's word takes back every source");
     let again = Suppression { at: NOW.plus(DAY), ..everything.clone() };
-    limits.suppress(&again).await.unwrap();
+    limits.suppress(std::slice::from_ref(&again)).await.unwrap();
     assert_eq!(known().await, [again]);
     limits.unsuppress(&everything, Source::Keyword).await.unwrap();
     assert_eq!(known().await, []);
     assert_eq!(ask(&store, NOW, &claim(1, 1)).await, Decision::Claimed);
+}
+
+async fn an_opt_out_of_one_kind_binds_that_kind(store: Store) {
+    let of_calls = |scope| Suppression { kind: Some(Kind::Call), ..optout(1, scope, Source::Api) };
+    let both = [of_calls(Scope::Brand), of_calls(Scope::Global)];
+    store.limits.suppress(&both).await.unwrap();
+    let mut job = 0;
+    let mut decide = async |kind| {
+        job += 1;
+        let plain = claim(1, job);
+        ask(&store, NOW, &Claim { against: Against { kind, ..plain.against.clone() }, ..plain }).await
+    };
+    assert_eq!(decide(Kind::Call).await, Decision::Suppressed(Scope::Global));
+    assert_eq!(decide(Kind::Sms).await, Decision::Claimed);
+    store.limits.unsuppress(&optout(1, Scope::Global, Source::Api), Source::Api).await.unwrap();
+    assert_eq!(
+        decide(Kind::Call).await,
+        Decision::Suppressed(Scope::Global),
+        "of all kinds there is none to take back"
+    );
+    for opt_out in &both {
+        store.limits.unsuppress(opt_out, Source::Api).await.unwrap();
+    }
+    assert_eq!(decide(Kind::Call).await, Decision::Claimed);
+}
+
+async fn many_opt_outs_bind_at_once(store: Store) {
+    let many: Vec<_> = (0..3_000_u32).map(|n| addressed(n, Scope::Brand)).collect();
+    store.limits.suppress(&many).await.unwrap();
+    store.limits.suppress(&many[..700]).await.unwrap();
+    for n in [0, 255, 256, 699, 700, 2_999] {
+        let found = store.limits.suppressions(&acme(), addressed(n, Scope::Brand).address).await.unwrap();
+        assert_eq!(found, [addressed(n, Scope::Brand)]);
+    }
+    assert_eq!(store.limits.suppressions(&acme(), addressed(3_000, Scope::Brand).address).await.unwrap(), []);
+    // Several of one address in one call.
+    let several =
+        [addressed(9_000, Scope::Everything), addressed(9_000, Scope::Global), addressed(9_000, Scope::Brand)];
+    store.limits.suppress(&several).await.unwrap();
+    assert_eq!(store.limits.suppressions(&acme(), several[0].address).await.unwrap().len(), 3);
+}
+
+fn addressed(n: u32, scope: Scope) -> Suppression {
+    let mut address = [0; 16];
+    address[..4].copy_from_slice(&n.to_le_bytes());
+    Suppression { address: AddressKey(address), ..optout(0, scope, Source::Import) }
 }
 
 async fn cancellations_bind_what_was_accepted_before(store: Store) {
@@ -138,7 +195,7 @@ async fn a_refused_claim_takes_nothing(store: Store) {
     let first = capped(1, 1, &caps);
     assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
     let brand = optout(1, Scope::Brand, Source::Api);
-    store.limits.suppress(&brand).await.unwrap();
+    store.limits.suppress(std::slice::from_ref(&brand)).await.unwrap();
     let held = Decision::Held { attempt: 1, deadline: first.deadline };
     assert_eq!(ask(&store, NOW, &Claim { token: 9, ..first.clone() }).await, held, "it may be out already");
     // The first answer was lost, say: nothing went out for it, so the repeated asking is refused and undone.
@@ -166,7 +223,7 @@ async fn an_opt_out_binds_while_jobs_are_claimed(store: Store) {
     };
     let opting = async {
         Clock::system().pause(Duration::from_millis(5)).await;
-        store.limits.suppress(&optout(1, Scope::Brand, Source::Keyword)).await.unwrap();
+        store.limits.suppress(&[optout(1, Scope::Brand, Source::Keyword)]).await.unwrap();
         bound.store(true, std::sync::atomic::Ordering::SeqCst);
     };
     let (a, b, c, ()) = tokio::join!(claiming(1), claiming(2), claiming(3), opting);
@@ -179,7 +236,7 @@ async fn a_refused_resend_leaves_the_first_claim(store: Store) {
     assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
     assert_eq!(ask(&store, NOW, &second).await, Decision::Claimed);
     let everything = optout(1, Scope::Everything, Source::Api);
-    store.limits.suppress(&everything).await.unwrap();
+    store.limits.suppress(std::slice::from_ref(&everything)).await.unwrap();
     assert_eq!(ask(&store, NOW, &second).await, Decision::Suppressed(Scope::Everything));
     store.limits.unsuppress(&everything, Source::Api).await.unwrap();
     let held = Decision::Held { attempt: 1, deadline: first.deadline };
@@ -192,10 +249,10 @@ async fn the_widest_opt_out_is_named(store: Store) {
     let plain = claim(1, 1);
     let against = Against { sender: Some(SALES), topic: Some(NEWS), ..plain.against.clone() };
     let asked = Claim { against, ..plain };
-    for scope in [Scope::Topic(NEWS), Scope::Sender(SALES), Scope::Everything, Scope::Brand] {
-        store.limits.suppress(&optout(1, scope, Source::Api)).await.unwrap();
+    for scope in [Scope::Topic(NEWS), Scope::Global, Scope::Sender(SALES), Scope::Everything, Scope::Brand] {
+        store.limits.suppress(&[optout(1, scope, Source::Api)]).await.unwrap();
     }
-    for scope in [Scope::Everything, Scope::Brand, Scope::Topic(NEWS), Scope::Sender(SALES)] {
+    for scope in [Scope::Global, Scope::Everything, Scope::Brand, Scope::Topic(NEWS), Scope::Sender(SALES)] {
         assert_eq!(ask(&store, NOW, &asked).await, Decision::Suppressed(scope));
         store.limits.unsuppress(&optout(1, scope, Source::Api), Source::Api).await.unwrap();
     }
