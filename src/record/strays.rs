@@ -67,7 +67,7 @@ impl<Q: Queue, L: Ledger> Strays<Q, L> {
 
     /// Releases the strays of a stretch of time, unless they may be on their way. Returns from where to look next, and
     /// how many were released.
-    async fn look(&self, from: UnixMicros, to: UnixMicros) -> Result<(UnixMicros, u64), LedgerError> {
+    pub(super) async fn look(&self, from: UnixMicros, to: UnixMicros) -> Result<(UnixMicros, u64), LedgerError> {
         if self.waiting(&QueueName::Record).await > BEHIND {
             return Ok((from, 0));
         }

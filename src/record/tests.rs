@@ -341,3 +341,49 @@ async fn a_receipt_that_never_comes_leaves_the_outcome_unknown() {
     assert_eq!(rig.queue.depth(&QueueName::Record).await.unwrap(), 0);
     let _left = rig.tasks.finish(&Clock::system(), Duration::from_secs(5)).await;
 }
+
+#[tokio::test]
+async fn a_job_of_which_nothing_was_heard_is_released_again_once_nothing_may_hold_it() {
+    let (rig, mut chance) = (Rig::new().await, Rng::with_seed(7));
+    let lane = Lane { class: Class::Marketing, pool: "default".parse().unwrap() };
+    rig.queue.declare(std::slice::from_ref(&lane)).await.unwrap();
+    let jobs = ids(3, &mut chance);
+    // One was sent, one is in the lane behind another, of one the frame is lost.
+    let accepted = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &jobs)]));
+    let known = rig.frame(Frame::Facts(vec![sent(jobs[0], &["m0".into()])]));
+    let mut batch = [&accepted, &known].map(|frame| delivered(frame, 1, &rig.sealer).0).into();
+    rig.writer(100).try_write(&mut batch).await.unwrap();
+    let (_, frame) = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &jobs[1..2])]));
+    rig.queue.publish(Uuid::new_v4(), frame, Route::To(QueueName::Lane(lane.clone()))).await.unwrap();
+
+    let strays = Strays {
+        queue: rig.queue.clone(),
+        ledger: rig.ledger.clone(),
+        sealer: rig.sealer.clone(),
+        clock: rig.clock.clone(),
+        stop: rig.tasks.stop().clone(),
+        after: Duration::from_secs(600),
+        current: Arc::new(AtomicBool::new(true)),
+    };
+    let (from, to) = (START.minus(Duration::from_secs(60)), START.plus(Duration::from_secs(60)));
+    let waiting = strays.look(from, to).await.unwrap();
+    assert_eq!(waiting, (START, 0), "what is not heard of may wait in the lane");
+
+    let mut consumer = rig.queue.consume(QueueName::Lane(lane), 10).await.unwrap();
+    let held = consumer.recv().await.unwrap();
+    assert_eq!(strays.look(from, to).await.unwrap(), (to, 2));
+    held.ack();
+    let mut released = Vec::new();
+    for _ in 0..2 {
+        let delivery = consumer.recv().await.unwrap();
+        let Frame::Jobs(envelopes) = Frame::decode(&delivery.frame, &rig.sealer).unwrap() else { panic!("jobs") };
+        // A copy may be in somebody's hand, and that one may have been claimed: it meets the claim.
+        assert_eq!(envelopes[0].jobs[0].seen, Some(START));
+        released.push(envelopes[0].jobs[0].id);
+        delivery.ack();
+    }
+    released.sort_unstable();
+    let mut expected = jobs[1..].to_vec();
+    expected.sort_unstable();
+    assert_eq!(released, expected);
+}
