@@ -13,11 +13,13 @@ What the last digits of a number mean is up to the SMSC, whose rules the caller 
 """
 
 import argparse
+import atexit
 import collections
 import importlib
 import json
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import threading
@@ -35,6 +37,7 @@ WAIT_S = 180
 def generate(proto: str):
     """Generates the client from the .proto files and returns its modules."""
     out = tempfile.mkdtemp(prefix="postrider-client-")
+    atexit.register(shutil.rmtree, out)
     files = sorted(str(path.relative_to(proto)) for path in pathlib.Path(proto).glob("postrider/v1/*.proto"))
     include = str(pathlib.Path(importlib.import_module("grpc_tools").__file__).parent / "_proto")
     status = protoc.main(["protoc", f"-I{proto}", f"-I{include}", f"--python_out={out}", f"--grpc_python_out={out}", *files])
