@@ -1,5 +1,6 @@
 //! The channel port: hand one job to the outside, through a provider.
 
+pub mod call;
 pub mod simulated;
 pub mod sms;
 

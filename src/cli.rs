@@ -2,6 +2,7 @@
 
 mod args;
 mod connect;
+mod flow;
 mod job;
 mod operate;
 mod print;
@@ -105,6 +106,13 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Check and draw call flows; needs no service
+    #[command(after_help = flow::EXAMPLES)]
+    Flow {
+        /// What to do.
+        #[command(subcommand)]
+        act: flow::Command,
+    },
     /// Print shell completions, for example: postrider completions bash > /etc/bash_completion.d/postrider
     Completions {
         /// The shell.
@@ -153,6 +161,8 @@ async fn carry_out(command: Command, mut root: clap::Command) -> ExitCode {
             let _closed = io::stdout().write_all(&script);
             return ExitCode::SUCCESS;
         }
+        // A reader that has seen enough is no failure.
+        Command::Flow { act } => return act.run().unwrap_or(ExitCode::SUCCESS),
         Command::Submit { what, options } => (options.clone(), with(&options, |to| what.run(to)).await),
         Command::Job { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Tenant { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),

@@ -38,6 +38,8 @@ fn command_lines_of_the_manual_parse() {
     parses("postrider suppress check +8613800000000", true);
     parses("postrider stats --from 2026-01-01T00:00:00Z", true);
     parses("postrider clock advance 30d", true);
+    parses("postrider flow check a.toml b.json --json", true);
+    parses("postrider flow draw", false);
     parses("postrider provider list", true);
     parses("postrider completions bash", true);
 }

@@ -1,0 +1,3 @@
+//! Smart calls: what they say and do.
+
+pub mod flow;
