@@ -10,25 +10,33 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use postrider::domain::cap::{OnLimit, Window};
+use postrider::domain::cap::{Mode, OnLimit};
 use postrider::domain::ids::JobId;
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, RecipientKey};
 use postrider::domain::time::UnixMicros;
-use postrider::limits::core::{Buckets, People, Refusals};
-use postrider::limits::{Against, Claim, Lease, LeaseMode, Take};
+use postrider::limits::core::{self, Buckets, People, Refusals, When};
+use postrider::limits::{Against, Claim, Lease, LeaseMode, Span, Take};
 use uuid::Uuid;
 
 const RECIPIENTS: u64 = 200_000;
 const CLAIMS: u64 = 50_000;
 const NOW: UnixMicros = UnixMicros::from_secs(1_800_000_000);
+const WHEN: When = When { now: NOW, changed_at: UnixMicros(0) };
 
 fn claim(recipient: u64, job: u64, rules: u32) -> Claim {
     // Recipient keys are keyed hashes: evenly spread.
     let spread = u128::from(recipient).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     let day = Duration::from_secs(86_400);
-    let take =
-        |rule| Take { rule, limit: 5 + rule, window: Window::Rolling(day * (rule + 1)), on_limit: OnLimit::Defer };
+    let take = |rule| Take {
+        rule,
+        log: None,
+        limit: 5 + rule,
+        need: 1,
+        span: Span::Rolling(day * (rule + 1)),
+        on_limit: OnLimit::Defer,
+        mode: Mode::Enforce,
+    };
     let id = Uuid::from_u128(u128::from(job) << 64 | u128::from(job));
     Claim {
         tenant: "acme".parse().unwrap(),
@@ -40,6 +48,7 @@ fn claim(recipient: u64, job: u64, rules: u32) -> Claim {
         deadline: NOW.plus(Duration::from_secs(30)),
         seen: None,
         touch: id,
+        expires_at: UnixMicros::MAX,
         takes: (0..rules).map(take).collect(),
         against: Against {
             kind: Kind::Sms,
@@ -62,11 +71,7 @@ fn claim_all(people: &mut People, refusals: &Refusals, claims: &[Claim], log: &m
     log.clear();
     for claim in claims {
         let refusal = refusals.against(NOW, claim);
-        let (decision, change) = people.claim(NOW, claim, refusal, UnixMicros(0));
-        if let Some(change) = change {
-            change.write(log);
-        }
-        black_box(decision);
+        black_box(core::claim(people, WHEN, claim, refusal, |change| change.write(log)));
     }
 }
 

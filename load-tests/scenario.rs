@@ -191,16 +191,8 @@ impl Scenario {
     /// Returns the caps as rules of the service.
     pub(crate) fn rules(&self) -> Result<Vec<CapRule>, String> {
         let rule = |cap: &Cap| {
-            Ok(CapRule {
-                name: cap.name.parse().map_err(|error| format!("cap `{}`: {error}", cap.name))?,
-                classes: vec![],
-                kinds: vec![],
-                topics: vec![],
-                senders: vec![],
-                limit: cap.limit,
-                window: Window::Rolling(cap.window),
-                on_limit: cap.on_limit,
-            })
+            let name = cap.name.parse().map_err(|error| format!("cap `{}`: {error}", cap.name))?;
+            Ok(CapRule { on_limit: cap.on_limit, ..CapRule::new(name, cap.limit, Window::Rolling(cap.window)) })
         };
         self.caps.iter().map(rule).collect()
     }

@@ -12,6 +12,7 @@ mod gate;
 mod hand;
 mod learn;
 mod out;
+mod takes;
 mod verdict;
 
 use std::sync::Arc;

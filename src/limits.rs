@@ -18,6 +18,7 @@ mod any;
 pub mod core;
 pub mod embedded;
 pub mod redis;
+mod take;
 
 use std::future::Future;
 use std::time::Duration;
@@ -25,8 +26,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use any::AnyLimits;
+pub use take::{Span, Take, Until};
 
-use crate::domain::cap::{OnLimit, Window};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, Fingerprint, RecipientKey, WordKey};
@@ -34,6 +35,8 @@ use crate::domain::rate::Rate;
 use crate::domain::suppression::{CancelRule, Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 
+/// Most takes of one claim: each is a bit of [`Decision::Overshadowed`].
+pub const TAKES_MAX: usize = 32;
 /// How long a claim is remembered at least.
 pub const CLAIM_LIFE: Duration = Duration::from_secs(24 * 3600);
 
@@ -110,23 +113,12 @@ pub struct Claim {
     /// What counts as one touch: the job, or its fallback chain. A touch that is in a cap's log already is not taken
     /// again.
     pub touch: Uuid,
-    /// The caps it needs.
+    /// The caps it needs, at most [`TAKES_MAX`].
     pub takes: Vec<Take>,
+    /// It is never handed over from then on: no turn is given it later.
+    pub expires_at: UnixMicros,
     /// What may stand against it.
     pub against: Against,
-}
-
-/// One cap that a claim needs room in.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Take {
-    /// Stands for the rule within the recipient's log; changes with the rule's window.
-    pub rule: u32,
-    /// How many the window holds; never 0 (that needs no store).
-    pub limit: u32,
-    /// The window.
-    pub window: Window,
-    /// What happens without room; the first rule that drops wins over those that defer.
-    pub on_limit: OnLimit,
 }
 
 /// What opt-outs and cancellations are looked up by.
@@ -179,6 +171,9 @@ impl Against {
 pub enum Decision {
     /// Hand it over.
     Claimed,
+    /// Hand it over; shadows that it took no place in had none: bit n stands for its take n. A repeated asking is told
+    /// [`Decision::Claimed`].
+    Overshadowed(u32),
     /// Another copy was claimed; what became of it is checked after the deadline.
     Held {
         /// That copy's attempt.
@@ -198,6 +193,9 @@ pub enum Decision {
         take: usize,
         /// The earliest instant at which all its caps have room, as far as is known now.
         open_at: UnixMicros,
+        /// When the job had better ask again: later than `open_at` where others were told to come then, and before the
+        /// job expires if that can be.
+        turn_at: UnixMicros,
     },
 }
 
@@ -214,6 +212,30 @@ pub struct GiveBack {
     pub token: u64,
     /// The claim's touch.
     pub touch: Uuid,
+    /// The logs of its takes that are not the recipient's own.
+    pub logs: Vec<RecipientKey>,
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// Returns what gives the claim back.
+    pub fn give_back(&self) -> GiveBack {
+        let mut logs: Vec<_> = self.takes.iter().filter_map(|take| take.log).collect();
+        logs.sort_unstable();
+        logs.dedup();
+        let Self { tenant, recipient, job, token, touch, .. } = self;
+        GiveBack { tenant: tenant.clone(), recipient: *recipient, job: *job, token: *token, touch: *touch, logs }
+    }
+}
+
+// === impl Decision ===
+
+impl Decision {
+    /// Returns whether the job may be handed over.
+    pub fn claimed(&self) -> bool {
+        matches!(self, Self::Claimed | Self::Overshadowed(_))
+    }
 }
 
 /// Asks for tokens of a bucket that all nodes share.

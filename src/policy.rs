@@ -1,4 +1,5 @@
 //! May it leave now? Rules and their decisions; pure: no clock, no I/O, no randomness.
 
+pub mod cap_windows;
 pub mod routes;
 pub mod zones;

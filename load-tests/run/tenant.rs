@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::domain::cap::{OnLimit, Window};
+use postrider::domain::cap::OnLimit;
 use postrider::domain::time::Clock;
 use postrider::pb;
 use postrider::pb::job_service_client::JobServiceClient;
@@ -90,7 +90,7 @@ async fn connect(endpoint: &Endpoint, service: &Service) -> Result<Channel, RunE
 fn caps(scenario: &Scenario) -> Result<Vec<pb::CapRule>, RunError> {
     let rules = scenario.rules().map_err(RunError::Rules)?;
     let cap = |rule: &postrider::domain::cap::CapRule| {
-        let Window::Rolling(window) = rule.window;
+        let window = rule.window.length().unwrap_or_default();
         let window = prost_types::Duration { seconds: window.as_secs() as i64, nanos: window.subsec_nanos() as i32 };
         let on_limit = match rule.on_limit {
             OnLimit::Defer => pb::OnLimit::Defer,
@@ -99,7 +99,10 @@ fn caps(scenario: &Scenario) -> Result<Vec<pb::CapRule>, RunError> {
         pb::CapRule {
             name: rule.name.to_string(),
             limit: rule.limit,
-            window: Some(pb::CapWindow { window: Some(pb::cap_window::Window::Rolling(window)) }),
+            window: Some(pb::CapWindow {
+                window: Some(pb::cap_window::Window::Rolling(window)),
+                clock_offset_minutes: 0,
+            }),
             on_limit: on_limit.into(),
             ..pb::CapRule::default()
         }

@@ -1,6 +1,7 @@
 //! Parses requests into checked types, and shows what is stored. Every field of every request is checked here and
 //! nowhere else; an error names the field's path and the way out.
 
+mod cap;
 mod enums;
 mod item;
 mod select;
@@ -22,6 +23,7 @@ pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb
 pub(crate) use self::tenant::{api_key_to_pb, apply_mask, tenant, tenant_to_pb};
 pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb};
 
+use crate::domain::cap::BadCap;
 use crate::domain::ids::{InvalidJobId, InvalidName};
 use crate::domain::recipient::InvalidMsisdn;
 
@@ -139,6 +141,12 @@ pub enum Problem {
     /// A field of an update mask that cannot be changed.
     #[error("names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max or caps")]
     Mask(Box<str>),
+    /// A cap that cannot be.
+    #[error("{0}")]
+    Cap(BadCap),
+    /// A preset that is none.
+    #[error("is no preset; there are {}", .0.join(", "))]
+    Preset(Vec<&'static str>),
     /// Two things under one name.
     #[error("{0:?} is used twice")]
     Twice(Box<str>),

@@ -137,7 +137,10 @@ impl FromStr for Cap {
             name: name.to_owned(),
             filter: Some(filter),
             limit: limit.parse().map_err(|_| InvalidArg::Cap)?,
-            window: Some(pb::CapWindow { window: Some(pb::cap_window::Window::Rolling(duration(window))) }),
+            window: Some(pb::CapWindow {
+                window: Some(pb::cap_window::Window::Rolling(duration(window))),
+                clock_offset_minutes: 0,
+            }),
             on_limit: on_limit.into(),
             ..pb::CapRule::default()
         }))

@@ -112,6 +112,7 @@ impl Traffic {
                     seconds: hours * 3600,
                     nanos: 0,
                 })),
+                clock_offset_minutes: 0,
             }),
             on_limit: on_limit.into(),
             ..Default::default()

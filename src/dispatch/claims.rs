@@ -1,17 +1,17 @@
 //! What a job needs before it leaves, and what follows from each answer. Pure.
 
-use std::sync::Arc;
+use jiff::tz::TimeZone;
 
-use crate::domain::cap::{CapRule, OnLimit, Window};
+use super::takes::Caps;
+use crate::domain::cap::{CapRule, OnLimit};
 use crate::domain::event::{Fate, Outcome};
 use crate::domain::job::{Job, Shared};
 use crate::domain::keys::{WordKey, space};
 use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
-use crate::ledger::Tenant;
-use crate::limits::{Against, Claim, Decision, Take};
+use crate::limits::{Against, Claim, Decision};
+use crate::policy::zones;
 use crate::seal::{Sealer, job_address};
-use crate::telemetry::metrics::CapDecision;
 
 /// What the claims of an envelope have in common: its words' keys and the caps that count its jobs.
 pub(super) struct Ground {
@@ -20,7 +20,18 @@ pub(super) struct Ground {
     topic: Option<WordKey>,
     campaign: Option<WordKey>,
     run: Option<WordKey>,
-    rules: Vec<CapRule>,
+    pub(super) caps: Caps,
+}
+
+/// When and how one job is claimed.
+#[derive(Clone, Copy)]
+pub(super) struct Asking {
+    /// Now.
+    pub(super) now: UnixMicros,
+    /// When its hand-over may be checked.
+    pub(super) deadline: UnixMicros,
+    /// Its segments; 1 for what has none.
+    pub(super) units: u32,
 }
 
 /// What follows from a claim's answer.
@@ -54,26 +65,20 @@ pub(super) enum Next {
 
 impl Ground {
     /// Returns the ground of an envelope's claims.
-    pub(super) fn new(shared: &Shared, tenant: Option<&Arc<Tenant>>, sealer: &Sealer) -> Self {
+    pub(super) fn new(shared: &Shared, rules: &[CapRule], sealer: &Sealer) -> Self {
         let word = |space: &str, word: &str| (!word.is_empty()).then(|| sealer.word_key(&shared.tenant, space, word));
-        let counts = |rule: &&CapRule| rule.counts(shared.kind, shared.class, &shared.topic, &shared.sender);
         Self {
             sender: word(space::SENDER, &shared.sender),
             signature: word(space::SIGNATURE, shared.signature()),
             topic: word(space::TOPIC, &shared.topic),
             campaign: word(space::CAMPAIGN, &shared.origin.campaign_id),
             run: word(space::RUN, &shared.origin.run_id),
-            rules: tenant.map_or_else(Vec::new, |tenant| tenant.caps.iter().filter(counts).cloned().collect()),
+            caps: Caps::new(shared, rules, sealer),
         }
     }
 
-    /// Returns the rule that lets nothing through at all, if there is one: that needs no store.
-    pub(super) fn never(&self) -> Option<&CapRule> {
-        self.rules.iter().find(|rule| rule.limit == 0)
-    }
-
     /// Returns the claim of one job; `None` where its recipient has no address for its kind.
-    pub(super) fn claim(&self, shared: &Shared, job: &Job, deadline: UnixMicros, sealer: &Sealer) -> Option<Claim> {
+    pub(super) fn claim(&self, shared: &Shared, job: &Job, asking: Asking, sealer: &Sealer) -> Option<Claim> {
         let address = job_address(shared.kind, &job.recipient)?;
         let cancel_key =
             (!job.cancel_key.is_empty()).then(|| sealer.word_key(&shared.tenant, space::CANCEL_KEY, &job.cancel_key));
@@ -84,10 +89,11 @@ impl Ground {
             attempt: job.attempt.saturating_add(1),
             supersedes: job.supersedes,
             token: fastrand::u64(..),
-            deadline,
+            deadline: asking.deadline,
             seen: job.seen,
             touch: job.id.0,
-            takes: self.rules.iter().map(take).collect(),
+            takes: self.caps.takes(asking.now, asking.units, || zone(job)),
+            expires_at: shared.expires_at,
             against: Against {
                 kind: shared.kind,
                 class: shared.class,
@@ -104,55 +110,35 @@ impl Ground {
         })
     }
 
-    /// Returns the names of the rules that count its jobs.
-    pub(super) fn rules(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().map(|rule| rule.name.as_str())
-    }
-
-    /// Returns the rule that had no room, if that is the answer, and what it does.
-    pub(super) fn refused(&self, decision: &Decision) -> Option<(&str, CapDecision)> {
-        let Decision::OverCap { take, .. } = decision else { return None };
-        let rule = self.rules.get(*take)?;
-        let does = match rule.on_limit {
-            OnLimit::Defer => CapDecision::Deferred,
-            OnLimit::Drop => CapDecision::Dropped,
-        };
-        Some((rule.name.as_str(), does))
-    }
-
     /// Returns what follows from the answer to a job's claim.
     pub(super) fn next(&self, shared: &Shared, decision: Decision) -> Next {
         match decision {
-            Decision::Claimed => Next::Go,
+            Decision::Claimed | Decision::Overshadowed(_) => Next::Go,
             Decision::Held { attempt, deadline } => Next::Check { attempt, deadline },
             Decision::Forgotten if shared.class.at_most_once(shared.kind) => Next::Unresolved,
             Decision::Forgotten => Next::AskUnseen,
             Decision::Suppressed(scope) => Next::Settle(Outcome::new(Fate::Suppressed, reason(scope))),
             Decision::Cancelled => Next::Settle(Outcome::new(Fate::Cancelled, "request")),
-            Decision::OverCap { take, open_at } => match self.rules.get(take) {
-                Some(rule) => over(rule, shared, open_at),
-                None => Next::Defer { rule: "cap".into(), until: open_at },
+            Decision::OverCap { take, open_at, turn_at } => match self.caps.rule(take) {
+                Some(rule) => over(rule, shared, open_at, turn_at),
+                None => Next::Defer { rule: "cap".into(), until: turn_at },
             },
         }
     }
 }
 
-/// Returns what happens to a job that `rule` has no room for.
-pub(super) fn over(rule: &CapRule, shared: &Shared, open_at: UnixMicros) -> Next {
+/// Returns the zone of a recipient, for windows that follow the calendar.
+fn zone(job: &Job) -> TimeZone {
+    zones::of(&job.recipient).unwrap_or(TimeZone::UTC)
+}
+
+/// Returns what happens to a job that `rule` has no room for before `open_at`, and whose turn comes then or later.
+pub(super) fn over(rule: &CapRule, shared: &Shared, open_at: UnixMicros, turn_at: UnixMicros) -> Next {
     match rule.on_limit {
         OnLimit::Drop => Next::Settle(Outcome::new(Fate::Suppressed, rule.name.as_str())),
         OnLimit::Defer if open_at >= shared.expires_at => Next::Settle(Outcome::new(Fate::Expired, rule.name.as_str())),
-        OnLimit::Defer => Next::Defer { rule: rule.name.as_str().into(), until: open_at },
+        OnLimit::Defer => Next::Defer { rule: rule.name.as_str().into(), until: turn_at },
     }
-}
-
-fn take(rule: &CapRule) -> Take {
-    // The log of a rule belongs to its name and window: another window under the same name counts afresh.
-    let Window::Rolling(length) = rule.window;
-    let mut hash = crc32fast::Hasher::new();
-    hash.update(rule.name.as_str().as_bytes());
-    hash.update(&length.as_micros().to_be_bytes());
-    Take { rule: hash.finalize(), limit: rule.limit, window: rule.window, on_limit: rule.on_limit }
 }
 
 fn reason(scope: Scope) -> &'static str {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use super::claims::{self, Ground, Next};
+use super::claims::{self, Asking, Ground, Next};
 use super::gate::{Permit, Provider, Wish};
 use super::out::Out;
 use super::verdict::{self, Verdict};
@@ -21,7 +21,7 @@ use crate::domain::job::{Content, Envelope, Job, Shared};
 use crate::domain::text;
 use crate::domain::time::{Stopwatch, UnixMicros};
 use crate::ledger::{Ledger, Tenant};
-use crate::limits::{Claim, GiveBack, LeaseMode, Limits, rates};
+use crate::limits::{Decision, GiveBack, LeaseMode, Limits, rates};
 use crate::queue::Queue;
 use crate::telemetry::metrics;
 
@@ -78,7 +78,8 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         for envelope in envelopes {
             let tenant = context.directory.tenant(&envelope.shared.tenant);
             let rated = tenant.as_ref().is_some_and(|tenant| tenant.rate.is_some());
-            let ground = Arc::new(Ground::new(&envelope.shared, tenant.as_ref(), &context.sealer));
+            let rules = tenant.as_ref().map_or(&[][..], |tenant| &tenant.caps);
+            let ground = Arc::new(Ground::new(&envelope.shared, rules, &context.sealer));
             for mut job in envelope.jobs {
                 if again {
                     job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
@@ -199,12 +200,14 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut asked = Vec::with_capacity(chunk.len());
         let mut claims = Vec::with_capacity(chunk.len());
         for item in chunk {
-            if let Some(rule) = item.ground.never() {
-                let next = claims::over(rule, &item.shared, UnixMicros::MAX);
+            let units = permit.provider.channel.cost(&item.handover);
+            if let Some(rule) = item.ground.caps.never(units) {
+                let next = claims::over(rule, &item.shared, UnixMicros::MAX, UnixMicros::MAX);
                 self.follow(item, next, now);
                 continue;
             }
-            match item.ground.claim(&item.shared, &item.job, deadline, &self.context.sealer) {
+            let asking = Asking { now, deadline, units };
+            match item.ground.claim(&item.shared, &item.job, asking, &self.context.sealer) {
                 Some(claim) => {
                     asked.push(item);
                     claims.push(claim);
@@ -221,24 +224,29 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut claimed = Vec::with_capacity(asked.len());
         let mut taken: Vec<(Arc<Ground>, usize)> = Vec::new();
         for ((item, claim), decision) in asked.into_iter().zip(claims).zip(decisions) {
-            if let Some((rule, decision)) = item.ground.refused(&decision) {
-                self.context.metrics.cap(rule, decision, 1);
+            if decision != Decision::Claimed {
+                for (rule, said) in item.ground.caps.said(&decision) {
+                    self.context.metrics.cap(rule.name.as_str(), said, rule.mode, 1);
+                }
             }
+            let plain = decision == Decision::Claimed;
             match item.ground.next(&item.shared, decision) {
                 Next::Go => {
                     match taken.iter_mut().find(|(ground, _)| Arc::ptr_eq(ground, &item.ground)) {
-                        Some((_, jobs)) => *jobs += 1,
-                        None => taken.push((Arc::clone(&item.ground), 1)),
+                        Some((_, jobs)) => *jobs += usize::from(plain),
+                        None => taken.push((Arc::clone(&item.ground), usize::from(plain))),
                     }
                     let units = permit.provider.channel.cost(&item.handover);
                     self.context.senders.note(&item.shared.tenant, [claim.against.address], now);
-                    claimed.push(Claimed { give_back: give_back(&claim), item, units });
+                    claimed.push(Claimed { give_back: claim.give_back(), item, units });
                 }
                 next => self.follow(item, next, now),
             }
         }
         for (ground, jobs) in taken {
-            ground.rules().for_each(|rule| self.context.metrics.cap(rule, metrics::CapDecision::Taken, jobs));
+            for (rule, said) in ground.caps.said(&Decision::Claimed) {
+                self.context.metrics.cap(rule.name.as_str(), said, rule.mode, jobs);
+            }
         }
         claimed
     }
@@ -379,16 +387,6 @@ impl Item {
             validity: shared.expires_at.since(due_at),
         };
         Self { shared, job, due_at, rated: false, ground, handover }
-    }
-}
-
-fn give_back(claim: &Claim) -> GiveBack {
-    GiveBack {
-        tenant: claim.tenant.clone(),
-        recipient: claim.recipient,
-        job: claim.job,
-        token: claim.token,
-        touch: claim.touch,
     }
 }
 

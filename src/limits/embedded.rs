@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use self::files::Files;
 use self::log::{Compaction, Log, Offset, Start};
 use self::state::State;
-use super::core::key_of;
+use super::core::{self, When, key_of};
 use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -88,9 +88,12 @@ impl Embedded {
     fn claim_one(&self, now: UnixMicros, claim: &Claim) -> (Decision, Option<Offset>) {
         let Inner { state, log, identity, .. } = &*self.inner;
         let refusal = state.refusals().against(now, claim);
-        let mut shard = state.shard(&key_of(&claim.tenant, claim.recipient.0));
-        let (decision, change) = shard.people.claim(now, claim, refusal, identity.changed_at);
-        (decision, change.map(|change| log.append(&change)))
+        let logs = std::iter::once(claim.recipient).chain(claim.takes.iter().filter_map(|take| take.log));
+        let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
+        let mut end = None;
+        let append = |change| end = Some(log.append(&change));
+        let decision = core::claim(&mut memory, When { now, changed_at: identity.changed_at }, claim, refusal, append);
+        (decision, end)
     }
 
     /// Makes a change of the refusals durable.
@@ -144,7 +147,7 @@ impl Limits for Embedded {
             decision
         };
         let decisions: Vec<Decision> = claims.iter().map(claim).collect();
-        if decisions.contains(&Decision::Claimed) {
+        if decisions.iter().any(Decision::claimed) {
             // Also for a repeated call, whose claims the first one may not have seen to the disk yet.
             end = end.max(log.end());
         }
@@ -156,8 +159,9 @@ impl Limits for Embedded {
         log.check()?;
         let mut end = Offset::default();
         for claim in claims {
-            let mut shard = state.shard(&key_of(&claim.tenant, claim.recipient.0));
-            end = shard.people.give_back(claim).map_or(end, |change| log.append(&change));
+            let logs = std::iter::once(&claim.recipient).chain(&claim.logs);
+            let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
+            core::give_back(&mut memory, claim, |change| end = log.append(&change));
         }
         log.lazy(end).await
     }

@@ -13,7 +13,9 @@
 //!   over before it is not sent blindly.
 //! - A single server, or a primary with replicas. In Redis Cluster the keys of a claim lie in several slots: there a call
 //!   would carry one recipient (its key alone is claim and caps), and opt-outs and cancellations would be read after it,
-//!   with a hit giving the claim back. No script assumes more of its keys than that.
+//!   with a hit giving the claim back. No script assumes more of its keys than that, but for a cap per sender: its log is
+//!   the sender's, which many recipients share, so both keys must be in one server, and in Cluster such a rule would be
+//!   taken first and given back where the recipient's refuse: too strict for a moment, never too lax.
 
 mod link;
 mod scripts;
@@ -32,7 +34,7 @@ use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::keys::AddressKey;
+use crate::domain::keys::{AddressKey, RecipientKey};
 use crate::domain::suppression::{CancelRule, Scope, Source, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
 
@@ -125,13 +127,26 @@ impl Inner {
     async fn claim(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
         let names = &self.names;
         let mut tenants: Vec<&TenantId> = Vec::new();
+        for claim in claims {
+            if tenants.last() != Some(&&claim.tenant) && !tenants.contains(&&claim.tenant) {
+                tenants.push(&claim.tenant);
+            }
+        }
+        // A script counts its keys from 1; the identity, two keys a claim and one for all tenants come first.
+        let first_log = 2 * claims.len() + tenants.len() + 3;
+        let mut logs: Vec<Vec<u8>> = Vec::new();
         let mut packed = Vec::with_capacity(claims.len() * 300);
         for claim in claims {
-            let tenant = tenants.iter().position(|&tenant| *tenant == claim.tenant).unwrap_or_else(|| {
-                tenants.push(&claim.tenant);
-                tenants.len() - 1
-            });
-            wire::put_claim(&mut packed, claim, u16::try_from(tenant).unwrap_or(u16::MAX));
+            let tenant = tenants.iter().position(|&tenant| *tenant == claim.tenant).unwrap_or_default();
+            let log = |log: RecipientKey| {
+                let name = names.recipient(&claim.tenant, log.0);
+                let known = logs.iter().position(|known| *known == name).unwrap_or_else(|| {
+                    logs.push(name);
+                    logs.len() - 1
+                });
+                u16::try_from(first_log + known).unwrap_or(u16::MAX)
+            };
+            wire::put_claim(&mut packed, claim, u16::try_from(tenant).unwrap_or(u16::MAX), log);
         }
         let mut keys = Vec::with_capacity(2 * claims.len() + tenants.len() + 2);
         keys.push(names.identity());
@@ -139,9 +154,11 @@ impl Inner {
         keys.extend(claims.iter().map(|claim| names.optouts(&claim.tenant, claim.against.address)));
         keys.extend(tenants.iter().map(|tenant| names.cancellations(tenant)));
         keys.push(names.globals());
+        keys.append(&mut logs);
         let question = |live: &link::Live| {
             let mut call = self.scripts.claim.call(&keys);
-            call.arg(&*live.identity.id).arg(now.0).arg(live.identity.changed_at.0).arg(claims.len()).arg(&packed);
+            call.arg(&*live.identity.id).arg(now.0).arg(live.identity.changed_at.0).arg(claims.len());
+            call.arg(tenants.len()).arg(&packed);
             call
         };
         let answer: Vec<u8> = self.link.ask(&self.scripts, question).await?;
@@ -166,9 +183,13 @@ impl Inner {
     }
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
-        let keys: Vec<_> = claims.iter().map(|claim| self.names.recipient(&claim.tenant, claim.recipient.0)).collect();
-        let mut packed = Vec::with_capacity(claims.len() * 16);
-        claims.iter().for_each(|claim| wire::put_give_back(&mut packed, claim));
+        let (mut keys, mut packed) = (Vec::with_capacity(claims.len()), Vec::with_capacity(claims.len() * 16));
+        for claim in claims {
+            for log in std::iter::once(&claim.recipient).chain(&claim.logs) {
+                keys.push(self.names.recipient(&claim.tenant, log.0));
+                wire::put_give_back(&mut packed, claim);
+            }
+        }
         let question = |_: &link::Live| {
             let mut call = self.scripts.give_back.call(&keys);
             call.arg(&packed);

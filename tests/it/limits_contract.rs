@@ -3,21 +3,23 @@
 mod caps;
 mod claims;
 mod concurrency;
+mod equivalence;
 mod faults;
 mod rates;
 mod refusals;
 mod submits;
+mod windows;
 
 use std::time::Duration;
 
-use postrider::domain::cap::{OnLimit, Window};
+use postrider::domain::cap::{Mode, OnLimit};
 use postrider::domain::ids::{JobId, TenantId};
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, RecipientKey};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::embedded::Embedded;
 use postrider::limits::redis::{Redis, Settings};
-use postrider::limits::{Against, AnyLimits, Claim, Decision, GiveBack, Limits, Take};
+use postrider::limits::{Against, AnyLimits, Claim, Decision, Limits, Span, Take};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -78,6 +80,7 @@ pub(super) fn claim(recipient: u8, job: u64) -> Claim {
         deadline: NOW.plus(Duration::from_secs(30)),
         seen: None,
         touch: Uuid::from_u128(u128::from(job)),
+        expires_at: UnixMicros::MAX,
         takes: vec![],
         against: Against {
             kind: Kind::Sms,
@@ -102,18 +105,40 @@ pub(super) fn capped(recipient: u8, job: u64, takes: &[Take]) -> Claim {
 
 /// Returns a cap that defers.
 pub(super) fn take(rule: u32, limit: u32, window: Duration) -> Take {
-    Take { rule, limit, window: Window::Rolling(window), on_limit: OnLimit::Defer }
+    spanning(rule, limit, Span::Rolling(window))
 }
 
-/// Asks for one claim.
+/// Returns a cap of some window that defers.
+pub(super) fn spanning(rule: u32, limit: u32, span: Span) -> Take {
+    Take { rule, log: None, limit, need: 1, span, on_limit: OnLimit::Defer, mode: Mode::Enforce }
+}
+
+/// Returns the answer that a cap is full, the turn aside.
+pub(super) fn full(take: usize, open_at: UnixMicros) -> Decision {
+    Decision::OverCap { take, open_at, turn_at: open_at }
+}
+
+/// Returns an answer with the turn aside, which depends on who else waits.
+pub(super) fn aside(decision: Decision) -> Decision {
+    match decision {
+        Decision::OverCap { take, open_at, .. } => full(take, open_at),
+        other => other,
+    }
+}
+
+/// Asks for one claim; the turn aside.
 pub(super) async fn ask(store: &Store, now: UnixMicros, claim: &Claim) -> Decision {
-    store.limits.claim(now, std::slice::from_ref(claim)).await.unwrap().remove(0)
+    ask_all(store, now, std::slice::from_ref(claim)).await.remove(0)
+}
+
+/// Asks for claims in one call; turns aside.
+pub(super) async fn ask_all(store: &Store, now: UnixMicros, claims: &[Claim]) -> Vec<Decision> {
+    store.limits.claim(now, claims).await.unwrap().into_iter().map(aside).collect()
 }
 
 /// Gives one claim back.
 pub(super) async fn give_back(store: &Store, claim: &Claim) {
-    let Claim { tenant, recipient, job, token, touch, .. } = claim.clone();
-    store.limits.give_back(&[GiveBack { tenant, recipient, job, token, touch }]).await.unwrap();
+    store.limits.give_back(&[claim.give_back()]).await.unwrap();
 }
 
 pub(super) fn acme() -> TenantId {

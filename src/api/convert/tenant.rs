@@ -1,15 +1,10 @@
 //! Tenants, their rates and caps, and their keys.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
-use super::enums::{self, class, class_to_pb, kind_to_pb, known, on_limit, on_limit_to_pb, role_to_pb};
-use super::spec::LABEL_CHARS_MAX;
-use super::time::duration_to_pb;
-use super::{Invalid, Problem, check_count, duration, moment_to_pb, name, not_yet, required, text};
-use crate::domain::cap::{CAP_LIMIT_MAX, CAP_RULES_MAX, CAP_WINDOW_MAX, CapRule, Window};
-use crate::domain::job::Kind;
+use super::cap::{cap_to_pb, caps};
+use super::enums::role_to_pb;
+use super::{Invalid, Problem, moment_to_pb, name, not_yet, text};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
 use crate::ledger::{ApiKey, Tenant};
@@ -17,8 +12,6 @@ use crate::pb;
 
 /// Most characters in a name for people.
 const DISPLAY_NAME_CHARS_MAX: usize = 128;
-/// Most topics or senders in a filter.
-const FILTER_WORDS_MAX: usize = 64;
 /// Highest rate: ten times what one machine carries.
 const RATE_MAX: u32 = 1_000_000;
 
@@ -90,83 +83,6 @@ fn rate(field: &str, raw: Option<pb::Rate>) -> Result<Option<Rate>, Invalid> {
     Ok(Some(Rate { per_s, burst }))
 }
 
-fn caps(raw: Vec<pb::CapRule>) -> Result<Vec<CapRule>, Invalid> {
-    check_count("caps", raw.len(), CAP_RULES_MAX)?;
-    let mut names = BTreeSet::new();
-    let mut caps = Vec::with_capacity(raw.len());
-    for (index, raw) in raw.into_iter().enumerate() {
-        let cap = cap(raw).map_err(|invalid| invalid.at("caps", index))?;
-        if !names.insert(cap.name.clone()) {
-            return Err(Invalid::new("name", Problem::Twice(cap.name.as_str().into())).at("caps", index));
-        }
-        caps.push(cap);
-    }
-    Ok(caps)
-}
-
-fn cap(raw: pb::CapRule) -> Result<CapRule, Invalid> {
-    let name = name("name", &raw.name)?;
-    not_yet("preset", raw.preset.is_empty(), "presets are")?;
-    let per = known("per", raw.per)?.unwrap_or(pb::CapPer::Recipient);
-    not_yet("per", per == pb::CapPer::Recipient, "caps per anything but recipient are")?;
-    let unit = known("unit", raw.unit)?.unwrap_or(pb::CapUnit::Jobs);
-    not_yet("unit", unit == pb::CapUnit::Jobs, "caps over segments are")?;
-    let count = known("count", raw.count)?.unwrap_or(pb::CapCount::Submitted);
-    not_yet("count", count == pb::CapCount::Submitted, "caps over what was delivered are")?;
-    let mode = known("mode", raw.mode)?.unwrap_or(pb::RuleMode::Enforce);
-    not_yet("mode", mode == pb::RuleMode::Enforce, "shadow rules are")?;
-    not_yet("reserve", raw.reserve == 0, "reserved places are")?;
-    if raw.limit > CAP_LIMIT_MAX {
-        let problem = Problem::OutOfRange { is: raw.limit.into(), least: 0, most: CAP_LIMIT_MAX.into() };
-        return Err(Invalid::new("limit", problem));
-    }
-    let filter = raw.filter.unwrap_or_default();
-    Ok(CapRule {
-        name,
-        classes: each("filter.classes", &filter.classes, class)?,
-        kinds: each("filter.kinds", &filter.kinds, kind)?,
-        topics: words("filter.topics", filter.topics)?,
-        senders: words("filter.senders", filter.senders)?,
-        limit: raw.limit,
-        window: window(raw.window)?,
-        on_limit: on_limit("on_limit", raw.on_limit)?,
-    })
-}
-
-fn window(raw: Option<pb::CapWindow>) -> Result<Window, Invalid> {
-    use pb::cap_window::Window as Raw;
-    let later = |what| Err(Invalid::new("window", Problem::NotYet(what)));
-    let length = match raw.and_then(|raw| raw.window) {
-        None => return Err(Invalid::new("window", Problem::Missing)),
-        Some(Raw::Rolling(length)) => duration("window.rolling", length)?,
-        Some(Raw::Calendar(_)) => return later("calendar windows are"),
-        Some(Raw::Clock(_)) => return later("clock windows are"),
-        Some(Raw::FromFirst(_)) => return later("from_first windows are"),
-        Some(Raw::Gap(_)) => return later("gap windows are"),
-        Some(Raw::Bucket(_)) => return later("bucket windows are"),
-    };
-    if !(Duration::from_secs(1)..=CAP_WINDOW_MAX).contains(&length) {
-        let is = i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
-        let most = i64::try_from(CAP_WINDOW_MAX.as_secs()).unwrap_or(i64::MAX);
-        return Err(Invalid::new("window.rolling", Problem::OutOfRange { is, least: 1, most }));
-    }
-    Ok(Window::Rolling(Duration::from_millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))))
-}
-
-fn kind(field: &str, raw: i32) -> Result<Kind, Invalid> {
-    enums::kind_filter(field, raw)?.ok_or_else(|| Invalid::new(field, Problem::Missing))
-}
-
-fn each<T>(field: &str, raw: &[i32], parse: fn(&str, i32) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
-    check_count(field, raw.len(), 8)?;
-    raw.iter().map(|&raw| parse(field, raw)).collect()
-}
-
-fn words(field: &str, raw: Vec<String>) -> Result<Vec<Box<str>>, Invalid> {
-    check_count(field, raw.len(), FILTER_WORDS_MAX)?;
-    raw.into_iter().map(|word| required(field, word, LABEL_CHARS_MAX)).collect()
-}
-
 /// Shows a tenant.
 pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
     let rate = |rate: Rate| pb::Rate { per_second: rate.per_s.get(), burst: rate.burst.get() };
@@ -179,28 +95,6 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         caps: tenant.caps.iter().map(cap_to_pb).collect(),
         created_at: Some(moment_to_pb(tenant.created_at)),
         ..pb::Tenant::default()
-    }
-}
-
-fn cap_to_pb(cap: &CapRule) -> pb::CapRule {
-    let owned = |words: &[Box<str>]| words.iter().map(|word| word.as_ref().into()).collect();
-    let Window::Rolling(length) = cap.window;
-    pb::CapRule {
-        name: cap.name.as_str().into(),
-        filter: Some(pb::RuleFilter {
-            classes: cap.classes.iter().map(|&class| class_to_pb(class).into()).collect(),
-            kinds: cap.kinds.iter().map(|&kind| kind_to_pb(kind).into()).collect(),
-            topics: owned(&cap.topics),
-            senders: owned(&cap.senders),
-        }),
-        limit: cap.limit,
-        window: Some(pb::CapWindow { window: Some(pb::cap_window::Window::Rolling(duration_to_pb(length))) }),
-        on_limit: on_limit_to_pb(cap.on_limit).into(),
-        per: pb::CapPer::Recipient.into(),
-        unit: pb::CapUnit::Jobs.into(),
-        count: pb::CapCount::Submitted.into(),
-        mode: pb::RuleMode::Enforce.into(),
-        ..pb::CapRule::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::suppression::reach;
 use super::*;
-use crate::domain::cap::Window;
+use crate::domain::cap::{Mode, Window, presets};
 use crate::domain::job::{Content, Kind};
 use crate::domain::suppression::{CancelBy, Scope};
 use crate::domain::time::UnixMicros;
@@ -371,7 +371,7 @@ fn good_tenant() -> pb::Tenant {
     let cap = pb::CapRule {
         name: "daily".into(),
         limit: 3,
-        window: Some(pb::CapWindow { window: Some(rolling) }),
+        window: Some(pb::CapWindow { window: Some(rolling), clock_offset_minutes: 0 }),
         ..pb::CapRule::default()
     };
     pb::Tenant {
@@ -422,8 +422,13 @@ fn tenants() {
 #[test]
 fn caps() {
     use pb::cap_window::Window as Raw;
-    let window = |raw| Some(pb::CapWindow { window: Some(raw) });
+    let window = |raw| Some(pb::CapWindow { window: Some(raw), clock_offset_minutes: 0 });
+    let length = |seconds| prost_types::Duration { seconds, nanos: 0 };
     let rolling = |seconds, nanos| window(Raw::Rolling(prost_types::Duration { seconds, nanos }));
+    let clock = |clock_offset_minutes| {
+        let clock = Raw::Clock(pb::ClockUnit::Hour.into());
+        Some(pb::CapWindow { clock_offset_minutes, window: Some(clock) })
+    };
     cap_says("caps[0].name", |cap| cap.name.clear());
     cap_says("caps[0].limit", |cap| cap.limit = 201);
     cap_says("", |cap| cap.limit = 0);
@@ -432,18 +437,35 @@ fn caps() {
     cap_says("caps[0].window.rolling", |cap| cap.window = rolling(31 * DAY + 1, 0));
     cap_says("caps[0].window.rolling", |cap| cap.window = rolling(-1, 0));
     cap_says("caps[0].window.rolling", |cap| cap.window = rolling(60, -1));
-    cap_says("caps[0].window", |cap| cap.window = window(Raw::Calendar(pb::CalendarUnit::Day.into())));
-    cap_says("caps[0].window", |cap| cap.window = window(Raw::Clock(pb::ClockUnit::Hour.into())));
-    cap_says("caps[0].window", |cap| cap.window = window(Raw::FromFirst(prost_types::Duration::default())));
-    cap_says("caps[0].window", |cap| cap.window = window(Raw::Gap(prost_types::Duration::default())));
-    cap_says("caps[0].window", |cap| cap.window = window(Raw::Bucket(pb::BucketWindow::default())));
+    cap_says("caps[0].window.rolling", |cap| cap.window = rolling(60, 500));
+    cap_says("", |cap| cap.window = window(Raw::Calendar(pb::CalendarUnit::Month.into())));
+    cap_says("caps[0].window.calendar", |cap| cap.window = window(Raw::Calendar(0)));
+    cap_says("caps[0].window.calendar", |cap| cap.window = window(Raw::Calendar(9)));
+    cap_says("", |cap| cap.window = clock(480));
+    cap_says("caps[0].window", |cap| cap.window = clock(841));
+    cap_says("caps[0].window.clock_offset_minutes", |cap| cap.window = clock(100_000));
+    cap_says("caps[0].window.clock", |cap| cap.window = window(Raw::Clock(0)));
+    cap_says("caps[0].window.clock_offset_minutes", |cap| {
+        cap.window = Some(pb::CapWindow { clock_offset_minutes: 60, ..rolling(60, 0).unwrap() });
+    });
+    cap_says("caps[0].window.from_first", |cap| cap.window = window(Raw::FromFirst(length(0))));
+    cap_says("", |cap| cap.window = window(Raw::FromFirst(length(DAY))));
+    cap_says("caps[0].limit", |cap| cap.window = window(Raw::Gap(length(DAY))));
+    cap_says("", |cap| (cap.window, cap.limit) = (window(Raw::Gap(length(DAY))), 1));
+    cap_says("caps[0].window.bucket.refill", |cap| cap.window = window(Raw::Bucket(pb::BucketWindow::default())));
+    cap_says("", |cap| cap.window = window(Raw::Bucket(pb::BucketWindow { refill: Some(length(DAY)) })));
     cap_says("caps[0].on_limit", |cap| cap.on_limit = 5);
-    cap_says("caps[0].per", |cap| cap.per = pb::CapPer::Sender.into());
-    cap_says("caps[0].unit", |cap| cap.unit = pb::CapUnit::Segments.into());
+    cap_says("caps[0].per", |cap| cap.per = 9);
+    cap_says("caps[0].unit", |cap| cap.unit = 9);
+    cap_says("caps[0].unit", |cap| {
+        cap.unit = pb::CapUnit::Segments.into();
+        cap.filter.get_or_insert_default().kinds = vec![pb::Kind::Call.into()];
+    });
     cap_says("caps[0].count", |cap| cap.count = pb::CapCount::Delivered.into());
-    cap_says("caps[0].mode", |cap| cap.mode = pb::RuleMode::Shadow.into());
-    cap_says("caps[0].reserve", |cap| cap.reserve = 1);
+    cap_says("caps[0].mode", |cap| cap.mode = 9);
+    cap_says("caps[0].reserve", |cap| cap.reserve = cap.limit);
     cap_says("caps[0].preset", |cap| cap.preset = "aliyun-sms".into());
+    cap_says("caps[0].preset", |cap| *cap = pb::CapRule { preset: "aliyun".into(), ..Default::default() });
     let filter = |change: fn(&mut pb::RuleFilter)| {
         let mut filter = pb::RuleFilter::default();
         change(&mut filter);
@@ -455,6 +477,25 @@ fn caps() {
     cap_says("caps[0].filter.senders", |cap| cap.filter = filter(|filter| filter.senders = vec!["x".into(); 65]));
     let kept = tenant(Some(good_tenant()), NOW).unwrap().caps.remove(0);
     assert_eq!(kept.window, Window::Rolling(std::time::Duration::from_secs(86_400)));
+}
+
+#[test]
+fn every_rule_is_shown_as_it_was_set() {
+    let mut raw = good_tenant();
+    raw.caps = presets::names()
+        .into_iter()
+        .map(|preset| pb::CapRule { preset: preset.into(), ..Default::default() })
+        .collect();
+    raw.caps.truncate(5);
+    let filter = pb::RuleFilter { senders: vec!["Acme".into()], ..Default::default() };
+    let mode = pb::RuleMode::Shadow.into();
+    raw.caps[0] = pb::CapRule { filter: Some(filter), mode, ..raw.caps[0].clone() };
+    let set = tenant(Some(raw), NOW).unwrap();
+    assert_eq!(set.caps.len(), 13);
+    assert!(set.caps[..5].iter().all(|rule| rule.mode == Mode::Shadow && &*rule.senders[0] == "Acme"));
+    assert!(set.caps[5..].iter().all(|rule| rule.mode == Mode::Enforce && rule.senders.is_empty()));
+    let again = tenant(Some(tenant_to_pb(&set)), NOW).unwrap();
+    assert_eq!(again.caps, set.caps);
 }
 
 #[test]

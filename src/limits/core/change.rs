@@ -13,6 +13,7 @@ use crate::domain::keys::WordKey;
 use crate::domain::rate::Rate;
 use crate::domain::suppression::{Scope, Source};
 use crate::domain::time::UnixMicros;
+use crate::limits::Until;
 
 /// An absolute statement about one key: saying it twice is saying it once.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,7 +85,8 @@ pub struct Damaged;
 /// Reads changes one after the other; stops at the end or at the first damaged one.
 pub struct Reader<'a>(&'a [u8]);
 
-const ENTRY: u8 = 1;
+/// An entry whose places are all alike: of weight 1, each with a life. No longer written.
+const FIRST_ENTRY: u8 = 1;
 const GONE: u8 = 2;
 const MEMO: u8 = 3;
 const CANCEL: u8 = 6;
@@ -92,6 +94,10 @@ const BUCKET: u8 = 7;
 // 4 and 5 were opt-outs without a kind.
 const OPTOUT: u8 = 8;
 const OPTIN: u8 = 9;
+const ENTRY: u8 = 20;
+
+const AFTER: u8 = 0;
+const AT: u8 = 1;
 
 // === impl Change ===
 
@@ -145,8 +151,14 @@ pub(in crate::limits) fn write_entry(out: &mut Vec<u8>, person: &Key, entry: &En
     out.extend_from_slice(&entry.attempt.to_le_bytes());
     out.extend_from_slice(&u16::try_from(kept.len()).unwrap_or(u16::MAX).to_le_bytes());
     for kept in kept.iter().take(usize::from(u16::MAX)) {
+        let (form, until) = match kept.until {
+            Until::After(life) => (AFTER, life),
+            Until::At(end) => (AT, end.0),
+        };
         out.extend_from_slice(&kept.rule.to_le_bytes());
-        out.extend_from_slice(&kept.life.to_le_bytes());
+        out.extend_from_slice(&kept.weight.to_le_bytes());
+        out.push(form);
+        out.extend_from_slice(&until.to_le_bytes());
     }
 }
 
@@ -221,7 +233,7 @@ impl<'a> Reader<'a> {
 
     fn change(&mut self) -> Result<Change, Damaged> {
         Ok(match self.u8()? {
-            ENTRY => {
+            form @ (ENTRY | FIRST_ENTRY) => {
                 let person = self.array()?;
                 let entry = Entry {
                     at: self.time()?,
@@ -231,7 +243,7 @@ impl<'a> Reader<'a> {
                     touch: self.u64()?,
                     attempt: self.u16()?,
                 };
-                Change::Entry { person, entry, kept: self.kept()? }
+                Change::Entry { person, entry, kept: self.kept(form)? }
             }
             GONE => Change::Gone { person: self.array()?, job: self.u64()?, token: self.u64()? },
             MEMO => {
@@ -266,9 +278,22 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn kept(&mut self) -> Result<Vec<Kept>, Damaged> {
+    fn kept(&mut self, form: u8) -> Result<Vec<Kept>, Damaged> {
         let count = usize::from(self.u16()?);
-        (0..count).map(|_| Ok(Kept { rule: self.u32()?, life: self.time()?.0 })).collect()
+        let kept = |_| {
+            let rule = self.u32()?;
+            if form == FIRST_ENTRY {
+                return Ok(Kept { rule, weight: 1, until: Until::After(self.time()?.0) });
+            }
+            let weight = self.u32()?;
+            let until = match self.u8()? {
+                AFTER => Until::After(self.time()?.0),
+                AT => Until::At(self.time()?),
+                _ => return Err(Damaged),
+            };
+            Ok(Kept { rule, weight, until })
+        };
+        (0..count).map(kept).collect()
     }
 
     fn scope(&mut self) -> Result<Scope, Damaged> {

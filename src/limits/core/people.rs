@@ -4,6 +4,7 @@
 //! by number, and an entry serves as claim and as log of all its caps at once.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use super::Key;
@@ -37,6 +38,8 @@ pub struct People {
     people: Places<Person>,
     slots: Places<Slot>,
     pub(super) sets: RuleSets,
+    /// What those who wait were told, by log: when so many of them come again. Only advice, so it is not kept on disk.
+    pub(super) told: HashMap<Key, Vec<(UnixMicros, u32)>>,
     /// Where the sweep goes on.
     hand: usize,
 }
@@ -117,9 +120,10 @@ impl People {
                 return;
             };
             if first != NONE {
-                self.drop_entries(&key, |entry, life| {
-                    !entry.claims_at(now) && entry.at.0.saturating_add(life) <= now.0
-                });
+                self.drop_entries(&key, |entry, end| !entry.claims_at(now) && end <= now);
+                if self.told.get(&key).is_some_and(|told| told.last().is_none_or(|(at, _)| *at <= now)) {
+                    self.told.remove(&key);
+                }
             }
         }
     }
@@ -134,22 +138,21 @@ impl People {
                 next = slot.next;
             }
             for slot in list.drain(..).rev() {
-                let life = self.sets.life_max(slot.set);
-                if slot.entry.claims_at(now) || slot.entry.at.0.saturating_add(life) > now.0 {
+                if slot.entry.claims_at(now) || self.sets.end(slot.set, slot.entry.at) > now {
                     each(&person.key, &slot.entry, self.sets.get(slot.set));
                 }
             }
         }
     }
 
-    /// Removes a person's entries for which `ends` (given the life of their places) holds; a person without entries
+    /// Removes a person's entries for which `ends` (given the last end of their places) holds; a person without entries
     /// goes too.
-    fn drop_entries(&mut self, key: &Key, ends: impl Fn(&Entry, i64) -> bool) -> bool {
+    fn drop_entries(&mut self, key: &Key, ends: impl Fn(&Entry, UnixMicros) -> bool) -> bool {
         let Some(person) = self.find(key) else { return false };
         let (mut newer, mut next, mut any) = (NONE, self.people[person].first, false);
         while let Some(slot) = self.slots.get(next) {
             let (this, older, set) = (next, slot.next, slot.set);
-            if ends(&slot.entry, self.sets.life_max(set)) {
+            if ends(&slot.entry, self.sets.end(set, slot.entry.at)) {
                 any = true;
                 self.relink(person, newer, older);
                 self.sets.release(set);
@@ -192,5 +195,6 @@ impl People {
             found.remove();
         }
         self.people.free(person);
+        self.told.remove(&key);
     }
 }

@@ -3,13 +3,18 @@
 
 use std::collections::HashMap;
 
+use crate::domain::time::UnixMicros;
+use crate::limits::Until;
+
 /// One cap in which an entry holds a place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Kept {
     /// Stands for the rule.
     pub rule: u32,
-    /// How long after its time the place can matter, in µs: the window's length.
-    pub life: i64,
+    /// How many of the rule's limit it takes.
+    pub weight: u32,
+    /// How long it can matter.
+    pub until: Until,
 }
 
 /// The number of a set.
@@ -27,14 +32,17 @@ pub(super) struct RuleSets {
 #[derive(Debug)]
 struct Set {
     kept: Box<[Kept]>,
+    /// The longest life among them, in µs.
     life_max: i64,
+    /// The last end among those that have one of their own.
+    end_max: UnixMicros,
     uses: u32,
 }
 
 impl Default for RuleSets {
     fn default() -> Self {
         // Set 0 is the empty one and stays.
-        let empty = Set { kept: Box::new([]), life_max: 0, uses: 1 };
+        let empty = Set { uses: 1, ..Set::new(&[]) };
         Self { sets: vec![empty], ids: HashMap::new(), free: Vec::new(), latest: 0 }
     }
 }
@@ -45,9 +53,10 @@ impl RuleSets {
         &self.sets[id as usize].kept
     }
 
-    /// Returns how long an entry with this set can matter to a cap.
-    pub(super) fn life_max(&self, id: SetId) -> i64 {
-        self.sets[id as usize].life_max
+    /// Returns from when on an entry with this set that was taken at `at` matters to no cap.
+    pub(super) fn end(&self, id: SetId, at: UnixMicros) -> UnixMicros {
+        let set = &self.sets[id as usize];
+        Until::After(set.life_max).end(at).max(set.end_max)
     }
 
     /// Counts one more use of a set of rules and returns its number.
@@ -80,8 +89,7 @@ impl RuleSets {
         if let Some(&id) = self.ids.get(kept) {
             return id;
         }
-        let life_max = kept.iter().map(|kept| kept.life).max().unwrap_or(0);
-        let set = Set { kept: kept.into(), life_max, uses: 0 };
+        let set = Set::new(kept);
         let id = if let Some(id) = self.free.pop() {
             self.sets[id as usize] = set;
             id
@@ -94,6 +102,19 @@ impl RuleSets {
     }
 }
 
+impl Set {
+    fn new(kept: &[Kept]) -> Self {
+        let mut set = Self { kept: kept.into(), life_max: 0, end_max: UnixMicros(i64::MIN), uses: 0 };
+        for kept in kept {
+            match kept.until {
+                Until::After(life) => set.life_max = set.life_max.max(life),
+                Until::At(end) => set.end_max = set.end_max.max(end),
+            }
+        }
+        set
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,10 +122,12 @@ mod tests {
     #[test]
     fn a_set_lives_as_long_as_its_uses() {
         let mut sets = RuleSets::default();
-        let day = [Kept { rule: 1, life: 86_400 }, Kept { rule: 2, life: 7 }];
+        let kept = |rule, until| Kept { rule, weight: 1, until };
+        let day = [kept(1, Until::After(86_400)), kept(2, Until::At(UnixMicros(99_000)))];
         let first = sets.take(&day);
         assert_eq!(sets.take(&day), first);
-        assert_eq!((sets.get(first), sets.life_max(first)), (&day[..], 86_400));
+        assert_eq!(sets.get(first), &day[..]);
+        assert_eq!([0, 99_000].map(|at| sets.end(first, UnixMicros(at)).0), [99_000, 185_400]);
         sets.release(first);
         assert_eq!(sets.get(first), &day[..]);
         sets.release(first);

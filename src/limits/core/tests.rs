@@ -7,21 +7,39 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::change::{Change, Reader};
+use super::give_back;
 use super::people::People;
 use super::refusals::Refusals;
-use crate::domain::cap::{OnLimit, Window};
+use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey};
 use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
-use crate::limits::{Against, CLAIM_LIFE, Claim, Decision, GiveBack, Take};
+use crate::limits::{Against, CLAIM_LIFE, Claim, Decision, Span, Take};
 
-const RULES: [(u32, u64, OnLimit); 4] = [
-    (2, 3_600, OnLimit::Defer),
-    (3, 86_400, OnLimit::Defer),
-    (5, 7 * 86_400, OnLimit::Drop),
-    (1, 4 * 3_600, OnLimit::Defer),
+const DAY: i64 = 86_400_000_000;
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The forms of windows, as rules have them.
+#[derive(Clone, Copy)]
+enum Form {
+    Rolling(u32),
+    Daily,
+    FromFirst(u32),
+    Bucket(u32),
+}
+
+/// Limit, need, window in hours, what happens over it, whether it binds, and whether it is in a log of its own.
+const RULES: [(u32, u32, Form, OnLimit, Mode, bool); 8] = [
+    (2, 1, Form::Rolling(1), OnLimit::Defer, Mode::Enforce, false),
+    (6, 2, Form::Rolling(24), OnLimit::Defer, Mode::Enforce, false),
+    (5, 1, Form::Rolling(7 * 24), OnLimit::Drop, Mode::Enforce, false),
+    (3, 1, Form::Daily, OnLimit::Defer, Mode::Enforce, false),
+    (2, 1, Form::FromFirst(30), OnLimit::Defer, Mode::Enforce, false),
+    (3, 1, Form::Bucket(8), OnLimit::Defer, Mode::Enforce, false),
+    (1, 1, Form::Rolling(4), OnLimit::Defer, Mode::Shadow, false),
+    (9, 3, Form::Rolling(12), OnLimit::Defer, Mode::Enforce, true),
 ];
 
 #[derive(Clone, Debug)]
@@ -40,9 +58,8 @@ struct Model {
 
 struct Known {
     claim: Claim,
-    at: UnixMicros,
-    /// Rules with the windows in which it took a place.
-    places: HashMap<u32, Duration>,
+    /// Rules with the ends of the places that it took.
+    places: HashMap<u32, (u32, UnixMicros)>,
 }
 
 impl Model {
@@ -65,37 +82,69 @@ impl Model {
         if own {
             return Decision::Claimed;
         }
-        let mut places = HashMap::new();
-        let mut full = Vec::new();
+        let (mut places, mut full, mut shadows) = (HashMap::new(), Vec::new(), 0);
         for (index, take) in claim.takes.iter().enumerate() {
-            let Window::Rolling(length) = take.window;
-            let inside: Vec<_> = self
-                .claims
-                .iter()
-                .filter(|known| known.claim.recipient == claim.recipient && known.places.contains_key(&take.rule))
-                .filter(|known| known.at.plus(length) > now)
-                .collect();
-            if inside.iter().any(|known| known.claim.touch == claim.touch) {
-                continue;
-            }
-            places.insert(take.rule, length);
-            // The first of all the moments at which a place ends that leaves room.
-            let mut ends: Vec<_> = inside.iter().map(|known| known.at.plus(length)).collect();
-            ends.sort();
-            let room_at = |at: UnixMicros| ends.iter().filter(|&&end| end > at).count() < take.limit as usize;
-            if !room_at(now) {
-                let open_at = ends.iter().copied().find(|&end| room_at(end)).unwrap();
+            let Some((open_at, end)) = self.room(take, claim, now) else { continue };
+            if open_at <= now {
+                places.insert(take.rule, (take.need, end));
+            } else if take.mode == Mode::Shadow {
+                shadows |= 1 << index;
+            } else {
                 full.push((index, open_at, take.on_limit));
             }
         }
         let Some(&(_, open_at, _)) = full.iter().max_by_key(|(index, open_at, _)| (*open_at, usize::MAX - index))
         else {
-            self.claims.push(Known { claim: claim.clone(), at: now, places });
-            return Decision::Claimed;
+            self.claims.push(Known { claim: claim.clone(), places });
+            return if shadows == 0 { Decision::Claimed } else { Decision::Overshadowed(shadows) };
         };
         let dropping = full.iter().find(|(.., on_limit)| *on_limit == OnLimit::Drop);
         let latest = full.iter().find(|(_, open, _)| *open == open_at);
-        Decision::OverCap { take: dropping.or(latest).unwrap().0, open_at }
+        Decision::OverCap { take: dropping.or(latest).unwrap().0, open_at, turn_at: open_at }
+    }
+
+    /// Returns when a cap has room for a claim, and when a place taken now ends; nothing where the touch has its place.
+    fn room(&self, take: &Take, claim: &Claim, now: UnixMicros) -> Option<(UnixMicros, UnixMicros)> {
+        let in_log = |known: &&Known| take.log.is_some() || known.claim.recipient == claim.recipient;
+        let place = |known: &Known| known.places.get(&take.rule).map(|&(used, end)| (used, end, known.claim.touch));
+        let mut taken: Vec<_> = self.claims.iter().filter(in_log).filter_map(place).collect();
+        taken.retain(|(_, end, _)| *end > now);
+        if taken.iter().any(|(.., touch)| *touch == claim.touch) {
+            return None;
+        }
+        let used_at = |at| taken.iter().filter(|(_, end, _)| *end > at).map(|(used, ..)| used).sum::<u32>();
+        let mut ends: Vec<_> = taken.iter().map(|(_, end, _)| *end).collect();
+        ends.sort();
+        let last = ends.last().copied();
+        if let Span::Bucket(refill) = take.span {
+            let end = last.unwrap_or(now).plus(refill * take.need);
+            return Some((end.minus(refill * take.limit).max(now), end));
+        }
+        // The first of all the moments at which a place ends that leaves room.
+        let mut moments = std::iter::once(now).chain(ends.iter().copied());
+        let open_at = moments.find(|&at| used_at(at) + take.need <= take.limit).unwrap();
+        let end = match take.span {
+            Span::Rolling(length) => now.plus(length),
+            Span::Fixed { end, .. } => end,
+            Span::FromFirst(length) => last.unwrap_or_else(|| now.plus(length)),
+            Span::Bucket(_) => unreachable!(),
+        };
+        Some((open_at, end))
+    }
+}
+
+fn when(now: UnixMicros) -> super::When {
+    super::When { now, changed_at: UnixMicros(0) }
+}
+
+/// Returns a decision with the turn aside: that is only advice.
+fn aside(decision: Decision) -> Decision {
+    match decision {
+        Decision::OverCap { take, open_at, turn_at } => {
+            assert!(turn_at >= open_at);
+            Decision::OverCap { take, open_at, turn_at: open_at }
+        }
+        other => other,
     }
 }
 
@@ -110,6 +159,7 @@ fn claim(recipient: u8, job: u8, attempt: u16, token: u64, now: UnixMicros) -> C
         deadline: now.plus(Duration::from_secs(30)),
         seen: None,
         touch: Uuid::from_u128(u128::from(job) + 1),
+        expires_at: UnixMicros::MAX,
         takes: vec![],
         against: Against {
             kind: Kind::Sms,
@@ -149,12 +199,20 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..120)
 }
 
-fn takes(rules: u8) -> Vec<Take> {
-    let rule = |(index, &(limit, secs, on_limit)): (usize, &(u32, u64, OnLimit))| {
-        let window = Window::Rolling(Duration::from_secs(secs));
-        (rules >> index & 1 == 1).then_some(Take { rule: u32::try_from(index).unwrap(), limit, window, on_limit })
+fn takes(rules: u8, now: UnixMicros) -> Vec<Take> {
+    let take = |(index, &(limit, need, form, on_limit, mode, elsewhere)): (usize, &(u32, u32, Form, _, _, bool))| {
+        let start = UnixMicros(now.0 - now.0 % DAY);
+        let span = match form {
+            Form::Rolling(hours) => Span::Rolling(HOUR * hours),
+            Form::Daily => Span::Fixed { start, end: UnixMicros(start.0 + DAY) },
+            Form::FromFirst(hours) => Span::FromFirst(HOUR * hours),
+            Form::Bucket(hours) => Span::Bucket(HOUR * hours),
+        };
+        let log = elsewhere.then_some(RecipientKey([200; 16]));
+        let rule = u32::try_from(index).unwrap();
+        (rules >> index & 1 == 1).then_some(Take { rule, log, limit, need, span, on_limit, mode })
     };
-    RULES.iter().enumerate().filter_map(rule).collect()
+    RULES.iter().enumerate().filter_map(take).collect()
 }
 
 fn replayed(log: &[u8]) -> People {
@@ -167,6 +225,11 @@ fn replayed(log: &[u8]) -> People {
         }
     }
     people
+}
+
+/// Returns whether the claim's day is not over: an asking for another day is another asking.
+fn today(claim: &Claim, now: UnixMicros) -> bool {
+    claim.takes.iter().all(|take| !matches!(take.span, Span::Fixed { end, .. } if end <= now))
 }
 
 fn dump(people: &People, now: UnixMicros) -> Vec<Change> {
@@ -190,31 +253,26 @@ proptest! {
                 Act::Wait { secs } => now = now.plus(Duration::from_secs(u64::from(secs))),
                 Act::GiveBack { back } => {
                     let Some((claim, _)) = asked.iter().rev().nth(back) else { continue };
-                    let Claim { tenant, recipient, job, token, touch, .. } = claim.clone();
-                    if let Some(change) = people.give_back(&GiveBack { tenant, recipient, job, token, touch }) {
-                        change.write(&mut log);
-                    }
-                    model.claims.retain(|known| known.claim.token != token);
+                    give_back(&mut people, &claim.give_back(), |change| change.write(&mut log));
+                    model.claims.retain(|known| known.claim.token != claim.token);
                 }
                 Act::Repeat { .. } | Act::Claim { .. } => {
                     let opted_out = matches!(act, Act::Repeat { refused: true });
                     if let Act::Claim { recipient, job, attempt, supersedes, rules, chain, seen, refused } = act {
                         let mut claim = claim(recipient, job, attempt, step as u64, now);
                         claim.supersedes = if supersedes < attempt { supersedes } else { 0 };
-                        claim.takes = takes(rules);
+                        claim.takes = takes(rules, now);
                         claim.touch = if chain { Uuid::from_u128(77) } else { claim.touch };
                         claim.seen = seen.then_some(now.minus(Duration::from_secs(u64::from(rules) * 1_000)));
                         asked.push((claim, refused.then_some(Decision::Suppressed(Scope::Brand))));
                     }
                     // An asking is repeated while its claim lives.
-                    let lives = |(claim, _): &&(Claim, _)| claim.deadline.plus(CLAIM_LIFE) > now;
+                    let lives = |(claim, _): &&(Claim, _)| claim.deadline.plus(CLAIM_LIFE) > now && today(claim, now);
                     let Some((claim, refusal)) = asked.last().filter(lives).cloned() else { continue };
                     let refusal = refusal.or_else(|| opted_out.then_some(Decision::Cancelled));
-                    let (decision, change) = people.claim(now, &claim, refusal.clone(), UnixMicros(0));
-                    if let Some(change) = change {
-                        change.write(&mut log);
-                    }
-                    prop_assert_eq!(decision, model.claim(now, &claim, refusal), "step {}: {:?}", step, claim);
+                    let log = |change: Change| change.write(&mut log);
+                    let decision = super::claim(&mut people, when(now), &claim, refusal.clone(), log);
+                    prop_assert_eq!(aside(decision), model.claim(now, &claim, refusal), "step {}: {:?}", step, claim);
                 }
             }
         }
@@ -243,7 +301,7 @@ fn memory_stays_near_what_is_live() {
         claim.tenant = tenant.clone();
         claim.recipient = RecipientKey(u128::from(token).to_le_bytes());
         let refusal = refusals.against(now, &claim);
-        assert_eq!(people.claim(now, &claim, refusal, UnixMicros(0)).0, Decision::Claimed);
+        assert_eq!(super::claim(&mut people, when(now), &claim, refusal, drop), Decision::Claimed);
         assert!(people.count() <= 200, "{} recipients at {token}", people.count());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use crate::domain::time::UnixMicros;
 use crate::limits::LimitsError;
 use crate::limits::core::{
-    Buckets, Change, Key, Memos, People, Reader, Refusals, write_bucket, write_entry, write_memo,
+    Buckets, Change, Key, Memory, Memos, People, Reader, Refusals, write_bucket, write_entry, write_memo,
 };
 
 /// Shards of recipients and memos: enough that 16 workers rarely meet, and that a snapshot holds each lock for a
@@ -32,6 +32,19 @@ pub(super) struct Shard {
     pub memos: Memos,
 }
 
+/// The shards of some keys, all locked.
+pub(super) struct Locked<'a> {
+    shards: Vec<(usize, MutexGuard<'a, Shard>)>,
+}
+
+impl Memory for Locked<'_> {
+    fn people(&mut self, log: &Key) -> &mut People {
+        let shard = shard_of(log);
+        let found = self.shards.iter().position(|(locked, _)| *locked == shard);
+        &mut self.shards[found.unwrap_or_default()].1.people
+    }
+}
+
 impl State {
     pub(super) fn new() -> Self {
         let shard = || Mutex::new(Shard { people: People::default(), memos: Memos::default() });
@@ -55,9 +68,17 @@ impl State {
 
     /// Locks the shard of a key.
     pub(super) fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        // The keys of recipients are hashes; of job ids (version 7) only the last bytes are spread.
-        let shard = usize::from(key[15] ^ key[0]) % SHARDS;
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard_of(key)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the shards of keys, at least one, each once and in their order, so that two callers never wait for each
+    /// other.
+    pub(super) fn lock(&self, keys: impl Iterator<Item = Key>) -> Locked<'_> {
+        let mut shards: Vec<usize> = keys.map(|key| shard_of(&key)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        let lock = |shard: usize| (shard, self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner));
+        Locked { shards: shards.into_iter().map(lock).collect() }
     }
 
     pub(super) fn refusals(&self) -> RwLockReadGuard<'_, Refusals> {
@@ -124,4 +145,9 @@ impl State {
         self.buckets().each(now, |name, bucket| write_bucket(&mut out, name, bucket));
         if out.is_empty() { Ok(()) } else { block(&out) }
     }
+}
+
+fn shard_of(key: &Key) -> usize {
+    // The keys of recipients are hashes; of job ids (version 7) only the last bytes are spread.
+    usize::from(key[15] ^ key[0]) % SHARDS
 }

@@ -8,18 +8,21 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::cap::{OnLimit, Window};
+use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{Fingerprint, RecipientKey};
 use crate::domain::suppression::{CancelBy, Scope};
 use crate::domain::time::Clock;
-use crate::limits::{Against, LeaseMode, Take};
+use crate::limits::{Against, LeaseMode, Span, Take};
 
 const NOW: UnixMicros = UnixMicros::from_secs(1_800_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn claim(recipient: u128, job: u128) -> Claim {
-    let take = |rule, limit, days| Take { rule, limit, window: Window::Rolling(DAY * days), on_limit: OnLimit::Defer };
+    let take = |rule, limit, days| {
+        let span = Span::Rolling(DAY * days);
+        Take { rule, log: None, limit, need: 1, span, on_limit: OnLimit::Defer, mode: Mode::Enforce }
+    };
     Claim {
         tenant: "acme".parse().unwrap(),
         recipient: RecipientKey(recipient.to_le_bytes()),
@@ -30,6 +33,7 @@ fn claim(recipient: u128, job: u128) -> Claim {
         deadline: NOW.plus(Duration::from_secs(30)),
         seen: None,
         touch: Uuid::from_u128(job),
+        expires_at: UnixMicros::MAX,
         takes: vec![take(1, 3, 1), take(2, 5, 7), take(3, 10, 30)],
         against: Against {
             kind: Kind::Sms,
@@ -100,7 +104,7 @@ async fn what_was_answered_survives_a_crash() {
     limits.suppress(std::slice::from_ref(&optout)).await.unwrap();
     limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
     let (_copy, again) = crashed(&dir);
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY), turn_at: NOW.plus(DAY) };
     let held = Decision::Held { attempt: 1, deadline: NOW.plus(Duration::from_secs(30)) };
     let other = Claim { token: 99, ..claim(1, 1) };
     let decisions = again.claim(NOW, &[claim(1, 4), other, claim(1, 2), claim(2, 44)]).await.unwrap();

@@ -4,84 +4,74 @@
 -- KEYS[1]              identity of this memory, a hash
 -- KEYS[2 .. n+1]       memory of each claim's recipient
 -- KEYS[n+2 .. 2n+1]    opt-outs of each claim's address
--- KEYS[2n+2 .. ]       cancellations of the tenants that the claims belong to, hashes
--- KEYS[last]           opt-outs from every tenant, a hash by address
+-- KEYS[2n+2 .. 2n+t+1] cancellations of the tenants that the claims belong to, hashes
+-- KEYS[2n+t+2]         opt-outs from every tenant, a hash by address
+-- KEYS[2n+t+3 .. ]     memory of other logs that takes are in: senders'
 -- ARGV[1]              the identity's id, as the caller knows it
 -- ARGV[2]              now, in microseconds since the epoch
 -- ARGV[3]              since when this memory is whole, the same
 -- ARGV[4]              n
--- ARGV[5]              the claims, packed one after the other, little-endian:
+-- ARGV[5]              t
+-- ARGV[6]              the claims, packed one after the other, little-endian:
 --                      job 8 bytes, token 8 bytes, touch 8 bytes, attempt u16, supersedes u16, deadline f64,
 --                      seen f64 (below 0: none), tenant u16 (index of its cancellations, from 0),
---                      rules u8, then a string of rules x (rule u32, life u32 in s): what an entry keeps,
---                      rules x (limit u32, window f64 in us, drop u8),
+--                      expires_at f64, takes u8, then takes x (rule 4 bytes, log u16 (index of its key; 0: the
+--                      recipient's own), limit u16, need u8, span u8 (0 rolling, 1 fixed, 2 from first, 3 bucket),
+--                      its numbers 2 x f64 in us (length; or start, end; or length; or refill), flags u8 (1 drops,
+--                      2 shadow)),
 --                      touting u8 (whether opt-outs bind the class that are not from everything), kind u8,
 --                      address 16 bytes, sender, signature and topic 17 bytes each (scope number, word;
 --                      scope 255: none),
 --                      targets u8, then targets x 17 bytes: names of the cancellations that would bind it,
 --                      accepted_at f64
 --
--- A recipient's memory is a string of entries, newest first: rules u8, at f64, deadline f64, job, token, touch 8 bytes
--- each, attempt u16, rules x (rule u32, life u32). An entry is a claim, and the log of its caps at once.
---
--- Returns a string of n x (verdict u8, argument u16, time f64):
+-- Returns a string of n x (verdict u8, argument u16, time f64, time f64):
 --   0 claimed, 1 held (attempt, deadline), 2 forgotten, 3 suppressed (scope number), 4 cancelled,
---   5 over a cap (index of the rule from 0, when all have room).
+--   5 over a cap (index of the rule from 0, when all have room, when the job's turn comes),
+--   6 claimed, without room in shadows (their indexes as bits in the first time).
 -- Fails with IDENTITY when this is another memory than the caller knows.
-assert(#KEYS >= 4 and #ARGV == 5, "4 keys or more, 5 arguments")
+assert(#KEYS >= 4 and #ARGV == 6, "4 keys or more, 6 arguments")
 
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then
   return redis.error_reply('IDENTITY this memory has changed')
 end
 
-local read, write, sub = struct.unpack, struct.pack, string.sub
-local asked_at, changed_at, n, asks = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
--- As limits::CLAIM_LIFE.
-local CLAIM_LIFE = 86400e6
--- How much longer than needed Redis keeps a memory, since its clock is not the callers'; and the longest life, in ms,
--- that prints as a whole number.
-local GRACE, LIFE_MAX = 600e6, 9e13
-local CLAIMED = write('<BHd', 0, 0, 0)
+local asked_at, changed_at, n, tenants, asks = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+-- As limits::take::TOLD_PER_PLACE and TOLD_MAX.
+local TOLD_PER_PLACE, TOLD_MAX = 2, 32
+local ROLLING, FIXED, FROM_FIRST, BUCKET = 0, 1, 2, 3
+local CLAIMED = write('<BHdd', 0, 0, 0, 0)
 
 local memories = redis.call('MGET', unpack(KEYS, 2, n + 1))
 local optouts = redis.call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
-local everybody = redis.call('EXISTS', KEYS[#KEYS]) == 1 and KEYS[#KEYS]
+local everybody = redis.call('EXISTS', KEYS[2 * n + tenants + 2]) == 1 and KEYS[2 * n + tenants + 2]
 local latest = {}
 local cancelling = {}
-for i = 2 * n + 2, #KEYS - 1 do
+for i = 2 * n + 2, 2 * n + tenants + 1 do
   cancelling[i - 2 * n - 2] = redis.call('EXISTS', KEYS[i]) == 1 and KEYS[i]
 end
 
--- Returns the longest life in a string of rules, in us.
-local lives = {}
-local function life_max(rules)
-  local life = lives[rules]
-  if not life then
-    life = 0
-    for p = 5, #rules, 8 do
-      life = math.max(life, (read('<I4', rules, p)))
-    end
-    life = life * 1e6
-    lives[rules] = life
-  end
-  return life
-end
-
--- Returns the takes that a claim packs at p; claims of a batch mostly pack the same.
+-- Returns the takes that a claim packs at p, by log, the recipient's own first; claims of a batch mostly pack the same.
 local known_takes = {}
 local function takes_at(p, count)
-  local packed = sub(asks, p, p + 21 * count - 1)
-  local takes = known_takes[packed]
-  if not takes then
-    takes = { rules = sub(packed, 1, 8 * count) }
+  local packed = sub(asks, p, p + 27 * count - 1)
+  local logs = known_takes[packed]
+  if not logs then
+    logs = { count = count, { key = 0 } }
+    known_takes[packed] = logs
+    local by_key = { [0] = logs[1] }
     for t = 1, count do
-      local limit, window, drop = read('<I4dB', packed, 8 * count + 13 * (t - 1) + 1)
-      takes[t] = { rule = sub(packed, 8 * t - 7, 8 * t - 4), kept = sub(packed, 8 * t - 7, 8 * t), limit = limit,
-                   window = window, drop = drop == 1 }
+      local rule, key, limit, need, span, a, b, flags = read('<c4HHBBddB', packed, 27 * t - 26)
+      local log = by_key[key]
+      if not log then
+        log = { key = key }
+        by_key[key], logs[#logs + 1] = log, log
+      end
+      log[#log + 1] = { index = t - 1, rule = rule, limit = limit, need = need, span = span, a = a, b = b,
+                        drops = flags % 2 == 1, shadow = flags >= 2 }
     end
-    known_takes[packed] = takes
   end
-  return takes
+  return logs
 end
 
 -- Returns the widest opt-out in a string of (scope u8, word 16 bytes, kind u8, source u8, at f64) that binds the job.
@@ -111,133 +101,276 @@ local function cancelled(tenant, p, count, accepted_at, now)
   return false
 end
 
--- Reads a recipient's memory. Returns the claim that stands for the job, what the caps count, what is live of the
--- memory, until when, and where in it the entry of this token lies.
-local function remember(memory, now, job, token, touch, takes)
-  local standing, own_from, own_to
-  local counts, opens, has = {}, {}, {}
-  local live, dead_before, until_at = {}, 1, 0
-  local p, length = 1, #memory
-  while p <= length do
-    local rules, at, deadline, its_job, its_token, its_touch, attempt, q = read('<Bddc8c8c8H', memory, p)
-    local next = q + 8 * rules
-    local kept = sub(memory, q, next - 1)
-    local ends = math.max(deadline + CLAIM_LIFE, at + life_max(kept))
-    if ends <= now then
-      live[#live + 1] = sub(memory, dead_before, p - 1)
-      dead_before = next
+-- Returns when a place leaves the window of a take, if it is in it.
+local function counted_until(take, place, at, now)
+  local span, ends = take.span, nil
+  if span == ROLLING then
+    ends = at + take.a
+  elseif span == FIXED then
+    return at >= take.a and take.b or nil
+  else
+    ends = place.til
+  end
+  return ends > now and ends or nil
+end
+
+-- Reads a log for some takes. Returns the claim that stands for the job there, for each take whether the touch is in it,
+-- when it opens if it is full, and the last end in its window; whether there is something to prune, and until when
+-- something has a meaning.
+local function look(memory, sets, p, now, ask, takes)
+  local standing
+  local used, opens, has, last = {}, {}, {}, {}
+  local stale, until_at = false, 0
+  while p <= #memory do
+    local form, set, at, touch, next, deadline, attempt, token, job = entry_at(memory, p)
+    local claims = deadline + CLAIM_LIFE > now
+    if claims and job == ask.job and (not standing or attempt > standing.attempt) then
+      standing = { attempt = attempt, deadline = deadline, token = token }
+    end
+    local places = sets[set]
+    local ends = places and math.max(at + places.life, places.ends) or 0
+    if claims then
+      until_at = math.max(until_at, ends, deadline + CLAIM_LIFE)
     else
+      stale = stale or ends <= now or form == 1 or form == 2
       until_at = math.max(until_at, ends)
-      if its_job == job and deadline + CLAIM_LIFE > now then
-        if not standing or attempt > standing.attempt then
-          standing = { attempt = attempt, deadline = deadline, token = its_token }
-        end
-        if its_token == token then own_from, own_to = p, next end
-      end
-      local same = kept == takes.rules
+    end
+    if ends > now then
       for t = 1, #takes do
         local take = takes[t]
-        local frees = at + take.window
-        if frees > now then
-          local found = same
-          if not same then
-            for r = 1, #kept, 8 do found = found or sub(kept, r, r + 3) == take.rule end
-          end
-          if found then
-            if its_touch == touch then
-              has[t] = true
-            else
-              counts[t] = (counts[t] or 0) + 1
-              -- Newest first: once this one has left the window, one less than the limit is in it.
-              if counts[t] == take.limit then opens[t] = frees end
-            end
+        local place = places.of[take.rule]
+        local counted = place and counted_until(take, place, at, now)
+        if counted then
+          if touch == ask.touch then
+            has[t] = true
+          else
+            local sum = (used[t] or 0) + place.weight
+            used[t] = sum
+            last[t] = math.max(last[t] or counted, counted)
+            -- Newest first: once this one is gone, there is room among what is left.
+            if not opens[t] and sum + take.need > take.limit then opens[t] = counted end
           end
         end
       end
     end
     p = next
   end
-  if dead_before > 1 then
-    live[#live + 1] = sub(memory, dead_before)
-    memory = table.concat(live)
+  return { standing = standing, opens = opens, has = has, last = last, stale = stale, until_at = until_at }
+end
+
+-- Returns when a take has room, if it has none now; else how long its place is kept.
+local function room(take, opens, last, now)
+  if take.need > take.limit then return math.huge end
+  if take.span == FIXED then
+    if now >= take.b then return now end
+    return opens, take.b - take.a
+  elseif take.span == BUCKET then
+    local full_at = math.max(last or now, now) + take.need * take.a
+    local open_at = full_at - take.limit * take.a
+    return open_at > now and open_at or nil, full_at
+  elseif take.span == FROM_FIRST then
+    return opens, last or now + take.a
   end
-  return standing, own_from, own_to, opens, has, memory, until_at
+  return opens, take.a
+end
+
+-- Returns the first of the instants at which places open, and after how long they open again.
+local function openings(take, log, open_at, now)
+  if take.span == BUCKET then return { open_at }, take.need * take.a end
+  local first = {}
+  if take.span == ROLLING then
+    local p = log.entries_at
+    while p <= #log.memory do
+      local _, set, at, _, next = entry_at(log.memory, p)
+      local place = log.sets[set] and log.sets[set].of[take.rule]
+      local counted = place and counted_until(take, place, at, now)
+      if counted and counted >= open_at then table.insert(first, 1, counted) end
+      p = next
+    end
+    return first, take.a
+  end
+  for i = 1, math.max(math.floor(take.limit / take.need), 1) do first[i] = open_at end
+  return first, take.span == FIXED and take.b - take.a or take.a
+end
+
+-- Says when the turn of a job comes that has to wait for a take: at the first opening that not enough others were told to
+-- come at, or the last one before the job expires. Returns that, and what was told by then; nothing more if it told none.
+local function turn(take, log, open_at, expires_at, now)
+  local told = {}
+  for p = 1, #log.told, 9 do
+    local at, jobs = read('<I7H', log.told, p)
+    if at > now then told[#told + 1] = { at = at, jobs = jobs } end
+  end
+  local first, period = openings(take, log, open_at, now)
+  local next, ahead, places, last = 1, 0, 0, open_at
+  for round = 0, math.huge do
+    for i = 1, #first do
+      local open = first[i] + round * period
+      places = places + 1
+      if open >= expires_at then return last end
+      while told[next] and told[next].at <= open do
+        ahead, next = ahead + told[next].jobs, next + 1
+      end
+      local crowded = #told >= TOLD_MAX and open > told[#told].at
+      if crowded or ahead < TOLD_PER_PLACE * places then
+        if crowded then open = told[#told].at end
+        local before = #told
+        while before > 0 and told[before].at > open do before = before - 1 end
+        if before > 0 and told[before].at == open then
+          told[before].jobs = math.min(told[before].jobs + 1, 65535)
+        else
+          table.insert(told, before + 1, { at = open, jobs = 1 })
+        end
+        for t = 1, #told do told[t] = write('<I7H', told[t].at, told[t].jobs) end
+        return open, table.concat(told)
+      end
+      last = open
+    end
+  end
 end
 
 local function keep(key, memory, until_at, now)
   latest[key] = memory
-  if memory == '' then
-    redis.call('DEL', key)
+  redis.call('SET', key, memory, 'PX', life_of(until_at, now))
+end
+
+-- Takes the entry of this asking out of a memory again.
+local function undo(log, ask, now)
+  local sets, entries, until_at = prune(log.memory, now, ask.job, ask.token)
+  if entries == '' then
+    latest[log.key] = ''
+    redis.call('DEL', log.key)
   else
-    redis.call('SET', key, memory, 'PX', math.min(math.ceil((until_at - now + GRACE) / 1000), LIFE_MAX))
+    keep(log.key, memory_of(sets, '', entries), until_at, now)
   end
 end
 
+-- Writes the places that are free in a log; in the recipient's own log this is the claim too.
+local function take_places(log, kept, ask, now)
+  if kept == '' and not log.own then return end
+  local sets, entries, until_at = log.sets.packed, sub(log.memory, log.entries_at), log.look.until_at
+  if log.look.stale then sets, entries, until_at = prune(log.memory, now) end
+  local set = 0
+  if kept ~= '' then
+    local packed = string.char(#kept / 12) .. kept
+    local known = sets_of(sets)
+    set = #known + 1
+    for s = 1, #known do
+      if known[s].packed == packed then set = s end
+    end
+    if set > #known then sets = sets .. packed end
+    until_at = math.max(until_at, places_end(sets_of(sets), set, now))
+  end
+  local entry
+  if not log.own then
+    entry = write('<BHI7c8c8c8', 3, set, now, ask.touch, ask.token, ask.job)
+  else
+    until_at = math.max(until_at, ask.deadline + CLAIM_LIFE)
+    local form = ask.job == ask.touch and 1 or 2
+    entry = write('<BHI7c8I7Hc8', form, set, now, ask.touch, ask.deadline, ask.attempt, ask.token)
+    if form == 2 then entry = entry .. ask.job end
+  end
+  keep(log.key, memory_of(sets, log.told, entry .. entries), until_at, now)
+end
+
+-- Looks whether all caps have room. Returns the answer where they have not; else how to keep the places of each log, and
+-- the shadows without room as bits.
+local function weigh(logs, ask, now)
+  local full, full_log, dropped, opens_at
+  local places, shadows = {}, 0
+  for l, takes in ipairs(ask.logs) do
+    local look, kept = logs[l].look, {}
+    for t, take in ipairs(takes) do
+      if not look.has[t] then
+        local open_at, til = room(take, look.opens[t], look.last[t], now)
+        if not open_at then
+          kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til)
+        elseif take.shadow then
+          shadows = shadows + 2 ^ take.index
+        else
+          if not full or open_at > opens_at or open_at == opens_at and take.index < full.index then
+            full, opens_at, full_log = take, open_at, logs[l]
+          end
+          if take.drops and (not dropped or take.index < dropped.index) then dropped = take end
+        end
+      end
+    end
+    places[l] = table.concat(kept)
+  end
+  if not full then return nil, places, shadows end
+  local turn_at = opens_at
+  if not dropped and opens_at < ask.expires_at then
+    local told
+    turn_at, told = turn(full, full_log, opens_at, ask.expires_at, now)
+    if told then
+      local log = full_log
+      local sets, entries = log.sets.packed, sub(log.memory, log.entries_at)
+      keep(log.key, memory_of(sets, told, entries), math.max(log.look.until_at, turn_at), now)
+    end
+  end
+  return write('<BHdd', 5, (dropped or full).index, opens_at, turn_at)
+end
+
+-- Reads the logs that a claim is about, its recipient's own first; returns them and the time, which never goes back: the
+-- newest entry's is at most that of its log.
+local function read_logs(i, ask)
+  local logs, now = {}, asked_at
+  for l, takes in ipairs(ask.logs) do
+    local key = takes.key == 0 and KEYS[i + 1] or KEYS[takes.key]
+    local memory = latest[key] or (takes.key == 0 and memories[i] or takes.key > 0 and redis.call('GET', key)) or ''
+    local sets, told, entries_at = parts_of(memory)
+    if entries_at < #memory then now = math.max(now, (read('<I7', memory, entries_at + 3))) end
+    logs[l] = { key = key, own = takes.key == 0, memory = memory, sets = sets, told = told, entries_at = entries_at }
+  end
+  for l, takes in ipairs(ask.logs) do
+    local log = logs[l]
+    log.look = look(log.memory, log.sets, log.entries_at, now, ask, takes)
+  end
+  return logs, now
+end
+
 local function decide(i, ask)
-  local key = KEYS[i + 1]
-  local memory = latest[key] or memories[i] or ''
-  local now = asked_at
-  -- Never back: the newest entry's time is at most the recipient's now.
-  if #memory > 0 then now = math.max(now, (read('<d', memory, 2))) end
-  local takes = ask.takes
-  local standing, own_from, own_to, opens, has, live, until_at =
-    remember(memory, now, ask.job, ask.token, ask.touch, takes)
+  local logs, now = read_logs(i, ask)
+  local standing = logs[1].look.standing
   local own = standing and standing.token == ask.token
   if standing and not own and standing.attempt ~= ask.supersedes then
-    return write('<BHd', 1, standing.attempt, standing.deadline)
+    return write('<BHdd', 1, standing.attempt, standing.deadline, 0)
   end
   if not standing and ask.seen >= 0 and (ask.seen < changed_at or ask.seen + CLAIM_LIFE < now) then
-    return write('<BHd', 2, 0, 0)
+    return write('<BHdd', 2, 0, 0, 0)
   end
   local refusal
   local scope = optouts[i] and suppressing(optouts[i], ask)
   local from_all = everybody and redis.call('HGET', everybody, ask.address)
   scope = from_all and suppressing(from_all, ask) or scope
   if scope then
-    refusal = write('<BHd', 3, scope, 0)
+    refusal = write('<BHdd', 3, scope, 0, 0)
   elseif cancelled(ask.tenant, ask.targets_at, ask.targets, ask.accepted_at, now) then
-    refusal = write('<BHd', 4, 0, 0)
+    refusal = write('<BHdd', 4, 0, 0, 0)
   end
   if refusal then
     if own then
       -- The same asking claimed before the refusal came. It got no answer, so nothing went out for it.
-      keep(key, sub(memory, 1, own_from - 1) .. sub(memory, own_to), until_at, now)
+      for l = 1, #logs do undo(logs[l], ask, now) end
     end
     return refusal
   end
   if own then return CLAIMED end
-  local full, dropped
-  local kept = takes.rules
-  for t = 1, #takes do
-    if not has[t] then
-      local opens_at = takes[t].limit == 0 and math.huge or opens[t]
-      if opens_at then
-        if not full or opens_at > opens[full] then full = t; opens[t] = opens_at end
-        if takes[t].drop and not dropped then dropped = t end
-      end
-    end
-  end
-  if full then return write('<BHd', 5, (dropped or full) - 1, opens[full]) end
-  if next(has) then
-    local places = {}
-    for t = 1, #takes do if not has[t] then places[#places + 1] = takes[t].kept end end
-    kept = table.concat(places)
-  end
-  local entry = write('<Bddc8c8c8H', #kept / 8, now, ask.deadline, ask.job, ask.token, ask.touch, ask.attempt) .. kept
-  until_at = math.max(until_at, ask.deadline + CLAIM_LIFE, now + life_max(kept))
-  keep(key, entry .. live, until_at, now)
-  return CLAIMED
+  local over, places, shadows = weigh(logs, ask, now)
+  if over then return over end
+  for l = 1, #logs do take_places(logs[l], places[l], ask, now) end
+  return shadows == 0 and CLAIMED or write('<BHdd', 6, 0, shadows, 0)
 end
 
 local answers = {}
 local p = 1
 for i = 1, n do
   local ask = {}
-  local rules
-  ask.job, ask.token, ask.touch, ask.attempt, ask.supersedes, ask.deadline, ask.seen, ask.tenant, rules, p =
-    read('<c8c8c8HHddHB', asks, p)
-  ask.takes = takes_at(p, rules)
-  p = p + 21 * rules
+  local takes
+  ask.job, ask.token, ask.touch, ask.attempt, ask.supersedes, ask.deadline, ask.seen, ask.tenant, ask.expires_at, takes, p =
+    read('<c8c8c8HHddHdB', asks, p)
+  ask.logs = takes_at(p, takes)
+  p = p + 27 * takes
   ask.touting, ask.kind, ask.address, ask.sender, ask.signature, ask.topic, ask.targets, p =
     read('<BBc16c17c17c17B', asks, p)
   ask.targets_at = p

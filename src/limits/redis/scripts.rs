@@ -27,8 +27,8 @@ impl Scripts {
         Self {
             accepted: Loaded::new(include_str!("accepted.lua")),
             cancel: Loaded::new(include_str!("cancel.lua")),
-            claim: Loaded::new(include_str!("claim.lua")),
-            give_back: Loaded::new(include_str!("give_back.lua")),
+            claim: Loaded::new(concat!(include_str!("memory.lua"), include_str!("claim.lua"))),
+            give_back: Loaded::new(concat!(include_str!("memory.lua"), include_str!("give_back.lua"))),
             lease: Loaded::new(include_str!("lease.lua")),
             remember: Loaded::new(include_str!("remember.lua")),
             suppress: Loaded::new(include_str!("suppress.lua")),

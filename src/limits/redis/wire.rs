@@ -1,13 +1,13 @@
 //! The bytes that the scripts read and write. Each layout is described in the script's head.
 
-use crate::domain::cap::{OnLimit, Window};
+use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::ids::TenantId;
 use crate::domain::job::Class;
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::suppression::{CancelBy, CancelRule, Scope, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::limits::core::{key_of, kind_number, kind_of, short, short_job, source_number, source_of};
-use crate::limits::{Against, Claim, Decision, GiveBack, Granted, Lease, LeaseMode, Take};
+use crate::limits::{Against, Claim, Decision, GiveBack, Granted, Lease, LeaseMode, Span, TAKES_MAX, Take};
 
 /// A script's answer that is not what its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,14 +15,15 @@ pub(super) struct Strange;
 
 /// No scope has this number.
 const NO_SCOPE: u8 = 255;
-const DECISION_BYTES: usize = 11;
+const DECISION_BYTES: usize = 19;
 const OPTOUT_BYTES: usize = 27;
 /// An opt-out with its address.
 pub(super) const ADDRESSED_BYTES: usize = 16 + OPTOUT_BYTES;
 const GRANTED_BYTES: usize = 12;
 
-/// Appends a claim as `claim.lua` reads it; `tenant` is the index of its cancellations' key.
-pub(super) fn put_claim(out: &mut Vec<u8>, claim: &Claim, tenant: u16) {
+/// Appends a claim as `claim.lua` reads it; `tenant` is the index of its cancellations' key, and `log` returns the index
+/// of a log's key.
+pub(super) fn put_claim(out: &mut Vec<u8>, claim: &Claim, tenant: u16, log: impl FnMut(RecipientKey) -> u16) {
     let against = &claim.against;
     out.extend_from_slice(&short_job(claim.job).to_le_bytes());
     out.extend_from_slice(&claim.token.to_le_bytes());
@@ -32,7 +33,8 @@ pub(super) fn put_claim(out: &mut Vec<u8>, claim: &Claim, tenant: u16) {
     put_time(out, claim.deadline);
     put_time(out, claim.seen.unwrap_or(UnixMicros(-1)));
     out.extend_from_slice(&tenant.to_le_bytes());
-    put_takes(out, &claim.takes);
+    put_time(out, claim.expires_at);
+    put_takes(out, &claim.takes, log);
     out.push(match against.class {
         Class::Otp | Class::Transactional => 0,
         Class::Notification | Class::Marketing => 1,
@@ -131,8 +133,9 @@ pub(super) fn suppressions(bytes: &[u8], tenant: &TenantId, address: AddressKey)
     optouts.iter().map(read).collect()
 }
 
-fn decision(&[verdict, a, b, ref at @ ..]: &[u8; DECISION_BYTES], claim: &Claim) -> Result<Decision, Strange> {
-    let (argument, at) = (u16::from_le_bytes([a, b]), time(*at));
+fn decision(&[verdict, a, b, ref times @ ..]: &[u8; DECISION_BYTES], claim: &Claim) -> Result<Decision, Strange> {
+    let at = |n| times.as_chunks().0.get(n).copied().map(time).ok_or(Strange);
+    let (argument, at, turn_at) = (u16::from_le_bytes([a, b]), at(0)?, at(1)?);
     Ok(match verdict {
         0 => Decision::Claimed,
         1 => Decision::Held { attempt: argument, deadline: at },
@@ -145,7 +148,8 @@ fn decision(&[verdict, a, b, ref at @ ..]: &[u8; DECISION_BYTES], claim: &Claim)
             Decision::Suppressed(scope)
         }
         4 => Decision::Cancelled,
-        5 => Decision::OverCap { take: argument.into(), open_at: at },
+        5 => Decision::OverCap { take: argument.into(), open_at: at, turn_at },
+        6 => Decision::Overshadowed(u32::try_from(at.0).map_err(|_| Strange)?),
         _ => return Err(Strange),
     })
 }
@@ -155,22 +159,25 @@ fn time(bytes: [u8; 8]) -> UnixMicros {
     UnixMicros(f64::from_le_bytes(bytes) as i64)
 }
 
-fn put_takes(out: &mut Vec<u8>, takes: &[Take]) {
-    // A tenant has at most 16 rules.
-    let takes = &takes[..takes.len().min(usize::from(u8::MAX))];
+fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(RecipientKey) -> u16) {
+    let takes = &takes[..takes.len().min(TAKES_MAX)];
     out.push(u8::try_from(takes.len()).unwrap_or(u8::MAX));
+    let length = |length| (UnixMicros(0).plus(length), UnixMicros(0));
     for take in takes {
-        let Window::Rolling(length) = take.window;
-        // Rounded up: a place is kept at least as long as it counts.
-        let life_s = u32::try_from(length.as_micros().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let (span, (a, b)) = match take.span {
+            Span::Rolling(of) => (0, length(of)),
+            Span::Fixed { start, end } => (1, (start, end)),
+            Span::FromFirst(of) => (2, length(of)),
+            Span::Bucket(refill) => (3, length(refill)),
+        };
         out.extend_from_slice(&take.rule.to_le_bytes());
-        out.extend_from_slice(&life_s.to_le_bytes());
-    }
-    for take in takes {
-        let Window::Rolling(length) = take.window;
-        out.extend_from_slice(&take.limit.to_le_bytes());
-        put_time(out, UnixMicros(0).plus(length));
-        out.push(u8::from(take.on_limit == OnLimit::Drop));
+        out.extend_from_slice(&take.log.map_or(0, &mut log).to_le_bytes());
+        out.extend_from_slice(&u16::try_from(take.limit).unwrap_or(u16::MAX).to_le_bytes());
+        out.push(u8::try_from(take.need).unwrap_or(u8::MAX));
+        out.push(span);
+        put_time(out, a);
+        put_time(out, b);
+        out.push(u8::from(take.on_limit == OnLimit::Drop) | u8::from(take.mode == Mode::Shadow) << 1);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, counter, histogram};
 
 use super::bounded::Bounded;
+use crate::domain::cap::Mode;
 use crate::domain::job::{Class, words};
 
 words! {
@@ -24,7 +25,7 @@ words! {
 pub struct DispatchMetrics {
     deferred: Bounded<Counter>,
     suppressed: Bounded<Counter>,
-    caps: Bounded<Vec<Counter>>,
+    caps: Bounded<Vec<Vec<Counter>>>,
     time_in_queue: Vec<Histogram>,
     send_lag: Vec<Histogram>,
 }
@@ -53,9 +54,9 @@ impl DispatchMetrics {
         self.suppressed.get(reason).increment(1);
     }
 
-    /// Counts what a cap said about `jobs` jobs.
-    pub fn cap(&self, rule: &str, decision: CapDecision, jobs: usize) {
-        self.caps.get(rule)[decision as usize].increment(jobs as u64);
+    /// Counts what a cap said about `jobs` jobs; a shadow, what it would have said.
+    pub fn cap(&self, rule: &str, decision: CapDecision, mode: Mode, jobs: usize) {
+        self.caps.get(rule)[mode as usize][decision as usize].increment(jobs as u64);
     }
 
     /// Measures how long a job waited before its hand-over.
@@ -75,8 +76,8 @@ impl Default for DispatchMetrics {
     }
 }
 
-fn caps(rule: Box<str>) -> Vec<Counter> {
+fn caps(rule: Box<str>) -> Vec<Vec<Counter>> {
     let rule = String::from(rule);
-    let with = |decision: &CapDecision| counter!(super::CAPS_DECISIONS, "rule" => rule.clone(), "decision" => decision.as_str(), "mode" => "enforce");
-    CapDecision::ALL.iter().map(with).collect()
+    let with = |mode: &Mode, decision: &CapDecision| counter!(super::CAPS_DECISIONS, "rule" => rule.clone(), "decision" => decision.as_str(), "mode" => mode.as_str());
+    Mode::ALL.iter().map(|mode| CapDecision::ALL.iter().map(|decision| with(mode, decision)).collect()).collect()
 }

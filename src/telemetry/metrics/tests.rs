@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::domain::cap::Mode;
 use crate::domain::event::Fate;
 use crate::domain::ids::{Lane, TenantId};
 use crate::domain::job::{Class, Kind};
@@ -29,7 +30,7 @@ fn count_everything() {
     let dispatch = DispatchMetrics::new();
     dispatch.deferred("rate");
     dispatch.suppressed("opt_out");
-    dispatch.cap("daily", CapDecision::Taken, 3);
+    dispatch.cap("daily", CapDecision::Taken, Mode::Enforce, 3);
     dispatch.waited(Class::Marketing, SECOND);
     dispatch.sent(Class::Marketing, SECOND);
     let agenda = AgendaMetrics::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::domain::cap::{CapRule, OnLimit, Window};
+use postrider::domain::cap::{CapRule, Window};
 use postrider::domain::ids::JobId;
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -27,14 +27,9 @@ on_every_backend! {
 
 pub(crate) fn customer(name: &str) -> Tenant {
     let cap = CapRule {
-        name: "daily".parse().unwrap(),
         classes: vec![Class::Marketing],
-        kinds: vec![],
         topics: vec!["sale".into()],
-        senders: vec![],
-        limit: 3,
-        window: Window::Rolling(Duration::from_secs(86_400)),
-        on_limit: OnLimit::Defer,
+        ..CapRule::new("daily".parse().unwrap(), 3, Window::Rolling(Duration::from_secs(86_400)))
     };
     Tenant {
         id: tenant(name),

@@ -7,7 +7,7 @@ use postrider::domain::time::UnixMicros;
 use postrider::limits::{Claim, Decision, Take};
 use uuid::Uuid;
 
-use super::{DAY, HOUR, NOW, Store, ask, capped, give_back, on_every_backend, take};
+use super::{DAY, HOUR, NOW, Store, ask, capped, full, give_back, on_every_backend, take};
 
 on_every_backend! {
     all_or_nothing
@@ -25,12 +25,12 @@ async fn all_or_nothing(store: Store) {
     assert_eq!(ask(&store, NOW, &capped(1, 1, &[wide.clone(), narrow.clone()])).await, Decision::Claimed);
     for job in 2..50 {
         let decision = ask(&store, NOW, &capped(1, job, &[wide.clone(), narrow.clone()])).await;
-        assert_eq!(decision, Decision::OverCap { take: 1, open_at: NOW.plus(HOUR) });
+        assert_eq!(decision, full(1, NOW.plus(HOUR)));
     }
     for job in 50..54 {
         assert_eq!(ask(&store, NOW, &capped(1, job, std::slice::from_ref(&wide))).await, Decision::Claimed);
     }
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let over = full(0, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &capped(1, 54, &[wide])).await, over);
 }
 
@@ -40,10 +40,10 @@ async fn the_window_rolls_to_the_microsecond(store: Store) {
     assert_eq!(ask(&store, NOW, &capped(1, 1, &caps)).await, Decision::Claimed);
     assert_eq!(ask(&store, later, &capped(1, 2, &caps)).await, Decision::Claimed);
     let open_at = NOW.plus(DAY);
-    let over = Decision::OverCap { take: 0, open_at };
+    let over = full(0, open_at);
     assert_eq!(ask(&store, UnixMicros(open_at.0 - 1), &capped(1, 3, &caps)).await, over);
     assert_eq!(ask(&store, open_at, &capped(1, 3, &caps)).await, Decision::Claimed);
-    let over = Decision::OverCap { take: 0, open_at: later.plus(DAY) };
+    let over = full(0, later.plus(DAY));
     assert_eq!(ask(&store, open_at, &capped(1, 4, &caps)).await, over);
 }
 
@@ -64,7 +64,7 @@ async fn all_open_when_the_last_one_does(store: Store) {
     for (job, (hour, expected)) in steps.into_iter().enumerate() {
         let expected = match expected {
             Ok(()) => Decision::Claimed,
-            Err((take, hours)) => Decision::OverCap { take, open_at: at(hours) },
+            Err((take, hours)) => full(take, at(hours)),
         };
         let decision = ask(&store, at(hour), &capped(1, job as u64, &caps)).await;
         assert_eq!(decision, expected, "step {job}, hour {hour}");
@@ -75,12 +75,12 @@ async fn dropping_wins_over_deferring(store: Store) {
     let dropping = |rule, limit, window| Take { on_limit: OnLimit::Drop, ..take(rule, limit, window) };
     let caps = [take(1, 1, DAY * 9), dropping(2, 1, HOUR), dropping(3, 1, DAY), take(4, 9, DAY)];
     assert_eq!(ask(&store, NOW, &capped(1, 1, &caps)).await, Decision::Claimed);
-    let over = Decision::OverCap { take: 1, open_at: NOW.plus(DAY * 9) };
+    let over = full(1, NOW.plus(DAY * 9));
     assert_eq!(ask(&store, NOW, &capped(1, 2, &caps)).await, over, "the first that drops");
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY * 9) };
+    let over = full(0, NOW.plus(DAY * 9));
     assert_eq!(ask(&store, NOW.plus(DAY), &capped(1, 2, &caps)).await, over, "none that drops is full");
     let never = [take(5, 0, DAY), take(4, 9, DAY)];
-    let over = Decision::OverCap { take: 0, open_at: UnixMicros::MAX };
+    let over = full(0, UnixMicros::MAX);
     assert_eq!(ask(&store, NOW, &capped(1, 3, &never)).await, over, "a limit of 0 means never");
 }
 
@@ -91,7 +91,7 @@ async fn a_touch_counts_once(store: Store) {
     let both = [sms.clone(), call.clone()];
     let second = step(2, &both);
     assert_eq!(ask(&store, NOW, &second).await, Decision::Claimed, "the chain's next step");
-    let over = |take| Decision::OverCap { take, open_at: NOW.plus(DAY) };
+    let over = |take| full(take, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &capped(1, 3, &both[1..])).await, over(0), "it took what the first had not");
     give_back(&store, &second).await;
     assert_eq!(ask(&store, NOW, &capped(1, 3, &both[1..])).await, Decision::Claimed, "and gives just that back");
@@ -100,7 +100,7 @@ async fn a_touch_counts_once(store: Store) {
     assert_eq!(ask(&store, NOW.plus(DAY), &later).await, Decision::Claimed);
     assert_eq!(
         ask(&store, NOW.plus(DAY), &capped(1, 6, &both[..1])).await,
-        Decision::OverCap { take: 0, open_at: NOW.plus(DAY * 2) },
+        full(0, NOW.plus(DAY * 2)),
         "a touch whose window has ended counts again"
     );
 }
@@ -112,7 +112,7 @@ async fn a_chain_takes_one_place(store: Store) {
         assert_eq!(ask(&store, NOW, &step).await, Decision::Claimed);
     }
     assert_eq!(ask(&store, NOW, &capped(1, 4, &caps)).await, Decision::Claimed, "the second place");
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let over = full(0, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &capped(1, 5, &caps)).await, over);
     let fourth = Claim { touch: Uuid::from_u128(77), ..capped(1, 6, &caps) };
     assert_eq!(ask(&store, NOW, &fourth).await, Decision::Claimed, "it has its place, full or not");
@@ -124,7 +124,7 @@ async fn a_changed_rule(store: Store) {
         assert_eq!(ask(&store, now, &capped(1, job, &[take(1, 4, DAY)])).await, Decision::Claimed);
     }
     let now = NOW.plus(HOUR * 4);
-    let lowered = Decision::OverCap { take: 0, open_at: NOW.plus(HOUR * 2 + DAY) };
+    let lowered = full(0, NOW.plus(HOUR * 2 + DAY));
     assert_eq!(ask(&store, now, &capped(1, 9, &[take(1, 2, DAY)])).await, lowered, "three must leave first");
     assert_eq!(ask(&store, now, &capped(1, 9, &[take(2, 1, DAY)])).await, Decision::Claimed, "another rule is empty");
 }
@@ -133,7 +133,7 @@ async fn time_never_steps_back(store: Store) {
     let caps = [take(1, 1, DAY)];
     assert_eq!(ask(&store, NOW, &capped(1, 1, &[])).await, Decision::Claimed);
     assert_eq!(ask(&store, NOW.minus(HOUR * 5), &capped(1, 2, &caps)).await, Decision::Claimed);
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let over = full(0, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &capped(1, 3, &caps)).await, over, "taken at the latest time known");
     assert_eq!(ask(&store, NOW.minus(DAY * 9), &capped(1, 3, &caps)).await, over);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider::domain::time::UnixMicros;
 use postrider::limits::{CLAIM_LIFE, Claim, Decision, Limits};
 
-use super::{DAY, HOUR, NOW, Store, ask, capped, claim, give_back, on_every_backend, take};
+use super::{DAY, HOUR, NOW, Store, ask, ask_all, capped, claim, full, give_back, on_every_backend, take};
 
 on_every_backend! {
     another_copy_is_held
@@ -35,8 +35,8 @@ async fn a_repeated_asking_is_the_same_asking(store: Store) {
         assert_eq!(ask(&store, NOW, &capped(1, 1, &caps)).await, Decision::Claimed);
     }
     let twice = [capped(1, 2, &caps), capped(1, 2, &caps), capped(1, 3, &caps)];
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
-    let decisions = store.limits.claim(NOW, &twice).await.unwrap();
+    let over = full(0, NOW.plus(DAY));
+    let decisions = ask_all(&store, NOW, &twice).await;
     assert_eq!(decisions, [Decision::Claimed, Decision::Claimed, over], "two places, each taken once");
 }
 
@@ -88,7 +88,7 @@ async fn what_was_seen_too_early_is_forgotten(store: Store) {
 async fn only_the_own_token_is_given_back(store: Store) {
     let caps = [take(1, 1, DAY)];
     let first = capped(1, 1, &caps);
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let over = full(0, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
     give_back(&store, &Claim { token: 9, ..first.clone() }).await;
     assert_eq!(ask(&store, NOW, &capped(1, 2, &caps)).await, over, "another token gave nothing back");
@@ -109,11 +109,11 @@ async fn a_call_answers_each_in_order(store: Store) {
     // More than one call to a server carries.
     let claims: Vec<Claim> =
         (0..1_000).map(|job| capped(u8::try_from(job % 250).unwrap(), job, &[take(1, 2, DAY)])).collect();
-    let decisions = store.limits.claim(NOW, &claims).await.unwrap();
+    let decisions = ask_all(&store, NOW, &claims).await;
     assert_eq!(decisions.len(), claims.len());
     let claimed = decisions.iter().filter(|&decision| *decision == Decision::Claimed).count();
     assert_eq!(claimed, 500);
     assert!(store.limits.claim(NOW, &[]).await.unwrap().is_empty());
-    let again = store.limits.claim(NOW, &claims).await.unwrap();
+    let again = ask_all(&store, NOW, &claims).await;
     assert_eq!(again, decisions);
 }

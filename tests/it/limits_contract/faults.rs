@@ -10,7 +10,7 @@ use postrider::limits::redis::{Redis, Settings};
 use postrider::limits::{AnyLimits, Claim, Decision, Granted, Lease, LeaseMode, Limits, LimitsError, Remember};
 use uuid::Uuid;
 
-use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, give_back, take};
+use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, full, give_back, take};
 use crate::support::proxy::{Direction, Proxy};
 use crate::support::servers;
 
@@ -76,7 +76,7 @@ async fn a_hung_server_is_a_timeout_and_then_forgotten() {
     assert!(store.limits.claim(NOW, std::slice::from_ref(&asked)).await.is_err());
     proxy.heal();
     assert_eq!(patiently(&store, NOW, &asked).await, Decision::Claimed);
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let over = full(0, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &capped(1, 2, &[take(1, 1, DAY)])).await, over);
 }
 
@@ -188,7 +188,7 @@ async fn two_nodes_whose_clocks_differ_keep_a_cap_and_a_rate() {
     let caps = [take(1, 1, DAY)];
     assert_eq!(ask(&ahead, NOW.plus(HOUR), &claim(1, 1)).await, Decision::Claimed);
     assert_eq!(ask(&behind, NOW, &capped(1, 2, &caps)).await, Decision::Claimed);
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(HOUR + DAY) };
+    let over = full(0, NOW.plus(HOUR + DAY));
     assert_eq!(ask(&behind, NOW, &capped(1, 3, &caps)).await, over, "the place was taken at the later time");
     let rate = "10/s:10".parse().unwrap();
     let wish = [Lease { bucket: "provider:carrier-a".into(), rate, want: 10, mode: LeaseMode::UpTo }];

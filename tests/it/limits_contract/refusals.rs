@@ -9,7 +9,7 @@ use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::{Against, Claim, Decision, Limits};
 use uuid::Uuid;
 
-use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, give_back, on_every_backend, take};
+use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, full, give_back, on_every_backend, take};
 
 on_every_backend! {
     opt_outs_bind_by_scope_and_class
@@ -241,7 +241,7 @@ async fn a_refused_resend_leaves_the_first_claim(store: Store) {
     store.limits.unsuppress(&everything, Source::Api).await.unwrap();
     let held = Decision::Held { attempt: 1, deadline: first.deadline };
     assert_eq!(ask(&store, NOW, &Claim { token: 9, ..first }).await, held, "the first may be out");
-    let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY) };
+    let over = full(0, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &capped(1, 2, &[take(1, 1, DAY)])).await, over, "and so is its touch");
 }
 

@@ -1,0 +1,77 @@
+//! What a claim takes of a cap, and what it is told where there is no room.
+
+use std::time::Duration;
+
+use crate::domain::cap::{Mode, OnLimit};
+use crate::domain::keys::RecipientKey;
+use crate::domain::time::UnixMicros;
+
+/// One cap that a claim needs room in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Take {
+    /// Stands for the rule within its log; changes with what the rule counts and with its window.
+    pub rule: u32,
+    /// Whose log it is in, where that is not the recipient's own: a sender's.
+    pub log: Option<RecipientKey>,
+    /// How many the window holds; never 0 (that needs no store).
+    pub limit: u32,
+    /// How many of them the job takes, 1 to 255.
+    pub need: u32,
+    /// The window.
+    pub span: Span,
+    /// What happens without room; the first rule that drops wins over those that defer.
+    pub on_limit: OnLimit,
+    /// Whether it binds. A shadow takes a place where it has one, and never stands in the way.
+    pub mode: Mode,
+}
+
+/// A cap's window as a store sees it: without zones and calendars.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Span {
+    /// Any stretch of this length.
+    Rolling(Duration),
+    /// This stretch, which the claim's `now` lies in. Where the store's time is past it, the answer is to ask again at
+    /// that time: what is taken then counts in the next one.
+    Fixed {
+        /// Its first instant.
+        start: UnixMicros,
+        /// The first instant after it.
+        end: UnixMicros,
+    },
+    /// From the first place on, for this long; while one of its places stands, the window does.
+    FromFirst(Duration),
+    /// A token bucket, which one place comes back to in this time. A place that is given back before later ones comes
+    /// back with them: too strict for a moment, never too lax.
+    Bucket(Duration),
+}
+
+/// How many jobs are told to come at an opening, for each place that opens: some were cancelled meanwhile.
+pub(super) const TOLD_PER_PLACE: u64 = 2;
+/// Instants that a log keeps of what it told waiting jobs; more jobs are told the last of them.
+pub(super) const TOLD_MAX: usize = 32;
+
+/// How long a place is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Until {
+    /// So many µs after it was taken: the same for all places of a rule.
+    After(i64),
+    /// Up to an instant.
+    At(UnixMicros),
+}
+
+// === impl Until ===
+
+impl Until {
+    /// Returns the first instant at which a place taken at `at` has no meaning.
+    pub fn end(self, at: UnixMicros) -> UnixMicros {
+        match self {
+            Self::After(life) => UnixMicros(at.0.saturating_add(life)),
+            Self::At(end) => end,
+        }
+    }
+}
+
+/// Returns a length of time in µs.
+pub(super) fn micros(length: Duration) -> i64 {
+    UnixMicros(0).plus(length).0
+}
