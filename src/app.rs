@@ -8,6 +8,7 @@ mod providers;
 mod receive;
 mod running;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -40,6 +41,7 @@ use crate::telemetry::metrics::{AgendaMetrics, DispatchMetrics};
 use self::backends::Backends;
 pub use self::error::StartError;
 pub use self::first_start::FirstKey;
+use self::running::Addresses;
 pub use self::running::Running;
 
 /// Reports of providers that wait to be made durable; more wait at the providers.
@@ -128,10 +130,7 @@ async fn start_parts(
     if base.settings.runs(Role::Record) {
         base.record();
     }
-    let providers = match base.settings.runs(Role::Dispatch) {
-        true => base.dispatch().await?,
-        false => vec![],
-    };
+    let (providers, callbacks) = base.work_and_receive().await?;
     if base.settings.runs(Role::Feed) {
         base.feed().await?;
     }
@@ -144,7 +143,7 @@ async fn start_parts(
     if let Some(listener) = metrics {
         listener.spawn(&base.clock, &base.groups.backends);
     }
-    Ok(Running::new(base, front, metrics_address, first_key))
+    Ok(Running::new(base, front, Addresses { metrics: metrics_address, callbacks }, first_key))
 }
 
 async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base, StartError> {
@@ -192,10 +191,21 @@ impl Base {
         .spawn();
     }
 
-    async fn dispatch(&self) -> Result<Vec<ProviderEntry>, StartError> {
+    /// Starts dispatch and callbacks, as far as they run here, and what takes their reports.
+    async fn work_and_receive(&self) -> Result<(Vec<ProviderEntry>, Option<SocketAddr>), StartError> {
+        let callbacks = self.settings.runs(Role::Receive) && self.settings.takes_callbacks();
+        if !callbacks && !self.settings.runs(Role::Dispatch) {
+            return Ok((vec![], None));
+        }
         let (inbox, reports) = mpsc::channel::<Inbound>(INBOX_MAX);
         self.receive(reports);
-        let providers::Started { gates, entries } = providers::start(self, &inbox)?;
+        let callbacks = if callbacks { Some(self.callbacks(inbox.clone()).await?) } else { None };
+        let providers = if self.settings.runs(Role::Dispatch) { self.dispatch(&inbox).await? } else { vec![] };
+        Ok((providers, callbacks))
+    }
+
+    async fn dispatch(&self, inbox: &mpsc::Sender<Inbound>) -> Result<Vec<ProviderEntry>, StartError> {
+        let providers::Started { gates, entries } = providers::start(self, inbox)?;
         let context = dispatch::Context {
             queue: self.queue.clone(),
             limits: self.limits.clone(),

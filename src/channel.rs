@@ -1,8 +1,11 @@
 //! The channel port: hand one job to the outside, through a provider.
 
 pub mod call;
+pub mod callback;
+pub mod http;
 pub mod simulated;
 pub mod sms;
+pub mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,6 +67,8 @@ pub enum Answer {
     NotSent {
         /// A short code for the log and the ledger.
         code: Box<str>,
+        /// When it may be tried again at the earliest, if the provider says it: of this job, not of others.
+        retry_after: Option<Duration>,
     },
     /// It was handed over, wholly or in part, and no answer came: nobody knows.
     NoAnswer,

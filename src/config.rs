@@ -1,11 +1,12 @@
 //! Settings, in two stages: what was written (`tree`) and what is true ([`Settings`]).
 //!
-//! Every default stands with its reason in `config/defaults.toml`, and for providers in `config/smpp.toml` and
-//! `config/simulated.toml`. The file `postrider.toml` overrides them, and the environment overrides the file:
+//! Every default stands with its reason in `config/defaults.toml`, and for providers in a file for each kind, such as
+//! `config/smpp.toml`. The file `postrider.toml` overrides them, and the environment overrides the file:
 //! `queue.url` is `POSTRIDER_QUEUE_URL`. Unknown settings are errors that name what was probably meant; settings that
 //! contradict each other are errors that name both.
 
 mod check;
+mod endpoint;
 mod error;
 mod print;
 mod provider;
@@ -22,7 +23,9 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::{ConfigError, Contradiction, Reason};
+pub use self::provider::clouds::{Api, Twilio};
 pub use self::provider::{Alphabet, Counting, IdForm, Link, Provider, Simulated, Smpp, SmppTls};
 pub use self::reference::{provider_reference, reference};
 pub use self::secret::{Secret, ServerUrl};
@@ -43,6 +46,8 @@ pub struct Settings {
     pub grpc: Grpc,
     /// Where metrics are scraped, if anywhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Callbacks of providers.
+    pub receive: Receive,
     /// The queue.
     pub queue: Queue,
     /// Limits.
@@ -95,6 +100,15 @@ pub struct GrpcTls {
     pub cert: PathBuf,
     /// The private key, in PEM.
     pub key: PathBuf,
+}
+
+/// Where callbacks of providers come in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receive {
+    /// The address; beyond loopback only where that was asked for.
+    pub listen: SocketAddr,
+    /// The URL under which providers reach it, if it is said.
+    pub public_url: Option<Endpoint>,
 }
 
 /// The queue.
@@ -203,6 +217,16 @@ impl Settings {
     /// Returns whether this process runs a part of the service.
     pub fn runs(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+
+    /// Returns whether any provider may call back.
+    pub fn takes_callbacks(&self) -> bool {
+        self.providers.iter().any(|provider| self.callbacks_of(provider))
+    }
+
+    /// Returns whether this provider may call back.
+    pub fn callbacks_of(&self, provider: &Provider) -> bool {
+        provider.link.asks_for_callbacks() && self.receive.public_url.is_some()
     }
 
     /// Returns whether any backend is embedded, so that this process must be the only one.

@@ -34,3 +34,4 @@ pub mod telemetry;
 pub mod app;
 pub mod cli;
 pub mod demo;
+pub mod simulator;

@@ -163,6 +163,9 @@ fn greet(running: &Running) {
     if let Some(address) = running.metrics() {
         println!("metrics on http://{address}/metrics");
     }
+    if let Some(address) = running.callbacks() {
+        println!("callbacks on http://{address}/callback/");
+    }
     println!("ready");
 }
 

@@ -4,6 +4,7 @@
 //! first, then goes to record, then the provider is answered: nothing of it needs the ledger. Every other reply is a fact
 //! for record.
 
+mod callbacks;
 mod keywords;
 mod owners;
 mod replies;
@@ -16,6 +17,7 @@ use hashbrown::HashMap;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::warn;
 
+pub use self::callbacks::{Desks, Router};
 pub use self::keywords::{Keyword, keyword};
 pub use self::owners::Owners;
 pub use self::senders::Senders;

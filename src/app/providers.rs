@@ -7,12 +7,17 @@ use tokio::sync::mpsc;
 
 use super::{Base, SharedLimits, StartError};
 use crate::api::ProviderEntry;
+use crate::channel::callback::Callbacks;
+use crate::channel::http::client::Client;
 use crate::channel::simulated::{self, Simulated};
+use crate::channel::sms::cloud::{self, Api, Cloud};
 use crate::channel::sms::smpp::{self, Smpp};
+use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::{Channel, Inbound, Profile};
-use crate::config::{Link, Provider, Settings};
+use crate::config::{self, Link, Provider, Settings};
 use crate::dispatch::{self, Gate, Gates};
 use crate::policy::routes::Member;
+use crate::receipt::Desks;
 
 /// How often a provider's health is shown in the metrics.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
@@ -70,6 +75,7 @@ pub(super) fn start(base: &Base, inbox: &mpsc::Sender<Inbound>) -> Result<Starte
 fn protocol(link: &Link) -> &'static str {
     match link {
         Link::Smpp(_) => "smpp",
+        Link::Twilio(_) => "twilio",
         Link::Simulated(_) => "simulated",
     }
 }
@@ -78,14 +84,62 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
     let (tasks, clock) = (&base.groups.channels, &base.clock);
     match &provider.link {
         Link::Smpp(link) => {
-            let wrong = |error: smpp::settings::InvalidRoute| StartError::Provider {
-                id: provider.id.as_str().into(),
-                reason: error.to_string().into(),
-            };
-            Ok(Smpp::start(smpp::Settings::of(provider, link).map_err(wrong)?, inbox, tasks, clock))
+            let settings = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
+            Ok(Smpp::start(settings, inbox, tasks, clock))
+        }
+        Link::Twilio(link) => {
+            let callback = callback(&base.settings, provider).filter(|_| provider.receipts);
+            cloud(base, provider, &link.api, Box::new(Twilio::new(link, callback.as_deref())))
         }
         Link::Simulated(link) => {
             Ok(Arc::new(Simulated::spawn(simulated::Settings::of(provider, link), clock, tasks, inbox)))
         }
     }
+}
+
+/// Starts the cloud that `provider` is.
+fn cloud(
+    base: &Base,
+    provider: &Provider,
+    link: &config::Api,
+    api: Box<dyn Api>,
+) -> Result<Arc<dyn Channel>, StartError> {
+    let (tasks, clock) = (&base.groups.channels, &base.clock);
+    let client = Client::new(&link.endpoint, link.ca.as_deref(), link.connections, tasks, clock)
+        .map_err(|error| wrong(provider, &error))?;
+    let settings = cloud::Settings {
+        provider: provider.id.clone(),
+        window: link.window,
+        rate_per_s: provider.rate.map_or(0.0, |rate| f64::from(rate.per_s.get())),
+        response_timeout: provider.response_timeout,
+    };
+    Ok(Arc::new(Cloud::new(api, client, settings, tasks, clock)))
+}
+
+/// Returns the URL at which a provider reaches us, if that is known.
+fn callback(settings: &Settings, provider: &Provider) -> Option<String> {
+    settings.receive.public_url.as_ref().map(|url| format!("{url}/callback/{}", provider.id))
+}
+
+/// Returns the parsers of all providers that call back.
+pub(super) fn desks(settings: &Settings) -> Desks {
+    let public_url = settings.receive.public_url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let desk = |provider: &Provider| -> Option<(_, Box<dyn Callbacks>)> {
+        let id = provider.id.clone();
+        match &provider.link {
+            Link::Twilio(link) if settings.callbacks_of(provider) => {
+                Some((id.clone(), Box::new(twilio::callback::Desk::new(id, &public_url, link.auth_token.clone()))))
+            }
+            Link::Twilio(_) | Link::Smpp(_) | Link::Simulated(_) => None,
+        }
+    };
+    settings.providers.iter().filter_map(desk).collect()
+}
+
+fn wrong(provider: &Provider, error: &dyn std::error::Error) -> StartError {
+    let reason = match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    StartError::Provider { id: provider.id.as_str().into(), reason: reason.into() }
 }

@@ -1,12 +1,27 @@
 //! What providers say by themselves, on its way to limits and record.
 
+use std::net::SocketAddr;
+
 use tokio::sync::mpsc;
 
-use super::Base;
+use super::{Base, StartError};
 use crate::channel::Inbound;
-use crate::receipt::{Owners, Reception};
+use crate::channel::http::server::Server;
+use crate::receipt::{Owners, Reception, Router};
 
 impl Base {
+    /// Starts to serve callbacks; returns where.
+    pub(super) async fn callbacks(&self, inbox: mpsc::Sender<Inbound>) -> Result<SocketAddr, StartError> {
+        let listen = self.settings.receive.listen;
+        let refused = |error| StartError::Listen { what: "receive.listen", listen, error };
+        let server = Server::bind(listen).await.map_err(refused)?;
+        let address = server.address();
+        // What callbacks say is taken by the group after this one.
+        Router::new(super::providers::desks(&self.settings), inbox, self.clock.clone())
+            .spawn(server, &self.groups.channels);
+        Ok(address)
+    }
+
     /// Starts to take what providers say.
     pub(super) fn receive(&self, inbox: mpsc::Receiver<Inbound>) {
         Reception {

@@ -20,18 +20,20 @@ const FRONT_PARTS: u32 = 4;
 pub struct Running {
     base: Base,
     front: Option<Front>,
-    metrics: Option<SocketAddr>,
+    addresses: Addresses,
     first_key: Option<FirstKey>,
 }
 
+/// Where it listens, apart from gRPC.
+#[derive(Clone, Copy)]
+pub(super) struct Addresses {
+    pub(super) metrics: Option<SocketAddr>,
+    pub(super) callbacks: Option<SocketAddr>,
+}
+
 impl Running {
-    pub(super) fn new(
-        base: Base,
-        front: Option<Front>,
-        metrics: Option<SocketAddr>,
-        first_key: Option<FirstKey>,
-    ) -> Self {
-        Self { base, front, metrics, first_key }
+    pub(super) fn new(base: Base, front: Option<Front>, addresses: Addresses, first_key: Option<FirstKey>) -> Self {
+        Self { base, front, addresses, first_key }
     }
 
     /// Returns where gRPC listens.
@@ -41,7 +43,12 @@ impl Running {
 
     /// Returns where metrics are scraped.
     pub fn metrics(&self) -> Option<SocketAddr> {
-        self.metrics
+        self.addresses.metrics
+    }
+
+    /// Returns where providers call back.
+    pub fn callbacks(&self) -> Option<SocketAddr> {
+        self.addresses.callbacks
     }
 
     /// Returns the key that the first start made.

@@ -7,7 +7,7 @@
 mod desk;
 mod log;
 mod mail;
-mod plan;
+pub(crate) mod plan;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -209,7 +209,7 @@ impl Simulated {
     fn admit(&self, index: usize, handover: Handover, behaviour: Behaviour, answers: &mpsc::UnboundedSender<Answered>) {
         let units = self.cost(&handover);
         let refusal = if !behaviour.up {
-            Some(Answer::NotSent { code: "no_connection".into() })
+            Some(Answer::NotSent { code: "no_connection".into(), retry_after: None })
         } else if !self.shared.enter(units) {
             Some(Answer::Throttled { retry_after: None })
         } else if let Some(wait) = self.shared.over_rate(self.clock.now().0) {
@@ -219,7 +219,7 @@ impl Simulated {
             let slip = Slip { index, handover, units, behaviour, answers: answers.clone() };
             self.desk.try_send(slip).err().map(|_full_or_gone| {
                 self.shared.leave(units);
-                Answer::NotSent { code: "stopped".into() }
+                Answer::NotSent { code: "stopped".into(), retry_after: None }
             })
         };
         if let Some(refusal) = refusal {

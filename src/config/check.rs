@@ -7,9 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::{ConfigError, Contradiction, Reason};
-use super::raw::{RawGrpc, RawProvider, RawSettings};
+use super::provider::raw::RawProvider;
+use super::raw::{RawGrpc, RawReceive, RawSettings};
 use super::{
-    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Role, ServerUrl, Settings, Shutdown, provider,
+    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings, Shutdown,
+    provider,
 };
 
 /// The shortest and longest of ordinary time limits.
@@ -28,6 +30,7 @@ pub(super) fn settings(
         roles: roles(&raw.roles)?,
         grpc: grpc(&raw.grpc)?,
         metrics_listen: optional(&raw.metrics.listen, |text| parsed::<SocketAddr>("metrics.listen", text))?,
+        receive: receive(&raw.receive)?,
         queue: Queue {
             url: url("queue.url", &raw.queue.url, &["amqp://", "amqps://"])?,
             publish_timeout: duration("queue.publish_timeout", &raw.queue.publish_timeout, TIMEOUTS)?,
@@ -58,18 +61,23 @@ pub(super) fn settings(
         },
         providers: provider::providers(providers, environment)?,
     };
-    agree(&settings, &raw.grpc, key_file.as_deref())?;
+    agree(&settings, (&raw.grpc, &raw.receive), key_file.as_deref())?;
     Ok(settings)
 }
 
 /// Checks what settings say about each other.
-fn agree(settings: &Settings, grpc: &RawGrpc, key_file: Option<&Path>) -> Result<(), Contradiction> {
+fn agree(
+    settings: &Settings,
+    (grpc, receive): (&RawGrpc, &RawReceive),
+    key_file: Option<&Path>,
+) -> Result<(), Contradiction> {
     if !settings.grpc.listen.ip().is_loopback() && settings.grpc.tls.is_none() && !grpc.allow_plaintext {
         return Err(Contradiction::PlaintextBeyondLoopback);
     }
-    if settings.metrics_listen == Some(settings.grpc.listen) && settings.grpc.listen.port() != 0 {
-        return Err(Contradiction::SameListen);
+    if !settings.receive.listen.ip().is_loopback() && !receive.allow_plaintext {
+        return Err(Contradiction::CallbacksBeyondLoopback);
     }
+    different_listeners(settings)?;
     if settings.roles.len() < Role::ALL.len() {
         if settings.embedded() {
             return Err(Contradiction::SplitEmbedded);
@@ -81,11 +89,29 @@ fn agree(settings: &Settings, grpc: &RawGrpc, key_file: Option<&Path>) -> Result
     if settings.shutdown.lame_duck >= settings.shutdown.grace {
         return Err(Contradiction::LameDuckTooLong);
     }
+    let unheard = |provider: &&Provider| provider.link.asks_for_callbacks() && provider.receipts;
+    if let (None, Some(provider)) = (&settings.receive.public_url, settings.providers.iter().find(unheard)) {
+        return Err(Contradiction::NoPublicUrl(provider.id.as_str().into()));
+    }
     let slow = |provider: &&Provider| provider.response_timeout > settings.shutdown.grace;
     match settings.providers.iter().find(slow) {
         Some(provider) => Err(Contradiction::GraceTooShort(provider.id.as_str().into())),
         None => Ok(()),
     }
+}
+
+fn different_listeners(settings: &Settings) -> Result<(), Contradiction> {
+    let mut taken = vec![("grpc.listen", settings.grpc.listen)];
+    taken.extend(settings.metrics_listen.map(|listen| ("metrics.listen", listen)));
+    if settings.takes_callbacks() {
+        taken.push(("receive.listen", settings.receive.listen));
+    }
+    for (at, (name, listen)) in taken.iter().enumerate().filter(|(_, (_, listen))| listen.port() != 0) {
+        if let Some((other, _)) = taken[..at].iter().find(|(_, other)| other == listen) {
+            return Err(Contradiction::SameListen(other, name));
+        }
+    }
+    Ok(())
 }
 
 fn roles(words: &[String]) -> Result<Vec<Role>, ConfigError> {
@@ -103,6 +129,13 @@ fn grpc(raw: &RawGrpc) -> Result<Grpc, ConfigError> {
         (Some(_), None) | (None, Some(_)) => return Err(Contradiction::HalfTls.into()),
     };
     Ok(Grpc { listen: parsed("grpc.listen", &raw.listen)?, tls })
+}
+
+fn receive(raw: &RawReceive) -> Result<Receive, ConfigError> {
+    Ok(Receive {
+        listen: parsed("receive.listen", &raw.listen)?,
+        public_url: optional(&raw.public_url, |text| parsed("receive.public_url", text))?,
+    })
 }
 
 pub(super) fn invalid(key: &str, reason: impl Into<Reason>) -> ConfigError {

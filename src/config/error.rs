@@ -4,6 +4,7 @@ use std::io;
 use std::net::AddrParseError;
 use std::path::PathBuf;
 
+use super::endpoint::InvalidEndpoint;
 use crate::domain::ids::InvalidName;
 use crate::domain::rate::InvalidRate;
 
@@ -120,6 +121,12 @@ pub enum Reason {
         /// How it may start.
         allowed: &'static [&'static str],
     },
+    /// Not a base URL.
+    #[error(transparent)]
+    Endpoint(#[from] InvalidEndpoint),
+    /// Characters that do not belong there.
+    #[error("may hold only {0}")]
+    Characters(&'static str),
     /// The environment does not hold it.
     #[error("the environment has no variable {0}")]
     NoVariable(String),
@@ -145,9 +152,21 @@ pub enum Contradiction {
          front of the service, `grpc.allow_plaintext`"
     )]
     PlaintextBeyondLoopback,
+    /// What providers say would cross a network in the clear.
+    #[error(
+        "`receive.listen` is beyond loopback, where receipts and replies cross a network in the clear: listen on loopback \
+         behind a proxy that ends TLS, or, if that proxy is on another machine, set `receive.allow_plaintext`"
+    )]
+    CallbacksBeyondLoopback,
+    /// Nobody could tell the provider where to report.
+    #[error(
+        "provider `{0}` reports by callbacks: set `receive.public_url` to the URL under which it reaches this service, or \
+         `receipts = false` for that provider"
+    )]
+    NoPublicUrl(Box<str>),
     /// Two servers on one address.
-    #[error("`grpc.listen` and `metrics.listen` are the same address")]
-    SameListen,
+    #[error("`{0}` and `{1}` are the same address")]
+    SameListen(&'static str, &'static str),
     /// The embedded backends serve one process.
     #[error(
         "`roles` splits the service, but the embedded backends serve one process: set `queue.url`, `limits.url` and \
@@ -175,8 +194,13 @@ pub enum Contradiction {
     #[error("providers of pool `{0}` carry different kinds: give each kind a pool of its own")]
     MixedPool(Box<str>),
     /// A secret in more than one place.
-    #[error("provider `{0}` has its password in more than one of `password`, `password_env` and `password_file`")]
-    ManyPasswords(Box<str>),
+    #[error("provider `{id}` has its {name} in more than one of `{name}`, `{name}_env` and `{name}_file`")]
+    ManySecrets {
+        /// Which provider.
+        id: Box<str>,
+        /// Which setting.
+        name: &'static str,
+    },
     /// It would never be used.
     #[error("provider `{0}` has `tls_ca` or `tls_name`, but `tls` is false")]
     TlsOff(Box<str>),

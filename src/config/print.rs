@@ -7,6 +7,9 @@ use toml::Value;
 use super::secret::ServerUrl;
 use super::tree::{Origin, Tree, entries, variable};
 
+/// Settings whose values are shown to nobody.
+const SECRETS: &[&str] = &["password", "auth_token"];
+
 pub(super) fn settings(tree: &Tree) -> String {
     let (mut text, mut section) = (String::new(), "");
     for (entry, value, origin) in tree.values() {
@@ -35,7 +38,7 @@ pub(super) fn settings(tree: &Tree) -> String {
 
 fn masked(name: &str, value: &Value) -> String {
     match (name, value) {
-        ("password", Value::String(text)) if !text.is_empty() => "\"***\"".to_owned(),
+        (name, Value::String(text)) if SECRETS.contains(&name) && !text.is_empty() => "\"***\"".to_owned(),
         ("url", Value::String(text)) => Value::String(ServerUrl::new(text).to_string()).to_string(),
         _ => value.to_string(),
     }

@@ -1,12 +1,16 @@
 //! Providers: `[[provider]]` in the settings.
 
+pub(super) mod clouds;
+pub(super) mod raw;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::clouds::Twilio;
+use self::raw::{RawProvider, RawSimulated, RawSmpp};
 use super::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small, word};
 use super::error::{ConfigError, Contradiction, Reason};
-use super::raw::{RawProvider, RawSimulated, RawSmpp};
 use super::secret::Secret;
 use crate::domain::ids::{PoolId, ProviderId};
 use crate::domain::job::{Kind, words};
@@ -36,6 +40,8 @@ pub struct Provider {
 pub enum Link {
     /// SMPP 3.4.
     Smpp(Smpp),
+    /// Twilio Messages.
+    Twilio(Twilio),
     /// Inside the process.
     Simulated(Simulated),
 }
@@ -150,6 +156,7 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
     for (index, raw) in raw.into_iter().enumerate() {
         let provider = match raw {
             RawProvider::Smpp(raw) => smpp(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::Twilio(raw) => clouds::twilio(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Simulated(raw) => simulated(&raw, &Place { index, id: &raw.id })?,
         };
         if providers.iter().any(|other| other.id == provider.id) {
@@ -161,6 +168,16 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
         providers.push(provider);
     }
     Ok(providers)
+}
+
+impl Link {
+    /// Returns whether such a provider is told with each job where to call back.
+    pub fn asks_for_callbacks(&self) -> bool {
+        match self {
+            Self::Twilio(_) => true,
+            Self::Smpp(_) | Self::Simulated(_) => false,
+        }
+    }
 }
 
 /// Which provider an error is about.
@@ -247,25 +264,38 @@ fn kinds(key: &str, words: &[String], possible: &[Kind]) -> Result<Vec<Kind>, Co
     if kinds.is_empty() { Err(invalid(key, Reason::Missing)) } else { Ok(kinds) }
 }
 
-fn password(raw: &RawSmpp, place: &Place<'_>, environment: &[(String, String)]) -> Result<Secret, ConfigError> {
-    let places = [&raw.password, &raw.password_env, &raw.password_file];
-    if places.iter().filter(|text| !text.is_empty()).count() > 1 {
-        return Err(Contradiction::ManyPasswords(raw.id.as_str().into()).into());
+/// Where a secret may stand: in the settings, in a variable, in a file.
+struct Places<'a> {
+    name: &'static str,
+    plain: &'a str,
+    variable: &'a str,
+    file: &'a str,
+}
+
+fn secret(places: &Places<'_>, place: &Place<'_>, environment: &[(String, String)]) -> Result<String, ConfigError> {
+    let name = places.name;
+    if [places.plain, places.variable, places.file].iter().filter(|text| !text.is_empty()).count() > 1 {
+        return Err(Contradiction::ManySecrets { id: place.id.into(), name }.into());
     }
-    let (key, text) = if !raw.password_env.is_empty() {
-        let key = place.key("password_env");
-        let found = environment.iter().find(|(name, _)| *name == raw.password_env).map(|(_, value)| value.clone());
-        let found = found.ok_or_else(|| invalid(&key, Reason::NoVariable(raw.password_env.clone())))?;
-        (key, found)
-    } else if let Some(path) = path(&raw.password_file) {
-        let key = place.key("password_file");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| invalid(&key, Reason::Unreadable { path: path.clone(), error }))?;
-        (key, text.trim_end_matches(['\r', '\n']).to_owned())
+    if !places.variable.is_empty() {
+        let found = environment.iter().find(|(name, _)| name == places.variable).map(|(_, value)| value.clone());
+        let missing = || invalid(&place.key(&format!("{name}_env")), Reason::NoVariable(places.variable.to_owned()));
+        found.ok_or_else(missing)
+    } else if let Some(path) = path(places.file) {
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            invalid(&place.key(&format!("{name}_file")), Reason::Unreadable { path: path.clone(), error })
+        })?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     } else {
-        (place.key("password"), raw.password.clone())
-    };
-    fitting(&key, &text, PASSWORD_MAX).map(|text| Secret::new(&text))
+        Ok(places.plain.to_owned())
+    }
+}
+
+fn password(raw: &RawSmpp, place: &Place<'_>, environment: &[(String, String)]) -> Result<Secret, ConfigError> {
+    let places =
+        Places { name: "password", plain: &raw.password, variable: &raw.password_env, file: &raw.password_file };
+    let text = secret(&places, place, environment)?;
+    fitting(&place.key("password"), &text, PASSWORD_MAX).map(|text| Secret::new(&text))
 }
 
 fn fitting(key: &str, text: &str, max: usize) -> Result<Box<str>, ConfigError> {

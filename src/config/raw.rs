@@ -9,6 +9,7 @@ pub(super) struct RawSettings {
     pub(super) data_dir: String,
     pub(super) grpc: RawGrpc,
     pub(super) metrics: RawMetrics,
+    pub(super) receive: RawReceive,
     pub(super) queue: RawQueue,
     pub(super) limits: RawLimits,
     pub(super) ledger: RawLedger,
@@ -32,6 +33,14 @@ pub(super) struct RawGrpc {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMetrics {
     pub(super) listen: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawReceive {
+    pub(super) listen: String,
+    pub(super) public_url: String,
+    pub(super) allow_plaintext: bool,
 }
 
 #[derive(Deserialize)]
@@ -95,58 +104,4 @@ pub(super) struct RawShutdown {
 pub(super) struct RawLog {
     pub(super) level: String,
     pub(super) format: String,
-}
-
-/// A provider, by its kind.
-pub(super) enum RawProvider {
-    Smpp(Box<RawSmpp>),
-    Simulated(Box<RawSimulated>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSmpp {
-    pub(super) id: String,
-    pub(super) pool: String,
-    pub(super) kinds: Vec<String>,
-    pub(super) address: String,
-    pub(super) system_id: String,
-    pub(super) password: String,
-    pub(super) password_env: String,
-    pub(super) password_file: String,
-    pub(super) system_type: String,
-    pub(super) tls: bool,
-    pub(super) tls_ca: String,
-    pub(super) tls_name: String,
-    pub(super) binds: i64,
-    pub(super) window: i64,
-    pub(super) rate: String,
-    pub(super) receipts: bool,
-    pub(super) counting: String,
-    pub(super) alphabet: String,
-    pub(super) submit_ids: String,
-    pub(super) receipt_ids: String,
-    pub(super) sender: String,
-    pub(super) response_timeout: String,
-    pub(super) enquire_link: String,
-    pub(super) reconnect_delay: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSimulated {
-    pub(super) id: String,
-    pub(super) pool: String,
-    pub(super) kinds: Vec<String>,
-    pub(super) window: i64,
-    pub(super) rate: String,
-    pub(super) receipts: bool,
-    pub(super) latency: String,
-    pub(super) receipt_after: String,
-    pub(super) throttled: f64,
-    pub(super) refused: f64,
-    pub(super) unanswered: f64,
-    pub(super) undelivered: f64,
-    pub(super) stop_replies: f64,
-    pub(super) response_timeout: String,
 }

@@ -11,7 +11,8 @@ pub struct Secret(Box<str>);
 pub struct ServerUrl(Box<str>);
 
 impl Secret {
-    pub(super) fn new(text: &str) -> Self {
+    /// Returns a secret.
+    pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 

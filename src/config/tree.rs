@@ -7,7 +7,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::error::{ConfigError, Reason};
-use super::raw::{RawProvider, RawSettings};
+use super::provider::raw::{DOCUMENTS, RawProvider};
+use super::raw::RawSettings;
 use crate::crash;
 
 /// In front of every variable that is a setting.
@@ -21,8 +22,6 @@ const SIMILAR: f64 = 0.7;
 const SIMILAR_VARIABLE: f64 = 0.9;
 
 const DEFAULTS: &str = include_str!("defaults.toml");
-const SMPP: &str = include_str!("smpp.toml");
-const SIMULATED: &str = include_str!("simulated.toml");
 
 /// What the service runs on when no provider is set.
 const FALLBACK: &str = "id = \"simulated\"\nkind = \"simulated\"\n";
@@ -74,11 +73,7 @@ pub(super) fn entries(document: &str) -> Vec<Entry> {
 
 /// Returns the document with the defaults of a provider.
 pub(super) fn provider_document(kind: &str) -> Option<&'static str> {
-    match kind {
-        "smpp" => Some(SMPP),
-        "simulated" => Some(SIMULATED),
-        _ => None,
-    }
+    DOCUMENTS.iter().find(|(known, _)| *known == kind).map(|(_, document)| *document)
 }
 
 /// Returns the variable that overrides a setting.
@@ -136,7 +131,8 @@ impl Tree {
         };
         let kind = written.get("kind").and_then(Value::as_str).unwrap_or_default();
         let Some(document) = provider_document(kind) else {
-            let reason = Reason::Word { found: kind.to_owned(), allowed: vec!["smpp", "simulated"] };
+            let reason =
+                Reason::Word { found: kind.to_owned(), allowed: DOCUMENTS.iter().map(|(kind, _)| *kind).collect() };
             return Err(ConfigError::Invalid { key: key("kind"), reason });
         };
         let mut provider: Table = document.parse().expect("the defaults are TOML");
@@ -188,9 +184,10 @@ impl Tree {
     /// Returns the providers, each with the document that its defaults stand in.
     pub(super) fn providers(&self) -> Vec<(&'static str, Table)> {
         if self.providers.is_empty() {
-            let mut provider: Table = SIMULATED.parse().expect("the defaults are TOML");
+            let document = provider_document("simulated").expect("a kind of provider");
+            let mut provider: Table = document.parse().expect("the defaults are TOML");
             provider.extend(FALLBACK.parse::<Table>().expect("a constant"));
-            return vec![(SIMULATED, provider)];
+            return vec![(document, provider)];
         }
         self.providers.clone()
     }
@@ -202,8 +199,8 @@ impl Tree {
             insert(&mut table, key, value.clone());
         }
         let settings = table.try_into().map_err(|error: toml::de::Error| type_error("", &error))?;
-        let provider = |(index, (document, table)): (usize, (&str, Table))| {
-            raw_provider(document, table).map_err(|error| type_error(&format!("provider[{index}]."), &error))
+        let provider = |(index, (_, table)): (usize, (&str, Table))| {
+            raw_provider(table).map_err(|error| type_error(&format!("provider[{index}]."), &error))
         };
         let providers = self.providers().into_iter().enumerate().map(provider).collect::<Result<_, _>>()?;
         Ok((settings, providers))
@@ -217,13 +214,10 @@ impl fmt::Debug for Tree {
     }
 }
 
-fn raw_provider(document: &str, mut table: Table) -> Result<RawProvider, toml::de::Error> {
-    table.remove("kind"); // The document says it.
-    if document == SMPP {
-        Value::Table(table).try_into().map(|raw| RawProvider::Smpp(Box::new(raw)))
-    } else {
-        Value::Table(table).try_into().map(|raw| RawProvider::Simulated(Box::new(raw)))
-    }
+fn raw_provider(mut table: Table) -> Result<RawProvider, toml::de::Error> {
+    // The document has it, and a kind without a document was refused.
+    let kind = table.remove("kind").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    RawProvider::read(&kind, table).expect("a known kind")
 }
 
 /// Reads a variable as the type that a setting has.

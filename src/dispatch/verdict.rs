@@ -51,13 +51,16 @@ pub(super) fn after(
         }
         Answer::Refused { code } => Verdict::Event(Change::Settled(Outcome { fate: Fate::Rejected, reason: code })),
         Answer::Throttled { retry_after } => Verdict::Again { retry_after },
-        Answer::NotSent { code } => retry(code, shared, job, now, chance),
+        Answer::NotSent { code, retry_after } => {
+            let wait = backoff(job.attempt, chance).max(retry_after.unwrap_or_default());
+            retry(code, shared, job, (now, wait))
+        }
         Answer::NoAnswer => Verdict::Check,
     }
 }
 
-fn retry(code: Box<str>, shared: &Shared, job: &Job, now: UnixMicros, chance: f64) -> Verdict {
-    let at = now.plus(backoff(job.attempt, chance));
+fn retry(code: Box<str>, shared: &Shared, job: &Job, (now, wait): (UnixMicros, Duration)) -> Verdict {
+    let at = now.plus(wait);
     if job.attempt >= ATTEMPTS_MAX {
         Verdict::Event(Change::Settled(Outcome { fate: Fate::Failed, reason: code }))
     } else if at >= shared.expires_at {

@@ -3,6 +3,7 @@
 mod admission;
 mod agenda;
 mod bounded;
+mod callback;
 mod dispatch;
 mod link;
 mod provider;
@@ -12,6 +13,7 @@ mod record;
 pub use admission::{AdmissionMetrics, RefusedAs};
 pub use agenda::{AgendaMetrics, LaneDepth};
 pub use bounded::LABELS_MAX;
+pub use callback::{CallbackMetrics, CallbackResult};
 pub use dispatch::{CapDecision, DispatchMetrics};
 pub use link::{LinkEvent, LinkMetrics};
 pub use provider::{Breaker, ProviderMetrics, Verdict};
@@ -116,6 +118,8 @@ metrics! {
     RECEIPT_SECONDS = "postrider_receipt_seconds", SlowSeconds, ["provider"];
     /// Receipts.
     RECEIPTS = "postrider_receipts_total", Counter, ["provider", "state"];
+    /// Callbacks of providers over HTTP, and what became of them; those to no provider of ours count under `unknown`.
+    CALLBACKS = "postrider_callbacks_total", Counter, ["provider", "result"];
     /// Receipts that wait for a hand-over they belong to.
     RECEIPTS_UNMATCHED = "postrider_receipts_unmatched_total", Counter, [];
     /// Unanswered hand-overs that record decided to repeat.

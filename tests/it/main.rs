@@ -5,9 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod bad_input;
+mod callbacks;
 mod cli;
+mod clouds;
 mod crash;
 mod e2e_python;
+mod fuzz_callbacks;
 mod fuzz_frame;
 mod fuzz_smpp;
 mod harness;

@@ -218,7 +218,7 @@ async fn refused_binds_are_not_hammered() {
     let rig = Rig::start_unbound(Settings { backoff, ..settings(smsc.port()) });
     rig.until(|smpp| smpp.noted(LinkEvent::BindFailed) == 1).await;
     let answers = rig.submit(vec![handover(1, "hi")]).await;
-    assert_eq!(answers, [Answer::NotSent { code: "not_connected".into() }]);
+    assert_eq!(answers, [Answer::NotSent { code: "not_connected".into(), retry_after: None }]);
     rig.clock.pause(Duration::from_millis(300)).await;
     assert_eq!(rig.smpp.noted(LinkEvent::BindFailed), 1, "the first pause after a refusal is at least 400 ms");
     rig.until(|smpp| smpp.noted(LinkEvent::BindFailed) == 2).await;
@@ -238,7 +238,7 @@ async fn an_orderly_end_waits_for_the_answers() {
     assert_eq!(smsc.wait_for("unbind", 1).await[0]["by"], "esme");
     let (sender, answers) = mpsc::unbounded_channel();
     smpp.submit(vec![handover(11, "hi")], sender);
-    assert_eq!(rig.answers(answers, 1).await, [Answer::NotSent { code: "stopping".into() }]);
+    assert_eq!(rig.answers(answers, 1).await, [Answer::NotSent { code: "stopping".into(), retry_after: None }]);
 }
 
 #[tokio::test]

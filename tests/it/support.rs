@@ -1,6 +1,7 @@
 //! What the tests stand on: private servers, faulty networks, peers, the service itself.
 
 pub(crate) mod api;
+pub(crate) mod cloud;
 pub(crate) mod fuzz;
 pub(crate) mod janitor;
 pub(crate) mod proxy;

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["crash", "shutdown"],
     &["config", "pb", "seal", "telemetry"],
     &["channel", "ledger", "limits", "policy", "queue"],
-    &["admission", "agenda", "dialer", "receipt"],
+    &["admission", "agenda", "dialer", "receipt", "simulator"],
     &["api", "dispatch", "record"],
     &["app", "cli"],
     &["demo"],
@@ -151,6 +151,7 @@ fn the_readme_tells_the_truth() {
     for (marker, table) in [
         ("settings", postrider::config::reference()),
         ("smpp", postrider::config::provider_reference("smpp")),
+        ("twilio", postrider::config::provider_reference("twilio")),
         ("simulated", postrider::config::provider_reference("simulated")),
         ("metrics", metrics::reference()),
     ] {

@@ -10,27 +10,27 @@ use crate::domain::event::{Fate, Report, State};
 use crate::domain::job::Kind;
 
 /// What becomes of a hand-over.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// When it is answered.
-    pub(super) answer_after: Duration,
+    pub(crate) answer_after: Duration,
     /// The answer.
-    pub(super) answer: Answer,
+    pub(crate) answer: Answer,
     /// Whether it reaches its recipient.
-    pub(super) reaches: bool,
+    pub(crate) reaches: bool,
     /// What is heard of it later.
-    pub(super) news: Vec<Later>,
+    pub(crate) news: Vec<Later>,
 }
 
 /// Something that is said after (or shortly before) the answer.
-pub(super) struct Later {
+pub(crate) struct Later {
     /// When, counted from the hand-over.
-    pub(super) after: Duration,
+    pub(crate) after: Duration,
     /// What.
-    pub(super) word: Word,
+    pub(crate) word: Word,
 }
 
 /// What a provider says by itself.
-pub(super) enum Word {
+pub(crate) enum Word {
     /// About one segment, by its place in the answer's message ids.
     Segment(usize, Report),
     /// About the job, by our reference.
@@ -43,7 +43,7 @@ const STOP: &[&str] = &["STOP", "stop", " T ", "TD", "退订", "Unsubscribe.", "
 const OTHER: &[&str] = &["thanks", "收到", "T恤多少钱", "who is this?", "please stop by tomorrow"];
 
 /// Draws what becomes of a hand-over. `message_ids` are given where the provider has ids for segments.
-pub(super) fn draw(handover: &Handover, behaviour: &Behaviour, seed: u64, message_ids: Vec<Box<str>>) -> Plan {
+pub(crate) fn draw(handover: &Handover, behaviour: &Behaviour, seed: u64, message_ids: Vec<Box<str>>) -> Plan {
     let mut chance = Rng::with_seed(mix(seed, handover.job.0.as_u128(), handover.attempt.into()));
     let answer_after = spread(behaviour.latency, &mut chance);
     let plain = |answer, reaches| Plan { answer_after, answer, reaches, news: Vec::new() };
@@ -59,7 +59,7 @@ pub(super) fn draw(handover: &Handover, behaviour: &Behaviour, seed: u64, messag
         return plain(Answer::Refused { code: "invalid_destination".into() }, false);
     }
     if hit(behaviour.not_sent) {
-        return plain(Answer::NotSent { code: "system_error".into() }, false);
+        return plain(Answer::NotSent { code: "system_error".into(), retry_after: None }, false);
     }
     let unanswered = hit(behaviour.unanswered);
     let segments = u8::try_from(message_ids.len().max(1)).unwrap_or(u8::MAX);

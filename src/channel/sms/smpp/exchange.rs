@@ -327,7 +327,7 @@ impl Load {
 }
 
 pub(super) fn not_sent(code: &str) -> Answer {
-    Answer::NotSent { code: code.into() }
+    Answer::NotSent { code: code.into(), retry_after: None }
 }
 
 #[cfg(test)]

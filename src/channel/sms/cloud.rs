@@ -1,0 +1,327 @@
+//! Texts through the HTTP API of a cloud: what all clouds have in common. What makes one of them is its [`Api`].
+//!
+//! | what happens | the jobs of the request |
+//! |---|---|
+//! | no connection, or it ended before the request was written | not sent |
+//! | the API answers | what [`Api::read`] makes of it |
+//! | the connection breaks, the time is up, the answer does not read | no answer: each may have been taken |
+//! | a batch is refused because of one of its jobs | each goes again alone, in the time that is left |
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::super::http::client::{Client, Failure, NO_CONNECTION};
+use super::super::http::{Bytes, Request, Response, StatusCode, header};
+use super::super::{Answer, Answered, Channel, Handover, Health};
+use crate::domain::ids::ProviderId;
+use crate::domain::time::{Clock, Stopwatch, UnixMicros};
+use crate::rate_limited;
+use crate::shutdown::Tasks;
+
+/// After a failure to connect the cloud counts as down for this long, doubled with each further one.
+const DOWN_MIN: Duration = Duration::from_millis(500);
+const DOWN_MAX: Duration = Duration::from_secs(30);
+/// Batches that are looked through for one that a job may join; jobs that go together come together.
+const OPEN_BATCHES: usize = 8;
+
+/// What makes a cloud: how jobs become requests, and what its answers mean. Pure: time and randomness are arguments.
+pub trait Api: Send + Sync + 'static {
+    /// Returns how many jobs may share a request.
+    fn batch_max(&self) -> usize {
+        1
+    }
+
+    /// Checks whether a job can go through this cloud at all.
+    ///
+    /// # Errors
+    /// The answer to it, where it cannot.
+    fn check(&self, handover: &Handover) -> Result<(), Answer>;
+
+    /// Returns whether a job may share the request of `batch`, which is not full.
+    fn joins(&self, _batch: &[Handover], _handover: &Handover) -> bool {
+        false
+    }
+
+    /// Returns the request that hands jobs over: one, or a batch that was joined.
+    ///
+    /// # Errors
+    /// The answer to all of them, where there is no such request.
+    fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer>;
+
+    /// Returns what an answer means for these jobs.
+    fn read(&self, jobs: &[Handover], answer: &Response<Bytes>) -> Meaning;
+}
+
+/// What a request is signed with.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Now.
+    pub now: UnixMicros,
+    /// A number that is used once.
+    pub nonce: Uuid,
+}
+
+/// What an answer means for the jobs of its request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Meaning {
+    /// This for each, in their order.
+    Each(Vec<Answer>),
+    /// The same for all.
+    All(Answer),
+    /// Nothing went out, because of one of them: each is to go alone.
+    Alone,
+}
+
+/// How a cloud is used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The provider.
+    pub provider: ProviderId,
+    /// Most jobs in flight.
+    pub window: NonZeroU32,
+    /// Jobs per second that it is known to carry, or 0; only said in the health.
+    pub rate_per_s: f64,
+    /// How long a job may be without its answer.
+    pub response_timeout: Duration,
+}
+
+/// A cloud that texts can be handed to.
+pub struct Cloud {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    api: Box<dyn Api>,
+    client: Client,
+    settings: Settings,
+    clock: Clock,
+    tasks: Tasks,
+    in_flight: AtomicU32,
+    down: Mutex<Down>,
+}
+
+/// Whether connecting failed lately.
+#[derive(Default)]
+struct Down {
+    failures: u32,
+    since: Option<Stopwatch>,
+}
+
+/// Jobs that share a request, with their places in the caller's list.
+#[derive(Default)]
+struct Batch {
+    places: Vec<usize>,
+    jobs: Vec<Handover>,
+}
+
+// === impl Cloud ===
+
+impl Cloud {
+    /// Returns a cloud. It answers what is in flight after `tasks` are told to stop, and takes nothing more.
+    pub fn new(api: Box<dyn Api>, client: Client, settings: Settings, tasks: &Tasks, clock: &Clock) -> Self {
+        let (tasks, clock) = (tasks.clone(), clock.clone());
+        let (in_flight, down) = (AtomicU32::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { api, client, settings, clock, tasks, in_flight, down }) }
+    }
+
+    fn admit(&self, handover: &Handover) -> Result<(), Answer> {
+        if self.shared.tasks.stopping() {
+            return Err(not_sent("stopping"));
+        }
+        self.shared.api.check(handover)?;
+        if self.shared.enter() { Ok(()) } else { Err(Answer::Throttled { retry_after: None }) }
+    }
+}
+
+impl Channel for Cloud {
+    fn cost(&self, _handover: &Handover) -> u32 {
+        1
+    }
+
+    fn submit(&self, handovers: Vec<Handover>, answers: mpsc::UnboundedSender<Answered>) {
+        let most = self.shared.api.batch_max();
+        let mut batches: Vec<Batch> = Vec::new();
+        for (place, handover) in handovers.into_iter().enumerate() {
+            if let Err(answer) = self.admit(&handover) {
+                // Whoever asked may be gone: then nobody waits for this.
+                let _gone = answers.send((place, answer));
+                continue;
+            }
+            let fits = |batch: &&mut Batch| batch.jobs.len() < most && self.shared.api.joins(&batch.jobs, &handover);
+            let open = batches.iter_mut().rev().take(if most > 1 { OPEN_BATCHES } else { 0 });
+            match open.into_iter().find(fits) {
+                Some(batch) => batch.push(place, handover),
+                None => batches.push(Batch { places: vec![place], jobs: vec![handover] }),
+            }
+        }
+        for batch in batches {
+            let (shared, answers) = (Arc::clone(&self.shared), answers.clone());
+            self.shared.tasks.spawn("cloud_request", async move { shared.hand_over(batch, &answers).await });
+        }
+    }
+
+    fn health(&self) -> Health {
+        let Settings { window, rate_per_s, .. } = self.shared.settings;
+        let in_flight = self.shared.in_flight.load(Ordering::Relaxed);
+        Health { up: self.shared.up(), rate_per_s, in_flight, window: window.get() }
+    }
+}
+
+impl fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cloud").field("provider", &self.shared.settings.provider).finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Hands a batch over and answers each of its jobs.
+    async fn hand_over(self: Arc<Self>, batch: Batch, answers: &mpsc::UnboundedSender<Answered>) {
+        let watch = self.clock.stopwatch();
+        let limit = self.settings.response_timeout;
+        let each = match self.exchange(&batch.jobs, limit).await {
+            Meaning::Each(each) if each.len() == batch.jobs.len() => each,
+            // One of the answers is missing, and nobody knows whose.
+            Meaning::Each(_) => vec![Answer::NoAnswer; batch.jobs.len()],
+            Meaning::All(answer) => vec![answer; batch.jobs.len()],
+            Meaning::Alone if batch.jobs.len() > 1 => {
+                let left = limit.saturating_sub(watch.elapsed());
+                for (place, job) in batch.places.into_iter().zip(batch.jobs) {
+                    let (shared, answers) = (Arc::clone(&self), answers.clone());
+                    self.tasks.spawn("cloud_request", async move {
+                        let answer = shared.alone(&job, left).await;
+                        shared.settle(place, answer, &answers);
+                    });
+                }
+                return;
+            }
+            Meaning::Alone => vec![not_sent("batch_refused")],
+        };
+        for (place, answer) in batch.places.into_iter().zip(each) {
+            self.settle(place, answer, answers);
+        }
+    }
+
+    /// Hands over a job whose batch was refused.
+    async fn alone(&self, job: &Handover, limit: Duration) -> Answer {
+        if limit < self.settings.response_timeout / 4 {
+            return not_sent("batch_refused");
+        }
+        match self.exchange(std::slice::from_ref(job), limit).await {
+            Meaning::Each(mut each) => each.pop().unwrap_or(Answer::NoAnswer),
+            Meaning::All(answer) => answer,
+            Meaning::Alone => not_sent("batch_refused"),
+        }
+    }
+
+    async fn exchange(&self, jobs: &[Handover], limit: Duration) -> Meaning {
+        let moment = Moment { now: self.clock.now(), nonce: Uuid::new_v4() };
+        let request = match self.api.request(jobs, moment) {
+            Ok(request) => request,
+            Err(answer) => return Meaning::All(answer),
+        };
+        match self.client.send(request, limit).await {
+            Ok(answer) => {
+                self.heard();
+                self.warn(jobs.len(), self.api.read(jobs, &answer))
+            }
+            Err(Failure::NoAnswer) => Meaning::All(Answer::NoAnswer),
+            Err(Failure::NotSent(code)) => {
+                if code == NO_CONNECTION {
+                    self.failed();
+                }
+                rate_limited!(per_min = 6, warn, provider = %self.settings.provider, code, "request not sent");
+                Meaning::All(not_sent(code))
+            }
+        }
+    }
+
+    /// Says in the log that the account, not a job, is what the cloud refuses.
+    fn warn(&self, jobs: usize, meaning: Meaning) -> Meaning {
+        if let Meaning::All(Answer::NotSent { code, .. }) = &meaning {
+            rate_limited!(per_min = 6, warn, provider = %self.settings.provider, %code, jobs, "request refused");
+        }
+        meaning
+    }
+
+    fn settle(&self, place: usize, answer: Answer, answers: &mpsc::UnboundedSender<Answered>) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // Whoever asked may be gone: then nobody waits for this.
+        let _gone = answers.send((place, answer));
+    }
+
+    fn enter(&self) -> bool {
+        let window = self.settings.window.get();
+        let within = |in_flight: u32| (in_flight < window).then_some(in_flight + 1);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+    }
+
+    fn up(&self) -> bool {
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let hold = DOWN_MIN.saturating_mul(1 << down.failures.saturating_sub(1).min(16)).min(DOWN_MAX);
+        down.since.is_none_or(|since| since.elapsed() >= hold)
+    }
+
+    fn heard(&self) {
+        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = Down::default();
+    }
+
+    fn failed(&self) {
+        let up = self.up();
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        // What fails while it counts as down was begun before.
+        if up {
+            *down = Down { failures: down.failures.saturating_add(1), since: Some(self.clock.stopwatch()) };
+        }
+    }
+}
+
+impl Batch {
+    fn push(&mut self, place: usize, job: Handover) {
+        self.places.push(place);
+        self.jobs.push(job);
+    }
+}
+
+// === what answers have in common ===
+
+/// Returns the answer that says: definitely not sent, try again.
+pub(super) fn not_sent(code: impl Into<Box<str>>) -> Answer {
+    Answer::NotSent { code: code.into(), retry_after: None }
+}
+
+/// Returns the answer that says: never.
+pub(super) fn refused(code: impl Into<Box<str>>) -> Answer {
+    Answer::Refused { code: code.into() }
+}
+
+/// Returns the answer that says: slower.
+pub(super) fn throttled(answer: &Response<Bytes>) -> Answer {
+    Answer::Throttled { retry_after: retry_after(answer) }
+}
+
+/// Returns what an answer means that is not in the cloud's own words: from something in front of it.
+pub(super) fn foreign(answer: &Response<Bytes>) -> Answer {
+    match answer.status() {
+        StatusCode::TOO_MANY_REQUESTS => throttled(answer),
+        // It never came to the cloud: no such path or host, no such account, a request that is no request.
+        status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+            not_sent(format!("http_{}", status.as_u16()))
+        }
+        // A gateway's 5xx may hide a cloud that took it, and a success that does not read is nobody's word.
+        _ => Answer::NoAnswer,
+    }
+}
+
+/// Returns when to ask again, where the answer says it in seconds; at most an hour.
+fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
+    let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(Duration::from_secs(3_600)))
+}

@@ -1,0 +1,85 @@
+//! Any bytes as a callback are news or an error, never a crash; what comes of them is bounded.
+
+use postrider::channel::News;
+use postrider::channel::callback::{Call, Callbacks, Refused};
+use postrider::channel::http::{Bytes, HeaderMap};
+use postrider::channel::sms::twilio::{callback, signature};
+use postrider::config::Secret;
+use postrider::domain::time::UnixMicros;
+
+use crate::support::fuzz;
+
+/// Bounded, so that CI stays short.
+const RUNS: usize = 20_000;
+/// Longer than any seed grows.
+const LEN_MAX: usize = 16 * 1024;
+
+/// Reads changed seeds until every way was taken.
+fn beat(corpus: &str, desk: &dyn Callbacks, mut sign: impl FnMut(&str, &[u8]) -> (HeaderMap, String)) {
+    let runs = fuzz::runs(RUNS);
+    let mut rng = fuzz::random();
+    let corpus = fuzz::corpus(corpus);
+    let (mut receipts, mut replies, mut unreadable) = (0, 0, 0);
+    for (name, seed) in &corpus {
+        let (query, body) = split(seed);
+        let (headers, target) = sign(query, body);
+        let call = Call { token: "", target: &target, headers: &headers, body: &Bytes::copy_from_slice(body) };
+        assert!(desk.read(&with_token(&call), UnixMicros::from_secs(1)).is_ok_and(|news| !news.is_empty()), "{name}");
+    }
+    for _ in 0..runs {
+        let ((_, seed), (_, other)) = (rng.choice(&corpus).unwrap(), rng.choice(&corpus).unwrap());
+        let bytes = fuzz::mutate(&mut rng, seed, other, LEN_MAX);
+        let (query, body) = split(&bytes);
+        let (headers, target) = sign(query, body);
+        let call = Call { token: "", target: &target, headers: &headers, body: &Bytes::copy_from_slice(body) };
+        match desk.read(&with_token(&call), UnixMicros::from_secs(1)) {
+            Ok(news) => {
+                assert!(news.len() <= bytes.len());
+                for news in news {
+                    match news {
+                        News::Receipt(receipt) => {
+                            assert!(receipt.message_id.len() <= 256 && receipt.code.chars().count() <= 32);
+                            receipts += 1;
+                        }
+                        News::Reply(reply) => {
+                            assert!(reply.text.len() <= 4_096 && reply.from.len() <= 64 && reply.to.len() <= 64);
+                            replies += 1;
+                        }
+                    }
+                }
+            }
+            Err(Refused::Unreadable) => unreadable += 1,
+            Err(Refused::Signature) => panic!("it is signed"),
+        }
+        // The same without a good signature is nobody's.
+        let call =
+            Call { token: "wrong", target: &target, headers: &HeaderMap::new(), body: &Bytes::copy_from_slice(body) };
+        assert_eq!(desk.read(&call, UnixMicros::from_secs(1)), Err(Refused::Signature));
+    }
+    let ways = [receipts, replies, unreadable];
+    assert!(ways.iter().all(|&way| way > runs / 400), "every way is taken: {ways:?} of {runs} runs");
+}
+
+/// The secret in the path, for clouds that sign nothing.
+fn with_token<'a>(call: &Call<'a>) -> Call<'a> {
+    Call { token: "a-secret-in-the-path", ..*call }
+}
+
+/// A seed's first line is the query, the rest the body.
+fn split(seed: &[u8]) -> (&str, &[u8]) {
+    let end = seed.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+    let query = std::str::from_utf8(&seed[..end]).unwrap_or_default();
+    (query, seed.get(end + 1..).unwrap_or_default())
+}
+
+#[test]
+fn no_bytes_break_what_reads_twilio() {
+    let desk = callback::Desk::new("cloud".parse().unwrap(), "https://x", Secret::new("12345"));
+    beat("twilio", &desk, |query, body| {
+        let target = if query.is_empty() { "/callback/cloud".to_owned() } else { format!("/callback/cloud?{query}") };
+        let mut headers = HeaderMap::new();
+        let signature = signature::sign("12345", &format!("https://x{target}"), body);
+        headers.insert(signature::HEADER, signature.parse().unwrap());
+        (headers, target)
+    });
+}
