@@ -83,12 +83,7 @@ pub trait Vendor: Send + Sync + 'static {
     ///
     /// # Errors
     /// The answer, when the request is not one.
-    fn read(
-        &self,
-        head: &Parts,
-        body: &Bytes,
-        number: &mut dyn FnMut() -> u64,
-    ) -> Result<Vec<Message>, Response<Bytes>>;
+    fn read(&self, head: &Parts, body: &Bytes, number: &mut dyn FnMut() -> u64) -> Result<Vec<Message>, Wrong>;
 
     /// Returns whether all messages of a request fare alike.
     fn together(&self) -> bool {
@@ -104,6 +99,9 @@ pub trait Vendor: Send + Sync + 'static {
     /// Returns the request that brings what a recipient writes to `to`, if there is somewhere to bring it.
     fn reply(&self, from: &str, to: &str, text: &str) -> Option<Post>;
 }
+
+/// The answer to a request that is none.
+pub type Wrong = Box<Response<Bytes>>;
 
 /// A simulated cloud that serves.
 pub struct Simulator {
@@ -281,7 +279,7 @@ impl Handler for Core {
         let mut number = || self.numbers.fetch_add(1, Ordering::Relaxed);
         let messages = match self.vendor.read(&head, &body.ok()?, &mut number) {
             Ok(messages) => messages,
-            Err(answer) => return Some(answer),
+            Err(wrong) => return Some(*wrong),
         };
         let (fates, after) = self.take(messages);
         self.clock.sleep(after.unwrap_or_default()).await;

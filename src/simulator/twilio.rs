@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use form_urlencoded::Serializer;
 use serde_json::json;
 
-use super::{Fared, Message, Post, Vendor};
+use super::{Fared, Message, Post, Vendor, Wrong};
 use crate::channel::http::{Bytes, Method, Parts, Response, StatusCode, answer, header};
 use crate::channel::sms::text::{self, Counting};
 use crate::channel::sms::twilio::signature;
@@ -42,21 +42,16 @@ impl Twilio {
 }
 
 impl Vendor for Twilio {
-    fn read(
-        &self,
-        head: &Parts,
-        body: &Bytes,
-        number: &mut dyn FnMut() -> u64,
-    ) -> Result<Vec<Message>, Response<Bytes>> {
+    fn read(&self, head: &Parts, body: &Bytes, number: &mut dyn FnMut() -> u64) -> Result<Vec<Message>, Wrong> {
         if !self.authentic(head) {
-            return Err(error(StatusCode::UNAUTHORIZED, 20_003, "Authenticate"));
+            return Err(wrong(StatusCode::UNAUTHORIZED, 20_003, "Authenticate"));
         }
         let path = format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid);
         if head.uri.path() != path {
-            return Err(error(StatusCode::NOT_FOUND, 20_404, "The requested resource was not found"));
+            return Err(wrong(StatusCode::NOT_FOUND, 20_404, "The requested resource was not found"));
         }
         if head.method != Method::POST {
-            return Err(error(StatusCode::METHOD_NOT_ALLOWED, 20_004, "Method not allowed"));
+            return Err(wrong(StatusCode::METHOD_NOT_ALLOWED, 20_004, "Method not allowed"));
         }
         let fields: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
         let field = |name: &str| {
@@ -64,7 +59,7 @@ impl Vendor for Twilio {
         };
         let from = [field("From"), field("MessagingServiceSid")].into_iter().find(|sender| !sender.is_empty());
         let (to, text) = (field("To"), field("Body"));
-        let bad = |code, what| Err(error(StatusCode::BAD_REQUEST, code, what));
+        let bad = |code, what| Err(wrong(StatusCode::BAD_REQUEST, code, what));
         let Some(from) = from else { return bad(21_603, "A 'From' phone number is required") };
         if to.is_empty() {
             return bad(21_604, "A 'To' phone number is required");
@@ -166,6 +161,10 @@ impl Vendor for Twilio {
         }
         Some(self.signed(url, form.finish()))
     }
+}
+
+fn wrong(status: StatusCode, code: u32, message: &str) -> Wrong {
+    Box::new(error(status, code, message))
 }
 
 fn error(status: StatusCode, code: u32, message: &str) -> Response<Bytes> {
