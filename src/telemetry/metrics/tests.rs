@@ -45,6 +45,9 @@ fn count_everything() {
     provider.health(true, 5_000.0, 12);
     provider.breaker(Breaker::HalfOpen);
     LinkMetrics::new(&"carrier-a".parse().unwrap()).note(LinkEvent::Bound, 1);
+    let callbacks = CallbackMetrics::new([&"cloud".parse().unwrap()]);
+    callbacks.count(&"cloud".parse().unwrap(), CallbackResult::Replayed);
+    callbacks.unknown();
     let record = RecordMetrics::new();
     record.finished(&acme, (Kind::Call, Class::Notification), Fate::Completed, 1);
     record.receipts_unmatched(1);
@@ -105,6 +108,8 @@ fn counts_arrive_where_they_belong() {
         "postrider_jobs_finished_total{kind=\"call\",class=\"notification\",outcome=\"completed\"} 1",
         "postrider_attempts_total{provider=\"carrier-a\",verdict=\"unresolved\"} 1",
         "postrider_breaker_state{provider=\"carrier-a\"} 1",
+        "postrider_callbacks_total{provider=\"cloud\",result=\"replayed\"} 1",
+        "postrider_callbacks_total{provider=\"unknown\",result=\"unknown\"} 1",
         "postrider_unresolved_jobs 1",
     ] {
         assert!(exported.contains(&format!("{line}\n")), "missing {line:?} in:\n{exported}");
