@@ -50,6 +50,7 @@ fn envelope(first: usize, jobs: usize) -> Envelope {
         priority: 0,
         accepted_at: UnixMicros::from_secs(1_700_000_000),
         expires_at: UnixMicros::from_secs(1_700_086_400),
+        windows: vec![],
         on_missed: OnMissed::Defer,
     };
     let jobs = (first..first + jobs).map(|number| job(number as u128)).collect();

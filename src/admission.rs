@@ -4,6 +4,7 @@
 
 mod guard;
 mod intake;
+mod plan;
 mod quota;
 
 pub use guard::Guard;
@@ -12,6 +13,7 @@ pub use intake::{Admission, Ports, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::civil::DateTime;
 use uuid::Uuid;
 
 use crate::domain::ids::JobId;
@@ -19,7 +21,9 @@ use crate::domain::job::{Class, Content, Kind, OnMissed, Origin};
 use crate::domain::keys::Fingerprint;
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
+use crate::domain::window::Hours;
 use crate::ledger::Tenant;
+use crate::policy::windows;
 use crate::queue::PublishError;
 
 /// Most items in one request.
@@ -52,9 +56,11 @@ pub struct Request {
     pub priority: i8,
     /// What follows a missed window.
     pub on_missed: OnMissed,
-    /// When they are due; `None`: now.
-    pub due_at: Option<UnixMicros>,
-    /// When they expire; `None`: the class's default after the due time.
+    /// When they start.
+    pub start: Start,
+    /// The windows that the tenant's are narrowed to; none: as they are.
+    pub windows: Vec<Hours>,
+    /// When they expire; `None`: the class's default after the first moment at which each may be sent.
     pub expires_at: Option<UnixMicros>,
     /// The idempotency key with the fingerprint of the request.
     pub key: Option<(Box<str>, Fingerprint)>,
@@ -62,6 +68,17 @@ pub struct Request {
     pub batch: Batch,
     /// The items that passed their checks.
     pub items: Vec<Item>,
+}
+
+/// When jobs start. What has passed means now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// As soon as they may.
+    Now,
+    /// All at the same moment.
+    At(UnixMicros),
+    /// At the same time of day, each where its recipient is.
+    Local(DateTime),
 }
 
 /// Whether a request is one job or a batch.
@@ -86,6 +103,8 @@ pub struct Item {
     pub cancel_key: Box<str>,
     /// The key under which the newest replaces older ones; empty: none.
     pub collapse_key: Box<str>,
+    /// Its own start; `None`: the request's.
+    pub send_at: Option<UnixMicros>,
 }
 
 impl Item {
@@ -103,6 +122,8 @@ pub struct Accepted {
     pub batch: Option<Uuid>,
     /// The items' places and ids, in the order of the request.
     pub jobs: Vec<(u32, JobId)>,
+    /// The places of items of a batch that can never be sent, and why.
+    pub refused: Vec<(u32, Refusal)>,
     /// Whether the jobs wait for their time.
     pub scheduled: bool,
 }
@@ -119,6 +140,25 @@ pub enum Refusal {
     /// It would expire before it may be sent.
     #[error("expires_at is not after the time at which the job may be sent")]
     ExpiresFirst,
+    /// It would expire before the window opens.
+    #[error(
+        "expires_at is not after {}, when {} opens next", moment(*.open_at), windows::words(.by)
+    )]
+    ClosedUntilExpiry {
+        /// The window, as [`windows`] names it.
+        by: Box<str>,
+        /// When it opens.
+        open_at: UnixMicros,
+    },
+    /// There is no moment at which it may be sent.
+    #[error("{} is never open when the other send windows of the job are", windows::words(.0))]
+    NeverOpen(Box<str>),
+    /// Its recipient's zone is needed and unknown.
+    #[error(
+        "the recipient's time zone is unknown, and {0} binds this job: give recipient.time_zone, such as \"Asia/Shanghai\", \
+         or a number whose country has one time"
+    )]
+    NoZone(&'static str),
     /// The key was used for another request.
     #[error("the idempotency key was used for a different request")]
     KeyConflict,
@@ -149,4 +189,9 @@ pub enum Refusal {
     /// One job does not fit a frame.
     #[error("a job with its content and parameters takes more than a frame's 64 KiB")]
     TooLarge,
+}
+
+/// Returns a moment as people read it, in UTC.
+fn moment(at: UnixMicros) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map_or_else(|_| format!("{at:?}"), |at| at.to_string())
 }

@@ -26,11 +26,14 @@ pub use self::keys::mint;
 pub use self::providers::Entry as ProviderEntry;
 pub use self::server::{Api, Health, ServeError, Settings, Tls};
 
+use std::sync::Arc;
+
 use crate::admission::Admission;
 use crate::domain::event::Fact;
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
 use crate::limits::Limits;
+use crate::policy::windows::Windows;
 use crate::queue::outbox::Outbox;
 use crate::queue::{PublishError, Queue, QueueName, Route};
 use crate::seal::Sealer;
@@ -48,6 +51,8 @@ pub struct Ports<Q, L, B> {
     pub ledger: B,
     /// Who may ask.
     pub directory: Directory,
+    /// The calendars that send windows may keep.
+    pub windows: Arc<Windows>,
     /// Keyed hashes, and what is sealed.
     pub sealer: Sealer,
     /// The time.

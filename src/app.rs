@@ -1,6 +1,7 @@
 //! The composition root: settings → backends → parts → a running service, and its orderly end.
 
 mod backends;
+mod calendars;
 mod error;
 mod first_start;
 mod front;
@@ -28,6 +29,7 @@ use crate::limits::AnyLimits;
 use crate::limits::measured::Measured;
 use crate::limits::pacer::Pacer;
 use crate::policy::routes::Routes;
+use crate::policy::windows::Windows;
 use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
 use crate::queue::{AnyQueue, Queue};
@@ -80,6 +82,7 @@ struct Base {
     ledger: AnyLedger,
     directory: Directory,
     routes: Arc<Routes>,
+    windows: Arc<Windows>,
     pacer: Pacer<SharedLimits>,
     depths: Depths,
     envelopes: Outbox<AnyQueue, Envelope>,
@@ -155,6 +158,8 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
     let directory = Directory::load(&ledger).await?;
     directory.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
     let routes = Arc::new(Routes::new(&providers::members(&settings)));
+    let windows = Arc::new(Windows::new(settings.windows.rules.clone(), settings.windows.calendars.clone()));
+    calendars::watch(&windows, &directory, &groups.backends, &clock);
     Ok(Base {
         pacer: Pacer::new(limits.clone(), clock.clone()),
         depths: Depths::watch(queue.clone(), routes.lanes(), clock.clone(), &groups.publish),
@@ -172,6 +177,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         ledger,
         directory,
         routes,
+        windows,
     })
 }
 
@@ -211,6 +217,7 @@ impl Base {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
+            windows: Arc::clone(&self.windows),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             tasks: self.groups.work.clone(),
@@ -252,7 +259,11 @@ impl Base {
             ledger: self.ledger.clone(),
             pacer: self.pacer.clone(),
         };
-        let settings = admission::Settings { routes: Arc::clone(&self.routes), expiry: self.settings.expires_after };
+        let settings = admission::Settings {
+            routes: Arc::clone(&self.routes),
+            windows: Arc::clone(&self.windows),
+            expiry: self.settings.expires_after,
+        };
         Admission::new(ports, settings, self.clock.clone(), self.groups.publish.clone())
     }
 }

@@ -9,6 +9,7 @@ mod print;
 mod submit;
 mod suppress;
 mod tenant;
+mod window;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ mod raw;
 mod reference;
 mod secret;
 mod tree;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use self::provider::{Alphabet, Counting, IdForm, Link, Provider, Simulated, 
 pub use self::reference::{provider_reference, reference};
 pub use self::secret::{Secret, ServerUrl};
 use self::tree::Tree;
+pub use self::windows::Windows;
 use crate::domain::job::{Class, words};
 
 /// The file that is read when none is named, if it is there.
@@ -60,6 +62,8 @@ pub struct Settings {
     pub receipt_deadline: Duration,
     /// How long a job may be sent after its due time, by class in the order of [`Class::ALL`].
     pub expires_after: [Duration; Class::ALL.len()],
+    /// Send windows.
+    pub windows: Windows,
     /// Stopping.
     pub shutdown: Shutdown,
     /// Logs.
@@ -203,7 +207,7 @@ pub fn parse(file: Option<(&Path, &str)>, environment: &[(String, String)]) -> R
         tree.add_file(path, text)?;
     }
     tree.add_environment(environment)?;
-    let settings = check::settings(tree.raw()?, environment)?;
+    let settings = check::settings(tree.raw()?, tree.raw_windows()?, environment)?;
     Ok(Loaded { settings, tree })
 }
 

@@ -34,6 +34,8 @@ const SETTINGS: &str = r#"
 listen = "127.0.0.1:0"
 [metrics]
 listen = ""
+[windows]
+defaults = "none"
 [shutdown]
 grace = "10s"
 lame_duck = "0s"
@@ -145,6 +147,7 @@ async fn play(running: &Running, clock: &Clock, tasks: &Tasks) -> Result<(), Dem
     showing.abort();
     bar.finish_and_clear();
     println!("{}", table::render(&account));
+    println!("Send windows were off, so that the demo runs at any hour; `postrider serve` keeps them.");
     match account.unaccounted() {
         0 => Ok(()),
         lost => Err(DemoError::Unaccounted(lost)),

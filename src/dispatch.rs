@@ -10,6 +10,7 @@
 mod claims;
 mod gate;
 mod hand;
+mod hours;
 mod learn;
 mod out;
 mod takes;
@@ -32,6 +33,7 @@ use crate::ledger::{Directory, Ledger};
 
 use crate::limits::pacer::Pacer;
 use crate::limits::{Claim, Decision, GiveBack, Limits};
+use crate::policy::windows::Windows;
 use crate::queue::frame::{Frame, FrameError};
 use crate::queue::outbox::{Item as Packable, Outbox};
 use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
@@ -67,6 +69,8 @@ pub struct Context<Q, L, B> {
     pub ledger: B,
     /// Tenants with their caps.
     pub directory: Directory,
+    /// The send windows of tenants that have none of their own.
+    pub windows: Arc<Windows>,
     /// Opens frames.
     pub sealer: Sealer,
     /// Time.

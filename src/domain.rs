@@ -11,3 +11,4 @@ pub mod recipient;
 pub mod suppression;
 pub mod text;
 pub mod time;
+pub mod window;

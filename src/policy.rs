@@ -2,4 +2,5 @@
 
 pub mod cap_windows;
 pub mod routes;
+pub mod windows;
 pub mod zones;

@@ -175,6 +175,8 @@ fn settings(
     (grpc, metrics): (SocketAddr, SocketAddr),
 ) -> String {
     let mut text = format!("grpc.listen = \"{grpc}\"\nmetrics.listen = \"{metrics}\"\nlog.level = \"warn\"\n");
+    // A load runs at any hour.
+    text.push_str("windows.defaults = \"none\"\n");
     for (name, url) in [("queue", &stores.queue), ("limits", &stores.limits), ("ledger", &stores.ledger)] {
         if let Some(url) = url {
             let _infallible = writeln!(text, "{name}.url = \"{url}\"");

@@ -63,6 +63,7 @@ mod tests {
             ingress_rate: ingress_rate.map(|rate| rate.parse().unwrap()),
             outstanding_max: None,
             caps: vec![],
+            windows: vec![],
             created_at: UnixMicros(0),
         }
     }

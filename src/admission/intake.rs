@@ -4,18 +4,22 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::plan::{self, Group, Plan};
 use super::quota::Quota;
-use super::{AHEAD_MAX, Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
+use super::{Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
 use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::{Class, ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
 use crate::domain::time::{Clock, UnixMicros};
-use crate::ledger::Ledger;
+use crate::domain::window::Means;
+use crate::ledger::{Ledger, Tenant};
 use crate::limits::pacer::Pacer;
 use crate::limits::{LeaseMode, Limits, Remember, Remembered, rates};
 use crate::policy::routes::Routes;
+use crate::policy::windows::{self, Windows};
 use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
 use crate::queue::{FRAME_BYTES_MAX, Queue, QueueName, Route};
@@ -34,6 +38,8 @@ const MARKS_WAITING_MAX: usize = 16 * 1024;
 pub struct Settings {
     /// Which pool carries what.
     pub routes: Arc<Routes>,
+    /// The send windows of tenants that have none of their own.
+    pub windows: Arc<Windows>,
     /// How long a job of each class lives after its due time, in the order of [`Class::ALL`].
     pub expiry: [Duration; 4],
 }
@@ -111,36 +117,45 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         }
         let pool = self.settings.routes.pool(request.kind).ok_or(Refusal::NoProvider(request.kind))?.clone();
         let now = self.clock.now();
-        let times = self.times(&request, now)?;
         if request.items.iter().any(|item| item.weight() + request.content.len() > JOB_BYTES_MAX) {
             return Err(Refusal::TooLarge);
         }
         let Some(jobs) = u32::try_from(request.items.len()).ok().and_then(NonZeroU32::new) else {
-            return Ok(Accepted { batch: None, jobs: vec![], scheduled: false });
+            return Ok(Accepted { batch: None, jobs: vec![], refused: vec![], scheduled: false });
         };
         self.guard.admit(&request.tenant, jobs)?;
-        self.quota.admit(&request.tenant, jobs.get(), now).await?;
         let root = match &request.key {
             Some((key, _)) => JobId::keyed(&request.tenant.id, key),
             None => JobId::new(now, fastrand::u128(..)),
         };
         let ids = ids(&request, root, now);
+        let plan = match self.plan(&request, &pool, now) {
+            Ok(plan) => plan,
+            Err(refusal) => return self.accepted_before(&request, root, &ids, now).await?.ok_or(refusal),
+        };
+        let refused = |(place, refusal): &(usize, Refusal)| (request.items[*place].index, refusal.clone());
+        let taken = |(place, _): &(usize, _)| plan.refused.binary_search_by_key(place, |(place, _)| *place).is_err();
+        let jobs = request.items.iter().zip(&ids).enumerate().filter(taken);
         let accepted = Accepted {
             batch: (request.batch == Batch::Many).then_some(root.0),
-            jobs: request.items.iter().zip(&ids).map(|(item, id)| (item.index, *id)).collect(),
-            scheduled: times.due_at > now,
+            jobs: jobs.map(|(_, (item, id))| (item.index, *id)).collect(),
+            refused: plan.refused.iter().map(refused).collect(),
+            scheduled: plan.groups.iter().all(|group| group.due_at > now),
         };
-        let seen = match self.first_time(&request, root, &ids, times).await? {
+        if plan.jobs() == 0 {
+            return Ok(accepted);
+        }
+        self.quota.admit(&request.tenant, u32::try_from(plan.jobs()).unwrap_or(u32::MAX), now).await?;
+        let seen = match self.first_time(&request, root, &ids, (now, plan.last_due().unwrap_or(now))).await? {
             Remembered::New => None,
             Remembered::Pending => Some(now),
             Remembered::Accepted => return Ok(accepted),
             Remembered::Conflict => return Err(Refusal::KeyConflict),
         };
+        plan.deferred.iter().for_each(|(reason, jobs)| self.metrics.deferred(reason, *jobs));
         let keyed = request.key.is_some();
-        let to = self.route(&request, &pool, times, now).await;
-        let batch = accepted.batch;
-        let envelopes = envelopes(request, ids, Place { pool, batch, times, seen });
-        self.outbox.publish(envelopes, Route::Accept(to)).await.map_err(Refusal::NotDurable)?;
+        let place = Place { pool, batch: accepted.batch, now, seen };
+        self.publish(request, ids, plan.groups, place).await?;
         if keyed {
             // A lost mark costs a second publish under the same id when the caller asks again.
             let _full = self.marks.try_send(root);
@@ -148,17 +163,62 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         Ok(accepted)
     }
 
-    fn times(&self, request: &Request, now: UnixMicros) -> Result<Times, Refusal> {
-        let due_at = request.due_at.unwrap_or(now).max(now);
-        if due_at > now.plus(AHEAD_MAX) {
-            return Err(Refusal::TooFar);
+    /// Finds the first moment of each job. A single job that has none is refused as a request is.
+    fn plan(&self, request: &Request, pool: &PoolId, now: UnixMicros) -> Result<Plan, Refusal> {
+        let Request { class, kind, topic, sender, .. } = request;
+        let means = Means { class: *class, kind: *kind, topic, sender, pool };
+        let bound = self.settings.windows.bind(&request.tenant.windows, &means, &request.windows);
+        if let Some(rule) = bound.never_met() {
+            return Err(Refusal::NeverOpen(windows::reason(rule)));
         }
-        let life = Class::ALL.iter().position(|&class| class == request.class).map(|at| self.settings.expiry[at]);
-        let expires_at = request.expires_at.unwrap_or_else(|| due_at.plus(life.unwrap_or_default()));
-        if expires_at <= due_at {
-            return Err(Refusal::ExpiresFirst);
+        let mut plan = plan::plan(request, &bound, self.settings.expiry[*class as usize], now);
+        match plan.refused.pop() {
+            Some((_, refusal)) if request.batch == Batch::Single => return Err(refusal),
+            last => plan.refused.extend(last),
         }
-        Ok(Times { now, due_at, expires_at })
+        Ok(plan)
+    }
+
+    /// Returns what was accepted under the request's key before: it stays accepted, whatever windows say by now.
+    async fn accepted_before(
+        &self,
+        request: &Request,
+        root: JobId,
+        ids: &[JobId],
+        now: UnixMicros,
+    ) -> Result<Option<Accepted>, Refusal> {
+        if request.key.is_none() || self.first_time(request, root, ids, (now, now)).await? != Remembered::Accepted {
+            return Ok(None);
+        }
+        let jobs = request.items.iter().zip(ids).map(|(item, id)| (item.index, *id)).collect();
+        let batch = (request.batch == Batch::Many).then_some(root.0);
+        Ok(Some(Accepted { batch, jobs, refused: vec![], scheduled: false }))
+    }
+
+    /// Publishes the jobs, each group to its queue.
+    async fn publish(
+        &self,
+        request: Request,
+        ids: Vec<JobId>,
+        groups: Vec<Group>,
+        place: Place,
+    ) -> Result<(), Refusal> {
+        let mut queues: Vec<(QueueName, Vec<Envelope>)> = Vec::new();
+        let Request { tenant, class, .. } = &request;
+        let mut targets = Vec::with_capacity(groups.len());
+        for group in &groups {
+            let jobs = u32::try_from(group.items.len()).unwrap_or(u32::MAX);
+            targets.push(self.route((tenant, *class, &place.pool), jobs, group.due_at, place.now).await);
+        }
+        for (envelopes, to) in envelopes(request, ids, groups, place).into_iter().zip(targets) {
+            match queues.iter_mut().find(|(queue, _)| *queue == to) {
+                Some((_, all)) => all.extend(envelopes),
+                None => queues.push((to, envelopes)),
+            }
+        }
+        let publish = |(to, envelopes)| self.outbox.publish(envelopes, Route::Accept(to));
+        try_join_all(queues.into_iter().map(publish)).await.map_err(Refusal::NotDurable)?;
+        Ok(())
     }
 
     /// Asks whether a keyed request was seen before. With limits away, what is urgent goes on: its resend carries the
@@ -168,11 +228,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         request: &Request,
         root: JobId,
         ids: &[JobId],
-        times: Times,
+        (now, last_due): (UnixMicros, UnixMicros),
     ) -> Result<Remembered, Refusal> {
-        let now = times.now;
         let Some((_, fingerprint)) = request.key else { return Ok(Remembered::New) };
-        let remember = Remember { id: root, fingerprint, until: times.due_at.plus(KEY_LIFE) };
+        let remember = Remember { id: root, fingerprint, until: last_due.plus(KEY_LIFE) };
         match self.limits.remember(now, std::slice::from_ref(&remember)).await {
             Ok(known) => match known.first() {
                 Some(Remembered::New) | None => Ok(self.second_witness(request, ids, now).await),
@@ -201,24 +260,29 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     }
 
     /// Chooses the work queue. Straight to a lane goes what is urgent, and what rate and credit grant whole, now.
-    async fn route(&self, request: &Request, pool: &PoolId, times: Times, now: UnixMicros) -> QueueName {
-        if times.due_at > now.plus(SOON) {
+    async fn route(
+        &self,
+        (tenant, class, pool): (&Tenant, Class, &PoolId),
+        jobs: u32,
+        due_at: UnixMicros,
+        now: UnixMicros,
+    ) -> QueueName {
+        if due_at > now.plus(SOON) {
             return QueueName::Later;
         }
-        if times.due_at > now {
+        if due_at > now {
             return QueueName::Soon;
         }
-        let lane = Lane { class: request.class, pool: pool.clone() };
-        let jobs = u32::try_from(request.items.len()).unwrap_or(u32::MAX);
-        let mode = if request.class == Class::Otp { LeaseMode::Force } else { LeaseMode::Whole };
-        let tenant_bucket = request.tenant.rate.map(|rate| (rates::tenant(&request.tenant.id), rate));
+        let lane = Lane { class, pool: pool.clone() };
+        let mode = if class == Class::Otp { LeaseMode::Force } else { LeaseMode::Whole };
+        let tenant_bucket = tenant.rate.map(|rate| (rates::tenant(&tenant.id), rate));
         if let Some((bucket, rate)) = &tenant_bucket {
             let granted = self.pacer.take(bucket, *rate, jobs, mode).await;
-            if !granted.is_ok_and(|granted| granted.tokens == jobs) && request.class != Class::Otp {
+            if !granted.is_ok_and(|granted| granted.tokens == jobs) && class != Class::Otp {
                 return QueueName::Soon;
             }
         }
-        if request.class.urgent() {
+        if class.urgent() {
             return QueueName::Lane(lane);
         }
         if self.depths.crowded(&lane) {
@@ -235,14 +299,6 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     }
 }
 
-/// When the jobs of a request were accepted, are due and expire.
-#[derive(Clone, Copy)]
-struct Times {
-    now: UnixMicros,
-    due_at: UnixMicros,
-    expires_at: UnixMicros,
-}
-
 /// Returns the ids of a request's jobs: with a key the same every time, else drawn, so that they sort by time.
 fn ids(request: &Request, root: JobId, now: UnixMicros) -> Vec<JobId> {
     let id = |item: &Item| match (request.batch, &request.key) {
@@ -253,17 +309,18 @@ fn ids(request: &Request, root: JobId, now: UnixMicros) -> Vec<JobId> {
     request.items.iter().map(id).collect()
 }
 
-/// What admission has decided of a request's jobs.
+/// What admission has decided of all jobs of a request.
 struct Place {
     pool: PoolId,
     batch: Option<Uuid>,
-    times: Times,
+    now: UnixMicros,
     seen: Option<UnixMicros>,
 }
 
-fn envelopes(request: Request, ids: Vec<JobId>, place: Place) -> Vec<Envelope> {
-    let Place { pool, batch, times, seen } = place;
-    let shared = Arc::new(Shared {
+/// Returns the envelopes of each group.
+fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, place: Place) -> Vec<Vec<Envelope>> {
+    let Place { pool, batch, now, seen } = place;
+    let mut shared = Arc::new(Shared {
         tenant: request.tenant.id.clone(),
         kind: request.kind,
         class: request.class,
@@ -275,19 +332,25 @@ fn envelopes(request: Request, ids: Vec<JobId>, place: Place) -> Vec<Envelope> {
         origin: request.origin,
         batch,
         priority: request.priority,
-        accepted_at: times.now,
-        expires_at: times.expires_at,
+        accepted_at: now,
+        expires_at: UnixMicros::MAX,
+        windows: request.windows,
         on_missed: request.on_missed,
     });
-    let mut jobs = request.items.into_iter().zip(ids).map(|(item, id)| job(id, item, seen));
-    let mut envelopes = Vec::new();
-    loop {
-        let part: Vec<Job> = jobs.by_ref().take(ENVELOPE_JOBS_MAX).collect();
-        if part.is_empty() {
-            return envelopes;
+    let mut jobs: Vec<Option<Job>> =
+        request.items.into_iter().zip(ids).map(|(item, id)| Some(job(id, item, seen))).collect();
+    let mut of_group = |group: Group| {
+        if shared.expires_at != group.expires_at {
+            Arc::make_mut(&mut shared).expires_at = group.expires_at;
         }
-        envelopes.push(Envelope { shared: Arc::clone(&shared), due_at: times.due_at, jobs: part });
-    }
+        let part = |places: &[usize]| Envelope {
+            shared: Arc::clone(&shared),
+            due_at: group.due_at,
+            jobs: places.iter().filter_map(|&place| jobs[place].take()).collect(),
+        };
+        group.items.chunks(ENVELOPE_JOBS_MAX).map(part).collect()
+    };
+    groups.into_iter().map(&mut of_group).collect()
 }
 
 fn job(id: JobId, item: Item, seen: Option<UnixMicros>) -> Job {

@@ -10,6 +10,7 @@ mod spec;
 mod suppression;
 mod tenant;
 mod time;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,12 @@ pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
 pub(crate) use self::tenant::{api_key_to_pb, apply_mask, tenant, tenant_to_pb};
 pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb};
+pub(crate) use self::window::calendars;
 
 use crate::domain::cap::BadCap;
 use crate::domain::ids::{InvalidJobId, InvalidName};
 use crate::domain::recipient::InvalidMsisdn;
+use crate::domain::window::InvalidHours;
 
 /// Which field of a request is wrong, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +120,27 @@ pub enum Problem {
         /// How long it may be.
         days: u64,
     },
+    /// A day that a month does not have.
+    #[error("is {day}, but month {month} of {year} has {days} days")]
+    NoSuchDay {
+        /// The year.
+        year: i16,
+        /// The month.
+        month: i8,
+        /// The day that was given.
+        day: i8,
+        /// How many there are.
+        days: i8,
+    },
+    /// Hours that cannot be.
+    #[error("{0}")]
+    Hours(#[from] InvalidHours),
+    /// A calendar that nobody knows.
+    #[error("is no calendar: \"CN\" is shipped, others are files that the setting `windows.calendars` names")]
+    NoCalendar,
+    /// What both bind could never be sent.
+    #[error("binds some of the same jobs as {0:?}, and they are never open at the same time")]
+    NeverMeets(Box<str>),
     /// A zone that nobody knows.
     #[error("is not an IANA time zone such as \"Asia/Shanghai\"")]
     Zone,
@@ -139,7 +163,9 @@ pub enum Problem {
     #[error("must be given with the scopes sender, signature and topic, and only with them")]
     WordAndScope,
     /// A field of an update mask that cannot be changed.
-    #[error("names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max or caps")]
+    #[error(
+        "names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max, caps or windows"
+    )]
     Mask(Box<str>),
     /// A cap that cannot be.
     #[error("{0}")]

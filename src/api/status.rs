@@ -125,7 +125,11 @@ impl Error {
         match self {
             Self::Invalid(invalid) => Some(&invalid.path),
             Self::Refused(Refusal::TooFar) => Some("spec.schedule.send_at"),
-            Self::Refused(Refusal::ExpiresFirst) => Some("spec.schedule.expires_at"),
+            Self::Refused(Refusal::ExpiresFirst | Refusal::ClosedUntilExpiry { .. }) => {
+                Some("spec.schedule.expires_at")
+            }
+            Self::Refused(Refusal::NeverOpen(_)) => Some("spec.schedule.windows"),
+            Self::Refused(Refusal::NoZone(_)) => Some("recipient.time_zone"),
             Self::Refused(Refusal::KeyConflict) => Some("idempotency_key"),
             _ => None,
         }
@@ -137,7 +141,11 @@ impl Meaning {
         use RefusedAs as As;
         let (code, reason, counted) = match refusal {
             Refusal::NoProvider(_) => (Code::FailedPrecondition, "NO_PROVIDER", As::NoProvider),
-            Refusal::TooFar | Refusal::ExpiresFirst => (Code::InvalidArgument, "INVALID_FIELD", As::Invalid),
+            Refusal::TooFar
+            | Refusal::ExpiresFirst
+            | Refusal::ClosedUntilExpiry { .. }
+            | Refusal::NeverOpen(_)
+            | Refusal::NoZone(_) => (Code::InvalidArgument, "INVALID_FIELD", As::Invalid),
             Refusal::TooLarge => (Code::InvalidArgument, "TOO_LARGE", As::Invalid),
             Refusal::KeyConflict => (Code::FailedPrecondition, "KEY_CONFLICT", As::KeyConflict),
             Refusal::OverRate { .. } => (Code::ResourceExhausted, "OVER_RATE", As::Rate),

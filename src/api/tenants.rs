@@ -17,7 +17,7 @@ use crate::queue::Queue;
 /// Live keys of one role that a tenant may have: the old and the new one, while it changes them.
 const LIVE_KEYS_MAX: usize = 2;
 /// The settings that a tenant's own admin may change.
-const OWN_SETTINGS: &[&str] = &["display_name", "caps"];
+const OWN_SETTINGS: &[&str] = &["display_name", "caps", "windows"];
 
 /// Creates, shows and changes tenants and keys.
 pub(super) struct Tenants<Q, L, B> {
@@ -45,8 +45,17 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
         Self { ports }
     }
 
+    fn checked(&self, raw: Option<pb::Tenant>) -> Result<Tenant, Error> {
+        let tenant = convert::tenant(raw, self.ports.clock.now()).map_err(|e| e.within("tenant"))?;
+        for (index, rule) in tenant.windows.iter().enumerate() {
+            let checked = convert::calendars(&rule.hours, self.ports.windows.calendars());
+            checked.map_err(|e| e.at("windows", index).within("tenant"))?;
+        }
+        Ok(tenant)
+    }
+
     async fn create(&self, raw: pb::CreateTenantRequest) -> Result<Tenant, Error> {
-        let tenant = convert::tenant(raw.tenant, self.ports.clock.now()).map_err(|e| e.within("tenant"))?;
+        let tenant = self.checked(raw.tenant)?;
         let Ports { directory, ledger, .. } = &*self.ports;
         if ledger.tenants().await?.iter().any(|known| known.id == tenant.id) {
             return Err(Error::Exists("tenant"));
@@ -57,11 +66,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
     }
 
     async fn update(&self, caller: &Caller, raw: pb::UpdateTenantRequest) -> Result<Tenant, Error> {
-        let new = convert::tenant(raw.tenant, self.ports.clock.now()).map_err(|e| e.within("tenant"))?;
+        let new = self.checked(raw.tenant)?;
         let mut tenant = named(&self.ports.directory, caller, new.id.as_str())?.as_ref().clone();
         let paths = raw.update_mask.iter().flat_map(|mask| &mask.paths);
         if caller.role != Role::Operator && paths.clone().any(|path| !OWN_SETTINGS.contains(&path.as_str())) {
-            return Err(Error::Denied("UpdateTenant with settings other than display_name and caps"));
+            return Err(Error::Denied("UpdateTenant with settings other than display_name, caps and windows"));
         }
         convert::apply_mask(&mut tenant, new, raw.update_mask)?;
         self.ports.directory.put_tenant(&self.ports.ledger, &tenant).await?;

@@ -12,6 +12,7 @@ pub(super) fn tenant(id: &str) -> Tenant {
         ingress_rate: None,
         outstanding_max: None,
         caps: vec![],
+        windows: vec![],
         created_at: UnixMicros(0),
     }
 }

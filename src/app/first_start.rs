@@ -23,6 +23,7 @@ pub(super) async fn tenant(base: &Base) -> Result<Option<FirstKey>, StartError> 
         ingress_rate: None,
         outstanding_max: None,
         caps: vec![],
+        windows: vec![],
         created_at: now,
     };
     base.directory.put_tenant(&base.ledger, &tenant).await?;

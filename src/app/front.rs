@@ -28,6 +28,7 @@ impl Base {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
+            windows: std::sync::Arc::clone(&self.windows),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             tasks: self.groups.front.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use crate::domain::rate::Rate;
+use crate::domain::window::InvalidHours;
 use crate::pb;
 
 /// An address as it is written: `+8613800000000`, `wechat:APPID/OPENID`, `wecom:CORP/USER`, `chat:ID` or `user:ID`.
@@ -44,6 +45,18 @@ pub enum InvalidArg {
     /// No cap.
     #[error("write NAME=LIMIT/WINDOW and options, such as daily=3/24h,drop,class=marketing")]
     Cap,
+    /// No time of day on a date.
+    #[error("write a date and time without an offset, such as 2026-12-24T10:00")]
+    LocalTime,
+    /// No window.
+    #[error("write NAME=HOURS and options, such as 'day=mon-fri 09:00-18:00;sat 10:00-12:00,drop,class=marketing'")]
+    Window,
+    /// No option of a window.
+    #[error("unknown option {0:?} of a window; use defer, drop, class=, kind=, topic=, sender= or pool=")]
+    WindowOption(String),
+    /// No hours.
+    #[error("{0}")]
+    Hours(#[from] InvalidHours),
     /// No option of a cap.
     #[error("unknown option {0:?} of a cap; use defer, drop, class=, kind=, topic= or sender=")]
     CapOption(String),
@@ -55,7 +68,7 @@ impl FromStr for Address {
         let mut recipient = pb::Recipient::default();
         let two = |rest: &str| {
             let (account, id) = rest.split_once('/').ok_or(InvalidArg::Address)?;
-            Ok((account.to_owned(), id.to_owned()))
+            Ok::<_, InvalidArg>((account.to_owned(), id.to_owned()))
         };
         match raw.split_once(':') {
             None if raw.starts_with('+') => raw.clone_into(&mut recipient.phone),
@@ -122,15 +135,11 @@ impl FromStr for Cap {
         let mut filter = pb::RuleFilter::default();
         let mut on_limit = pb::OnLimit::Defer;
         for part in parts {
-            let unknown = || InvalidArg::CapOption(part.to_owned());
-            match part.split_once('=') {
-                None if part == "defer" => on_limit = pb::OnLimit::Defer,
-                None if part == "drop" => on_limit = pb::OnLimit::Drop,
-                Some(("class", word)) => filter.classes.push(class(word).ok_or_else(unknown)?.into()),
-                Some(("kind", word)) => filter.kinds.push(kind(word).ok_or_else(unknown)?.into()),
-                Some(("topic", word)) => filter.topics.push(word.to_owned()),
-                Some(("sender", word)) => filter.senders.push(word.to_owned()),
-                _ => return Err(unknown()),
+            match part {
+                "defer" => on_limit = pb::OnLimit::Defer,
+                "drop" => on_limit = pb::OnLimit::Drop,
+                part if narrow(&mut filter, part) => {}
+                part => return Err(InvalidArg::CapOption(part.to_owned())),
             }
         }
         Ok(Self(pb::CapRule {
@@ -144,6 +153,23 @@ impl FromStr for Cap {
             on_limit: on_limit.into(),
             ..pb::CapRule::default()
         }))
+    }
+}
+
+/// Adds an option such as `class=marketing` to a filter; returns whether it is one.
+pub(super) fn narrow(filter: &mut pb::RuleFilter, option: &str) -> bool {
+    match option.split_once('=') {
+        Some(("class", word)) => class(word).map(|class| filter.classes.push(class.into())).is_some(),
+        Some(("kind", word)) => kind(word).map(|kind| filter.kinds.push(kind.into())).is_some(),
+        Some(("topic", word)) => {
+            filter.topics.push(word.to_owned());
+            true
+        }
+        Some(("sender", word)) => {
+            filter.senders.push(word.to_owned());
+            true
+        }
+        Some(_) | None => false,
     }
 }
 

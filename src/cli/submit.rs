@@ -7,6 +7,7 @@ use super::To;
 use super::args::{Address, Class, Moment, Pair};
 use super::connect::Failure;
 use super::print::word;
+use super::window::{Hours as HoursArg, LocalTime, OnMissed};
 use crate::domain::time::Clock;
 use crate::pb;
 
@@ -14,6 +15,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   postrider submit sms --to +8613800000000 --text 'Your parcel is here'
   postrider submit sms --class otp --to +4915112345678 --text 'Your code is {code}' --param code=1234
   postrider submit sms --class marketing --to +491511 --to +491512 --text 'Sale' --at +2h --campaign spring
+  postrider submit sms --class marketing --to +491511 --text 'Good morning' --local-time 2026-12-24T10:00
+  postrider submit call --flow remind --to +8613800000000 --window 'mon-fri 10:00-11:30 CN' --on-missed drop
   postrider submit template --template order-shipped --to wechat:wx1234/oABCD --param order=42
   postrider submit call --flow confirm-order --to +8613800000000 --json";
 
@@ -70,6 +73,16 @@ pub struct Job {
     /// Not before: a time such as 2026-12-24T10:00:00+08:00, or a delay such as +90m
     #[arg(long)]
     at: Option<Moment>,
+    /// At a time of day where each recipient is, such as 2026-12-24T10:00
+    #[arg(long, value_name = "TIME", conflicts_with = "at")]
+    local_time: Option<LocalTime>,
+    /// Only in these hours, as '[DAYS] FROM-TO [CALENDAR]', such as 'mon-fri 10:00-12:00'; narrows the windows that hold
+    /// anyway
+    #[arg(long = "window", value_name = "HOURS")]
+    windows: Vec<HoursArg>,
+    /// What follows when its turn comes outside its windows
+    #[arg(long, value_enum, default_value = "defer")]
+    on_missed: OnMissed,
     /// Not after: a time or a delay
     #[arg(long)]
     expires: Option<Moment>,
@@ -135,10 +148,14 @@ impl Job {
             sender: self.sender,
             labels: pairs(&self.labels),
             priority: self.priority,
-            schedule: (self.at.is_some() || self.expires.is_some()).then(|| pb::Schedule {
-                start: self.at.map(|at| pb::schedule::Start::SendAt(at.resolve(now))),
+            schedule: Some(pb::Schedule {
+                start: match self.local_time {
+                    Some(LocalTime(time)) => Some(pb::schedule::Start::LocalTime(time)),
+                    None => self.at.map(|at| pb::schedule::Start::SendAt(at.resolve(now))),
+                },
                 expires_at: self.expires.map(|at| at.resolve(now)),
-                ..pb::Schedule::default()
+                windows: self.windows.into_iter().map(|HoursArg(hours)| hours).collect(),
+                on_missed: self.on_missed.to_pb().into(),
             }),
             origin: (!self.campaign.is_empty())
                 .then(|| pb::Origin { campaign_id: self.campaign, ..pb::Origin::default() }),

@@ -7,12 +7,15 @@ use super::To;
 use super::args::{self, Cap};
 use super::connect::Failure;
 use super::print::{self, word};
+use super::window;
+use super::window::Window;
 use crate::domain::rate::Rate;
 use crate::pb;
 
 pub(super) const EXAMPLES: &str = "Examples:
   postrider tenant create acme --name 'Acme Ltd' --rate 500/s
   postrider tenant set acme --cap daily=3/24h,class=marketing --cap weekly=7/7d,drop,class=marketing
+  postrider tenant set acme --window 'day=mon-fri 09:00-12:00 CN;14:00-18:00,class=marketing' --window 'call=10:00-12:00,drop,kind=call'
   postrider tenant set acme --no-rate
   postrider tenant list --json";
 
@@ -70,6 +73,13 @@ pub struct Settings {
     /// No caps at all
     #[arg(long, conflicts_with = "caps")]
     no_caps: bool,
+    /// When jobs may be sent, as `NAME=HOURS`, then more hours after `;`, then if wanted `,drop` `,class=..` `,kind=..`
+    /// `,topic=..` `,sender=..` `,pool=..`; replaces all windows
+    #[arg(long = "window", value_name = "WINDOW")]
+    windows: Vec<Window>,
+    /// The windows of the service
+    #[arg(long, conflicts_with = "windows")]
+    no_windows: bool,
 }
 
 /// What to do with keys.
@@ -139,8 +149,10 @@ impl Command {
                         break;
                     }
                 }
-                to.out
-                    .list(&["tenant_id", "display_name", "rate", "ingress_rate", "outstanding_max", "caps"], &rows)?;
+                to.out.list(
+                    &["tenant_id", "display_name", "rate", "ingress_rate", "outstanding_max", "caps", "windows"],
+                    &rows,
+                )?;
                 Ok(())
             }
         }
@@ -156,6 +168,7 @@ impl Settings {
             ("ingress_rate", self.ingress_rate.is_some() || self.no_ingress_rate),
             ("outstanding_max", self.outstanding_max.is_some()),
             ("caps", !self.caps.is_empty() || self.no_caps),
+            ("windows", !self.windows.is_empty() || self.no_windows),
         ];
         let tenant = pb::Tenant {
             tenant_id,
@@ -164,6 +177,7 @@ impl Settings {
             ingress_rate: self.ingress_rate.map(args::rate),
             outstanding_max: self.outstanding_max,
             caps: self.caps.into_iter().map(|Cap(cap)| cap).collect(),
+            windows: self.windows.into_iter().map(|Window(window)| window).collect(),
             ..pb::Tenant::default()
         };
         (tenant, given.into_iter().filter(|(_, given)| *given).map(|(path, _)| path).collect())
@@ -216,7 +230,7 @@ fn show(to: &To, tenant: Option<pb::Tenant>) -> Result<(), Failure> {
             Value::String(text) => format!("  {name:<16} {text}"),
             other => format!("  {name:<16} {other}"),
         };
-        let names = ["display_name", "rate", "ingress_rate", "outstanding_max", "caps", "created_at"];
+        let names = ["display_name", "rate", "ingress_rate", "outstanding_max", "caps", "windows", "created_at"];
         let lines: Vec<_> = names.iter().map(|name| line(name)).collect();
         format!("{}\n{}", shown["tenant_id"].as_str().unwrap_or("-"), lines.join("\n"))
     })?;
@@ -232,6 +246,7 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
         "ingress_rate": tenant.ingress_rate.as_ref().map(rate),
         "outstanding_max": tenant.outstanding_max,
         "caps": tenant.caps.iter().map(cap_text).collect::<Vec<_>>(),
+        "windows": tenant.windows.iter().map(window::text).collect::<Vec<_>>(),
         "created_at": print::time(tenant.created_at.as_ref()),
     })
 }
@@ -249,7 +264,14 @@ fn cap_text(cap: &pb::CapRule) -> String {
     if cap.on_limit() == pb::OnLimit::Drop {
         text.push_str(",drop");
     }
-    if let Some(filter) = &cap.filter {
+    text.push_str(&filter_text(cap.filter.as_ref()));
+    text
+}
+
+/// Returns a filter as options read.
+pub(super) fn filter_text(filter: Option<&pb::RuleFilter>) -> String {
+    let mut text = String::new();
+    if let Some(filter) = filter {
         let classes = filter.classes().map(|class| ("class", word(class.as_str_name(), "CLASS_")));
         let kinds = filter.kinds().map(|kind| ("kind", word(kind.as_str_name(), "KIND_")));
         let topics = filter.topics.iter().map(|topic| ("topic", topic.clone()));

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Contradiction, Reason};
 use super::provider::raw::RawProvider;
-use super::raw::{RawGrpc, RawReceive, RawSettings};
+use super::raw::{RawGrpc, RawReceive, RawSettings, RawWindow};
 use super::{
     Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings, Shutdown,
-    provider,
+    provider, windows,
 };
 
 /// The shortest and longest of ordinary time limits.
@@ -21,6 +21,7 @@ const WAIT_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 
 pub(super) fn settings(
     (raw, providers): (RawSettings, Vec<RawProvider>),
+    windows: Vec<RawWindow>,
     environment: &[(String, String)],
 ) -> Result<Settings, ConfigError> {
     let data_dir = PathBuf::from(required("data_dir", &raw.data_dir)?);
@@ -51,6 +52,7 @@ pub(super) fn settings(
             duration("class.notification.expires_after", &raw.class.notification.expires_after, life)?,
             duration("class.marketing.expires_after", &raw.class.marketing.expires_after, life)?,
         ],
+        windows: windows::windows(windows, &raw.windows.calendars)?,
         shutdown: Shutdown {
             grace: duration("shutdown.grace", &raw.shutdown.grace, TIMEOUTS)?,
             lame_duck: duration("shutdown.lame_duck", &raw.shutdown.lame_duck, (Duration::ZERO, TIMEOUTS.1))?,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::endpoint::InvalidEndpoint;
 use crate::domain::ids::InvalidName;
 use crate::domain::rate::InvalidRate;
+use crate::domain::window::InvalidHours;
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,29 @@ pub enum Reason {
     /// Not a host with a port.
     #[error("not a host and port such as \"smsc.example.com:2775\"")]
     HostPort,
+    /// Not hours of a send window.
+    #[error("{0}")]
+    Hours(#[from] InvalidHours),
+    /// A send window that would never open.
+    #[error("must hold at least one, such as \"08:00-20:00\"")]
+    NoHours,
+    /// A calendar that is not there.
+    #[error("keeps the holidays of the calendar {0:?}, which is neither shipped nor in `windows.calendars`")]
+    NoCalendar(String),
+    /// Not a date.
+    #[error("{0:?} is no date or no range of dates, such as \"2026-02-15\" or \"2026-02-15..2026-02-23\"")]
+    Date(String),
+    /// A date under another year.
+    #[error("{date} stands under the year {year}")]
+    OtherYear {
+        /// The date.
+        date: String,
+        /// The year.
+        year: i16,
+    },
+    /// A day that is free and not free.
+    #[error("{0} is both a holiday and worked")]
+    HolidayAndWorked(String),
     /// Not a rate.
     #[error(transparent)]
     Rate(#[from] InvalidRate),
@@ -187,6 +211,12 @@ pub enum Contradiction {
     /// Nothing of the grace time would be left.
     #[error("`shutdown.lame_duck` is not shorter than `shutdown.grace`")]
     LameDuckTooLong,
+    /// Two send windows of one name.
+    #[error("two send windows have the name `{0}`")]
+    SameWindow(Box<str>),
+    /// What both bind could never be sent.
+    #[error("the send windows `{0}` and `{1}` bind some of the same jobs and are never open at the same time")]
+    WindowsNeverMeet(Box<str>, Box<str>),
     /// Two providers of one name.
     #[error("two providers have the id `{0}`")]
     SameProvider(Box<str>),

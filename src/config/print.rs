@@ -25,6 +25,14 @@ pub(super) fn settings(tree: &Tree) -> String {
         };
         let _infallible = writeln!(text, "{name} = {} # {origin}", masked(name, value));
     }
+    // What does not hold is said by `config check`.
+    for (window, origin) in tree.windows().unwrap_or_default() {
+        let origin = if origin == Origin::Default { "default" } else { "file" };
+        let _infallible = writeln!(text, "\n[[window]] # {origin}");
+        window.iter().for_each(|(name, value)| {
+            let _infallible = writeln!(text, "{name} = {value}");
+        });
+    }
     for (document, provider) in tree.providers() {
         let _infallible = writeln!(text, "\n[[provider]]");
         for entry in entries(document) {

@@ -16,6 +16,7 @@ pub(super) struct RawSettings {
     pub(super) seal: RawSeal,
     pub(super) record: RawRecord,
     pub(super) class: RawClasses,
+    pub(super) windows: RawWindows,
     pub(super) shutdown: RawShutdown,
     pub(super) log: RawLog,
 }
@@ -104,4 +105,36 @@ pub(super) struct RawShutdown {
 pub(super) struct RawLog {
     pub(super) level: String,
     pub(super) format: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWindows {
+    /// Read with the rules themselves.
+    #[serde(rename = "defaults")]
+    pub(super) _defaults: String,
+    pub(super) calendars: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWindow {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) classes: Vec<String>,
+    #[serde(default)]
+    pub(super) kinds: Vec<String>,
+    #[serde(default)]
+    pub(super) topics: Vec<String>,
+    #[serde(default)]
+    pub(super) senders: Vec<String>,
+    #[serde(default)]
+    pub(super) pools: Vec<String>,
+    pub(super) hours: Vec<String>,
+    #[serde(default = "defer")]
+    pub(super) on_missed: String,
+}
+
+fn defer() -> String {
+    "defer".into()
 }

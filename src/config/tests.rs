@@ -176,3 +176,46 @@ fn every_setting_is_documented() {
     }
     assert!(reference().contains("| `queue.url` | `POSTRIDER_QUEUE_URL` |  | RabbitMQ, as"), "{}", reference());
 }
+
+#[test]
+fn shipped_windows_hold_until_they_are_replaced_or_switched_off() {
+    let names = |text: &str| {
+        let windows = read(text).unwrap().settings.windows;
+        windows.rules.iter().map(|rule| (rule.name.to_string(), rule.hours.clone())).collect::<Vec<_>>()
+    };
+    let hours = |text: &str| text.parse::<crate::domain::window::Hours>().unwrap();
+    let shipped = names("");
+    assert_eq!(
+        shipped.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["marketing-sms", "template", "call"]
+    );
+    assert_eq!(shipped[2].1, [hours("09:00-12:00"), hours("14:00-20:00")]);
+    let replaced = names("[[window]]\nname = \"call\"\nkinds = [\"call\"]\nhours = [\"mon-fri 10:00-11:00 CN\"]");
+    assert_eq!(replaced.len(), 3);
+    assert_eq!(replaced[2], ("call".into(), vec![hours("mon-fri 10:00-11:00 CN")]));
+    assert!(names("[windows]\ndefaults = \"none\"").is_empty());
+    let shown =
+        read("[windows]\ndefaults = \"none\"\n[[window]]\nname = \"x\"\nhours = [\"08:00-09:00\"]").unwrap().print();
+    assert!(
+        shown.contains("[[window]] # file\nname = \"x\"\n")
+            || shown.contains("hours = [\"08:00-09:00\"]\nname = \"x\""),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_window_that_could_never_open_is_refused() {
+    let window = |more: &str| format!("[[window]]\nname = \"x\"\n{more}\n");
+    refused(&window(""), "hours");
+    refused(&window("hours = []"), "setting `window.x.hours`: must hold at least one");
+    refused(&window("hours = [\"20:00-08:00\"]"), "setting `window.x.hours`: has no hours");
+    refused(&window("hours = [\"08:00-24:30\"]"), "1440");
+    refused(&window("hours = [\"monday 08:00-20:00\"]"), "is not written like");
+    refused(&window("hours = [\"08:00-20:00 DE\"]"), "the calendar \"DE\"");
+    refused(&window("hours = [\"08:00-20:00\"]\nclasses = [\"promotion\"]"), "none of otp, transactional");
+    refused(&window("hours = [\"08:00-20:00\"]\nholidays = \"CN\""), "holidays");
+    refused(&(window("hours = [\"08:00-20:00\"]") + &window("hours = [\"08:00-20:00\"]")), "the name `x`");
+    refused(&window("hours = [\"20:00-22:00\"]"), "the send windows `marketing-sms` and `x` bind");
+    refused("[windows]\ndefaults = \"some\"", "setting `windows.defaults`: \"some\" is none of shipped, none");
+    refused("[windows]\ncalendars = [\"/nowhere/DE.toml\"]", "cannot read /nowhere/DE.toml");
+}

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::error::{ConfigError, Reason};
 use super::provider::raw::{DOCUMENTS, RawProvider};
-use super::raw::RawSettings;
+use super::raw::{RawSettings, RawWindow};
 use crate::crash;
 
 /// In front of every variable that is a setting.
@@ -22,6 +22,9 @@ const SIMILAR: f64 = 0.7;
 const SIMILAR_VARIABLE: f64 = 0.9;
 
 const DEFAULTS: &str = include_str!("defaults.toml");
+const WINDOWS: &str = include_str!("windows.toml");
+/// The setting that says whether [`WINDOWS`] hold.
+const WINDOWS_DEFAULTS: &str = "windows.defaults";
 
 /// What the service runs on when no provider is set.
 const FALLBACK: &str = "id = \"simulated\"\nkind = \"simulated\"\n";
@@ -51,6 +54,7 @@ pub(super) struct Tree {
     entries: Vec<Entry>,
     values: BTreeMap<String, (Value, Origin)>,
     providers: Vec<(&'static str, Table)>,
+    windows: Vec<Table>,
 }
 
 /// Returns the settings of a document with defaults, in its order; its comments are their help.
@@ -88,7 +92,7 @@ impl Tree {
     pub(super) fn defaults() -> Self {
         let entries = entries(DEFAULTS);
         let values = entries.iter().map(|entry| (entry.key.clone(), (entry.default.clone(), Origin::Default)));
-        Self { values: values.collect(), entries, providers: Vec::new() }
+        Self { values: values.collect(), entries, providers: Vec::new(), windows: Vec::new() }
     }
 
     /// Lays a file over what is there.
@@ -103,6 +107,11 @@ impl Tree {
                 }
             }
             Some(_) => return Err(wrong_type("provider", "write each provider under [[provider]], with two brackets")),
+        }
+        match table.remove("window").map(Value::try_into) {
+            None => {}
+            Some(Ok(windows)) => self.windows = windows,
+            Some(Err(_)) => return Err(wrong_type("window", "write each send window under [[window]]")),
         }
         self.add_table("", table)
     }
@@ -192,6 +201,33 @@ impl Tree {
         self.providers.clone()
     }
 
+    /// Returns the send windows that hold, each with its origin: the shipped ones, unless they are switched off or
+    /// replaced by one of the same name, and those of the file.
+    pub(super) fn windows(&self) -> Result<Vec<(Table, Origin)>, ConfigError> {
+        let (value, _) = &self.values[WINDOWS_DEFAULTS];
+        let text = value.as_str().ok_or_else(|| wrong_type(WINDOWS_DEFAULTS, "shipped or none is expected"))?;
+        let shipped = match text {
+            "shipped" => shipped_windows(),
+            "none" => vec![],
+            other => {
+                let reason = Reason::Word { found: other.to_owned(), allowed: vec!["shipped", "none"] };
+                return Err(ConfigError::Invalid { key: WINDOWS_DEFAULTS.into(), reason });
+            }
+        };
+        let replaced = |table: &Table| self.windows.iter().any(|own| own.get("name") == table.get("name"));
+        let kept = shipped.into_iter().filter(|table| !replaced(table)).map(|table| (table, Origin::Default));
+        Ok(kept.chain(self.windows.iter().map(|table| (table.clone(), Origin::File))).collect())
+    }
+
+    /// Returns the send windows that hold in their raw form.
+    pub(super) fn raw_windows(&self) -> Result<Vec<RawWindow>, ConfigError> {
+        let raw = |(table, _): (Table, Origin)| {
+            let name = table.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            Value::Table(table).try_into().map_err(|error| type_error(&format!("window.{name}."), &error))
+        };
+        self.windows()?.into_iter().map(raw).collect()
+    }
+
     /// Returns everything in its raw form.
     pub(super) fn raw(&self) -> Result<(RawSettings, Vec<RawProvider>), ConfigError> {
         let mut table = Table::new();
@@ -212,6 +248,12 @@ impl fmt::Debug for Tree {
         // Never the values: passwords are among them.
         f.debug_struct("Tree").field("providers", &self.providers.len()).finish_non_exhaustive()
     }
+}
+
+fn shipped_windows() -> Vec<Table> {
+    let mut document: Table = WINDOWS.parse().expect("the shipped windows are TOML");
+    let windows = document.remove("window").expect("there are windows");
+    windows.try_into().expect("each is a table")
 }
 
 fn raw_provider(mut table: Table) -> Result<RawProvider, toml::de::Error> {

@@ -10,6 +10,7 @@ use crate::domain::keys::{WordKey, space};
 use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
 use crate::limits::{Against, Claim, Decision};
+use crate::policy::windows::Bound;
 use crate::policy::zones;
 use crate::seal::{Sealer, job_address};
 
@@ -21,6 +22,7 @@ pub(super) struct Ground {
     campaign: Option<WordKey>,
     run: Option<WordKey>,
     pub(super) caps: Caps,
+    pub(super) windows: Bound,
 }
 
 /// When and how one job is claimed.
@@ -41,12 +43,14 @@ pub(super) enum Next {
     Go,
     /// It has its outcome.
     Settle(Outcome),
-    /// It waits for a cap.
+    /// It waits for a cap or a send window.
     Defer {
-        /// The rule's name.
+        /// The cap's name, or the window's with `window:` in front.
         rule: Box<str>,
         /// Until when.
         until: UnixMicros,
+        /// When it might go at the earliest, if not so many waited.
+        open_at: UnixMicros,
     },
     /// Another copy was claimed: record decides after the deadline.
     Check {
@@ -65,9 +69,10 @@ pub(super) enum Next {
 
 impl Ground {
     /// Returns the ground of an envelope's claims.
-    pub(super) fn new(shared: &Shared, rules: &[CapRule], sealer: &Sealer) -> Self {
+    pub(super) fn new(shared: &Shared, rules: &[CapRule], windows: Bound, sealer: &Sealer) -> Self {
         let word = |space: &str, word: &str| (!word.is_empty()).then(|| sealer.word_key(&shared.tenant, space, word));
         Self {
+            windows,
             sender: word(space::SENDER, &shared.sender),
             signature: word(space::SIGNATURE, shared.signature()),
             topic: word(space::TOPIC, &shared.topic),
@@ -121,7 +126,7 @@ impl Ground {
             Decision::Cancelled => Next::Settle(Outcome::new(Fate::Cancelled, "request")),
             Decision::OverCap { take, open_at, turn_at } => match self.caps.rule(take) {
                 Some(rule) => over(rule, shared, open_at, turn_at),
-                None => Next::Defer { rule: "cap".into(), until: turn_at },
+                None => Next::Defer { rule: "cap".into(), until: turn_at, open_at },
             },
         }
     }
@@ -137,7 +142,7 @@ pub(super) fn over(rule: &CapRule, shared: &Shared, open_at: UnixMicros, turn_at
     match rule.on_limit {
         OnLimit::Drop => Next::Settle(Outcome::new(Fate::Suppressed, rule.name.as_str())),
         OnLimit::Defer if open_at >= shared.expires_at => Next::Settle(Outcome::new(Fate::Expired, rule.name.as_str())),
-        OnLimit::Defer => Next::Defer { rule: rule.name.as_str().into(), until: turn_at },
+        OnLimit::Defer => Next::Defer { rule: rule.name.as_str().into(), until: turn_at, open_at },
     }
 }
 

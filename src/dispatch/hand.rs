@@ -20,6 +20,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::job::{Content, Envelope, Job, Shared};
 use crate::domain::text;
 use crate::domain::time::{Stopwatch, UnixMicros};
+use crate::domain::window::Means;
 use crate::ledger::{Ledger, Tenant};
 use crate::limits::{Decision, GiveBack, LeaseMode, Limits, rates};
 use crate::queue::Queue;
@@ -29,6 +30,8 @@ use crate::telemetry::metrics;
 const RESERVED_FOR: Duration = Duration::from_secs(5);
 /// The claim's deadline is this long after the provider's own time-out.
 const DEADLINE_SLACK: Duration = Duration::from_secs(5);
+/// How old the rules may be by which a job is claimed: with the directory's own age, less than 5 s.
+const RULES_READ_EVERY: Duration = Duration::from_secs(2);
 /// Answers taken at once.
 const ANSWERS_MAX: usize = 256;
 
@@ -58,6 +61,8 @@ pub(super) struct Hand<'a, Q, L, B> {
     context: &'a Arc<Context<Q, L, B>>,
     line: VecDeque<Item>,
     watch: Stopwatch,
+    /// Since the rules of the line's tenants were read.
+    rules_read: Stopwatch,
     /// Limits did not answer: the frame must not be acknowledged.
     pub(super) given_up: bool,
     pub(super) out: Out,
@@ -78,8 +83,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         for envelope in envelopes {
             let tenant = context.directory.tenant(&envelope.shared.tenant);
             let rated = tenant.as_ref().is_some_and(|tenant| tenant.rate.is_some());
-            let rules = tenant.as_ref().map_or(&[][..], |tenant| &tenant.caps);
-            let ground = Arc::new(Ground::new(&envelope.shared, rules, &context.sealer));
+            let ground = ground(context, &envelope.shared, tenant.as_ref());
             for mut job in envelope.jobs {
                 if again {
                     job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
@@ -93,6 +97,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             context,
             line,
             watch: context.clock.stopwatch(),
+            rules_read: context.clock.stopwatch(),
             given_up: false,
             out: Out::new(Arc::clone(&context.metrics)),
         }
@@ -110,6 +115,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             }
             self.reserve_late().await;
             let Some(mut permit) = self.permit().await else { continue };
+            self.read_rules();
             let chunk: Vec<Item> = self.line.drain(..permit.jobs).collect();
             let claimed = self.claim(chunk, &permit).await;
             let now = self.context.clock.now();
@@ -193,6 +199,25 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         }
     }
 
+    /// Reads the rules of the line's tenants again, if the line has waited: a change binds what is claimed after it.
+    fn read_rules(&mut self) {
+        if self.rules_read.elapsed() < RULES_READ_EVERY {
+            return;
+        }
+        self.rules_read = self.context.clock.stopwatch();
+        let mut read: Option<(Arc<Ground>, Arc<Ground>)> = None;
+        for item in &mut self.line {
+            let new = match &read {
+                Some((old, new)) if Arc::ptr_eq(old, &item.ground) => Arc::clone(new),
+                Some(_) | None => {
+                    let tenant = self.context.directory.tenant(&item.shared.tenant);
+                    ground(self.context, &item.shared, tenant.as_ref())
+                }
+            };
+            read = Some((std::mem::replace(&mut item.ground, Arc::clone(&new)), new));
+        }
+    }
+
     /// Claims a chunk; returns the jobs to hand over.
     async fn claim(&mut self, chunk: Vec<Item>, permit: &Permit) -> Vec<Claimed> {
         let now = self.context.clock.now();
@@ -200,6 +225,10 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut asked = Vec::with_capacity(chunk.len());
         let mut claims = Vec::with_capacity(chunk.len());
         for item in chunk {
+            if let Some(next) = item.ground.closed(&item.shared, &item.job, now) {
+                self.follow(item, next, now);
+                continue;
+            }
             let units = permit.provider.channel.cost(&item.handover);
             if let Some(rule) = item.ground.caps.never(units) {
                 let next = claims::over(rule, &item.shared, UnixMicros::MAX, UnixMicros::MAX);
@@ -259,9 +288,9 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         match next {
             Next::Go => {}
             Next::Settle(outcome) => self.out.settle(&item, outcome, now),
-            Next::Defer { rule, until } => {
+            Next::Defer { rule, until, open_at } => {
                 item.job.seen = None;
-                self.out.defer(item, rule, until, now);
+                self.defer(item, rule, (until, open_at), now);
             }
             Next::Check { attempt, deadline } => self.out.check(item, attempt, deadline),
             Next::Unresolved => self.out.event(&item, Change::Unresolved { provider: None }, now),
@@ -269,6 +298,16 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 item.job.seen = None;
                 self.line.push_front(item);
             }
+        }
+    }
+
+    /// Puts a job off until `until`, or the first moment after it that its windows allow. A turn that comes too late for
+    /// them gives way to the first opening.
+    fn defer(&mut self, item: Item, reason: Box<str>, (until, open_at): (UnixMicros, UnixMicros), now: UnixMicros) {
+        let legal = |from| item.ground.legal(&item.shared, &item.job, from);
+        match legal(until).or_else(|_| legal(open_at)) {
+            Ok(until) => self.out.defer(item, reason, until, now),
+            Err(outcome) => self.out.settle(&item, outcome, now),
         }
     }
 
@@ -351,7 +390,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 None => self.line.push_front(item),
                 Some((at, code)) => {
                     item.job.attempt = item.job.attempt.saturating_add(1);
-                    self.out.defer(item, code, at, now);
+                    self.defer(item, code, (at, at), now);
                 }
             }
         }
@@ -365,6 +404,15 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             self.out.wait(item, until);
         }
     }
+}
+
+/// Returns what the claims of an envelope's jobs have in common, by the rules of now.
+fn ground<Q, L, B>(context: &Context<Q, L, B>, shared: &Shared, tenant: Option<&Arc<Tenant>>) -> Arc<Ground> {
+    let (caps, windows) = tenant.map_or((&[][..], &[][..]), |tenant| (&tenant.caps, &tenant.windows));
+    let Shared { class, kind, topic, sender, pool, .. } = shared;
+    let means = Means { class: *class, kind: *kind, topic, sender, pool };
+    let windows = context.windows.bind(windows, &means, &shared.windows);
+    Arc::new(Ground::new(shared, caps, windows, &context.sealer))
 }
 
 // === impl Item ===

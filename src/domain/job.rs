@@ -9,6 +9,7 @@ use super::ids::{JobId, Lane, PoolId, ProviderId, TenantId};
 use super::recipient::Recipient;
 use super::text;
 use super::time::UnixMicros;
+use super::window::Hours;
 
 /// Most jobs in one envelope.
 pub const ENVELOPE_JOBS_MAX: usize = 128;
@@ -149,6 +150,8 @@ pub struct Shared {
     pub accepted_at: UnixMicros,
     /// They are never sent after this.
     pub expires_at: UnixMicros,
+    /// The windows that it narrows those of its tenant to, at most [`super::window::HOURS_MAX`]; none: as they are.
+    pub windows: Vec<Hours>,
     /// What follows a missed window.
     pub on_missed: OnMissed,
 }

@@ -1,5 +1,9 @@
 //! How nouns are spread over columns, the same in both stores: numbers for words, and a column for each part of a change.
 
+mod windows;
+
+pub(super) use self::windows::{windows, windows_json};
+
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
@@ -413,6 +417,11 @@ fn window(rule: &Value) -> Option<Window> {
 /// Reads a word of a rule; rules that were written before the field was have its default.
 fn word<T>(rule: &Value, field: &str, default: T, parse: fn(&str) -> Option<T>) -> Option<T> {
     rule.get(field).map_or(Some(default), |word| parse(word.as_str()?))
+}
+
+/// Reads a column that holds JSON.
+pub(super) fn json(text: &str, column: &str) -> Result<Value, LedgerError> {
+    serde_json::from_str(text).map_err(|_| missing(column))
 }
 
 /// Returns a quota as the stores hold it: signed; what does not fit is no limit in practice.

@@ -1,9 +1,12 @@
 //! Whose jobs they are, and who may ask: tenants and their keys.
 
+use std::sync::Arc;
+
 use crate::domain::cap::CapRule;
 use crate::domain::ids::TenantId;
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
+use crate::domain::window::WindowRule;
 
 /// A tenant with its settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +23,9 @@ pub struct Tenant {
     pub outstanding_max: Option<u64>,
     /// Its caps, at most [`crate::domain::cap::CAP_RULES_MAX`].
     pub caps: Vec<CapRule>,
+    /// Its send windows instead of the service's, at most [`crate::domain::window::WINDOW_RULES_MAX`]; none: the
+    /// service's.
+    pub windows: Vec<Arc<WindowRule>>,
     /// When it was created.
     pub created_at: UnixMicros,
 }

@@ -128,6 +128,7 @@ fn tenant(id: &str) -> Tenant {
         ingress_rate: None,
         outstanding_max: None,
         caps: vec![],
+        windows: vec![],
         created_at: UnixMicros::default(),
     }
 }

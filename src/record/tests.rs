@@ -105,6 +105,7 @@ fn envelope(class: Class, ids: &[JobId]) -> Envelope {
         priority: 0,
         accepted_at: START,
         expires_at: START.plus(Duration::from_secs(3600)),
+        windows: vec![],
         on_missed: OnMissed::Defer,
     };
     let phone = |number: usize| Some(format!("+1555{number:07}").parse().unwrap());

@@ -27,3 +27,4 @@ mod smpp;
 mod smpp_faults;
 mod support;
 mod tidy;
+mod windows;

@@ -103,6 +103,7 @@ fn envelope(now: UnixMicros) -> Envelope {
         priority: 0,
         accepted_at: now,
         expires_at: now.plus(Duration::from_secs(24 * 3600)),
+        windows: vec![],
         on_missed: OnMissed::Defer,
     };
     let job = Job {

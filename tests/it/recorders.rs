@@ -162,6 +162,7 @@ fn envelope(now: UnixMicros, ids: &[JobId]) -> Envelope {
         priority: 0,
         accepted_at: now,
         expires_at: now.plus(Duration::from_secs(3600)),
+        windows: vec![],
         on_missed: OnMissed::Defer,
     };
     let job = |id: &JobId| Job {

@@ -151,16 +151,16 @@ fn whole(field: &str, length: prost_types::Duration) -> Result<Duration, Invalid
     }
 }
 
-fn kind(field: &str, raw: i32) -> Result<Kind, Invalid> {
+pub(super) fn kind(field: &str, raw: i32) -> Result<Kind, Invalid> {
     enums::kind_filter(field, raw)?.ok_or_else(|| Invalid::new(field, Problem::Missing))
 }
 
-fn each<T>(field: &str, raw: &[i32], parse: fn(&str, i32) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
+pub(super) fn each<T>(field: &str, raw: &[i32], parse: fn(&str, i32) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
     check_count(field, raw.len(), 8)?;
     raw.iter().map(|&raw| parse(field, raw)).collect()
 }
 
-fn words(field: &str, raw: Vec<String>) -> Result<Vec<Box<str>>, Invalid> {
+pub(super) fn words(field: &str, raw: Vec<String>) -> Result<Vec<Box<str>>, Invalid> {
     check_count(field, raw.len(), FILTER_WORDS_MAX)?;
     raw.into_iter().map(|word| required(field, word, LABEL_CHARS_MAX)).collect()
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::enums::recipient_kind;
+use super::time::start;
 use super::{Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, not_yet, required, text};
 use crate::admission::Item;
 use crate::domain::job::Kind;
 use crate::domain::recipient::{InvalidMsisdn, Recipient, Wechat, Wecom};
 use crate::domain::text::is_name;
 use crate::pb;
+use crate::policy::zones;
 
 /// Most characters in ids and keys that the tenant chooses.
 pub(super) const WORD_CHARS_MAX: usize = 128;
@@ -32,7 +34,6 @@ pub(crate) fn item(index: u32, raw: pb::BatchItem, spec: &Spec) -> Result<Item, 
     if let Some(missing) = missing_address(spec.kind, &recipient) {
         return Err(Invalid::new("recipient", Problem::NoAddress(missing)));
     }
-    not_yet("send_at", raw.send_at.is_none(), "a time of its own for each item is")?;
     not_yet("collapse_key", raw.collapse_key.is_empty(), "collapsing of jobs is")?;
     Ok(Item {
         index,
@@ -40,6 +41,7 @@ pub(crate) fn item(index: u32, raw: pb::BatchItem, spec: &Spec) -> Result<Item, 
         params: params(raw.params, spec)?,
         cancel_key: text("cancel_key", raw.cancel_key, WORD_CHARS_MAX)?,
         collapse_key: Box::default(),
+        send_at: raw.send_at.map(|at| start("send_at", &at, spec.now)).transpose()?,
     })
 }
 
@@ -88,7 +90,7 @@ fn zone(field: &str, raw: String) -> Result<Option<Box<str>>, Invalid> {
     if raw.is_empty() {
         return Ok(None);
     }
-    jiff::tz::TimeZone::get(&raw).map_err(|_| Invalid::new(field, Problem::Zone))?;
+    zones::named(&raw).ok_or_else(|| Invalid::new(field, Problem::Zone))?;
     Ok(Some(raw.into_boxed_str()))
 }
 

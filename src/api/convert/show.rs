@@ -1,6 +1,7 @@
 //! Shows jobs, events and replies as the API does.
 
 use super::enums::{class_to_pb, kind_to_pb, on_missed_to_pb, recipient_kind_to_pb, state_to_pb};
+use super::window::hours_to_pb;
 use super::{fate_to_pb, moment_to_pb};
 use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
 use crate::domain::job::{Content, Envelope, Job, Origin, Shared};
@@ -8,6 +9,7 @@ use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
 use crate::ledger::{JobRow, NumberedEvent};
 use crate::pb;
+use crate::policy::windows;
 
 /// Shows a job by its row and events, without content and recipient.
 pub(crate) fn job_to_pb(row: &JobRow, events: &[NumberedEvent], now: UnixMicros) -> pb::Job {
@@ -134,10 +136,15 @@ fn deferred_code(reason: &str) -> pb::ReasonCode {
     match reason {
         "rate" => pb::ReasonCode::Rate,
         "retry" => pb::ReasonCode::Retry,
-        "window" => pb::ReasonCode::Window,
+        reason if of_window(reason) => pb::ReasonCode::Window,
         "no_provider" => pb::ReasonCode::NoProvider,
         _ => pb::ReasonCode::Cap,
     }
+}
+
+/// Returns whether a reason names a send window, or says that none can be kept.
+fn of_window(reason: &str) -> bool {
+    reason.starts_with(windows::REASON) || [windows::OWN_REASON, windows::NO_ZONE_REASON].contains(&reason)
 }
 
 fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
@@ -150,6 +157,7 @@ fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
         (_, "unreachable") => pb::ReasonCode::Unreachable,
         (_, "machine") => pb::ReasonCode::Machine,
         (Fate::Suppressed, reason) if reason.starts_with("opt_out") => pb::ReasonCode::OptOut,
+        (Fate::Suppressed | Fate::Expired, reason) if of_window(reason) => pb::ReasonCode::Window,
         (Fate::Suppressed, _) => pb::ReasonCode::Cap,
         (Fate::Expired, _) => pb::ReasonCode::Expiry,
         (Fate::Cancelled, _) => pb::ReasonCode::Cancelled,
@@ -185,7 +193,7 @@ fn spec_to_pb(envelope: &Envelope) -> pb::JobSpec {
         schedule: Some(pb::Schedule {
             start: Some(pb::schedule::Start::SendAt(moment_to_pb(envelope.due_at))),
             expires_at: Some(moment_to_pb(*expires_at)),
-            windows: vec![],
+            windows: envelope.shared.windows.iter().map(hours_to_pb).collect(),
             on_missed: on_missed_to_pb(*on_missed).into(),
         }),
         origin: (*origin != Origin::default()).then(|| origin_to_pb(origin)),

@@ -43,6 +43,8 @@ pub(crate) struct Spec {
     pub(crate) priority: i8,
     /// When it may be sent.
     pub(crate) when: When,
+    /// As of when it was checked.
+    pub(crate) now: UnixMicros,
 }
 
 /// Checks a job spec as of `now`.
@@ -66,6 +68,7 @@ pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, In
         origin: raw.origin.map_or_else(|| Ok(Origin::default()), origin).map_err(|e| e.within("origin"))?,
         priority: priority(raw.priority)?,
         when: schedule(raw.schedule, now).map_err(|e| e.within("schedule"))?,
+        now,
     })
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::cap::{cap_to_pb, caps};
 use super::enums::role_to_pb;
+use super::window::{window_rule_to_pb, window_rules};
 use super::{Invalid, Problem, moment_to_pb, name, not_yet, text};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
@@ -21,7 +22,6 @@ const RATE_MAX: u32 = 1_000_000;
 /// The first field that is wrong; its path starts at the tenant.
 pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<Tenant, Invalid> {
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
-    not_yet("windows", raw.windows.is_empty(), "send windows of a tenant are")?;
     not_yet("routes", raw.routes.is_empty(), "routes of a tenant are")?;
     not_yet("quotas", raw.quotas.is_empty(), "quotas are")?;
     not_yet("sender_rates", raw.sender_rates.is_empty(), "rates of senders are")?;
@@ -35,6 +35,7 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
         ingress_rate: rate("ingress_rate", raw.ingress_rate)?,
         outstanding_max: raw.outstanding_max,
         caps: caps(raw.caps)?,
+        windows: window_rules(raw.windows)?,
         created_at,
     })
 }
@@ -52,8 +53,8 @@ pub(crate) fn apply_mask(
     if paths.is_empty() {
         return Err(Invalid::new("update_mask", Problem::Missing));
     }
-    let Tenant { id: _, name, rate, ingress_rate, outstanding_max, caps, created_at: _ } = new;
-    let (mut name, mut caps) = (Some(name), Some(caps));
+    let Tenant { id: _, name, rate, ingress_rate, outstanding_max, caps, windows, created_at: _ } = new;
+    let (mut name, mut caps, mut windows) = (Some(name), Some(caps), Some(windows));
     for path in paths {
         match path.as_str() {
             "display_name" => tenant.name = name.take().unwrap_or_else(|| tenant.name.clone()),
@@ -61,6 +62,7 @@ pub(crate) fn apply_mask(
             "ingress_rate" => tenant.ingress_rate = ingress_rate,
             "outstanding_max" => tenant.outstanding_max = outstanding_max,
             "caps" => tenant.caps = caps.take().unwrap_or_else(|| std::mem::take(&mut tenant.caps)),
+            "windows" => tenant.windows = windows.take().unwrap_or_else(|| std::mem::take(&mut tenant.windows)),
             other => {
                 let shown: String = other.chars().filter(|c| !c.is_control()).take(64).collect();
                 return Err(Invalid::new("update_mask", Problem::Mask(shown.into())));
@@ -93,6 +95,7 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         ingress_rate: tenant.ingress_rate.map(rate),
         outstanding_max: tenant.outstanding_max,
         caps: tenant.caps.iter().map(cap_to_pb).collect(),
+        windows: tenant.windows.iter().map(|rule| window_rule_to_pb(rule)).collect(),
         created_at: Some(moment_to_pb(tenant.created_at)),
         ..pb::Tenant::default()
     }

@@ -171,22 +171,11 @@ fn schedules() {
             ..pb::Schedule::default()
         },
     );
-    schedule_says(
-        "schedule.local_time",
-        pb::Schedule {
-            start: Some(pb::schedule::Start::LocalTime(pb::LocalTime::default())),
-            ..pb::Schedule::default()
-        },
-    );
     schedule_says("", expires(send_at(DAY), 2 * DAY));
     schedule_says("schedule.expires_at", expires(pb::Schedule::default(), -1));
     schedule_says("schedule.expires_at", expires(pb::Schedule::default(), 0));
     schedule_says("schedule.expires_at", expires(send_at(DAY), DAY));
     schedule_says("schedule.expires_at", expires(send_at(DAY), 431 * DAY));
-    schedule_says(
-        "schedule.windows",
-        pb::Schedule { windows: vec![pb::SendWindow::default()], ..pb::Schedule::default() },
-    );
     schedule_says("schedule.on_missed", pb::Schedule { on_missed: 7, ..pb::Schedule::default() });
 }
 
@@ -201,7 +190,8 @@ fn items() {
     item_says("params[name]", |item| drop(item.params.insert("name".into(), "\u{1b}[2J".into())));
     item_says("cancel_key", |item| item.cancel_key = "x".repeat(129));
     item_says("collapse_key", |item| item.collapse_key = "x".into());
-    item_says("send_at", |item| item.send_at = Some(at(0)));
+    item_says("", |item| item.send_at = Some(at(400 * DAY)));
+    item_says("send_at", |item| item.send_at = Some(at(400 * DAY + 1)));
 }
 
 #[test]
@@ -411,7 +401,6 @@ fn tenants() {
     });
     tenant_says("caps", |tenant| tenant.caps = vec![tenant.caps[0].clone(); 17]);
     tenant_says("caps[1].name", |tenant| tenant.caps.push(tenant.caps[0].clone()));
-    tenant_says("windows", |tenant| tenant.windows.push(pb::WindowRule::default()));
     tenant_says("routes", |tenant| tenant.routes.push(pb::TenantRoute::default()));
     tenant_says("quotas", |tenant| tenant.quotas.push(pb::Quota::default()));
     tenant_says("sender_rates", |tenant| tenant.sender_rates.push(pb::SenderRate::default()));
@@ -518,6 +507,27 @@ fn a_mask_changes_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn local_times() {
+    let local = |year, month, day, hour| pb::Schedule {
+        start: Some(pb::schedule::Start::LocalTime(pb::LocalTime { year, month, day, hour, minute: 0, second: 0 })),
+        ..pb::Schedule::default()
+    };
+    schedule_says("", local(2026, 12, 24, 10));
+    // A past moment means now; 2024 had a leap day.
+    schedule_says("", local(2024, 2, 29, 23));
+    schedule_says("schedule.local_time.day", local(2025, 2, 29, 10));
+    schedule_says("schedule.local_time.day", local(2026, 2, 30, 10));
+    schedule_says("schedule.local_time.day", local(2026, 4, 31, 10));
+    schedule_says("schedule.local_time.day", local(2026, 4, 0, 10));
+    schedule_says("schedule.local_time.month", local(2026, 13, 1, 10));
+    schedule_says("schedule.local_time.year", local(26, 1, 1, 10));
+    schedule_says("schedule.local_time.hour", local(2026, 1, 1, 24));
+    schedule_says("schedule.local_time", local(2028, 2, 29, 10));
+    let spec = spec(Some(pb::JobSpec { schedule: Some(local(2026, 2, 30, 10)), ..good_spec() }), NOW);
+    assert_eq!(spec.err().unwrap().to_string(), "schedule.local_time.day is 30, but month 2 of 2026 has 28 days");
+}
+
+#[test]
 fn times_and_pages() {
     let moment = |seconds, nanos| moment("t", &prost_types::Timestamp { seconds, nanos });
     assert_eq!(moment(1, 999_999_999), Ok(UnixMicros(1_999_999)));
@@ -528,4 +538,69 @@ fn times_and_pages() {
     assert_eq!(page_size(0), Ok(100));
     assert_eq!(page_size(1000), Ok(1000));
     assert!(page_size(1001).is_err() && page_size(-1).is_err());
+}
+
+fn hours(from_minute: u32, to_minute: u32) -> pb::SendWindow {
+    pb::SendWindow { from_minute, to_minute, ..pb::SendWindow::default() }
+}
+
+#[test]
+fn windows_of_a_job() {
+    let windows = |windows: Vec<pb::SendWindow>| pb::Schedule { windows, ..pb::Schedule::default() };
+    schedule_says("", windows(vec![hours(480, 1200), hours(0, 1440)]));
+    schedule_says("schedule.windows[1].to_minute", windows(vec![hours(480, 1200), hours(480, 480)]));
+    schedule_says("schedule.windows[0].to_minute", windows(vec![hours(480, 1441)]));
+    schedule_says("schedule.windows[0].from_minute", windows(vec![hours(1440, 1440)]));
+    schedule_says("schedule.windows", windows(vec![hours(0, 1); 15]));
+    let bad_day = pb::SendWindow { weekdays: vec![1, 8], ..hours(0, 1) };
+    schedule_says("schedule.windows[0].weekdays", windows(vec![bad_day]));
+    let bad_calendar = pb::SendWindow { holidays: "no calendar".into(), ..hours(0, 1) };
+    schedule_says("schedule.windows[0].holidays", windows(vec![bad_calendar]));
+    let known = crate::domain::window::Calendars::from([("CN".into(), Default::default())]);
+    let keeps = |name: &str| format!("08:00-20:00 {name}").parse::<crate::domain::window::Hours>().unwrap();
+    assert_eq!(calendars(&[keeps("CN")], &known), Ok(()));
+    assert_eq!(calendars(&[keeps("CN"), keeps("DE")], &known).unwrap_err().path, "windows[1].holidays");
+}
+
+#[track_caller]
+fn window_says(path: &str, change: impl FnOnce(&mut pb::WindowRule)) {
+    let mut rule = pb::WindowRule { name: "day".into(), windows: vec![hours(480, 1200)], ..pb::WindowRule::default() };
+    change(&mut rule);
+    tenant_says(path, |tenant| tenant.windows = vec![rule]);
+}
+
+#[test]
+fn windows_of_a_tenant() {
+    window_says("", |_| {});
+    window_says("windows[0].name", |rule| rule.name.clear());
+    window_says("windows[0].windows", |rule| rule.windows.clear());
+    window_says("windows[0].windows[0].to_minute", |rule| rule.windows[0].to_minute = 400);
+    window_says("windows[0].filter.classes", |rule| {
+        rule.filter = Some(pb::RuleFilter { classes: vec![7], ..pb::RuleFilter::default() });
+    });
+    window_says("windows[0].pools", |rule| rule.pools = vec!["Fast pool".into()]);
+    window_says("windows[0].on_missed", |rule| rule.on_missed = 9);
+    let rule = |name: &str, from, to| pb::WindowRule {
+        name: name.into(),
+        windows: vec![hours(from, to)],
+        ..Default::default()
+    };
+    tenant_says("windows", |tenant| tenant.windows = vec![rule("day", 0, 1); 33]);
+    tenant_says("windows[1].name", |tenant| tenant.windows = vec![rule("day", 0, 1), rule("day", 0, 1)]);
+    // What both bind could never be sent.
+    tenant_says("windows[1].name", |tenant| tenant.windows = vec![rule("am", 0, 720), rule("pm", 720, 1440)]);
+    let whole = pb::WindowRule {
+        filter: Some(pb::RuleFilter {
+            classes: vec![pb::Class::Marketing.into()],
+            kinds: vec![pb::Kind::Sms.into()],
+            topics: vec!["sale".into()],
+            senders: vec!["10690".into()],
+        }),
+        windows: vec![pb::SendWindow { weekdays: vec![1, 7], holidays: "CN".into(), ..hours(540, 1440) }],
+        on_missed: pb::OnMissed::Drop.into(),
+        pools: vec!["fast".into()],
+        ..rule("whole", 0, 1)
+    };
+    let shown = tenant_to_pb(&tenant(Some(pb::Tenant { windows: vec![whole.clone()], ..good_tenant() }), NOW).unwrap());
+    assert_eq!(shown.windows, [whole]);
 }

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 use prost_types::Timestamp;
 
 use super::enums::on_missed;
-use super::{Invalid, Problem, not_yet};
-use crate::admission::AHEAD_MAX;
+use super::window::hours;
+use super::{Invalid, Problem};
+use crate::admission::{AHEAD_MAX, Start};
 use crate::domain::job::OnMissed;
 use crate::domain::time::UnixMicros;
+use crate::domain::window::Hours;
 use crate::pb;
 
 /// 9999-12-31T23:59:59Z, the last second that a timestamp can hold.
@@ -17,34 +21,65 @@ const LAST_SECOND: i64 = 253_402_300_799;
 const EXPIRY_AHEAD_MAX: Duration = Duration::from_secs(430 * 24 * 3600);
 
 /// When a job may be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct When {
-    /// Not before; `None`: now.
-    pub(crate) due_at: Option<UnixMicros>,
+    /// Not before.
+    pub(crate) start: Start,
     /// Not after; `None`: the class's default.
     pub(crate) expires_at: Option<UnixMicros>,
+    /// The windows that narrow the tenant's.
+    pub(crate) windows: Vec<Hours>,
     /// What follows a missed window.
-    pub(crate) on_missed: Option<OnMissed>,
+    pub(crate) on_missed: OnMissed,
 }
 
 /// Checks a schedule as of `now`.
 pub(super) fn schedule(schedule: Option<pb::Schedule>, now: UnixMicros) -> Result<When, Invalid> {
-    let Some(schedule) = schedule else { return Ok(When::default()) };
-    let due_at = match schedule.start {
-        None => None,
-        Some(pb::schedule::Start::SendAt(at)) => Some(ahead("send_at", &at, now, AHEAD_MAX)?),
-        Some(pb::schedule::Start::LocalTime(_)) => {
-            return Err(Invalid::new("local_time", Problem::NotYet("a local time per recipient is")));
-        }
+    let schedule = schedule.unwrap_or_default();
+    let start = match schedule.start {
+        None => Start::Now,
+        Some(pb::schedule::Start::SendAt(at)) => Start::At(start("send_at", &at, now)?),
+        Some(pb::schedule::Start::LocalTime(at)) => local_time(at, now).map_err(|e| e.within("local_time"))?,
     };
-    not_yet("windows", schedule.windows.is_empty(), "send windows of a job are")?;
-    let on_missed = on_missed("on_missed", schedule.on_missed)?;
     let expires_at = schedule.expires_at.map(|at| ahead("expires_at", &at, now, EXPIRY_AHEAD_MAX)).transpose()?;
     match expires_at {
-        Some(at) if at <= now => Err(Invalid::new("expires_at", Problem::Past)),
-        Some(at) if due_at.is_some_and(|due_at| at <= due_at) => Err(Invalid::new("expires_at", Problem::ExpiresFirst)),
-        _ => Ok(When { due_at, expires_at, on_missed: Some(on_missed) }),
+        Some(at) if at <= now => return Err(Invalid::new("expires_at", Problem::Past)),
+        Some(at) if matches!(start, Start::At(start) if at <= start) => {
+            return Err(Invalid::new("expires_at", Problem::ExpiresFirst));
+        }
+        Some(_) | None => {}
     }
+    let (windows, on_missed) = (hours(schedule.windows)?, on_missed("on_missed", schedule.on_missed)?);
+    Ok(When { start, expires_at, windows, on_missed })
+}
+
+/// Checks the moment at which a job starts.
+pub(super) fn start(field: &str, at: &Timestamp, now: UnixMicros) -> Result<UnixMicros, Invalid> {
+    ahead(field, at, now, AHEAD_MAX)
+}
+
+fn local_time(raw: pb::LocalTime, now: UnixMicros) -> Result<Start, Invalid> {
+    let number = |field: &str, is: i32, least: i16, most: i16| {
+        let out_of_range = Problem::OutOfRange { is: is.into(), least: least.into(), most: most.into() };
+        let number = i16::try_from(is).ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| Invalid::new(field, out_of_range))
+    };
+    let small = |field: &str, is: i32, least: i8, most: i8| {
+        number(field, is, least.into(), most.into()).map(|number| i8::try_from(number).unwrap_or(most))
+    };
+    let (year, month) = (number("year", raw.year, 2000, 9999)?, small("month", raw.month, 1, 12)?);
+    let (day, hour) = (small("day", raw.day, 1, 31)?, small("hour", raw.hour, 0, 23)?);
+    let (minute, second) = (small("minute", raw.minute, 0, 59)?, small("second", raw.second, 0, 59)?);
+    let local = DateTime::new(year, month, day, hour, minute, second, 0).map_err(|_| {
+        let days = Date::new(year, month, 1).map_or(0, Date::days_in_month);
+        Invalid::new("day", Problem::NoSuchDay { year, month, day, days })
+    })?;
+    // Where it comes last is less than a day behind UTC; admission looks at each recipient.
+    let in_utc = TimeZone::UTC.to_timestamp(local).map_or(i64::MAX, jiff::Timestamp::as_microsecond);
+    if UnixMicros(in_utc) > now.plus(AHEAD_MAX) {
+        return Err(Invalid::new("", Problem::TooFar { days: AHEAD_MAX.as_secs() / (24 * 3600) }));
+    }
+    Ok(Start::Local(local))
 }
 
 fn ahead(field: &str, at: &Timestamp, now: UnixMicros, most: Duration) -> Result<UnixMicros, Invalid> {

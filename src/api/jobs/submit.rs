@@ -12,7 +12,6 @@ use crate::admission::{Accepted, Batch, ITEMS_MAX, Item, Request};
 use crate::api::convert::{self, Invalid, Problem, Spec};
 use crate::api::status::Error;
 use crate::domain::ids::JobId;
-use crate::domain::job::OnMissed;
 use crate::domain::keys::Fingerprint;
 use crate::ledger::{Ledger, Tenant};
 use crate::limits::Limits;
@@ -72,7 +71,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         }
         let key = mem::take(&mut raw.idempotency_key);
         let key = self.key(key, || raw.encode_to_vec())?;
-        let spec = convert::spec(raw.spec, self.ports.clock.now()).map_err(|invalid| invalid.within("spec"))?;
+        let spec = self.spec(raw.spec)?;
         let (items, refusals) = check_items(raw.items, &spec).await;
         let mut results: Vec<_> = refusals.into_iter().map(|(index, invalid)| refused(index, invalid)).collect();
         if !results.is_empty() {
@@ -82,9 +81,14 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
                 results.len(),
             );
         }
-        let refused = results.len();
         let request = request(tenant, spec, key, (Batch::Many, items));
         let accepted = self.ports.admission.submit(request).await?;
+        for (index, refusal) in accepted.refused {
+            let error = Error::Refused(refusal);
+            self.metrics.refused(Some(&tenant.id), error.counted(), 1);
+            results.push(refused_item(index, error));
+        }
+        let refused = results.len();
         results.extend(accepted.jobs.iter().map(|(index, id)| taken(*index, *id)));
         results.sort_unstable_by_key(|result| result.index);
         Ok(pb::SubmitBatchResponse {
@@ -126,7 +130,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
     fn checked(&self, tenant: &Arc<Tenant>, mut raw: pb::SubmitRequest) -> Result<Request, Invalid> {
         let key = mem::take(&mut raw.idempotency_key);
         let key = self.key(key, || raw.encode_to_vec())?;
-        let spec = convert::spec(raw.spec, self.ports.clock.now()).map_err(|invalid| invalid.within("spec"))?;
+        let spec = self.spec(raw.spec)?;
         let item = pb::BatchItem {
             recipient: raw.recipient,
             params: raw.params,
@@ -136,6 +140,13 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         };
         let item = convert::item(0, item, &spec)?;
         Ok(request(tenant, spec, key, (Batch::Single, vec![item])))
+    }
+
+    fn spec(&self, raw: Option<pb::JobSpec>) -> Result<Spec, Invalid> {
+        let spec = convert::spec(raw, self.ports.clock.now()).map_err(|invalid| invalid.within("spec"))?;
+        let calendars = self.ports.windows.calendars();
+        convert::calendars(&spec.when.windows, calendars).map_err(|invalid| invalid.within("spec.schedule"))?;
+        Ok(spec)
     }
 
     /// Checks an idempotency key, and takes the fingerprint of what was asked under it.
@@ -176,8 +187,9 @@ fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items): (Batch, V
         labels: spec.labels,
         origin: spec.origin,
         priority: spec.priority,
-        on_missed: spec.when.on_missed.unwrap_or(OnMissed::Defer),
-        due_at: spec.when.due_at,
+        on_missed: spec.when.on_missed,
+        start: spec.when.start,
+        windows: spec.when.windows,
         expires_at: spec.when.expires_at,
         key,
         batch,
@@ -188,6 +200,15 @@ fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items): (Batch, V
 fn refused(index: u32, invalid: Invalid) -> pb::BatchItemResult {
     let refusal = pb::batch_item_result::Result::Refusal(Error::Invalid(invalid).into());
     pb::BatchItemResult { index, result: Some(refusal) }
+}
+
+/// Shows what admission says of an item; what is about the item is under its index.
+fn refused_item(index: u32, error: Error) -> pb::BatchItemResult {
+    let mut refusal = pb::Refusal::from(error);
+    if refusal.field.starts_with("recipient.") {
+        refusal.field.insert_str(0, &format!("items[{index}]."));
+    }
+    pb::BatchItemResult { index, result: Some(pb::batch_item_result::Result::Refusal(refusal)) }
 }
 
 fn taken(index: u32, id: JobId) -> pb::BatchItemResult {

@@ -102,7 +102,8 @@ pub(super) async fn cancellations(conn: &Conn, tenant: &TenantId, most: u32) -> 
 
 /// Returns every tenant.
 pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
-    let sql = "select id, name, rate, ingress_rate, outstanding_max, caps::text, created_at from tenant order by id";
+    let sql = "select id, name, rate, ingress_rate, outstanding_max, caps::text, windows::text, created_at \
+               from tenant order by id";
     let rate = |raw: Option<&str>| raw.map(columns::name::<Rate>).transpose();
     let read = |row: &Row| {
         Ok(Tenant {
@@ -111,8 +112,9 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
             rate: rate(get(row, 2)?)?,
             ingress_rate: rate(get(row, 3)?)?,
             outstanding_max: get::<Option<_>>(row, 4)?.map(columns::unsigned),
-            caps: columns::caps(&serde_json::from_str(get(row, 5)?).map_err(|_| columns::missing("caps"))?)?,
-            created_at: rows::time(row, 6)?,
+            caps: columns::caps(&columns::json(get(row, 5)?, "caps")?)?,
+            windows: columns::windows(&columns::json(get(row, 6)?, "windows")?)?,
+            created_at: rows::time(row, 7)?,
         })
     };
     conn.query(sql, &[]).await?.iter().map(read).collect()
@@ -120,9 +122,10 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
 
 /// Creates or replaces a tenant.
 pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), LedgerError> {
-    let sql = "insert into tenant values ($1, $2, $3, $4, $5, $6::text::jsonb, $7) on conflict (id) do update \
+    let sql = "insert into tenant values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8) on conflict (id) do update \
                set name = excluded.name, rate = excluded.rate, ingress_rate = excluded.ingress_rate, \
-               outstanding_max = excluded.outstanding_max, caps = excluded.caps, created_at = excluded.created_at";
+               outstanding_max = excluded.outstanding_max, caps = excluded.caps, windows = excluded.windows, \
+               created_at = excluded.created_at";
     conn.execute(
         sql,
         &[
@@ -132,6 +135,7 @@ pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), Ledge
             &tenant.ingress_rate.map(|rate| rate.to_string()),
             &columns::outstanding(tenant.outstanding_max),
             &columns::caps_json(&tenant.caps).to_string(),
+            &columns::windows_json(&tenant.windows).to_string(),
             &Micros(tenant.created_at),
         ],
     )

@@ -181,6 +181,7 @@ create table tenant (
   ingress_rate text,
   outstanding_max bigint,
   caps jsonb not null,
+  windows jsonb not null,
   created_at timestamptz not null
 );
 

@@ -108,32 +108,34 @@ pub(super) fn cancellations(conn: &Connection, tenant: &TenantId, most: u32) -> 
 /// Returns every tenant.
 pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "select id, name, rate, ingress_rate, outstanding_max, caps, created_at from tenant order by id",
+        "select id, name, rate, ingress_rate, outstanding_max, caps, windows, created_at from tenant order by id",
     )?;
     let rate = |raw: Option<String>| raw.map(|raw| columns::name::<Rate>(&raw)).transpose();
     rows::all(statement.query([])?, |row| {
-        let caps = row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?;
+        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
         Ok(Tenant {
             id: rows::name(row, 0)?,
             name: row.get(1)?,
             rate: rate(row.get(2)?)?,
             ingress_rate: rate(row.get(3)?)?,
             outstanding_max: row.get::<_, Option<_>>(4)?.map(columns::unsigned),
-            caps: columns::caps(&serde_json::from_str(caps).map_err(|_| columns::missing("caps"))?)?,
-            created_at: UnixMicros(row.get(6)?),
+            caps: columns::caps(&columns::json(text(5)?, "caps")?)?,
+            windows: columns::windows(&columns::json(text(6)?, "windows")?)?,
+            created_at: UnixMicros(row.get(7)?),
         })
     })
 }
 
 /// Creates or replaces a tenant.
 pub(super) fn put_tenant(tx: &Transaction<'_>, tenant: &Tenant) -> Result<(), LedgerError> {
-    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
         tenant.id.as_str(),
         tenant.name,
         tenant.rate.map(|rate| rate.to_string()),
         tenant.ingress_rate.map(|rate| rate.to_string()),
         columns::outstanding(tenant.outstanding_max),
         columns::caps_json(&tenant.caps).to_string(),
+        columns::windows_json(&tenant.windows).to_string(),
         tenant.created_at.0,
     ])?;
     Ok(())

@@ -82,7 +82,7 @@ insert into agenda_sum values (1, 0, 0);
 
 create table tenant (
   id text primary key, name text not null, rate text, ingress_rate text, outstanding_max integer, caps text not null,
-  created_at integer not null
+  windows text not null, created_at integer not null
 ) without rowid;
 
 create table api_key (

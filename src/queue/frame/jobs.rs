@@ -7,6 +7,7 @@ use super::wire::{Reader, Writer};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Class, Content, ENVELOPE_JOBS_MAX, Envelope, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
+use crate::domain::window::{Hours, Weekdays};
 
 /// Fewest bytes of a job: its id, and one byte for each other field.
 const JOB_BYTES_MIN: usize = 16 + 7;
@@ -17,6 +18,10 @@ pub(super) const CHECK_BYTES_MIN: usize = 2 + 8 + ENVELOPE_BYTES_MIN;
 
 const KINDS: [RecipientKind; 3] = [RecipientKind::Person, RecipientKind::Group, RecipientKind::Operator];
 const MISSED: [OnMissed; 2] = [OnMissed::Defer, OnMissed::Drop];
+/// In the byte of `on_missed`: windows follow.
+const HAS_WINDOWS: u8 = 1 << 1;
+/// Fewest bytes of hours.
+const HOURS_BYTES_MIN: usize = 4;
 
 /// Which fields of a recipient are there, one bit each, above the two bits of its kind.
 mod has {
@@ -62,7 +67,20 @@ impl Writer<'_> {
         self.byte(shared.priority.cast_unsigned());
         self.time(shared.accepted_at);
         self.time(shared.expires_at);
-        self.byte(shared.on_missed as u8);
+        // Few jobs have windows of their own: it costs the others no byte.
+        let windows = if shared.windows.is_empty() { 0 } else { HAS_WINDOWS };
+        self.byte(shared.on_missed as u8 | windows);
+        if windows != 0 {
+            self.count(shared.windows.len());
+            shared.windows.iter().for_each(|hours| self.hours(hours));
+        }
+    }
+
+    fn hours(&mut self, hours: &Hours) {
+        self.byte(hours.days().bits());
+        self.uint(hours.from().into());
+        self.uint(hours.to().into());
+        self.option(hours.calendar(), Self::text);
     }
 
     fn content(&mut self, content: &Content) {
@@ -160,7 +178,7 @@ impl Reader<'_> {
     }
 
     fn shared(&mut self) -> Result<Shared, FrameError> {
-        Ok(Shared {
+        let mut shared = Shared {
             tenant: self.tenant()?,
             kind: self.word(Kind::ALL, "kind")?,
             class: self.word(Class::ALL, "class")?,
@@ -174,8 +192,22 @@ impl Reader<'_> {
             priority: self.byte()?.cast_signed(),
             accepted_at: self.time()?,
             expires_at: self.time()?,
-            on_missed: self.word(&MISSED, "on_missed")?,
-        })
+            windows: vec![],
+            on_missed: OnMissed::Defer,
+        };
+        let when = self.byte()?;
+        shared.on_missed = *MISSED.get(usize::from(when & !HAS_WINDOWS)).ok_or(FrameError::Field("on_missed"))?;
+        if when & HAS_WINDOWS != 0 {
+            shared.windows = self.list(HOURS_BYTES_MIN, Self::hours)?;
+        }
+        Ok(shared)
+    }
+
+    fn hours(&mut self) -> Result<Hours, FrameError> {
+        let days = Weekdays::from_bits(self.byte()?).ok_or(FrameError::Field("days"))?;
+        let (from, to) = (self.small("window")?, self.small("window")?);
+        let calendar = self.option(Self::text)?;
+        Hours::new(days, from, to, calendar).map_err(|_| FrameError::Field("window"))
     }
 
     fn content(&mut self) -> Result<Content, FrameError> {
@@ -257,8 +289,18 @@ pub(super) fn shared_bytes(shared: &Shared) -> usize {
     let origin: usize =
         [campaign_id, journey_id, version, run_id, step, variant, touch_id].iter().map(|text| text.len() + 5).sum();
     let names = shared.tenant.as_str().len() + shared.pool.as_str().len();
-    // Four times, the batch, ten lengths of at most 5 bytes and ten single bytes.
-    names + content + origin + shared.sender.len() + shared.topic.len() + pairs_bytes(&shared.labels) + 32 + 17 + 60
+    let windows: usize = shared.windows.iter().map(|hours| hours.calendar().map_or(0, str::len) + 15).sum();
+    // Four times, the batch, eleven lengths of at most 5 bytes and ten single bytes.
+    names
+        + windows
+        + content
+        + origin
+        + shared.sender.len()
+        + shared.topic.len()
+        + pairs_bytes(&shared.labels)
+        + 32
+        + 17
+        + 65
 }
 
 /// Returns a bound on the bytes that a job takes.

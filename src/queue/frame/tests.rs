@@ -14,6 +14,7 @@ use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
 use crate::domain::suppression::{CancelBy, CancelRule, Plain, Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
+use crate::domain::window::{Hours, Weekdays};
 
 fn text() -> impl Strategy<Value = Box<str>> {
     ".{0,20}".prop_map(Box::from)
@@ -62,10 +63,17 @@ fn origin() -> impl Strategy<Value = Origin> {
     prop_oneof![Just(Origin::default()), some]
 }
 
+fn windows() -> impl Strategy<Value = Vec<Hours>> {
+    let hours = (1_u8..0x80, 0_u16..1_440, prop::option::of(text())).prop_map(|(days, from, calendar)| {
+        Hours::new(Weekdays::from_bits(days).unwrap(), from, from + 1, calendar).unwrap()
+    });
+    prop::collection::vec(hours, 0..3)
+}
+
 fn shared() -> impl Strategy<Value = Shared> {
     let what = (name(), pick(Kind::ALL), pick(Class::ALL), name(), content());
     let about = (text(), text(), pairs(), origin(), prop::option::of(id()));
-    let when = (any::<i8>(), time(), time(), pick(&[OnMissed::Defer, OnMissed::Drop]));
+    let when = (any::<i8>(), time(), time(), pick(&[OnMissed::Defer, OnMissed::Drop]), windows());
     (what, about, when).prop_map(|(what, about, when)| Shared {
         tenant: what.0,
         kind: what.1,
@@ -80,6 +88,7 @@ fn shared() -> impl Strategy<Value = Shared> {
         priority: when.0,
         accepted_at: when.1,
         expires_at: when.2,
+        windows: when.4,
         on_missed: when.3,
     })
 }

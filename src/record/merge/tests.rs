@@ -192,6 +192,7 @@ fn unanswered(class: Class, attempt: u16) -> Check {
         priority: 0,
         accepted_at: UnixMicros::from_secs(1),
         expires_at: UnixMicros::from_secs(10_000),
+        windows: vec![],
         on_missed: OnMissed::Defer,
     };
     let job = Job {

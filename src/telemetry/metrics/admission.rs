@@ -39,6 +39,7 @@ pub struct AdmissionMetrics {
     accepted_by_tenant: Bounded<Counter>,
     refused: Vec<Counter>,
     refused_by_tenant: Bounded<Counter>,
+    deferred: Bounded<Counter>,
     keys_unchecked: Counter,
     accept_seconds: Histogram,
 }
@@ -62,6 +63,7 @@ impl AdmissionMetrics {
             refused_by_tenant: Bounded::new(
                 |tenant| counter!(super::TENANT_JOBS_REFUSED, "tenant" => String::from(tenant)),
             ),
+            deferred: Bounded::new(|reason| counter!(super::JOBS_DEFERRED, "reason" => String::from(reason))),
             keys_unchecked: counter!(super::KEYS_UNCHECKED),
             accept_seconds: histogram!(super::ACCEPT_SECONDS),
         }
@@ -80,6 +82,11 @@ impl AdmissionMetrics {
         if let Some(tenant) = tenant {
             self.refused_by_tenant.get(tenant.as_str()).increment(jobs as u64);
         }
+    }
+
+    /// Counts accepted jobs that wait because of `reason`: a send window.
+    pub fn deferred(&self, reason: &str, jobs: usize) {
+        self.deferred.get(reason).increment(jobs as u64);
     }
 
     /// Counts a keyed job that was accepted without a look at its key.

@@ -1,13 +1,15 @@
 //! Tenants, keys, opt-outs, cancellations, counts; and the directory that serves tenants and keys from memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::domain::cap::{CapRule, Window};
 use postrider::domain::ids::JobId;
-use postrider::domain::job::{Class, Kind};
+use postrider::domain::job::{Class, Kind, OnMissed};
 use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
 use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
 use postrider::domain::time::Clock;
+use postrider::domain::window::WindowRule;
 use postrider::ledger::{ApiKey, Count, Directory, Ledger, Recording, Role, SealedSuppression, Tenant};
 use postrider::shutdown::Tasks;
 
@@ -31,6 +33,16 @@ pub(crate) fn customer(name: &str) -> Tenant {
         topics: vec!["sale".into()],
         ..CapRule::new("daily".parse().unwrap(), 3, Window::Rolling(Duration::from_secs(86_400)))
     };
+    let window = WindowRule {
+        name: "office".parse().unwrap(),
+        classes: vec![Class::Marketing],
+        kinds: vec![Kind::Sms],
+        topics: vec!["sale \"x\"".into()],
+        senders: vec![],
+        pools: vec!["fast".parse().unwrap()],
+        hours: vec!["mon-fri 09:00-12:00 CN".parse().unwrap(), "14:00-24:00".parse().unwrap()],
+        on_missed: OnMissed::Drop,
+    };
     Tenant {
         id: tenant(name),
         name: "Acme & Söhne".into(),
@@ -38,6 +50,7 @@ pub(crate) fn customer(name: &str) -> Tenant {
         ingress_rate: None,
         outstanding_max: Some(1_000_000),
         caps: vec![cap],
+        windows: vec![Arc::new(window)],
         created_at: at(1),
     }
 }

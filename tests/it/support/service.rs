@@ -57,11 +57,13 @@ impl Service {
         service
     }
 
-    /// Prepares a service that is not running yet; `arguments` follow `serve`.
+    /// Prepares a service that is not running yet; `arguments` follow `serve`. Tests run at any hour: unless `settings`
+    /// say something about send windows, there are none.
     pub(crate) fn prepare(backends: &Backends, settings: &str, arguments: &[&str]) -> Self {
         let (dir, grpc, metrics) = (server_dir("service"), free_port(), free_port());
         let file = dir.join("postrider.toml");
-        fs::write(&file, file_text(&dir, backends, (grpc, metrics)) + settings).unwrap();
+        let windows = if settings.contains("[windows]") { "" } else { "[windows]\ndefaults = \"none\"\n" };
+        fs::write(&file, file_text(&dir, backends, (grpc, metrics)) + windows + settings).unwrap();
         let mut command = vec![env!("CARGO_BIN_EXE_postrider").to_owned(), "serve".into(), "--config".into()];
         command.push(file.to_str().unwrap().to_owned());
         command.extend(arguments.iter().map(|&argument| argument.to_owned()));
