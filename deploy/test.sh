@@ -52,6 +52,7 @@ trap at_exit EXIT
 has_rabbitmq() { [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server; }
 has_epmd() { command -v epmd; }
 has_redis() { command -v redis-server; }
+has_promtool() { command -v promtool && command -v prometheus; }
 has_postgres() { ls /usr/lib/postgresql/*/bin/postgres || command -v postgres; }
 has_node() { command -v node; }
 has_npm() { command -v npm; }
@@ -61,7 +62,7 @@ has_cc() { command -v cc; }
 # Prints the Debian packages that are missing, one a line.
 missing_packages() {
   local pair
-  for pair in rabbitmq:rabbitmq-server epmd:erlang-base redis:redis-server postgres:postgresql node:nodejs npm:npm \
+  for pair in rabbitmq:rabbitmq-server epmd:erlang-base redis:redis-server postgres:postgresql promtool:prometheus node:nodejs npm:npm \
     venv:python3-venv cc:gcc; do
     "has_${pair%%:*}" >/dev/null 2>&1 || echo "${pair#*:}"
   done
@@ -161,6 +162,7 @@ stage "unit and property tests" cargo test --locked --release --quiet --lib --bi
 stage "examples in the docs" cargo test --locked --release --quiet --doc
 stage "contracts and whole service" cargo test --locked --release --test it -- --skip "$timed"
 stage "promises in seconds" cargo test --locked --release --test it "$timed" -- --test-threads 1
+stage "deployment" deploy/check.sh "${CARGO_TARGET_DIR:-target}/release/postrider"
 stage "demo" demo
 if $long; then
   stage "long tests" cargo test --locked --release --test it -- --ignored --test-threads 1

@@ -1,4 +1,4 @@
-//! How long the lanes are, as of a moment ago: what keeps them short.
+//! How long the lanes are, as of a moment ago: what keeps them short. And whether the server is there at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,12 @@ use super::{Queue, QueueName};
 use crate::domain::ids::Lane;
 use crate::domain::time::Clock;
 use crate::shutdown::Tasks;
-use crate::telemetry::metrics::LaneDepth;
+use crate::telemetry::metrics::{LaneDepth, QueueHealth};
 
 /// How often lanes are looked at. Real time: a queue fills in real time.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// One look in so many is at the server itself and its dead letters, for people: a few seconds are soon enough.
+const LOOKS_PER_CHECK: u32 = 25;
 /// A lane with more frames than this takes only urgent work: the rest waits in the agenda, which is fair and can be
 /// cancelled. 64 frames are 2 to 30 thousand jobs, a second or so of work.
 const CROWDED_FRAMES: u64 = 64;
@@ -34,8 +36,14 @@ impl Depths {
         };
         let (stop, watched) = (tasks.stop().clone(), depths.clone());
         tasks.spawn("lane_depths", async move {
+            let health = QueueHealth::new();
+            let mut looks = 0_u32;
             while stop.run_until_cancelled(clock.pause(LOOK_EVERY)).await.is_some() {
                 watched.look(&queue).await;
+                looks += 1;
+                if looks % LOOKS_PER_CHECK == 1 {
+                    check(&queue, &health).await;
+                }
             }
         });
         depths
@@ -54,5 +62,13 @@ impl Depths {
                 shown.set(depth);
             }
         }
+    }
+}
+
+async fn check<Q: Queue>(queue: &Q, health: &QueueHealth) {
+    let dead = queue.depth(&QueueName::Dead).await;
+    health.up(dead.is_ok());
+    if let Ok(frames) = dead {
+        health.dead_letters(frames);
     }
 }

@@ -42,6 +42,11 @@ impl Meters {
         }
     }
 
+    /// Shows that nothing could be written since `began`.
+    pub(super) fn behind(&self, began: UnixMicros, now: UnixMicros) {
+        self.record.lag(now.since(began));
+    }
+
     /// Counts jobs that were released a second time because nothing was heard of them.
     pub(super) fn strays(&self, jobs: u64) {
         self.record.strays(jobs);

@@ -88,11 +88,13 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
     /// Writes a batch, however long the ledger is away.
     pub(super) async fn write(&mut self, mut batch: Vec<Work>, batches: &mut mpsc::Receiver<Vec<Work>>) -> Written {
         let mut failures = Failures::default();
+        let began = self.clock.now();
         loop {
             let problem = match self.try_write(&mut batch).await {
                 Ok(()) => return Written::Whole,
                 Err(problem) => problem,
             };
+            self.meters.behind(began, self.clock.now());
             if failures.count(&problem) >= REFUSED_TOGETHER {
                 match self.write_apart(&mut batch).await {
                     Ok(()) if batch.is_empty() => return Written::Whole,

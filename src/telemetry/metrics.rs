@@ -17,7 +17,7 @@ pub use callback::{CallbackMetrics, CallbackResult};
 pub use dispatch::{CapDecision, DispatchMetrics};
 pub use link::{LinkEvent, LinkMetrics};
 pub use provider::{Breaker, ProviderMetrics, Verdict};
-pub use queue::{LimitsMetrics, LimitsOp, QueueMetrics};
+pub use queue::{LimitsMetrics, LimitsOp, QueueHealth, QueueMetrics};
 pub use record::{RecordMetrics, opted_out};
 
 use super::reference;
@@ -88,6 +88,8 @@ metrics! {
     PUBLISH_SECONDS = "postrider_publish_seconds", FastSeconds, [];
     /// 1 while there is a connection to the queue server, or none is needed.
     QUEUE_UP = "postrider_queue_up", Gauge, [];
+    /// Frames in the dead-letter queue: what could not be read, and what ended dispatch again and again.
+    DEAD_LETTERS = "postrider_dead_letters", Gauge, [];
     /// Calls to limits.
     LIMITS_SECONDS = "postrider_limits_seconds", FastSeconds, ["op"];
     /// Calls to limits that failed.
@@ -144,7 +146,7 @@ metrics! {
     TENANT_JOBS_FINISHED = "postrider_tenant_jobs_finished_total", Counter, ["tenant"];
     /// Hand-overs without an answer that were written since this process started, less those that found one.
     UNRESOLVED_JOBS = "postrider_unresolved_jobs", Gauge, [];
-    /// Age of the last fact that record wrote.
+    /// Age of the last fact that record wrote; while it cannot write, how long it has been trying.
     LEDGER_LAG_SECONDS = "postrider_ledger_lag_seconds", Gauge, [];
     /// Always 1; its label says which version runs.
     BUILD_INFO = "postrider_build_info", Gauge, ["version"];

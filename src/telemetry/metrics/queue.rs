@@ -33,7 +33,13 @@ words! {
 pub struct QueueMetrics {
     publish_seconds: Histogram,
     frames_accepted: Counter,
+}
+
+/// How the queue server is, as this process sees it.
+#[derive(Debug)]
+pub struct QueueHealth {
     up: Gauge,
+    dead_letters: Gauge,
 }
 
 /// What limits count.
@@ -46,11 +52,7 @@ pub struct LimitsMetrics {
 impl QueueMetrics {
     /// Makes the handles.
     pub fn new() -> Self {
-        Self {
-            publish_seconds: histogram!(super::PUBLISH_SECONDS),
-            frames_accepted: counter!(super::FRAMES_ACCEPTED),
-            up: gauge!(super::QUEUE_UP),
-        }
+        Self { publish_seconds: histogram!(super::PUBLISH_SECONDS), frames_accepted: counter!(super::FRAMES_ACCEPTED) }
     }
 
     /// Measures a publish that was confirmed; `accepts` when it made jobs accepted.
@@ -65,10 +67,28 @@ impl QueueMetrics {
     pub fn failed(&self, reason: &'static str) {
         counter!(super::PUBLISH_FAILURES, "reason" => reason).increment(1);
     }
+}
 
-    /// Sets whether there is a connection.
+impl QueueHealth {
+    /// Makes the handles.
+    pub fn new() -> Self {
+        Self { up: gauge!(super::QUEUE_UP), dead_letters: gauge!(super::DEAD_LETTERS) }
+    }
+
+    /// Shows whether the queue server answers.
     pub fn up(&self, up: bool) {
         self.up.set(f64::from(u8::from(up)));
+    }
+
+    /// Shows how many frames are in the dead-letter queue.
+    pub fn dead_letters(&self, frames: u64) {
+        self.dead_letters.set(frames as f64);
+    }
+}
+
+impl Default for QueueHealth {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

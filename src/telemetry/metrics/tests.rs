@@ -23,7 +23,9 @@ fn count_everything() {
     let queue = QueueMetrics::new();
     queue.published(true, SECOND);
     queue.failed("timeout");
-    queue.up(true);
+    let health = QueueHealth::new();
+    health.up(true);
+    health.dead_letters(2);
     let limits = LimitsMetrics::new();
     limits.answered(LimitsOp::Claim, SECOND);
     limits.failed(LimitsOp::Lease);
