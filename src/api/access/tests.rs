@@ -93,7 +93,9 @@ async fn only_a_live_key_opens() {
     let refused = |authorization: &str| doorman.admit(path, &with_key(authorization)).unwrap_err();
     assert!(doorman.admit(path, &with_key(&format!("bearer {viewer}"))).is_ok());
     assert_eq!(refused(&format!("Bearer {}", texts["revoked"])), Error::BadKey);
-    assert_eq!(refused(&format!("Bearer {}0", &viewer[..viewer.len() - 1])), Error::BadKey);
+    let (start, end) = viewer.split_at(viewer.len() - 1);
+    let another = if end == "0" { "1" } else { "0" };
+    assert_eq!(refused(&format!("Bearer {start}{another}")), Error::BadKey);
     assert_eq!(refused(&format!("Bearer {}", &viewer[..30])), Error::BadKey);
     assert_eq!(refused(&format!("Basic {viewer}")), Error::NoKey);
     assert_eq!(refused(viewer), Error::NoKey);

@@ -120,6 +120,8 @@ async fn serve<H: Handler>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A caller that has said everything may still listen.
+        .half_close(true)
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(HEAD_LEN_MAX)
         .serve_connection(TokioIo::new(stream), service);
