@@ -315,3 +315,36 @@ fn a_header_that_lies_is_refused() {
     assert_eq!(Frame::decode(&forge(&sealer, &header, &[]), &sealer), Err(FrameError::Version(2)));
     assert_eq!(Summary::read(&vec![1; FRAME_BYTES_MAX + 1]), Err(FrameError::TooLarge(FRAME_BYTES_MAX + 1)));
 }
+
+/// Frames of each kind as the fuzz test of the decoder starts from: `header | body`, unsealed.
+///
+/// After a change of the format, `POSTRIDER_TEST_UPDATE=1 cargo test --lib corpus` writes them anew.
+#[test]
+fn the_corpus_is_still_readable() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/frame");
+    let sealer = Sealer::ephemeral().unwrap();
+    if std::env::var_os("POSTRIDER_TEST_UPDATE").is_some() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let (mut written, kinds) = ([0; 3], ["jobs", "checks", "facts"]);
+        while written.iter().any(|&count| count < 4) {
+            let frame = frame().new_tree(&mut runner).unwrap().current();
+            let kind = match &frame {
+                Frame::Jobs(_) => 0,
+                Frame::Checks(_) => 1,
+                Frame::Facts(_) => 2,
+            };
+            let bytes = frame.encode(&sealer).unwrap();
+            let (header, sealed) = bytes.split_at(HEADER_BYTES);
+            if written[kind] < 4 {
+                written[kind] += 1;
+                let name = format!("{}-{}", kinds[kind], written[kind]);
+                std::fs::write(folder.join(name), [header, &sealer.open(sealed, header).unwrap()].concat()).unwrap();
+            }
+        }
+    }
+    for seed in std::fs::read_dir(folder).unwrap() {
+        let seed = std::fs::read(seed.unwrap().path()).unwrap();
+        let (header, body) = seed.split_at(HEADER_BYTES);
+        Frame::decode(&forge(&sealer, header, body), &sealer).unwrap();
+    }
+}
