@@ -107,6 +107,29 @@ async fn a_job_is_submitted_shown_listed_and_cancelled() {
 }
 
 #[tokio::test]
+async fn windows_are_set_shown_and_kept() {
+    let service = Service::start(&Backends::Embedded, "");
+    let shell = Shell { service: &service, key: service.key() };
+    let window = "never-long=mon-sun 00:00-00:01;23:59-24:00,class=marketing";
+    let shown = shell.one(&["tenant", "set", "default", "--window", window]);
+    assert_eq!(shown["windows"][0], "never-long=00:00-00:01;23:59-24:00,class=marketing");
+    let china = "+8613800000000";
+    let sale = ["submit", "sms", "--class", "marketing", "--to", china, "--text", "x"];
+    let narrow = [&sale[..], &["--window", "12:00-13:00"]].concat();
+    shell.refused(&narrow, "INVALID_ARGUMENT");
+    let local = [&sale[..], &["--local-time", "2099-12-24T10:00"]].concat();
+    shell.refused(&local, "INVALID_ARGUMENT");
+    let unknown = ["submit", "sms", "--class", "marketing", "--to", "+12025550100", "--text", "x"];
+    shell.refused(&unknown, "INVALID_ARGUMENT");
+    let zone = [&unknown[..], &["--time-zone", "America/New_York"]].concat();
+    shell.one(&zone);
+    assert_eq!(shell.run(&["tenant", "set", "default", "--window", "x=20:00-08:00"]).code, Some(64));
+    let shown = shell.one(&["tenant", "set", "default", "--no-windows"]);
+    assert_eq!(shown["windows"].as_array().map(Vec::len), Some(0));
+    assert_eq!(shell.one(&sale)["state"], "accepted");
+}
+
+#[tokio::test]
 async fn commands_say_what_went_wrong_by_their_exit_code() {
     let service = Service::start(&Backends::Embedded, "");
     let shell = Shell { service: &service, key: service.key() };

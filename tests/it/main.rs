@@ -19,6 +19,7 @@ mod limits_contract;
 mod load;
 mod million;
 mod month;
+mod oracle;
 mod queue_contract;
 mod queue_faults;
 mod queue_rates;
