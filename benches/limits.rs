@@ -105,7 +105,7 @@ fn rates(c: &mut Criterion) {
     for want in [1, 64] {
         let (mut buckets, mut now) = (Buckets::default(), NOW);
         let rate = "5000/s".parse().unwrap();
-        let lease = Lease { bucket: "provider:carrier-a".into(), rate, want, mode: LeaseMode::UpTo };
+        let lease = Lease { bucket: "provider:carrier-a".into(), rate, keep: 0, want, mode: LeaseMode::UpTo };
         group.bench_function(format!("take {want}"), |b| {
             b.iter(|| {
                 now = now.plus(Duration::from_micros(200));

@@ -106,7 +106,7 @@ impl Generator {
         let permits = Arc::new(Semaphore::new(self.load.in_flight_max));
         for number in 0.. {
             let due = self.due(number);
-            if due >= self.schedule.end {
+            if self.over(number, due) {
                 break;
             }
             self.wait_for(due).await;
@@ -130,7 +130,7 @@ impl Generator {
         }
         for number in 0.. {
             let due = self.due(number);
-            if due >= self.schedule.end {
+            if self.over(number, due) {
                 break;
             }
             self.wait_for(due).await;
@@ -145,9 +145,15 @@ impl Generator {
         }
     }
 
+    /// Returns whether call number `number`, which is due at `due`, is not made any more.
+    fn over(&self, number: u64, due: UnixMicros) -> bool {
+        let most = self.load.jobs;
+        due >= self.schedule.end || (most > 0 && number * u64::from(self.load.batch) >= most)
+    }
+
     fn due(&self, number: u64) -> UnixMicros {
         let micros = u128::from(number) * u128::from(self.load.batch) * 1_000_000 / u128::from(self.load.rate);
-        self.schedule.begin.plus(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
+        self.schedule.begin.plus(self.load.start).plus(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
     }
 
     async fn wait_for(&self, due: UnixMicros) {

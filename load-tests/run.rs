@@ -1,7 +1,9 @@
 //! Runs a scenario: sink, service and generator as three processes, then the account.
 
 mod account;
+mod lags;
 mod peer;
+mod plot;
 mod processes;
 mod report;
 mod scrape;
@@ -18,6 +20,7 @@ use postrider::shutdown::Tasks;
 use postrider::telemetry::metrics as names;
 
 use self::account::Account;
+use self::lags::{Cancelled, Lags};
 use self::peer::Sink;
 use self::processes::Watched;
 use self::report::Report;
@@ -26,14 +29,14 @@ use self::service::Service;
 use self::tenant::Tenant;
 use self::watch::Watch;
 use crate::generator::{Generator, LoadCounts, Schedule};
-use crate::scenario::{Backends, Scenario, ScenarioError};
+use crate::scenario::{Backends, Load, Scenario, ScenarioError};
 
 /// How a scenario is run.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Options {
     /// The scenario, such as load-tests/scenarios/smoke.toml.
     file: PathBuf,
-    /// Writes the result here.
+    /// Writes the result here, and its plots beside it, as SVG.
     #[arg(long)]
     json: Option<PathBuf>,
     /// The service's program; the one beside this program where none is named.
@@ -60,7 +63,7 @@ pub(crate) struct Options {
     /// Measures for this long instead.
     #[arg(long, value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// Multiplies every rate.
+    /// Multiplies every rate and number of jobs.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
 }
@@ -104,25 +107,28 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
     let (clock, tasks) = (Clock::system(), Tasks::new());
     let mut sink = Sink::start(&scenario).await?;
     let service = Service::start(&options, &scenario, sink.address, &tasks).await?;
-    let tenant = Tenant::create(&service, &scenario).await?;
+    let tenants = Tenant::create_all(&service, &scenario).await?;
 
     let begin = clock.now().plus(LEAD);
     let measure = begin.plus(scenario.warmup);
     let schedule = Schedule { begin, measure, end: measure.plus(scenario.duration) };
     let (mut counts, mut loads) = (vec![], vec![]);
     for (index, load) in scenario.loads.iter().enumerate() {
-        let generator = Generator::connect(load, index, &tenant.target(), schedule, &tasks).await?;
+        let generator = Generator::connect(load, index, &of(&tenants, load).target(), schedule, &tasks).await?;
         counts.push(generator.counts());
         loads.push(tasks.spawn("load", generator.run()));
     }
+    let cancels = cancel(&scenario, &tenants, begin, &tasks);
     let mut watch = Watch::new(schedule, &counts, service.metrics, watched(&scenario, &service, &sink));
     watch.follow(&mut sink).await?;
     for load in loads {
         let _ended = load.await;
     }
-    let settled = settle(&scenario, &tenant, &service, &counts, &mut watch).await?;
+    let cancelled = cancels.await?;
+    let settled = settle(&scenario, &tenants, &service, &counts, (&mut watch, &mut sink)).await?;
     let account = account(&scenario, &counts, settled.clone(), &mut sink).await?;
-    let report = Report::new(&scenario, &counts, &watch, settled.drain, account);
+    let lags = Lags::read(&scenario, schedule, cancelled, &mut sink).await?;
+    let report = Report::new(&scenario, &counts, &watch, settled.drain, (account, lags));
     let said = service.tail();
     let stopped = service.stop().await?;
     report.print(stopped);
@@ -131,6 +137,7 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
     }
     if let Some(path) = &options.json {
         std::fs::write(path, report.json())?;
+        std::fs::write(path.with_extension("svg"), report.svg(&scenario, measure.as_secs()))?;
     }
     Ok(report.verdict(stopped))
 }
@@ -147,10 +154,10 @@ struct Settled {
 /// Waits until everything accepted has its outcome or waits in the agenda.
 async fn settle(
     scenario: &Scenario,
-    tenant: &Tenant,
+    tenants: &[Tenant],
     service: &Service,
     counts: &[Arc<LoadCounts>],
-    watch: &mut Watch,
+    (watch, sink): (&mut Watch, &mut Sink),
 ) -> Result<Settled, RunError> {
     const PAUSE: Duration = Duration::from_millis(200);
     let clock = Clock::system();
@@ -158,7 +165,10 @@ async fn settle(
     let give_up: UnixMicros = clock.now().plus(scenario.settle_max);
     loop {
         let asked_at = clock.now();
-        let ledger = account::Ledger::new(&tenant.stats().await.map_err(|status| RunError::SetUp(Box::new(status)))?);
+        let mut ledger = account::Ledger::default();
+        for tenant in tenants {
+            ledger.add(&tenant.stats().await.map_err(|status| RunError::SetUp(Box::new(status)))?);
+        }
         let metrics = Metrics::scrape(service.metrics).await?;
         let waiting = metrics.sum(names::AGENDA_DEPTH) as u64;
         let done = ledger.accepted >= accepted && ledger.accepted == ledger.settled + waiting;
@@ -166,7 +176,7 @@ async fn settle(
             watch.finish(metrics);
             return Ok(Settled { ledger, waiting, drain: done.then(|| asked_at.since(watch.end())) });
         }
-        watch.settling(&ledger, waiting);
+        watch.settling(&ledger, waiting, sink).await?;
         clock.pause(PAUSE).await;
     }
 }
@@ -190,6 +200,43 @@ async fn account(
     })
 }
 
+/// Returns the tenant of a load.
+fn of<'a>(tenants: &'a [Tenant], load: &Load) -> &'a Tenant {
+    tenants.iter().find(|tenant| tenant.name == load.tenant).unwrap_or(&tenants[0])
+}
+
+/// Cancels campaigns when it is time; ends with what came of it.
+fn cancel(
+    scenario: &Scenario,
+    tenants: &[Tenant],
+    begin: UnixMicros,
+    tasks: &Tasks,
+) -> impl Future<Output = Result<Vec<Cancelled>, RunError>> + use<> {
+    let mut calls = vec![];
+    for cancel in &scenario.cancels {
+        let load = cancel.load.clone();
+        let tenant = of(tenants, &scenario.loads[scenario.load(&load)]).clone();
+        let (at, (told, answer)) = (begin.plus(cancel.at), tokio::sync::oneshot::channel());
+        tasks.spawn("cancel", async move {
+            let clock = Clock::system();
+            clock.sleep_until(at).await;
+            let done = tenant.cancel(&load).await;
+            let answered_at = clock.now();
+            let call_s = answered_at.since(at).as_secs_f64();
+            let _gone = told.send(done.map(|()| Cancelled { load, call_s, effective_s: 0.0, answered_at }));
+        });
+        calls.push(answer);
+    }
+    async move {
+        let mut cancelled = vec![];
+        for call in calls {
+            let done = call.await.map_err(|_| RunError::Rules("a cancellation was not made".into()))?;
+            cancelled.push(done.map_err(|status| RunError::SetUp(Box::new(status)))?);
+        }
+        Ok(cancelled)
+    }
+}
+
 fn watched(scenario: &Scenario, service: &Service, sink: &Sink) -> Watched {
     let ids = [("postrider", service.id()), ("sink", sink.id()), ("generator", Some(std::process::id()))];
     let names: &[&str] = match scenario.backends {
@@ -206,6 +253,10 @@ impl Options {
         scenario.duration = self.duration.unwrap_or(scenario.duration);
         for load in &mut scenario.loads {
             load.rate = ((f64::from(load.rate) * self.scale).round() as u32).max(1);
+            load.jobs = (load.jobs as f64 * self.scale).round() as u64;
+        }
+        for tenant in &mut scenario.tenants {
+            tenant.rate = (f64::from(tenant.rate) * self.scale).round() as u32;
         }
         Ok(scenario)
     }

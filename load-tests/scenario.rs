@@ -24,12 +24,21 @@ pub(crate) struct Scenario {
     /// Longest wait for outcomes after the end.
     #[serde(deserialize_with = "duration")]
     pub(crate) settle_max: Duration,
+    /// Who submits; one without a rate where none is named.
+    #[serde(default, rename = "tenant")]
+    pub(crate) tenants: Vec<Tenant>,
     /// What is submitted, side by side.
     #[serde(rename = "load")]
     pub(crate) loads: Vec<Load>,
     /// The tenant's caps.
     #[serde(default, rename = "cap")]
     pub(crate) caps: Vec<Cap>,
+    /// Campaigns that are cancelled.
+    #[serde(default, rename = "cancel")]
+    pub(crate) cancels: Vec<Cancel>,
+    /// Stretches of the run whose latencies are told apart.
+    #[serde(default, rename = "part")]
+    pub(crate) parts: Vec<Part>,
     /// The provider that carries everything.
     #[serde(default)]
     pub(crate) provider: Provider,
@@ -49,6 +58,42 @@ pub(crate) enum Backends {
     Embedded,
     /// RabbitMQ, Redis and PostgreSQL.
     Production,
+}
+
+/// Who submits.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tenant {
+    /// Its name in the scenario.
+    pub(crate) name: String,
+    /// How fast its jobs leave, in jobs per second; 0: as fast as the provider allows.
+    #[serde(default)]
+    pub(crate) rate: u32,
+}
+
+/// Cancels what is left of a campaign.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cancel {
+    /// The load whose campaign it is.
+    pub(crate) load: String,
+    /// When, after the first call.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) at: Duration,
+}
+
+/// A stretch of the run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Part {
+    /// Its name, for the result.
+    pub(crate) name: String,
+    /// What was due from then on, after the first call.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) from: Duration,
+    /// And before then.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) to: Duration,
 }
 
 /// By which call jobs are handed in.
@@ -91,6 +136,18 @@ pub(crate) struct Load {
     /// HTTP/2 connections.
     #[serde(default = "one")]
     pub(crate) connections: u32,
+    /// Its tenant; the first where none is named.
+    #[serde(default)]
+    pub(crate) tenant: String,
+    /// Whether its jobs are a campaign that is named like it.
+    #[serde(default)]
+    pub(crate) campaign: bool,
+    /// Its first call is due this much after those of other loads.
+    #[serde(default, deserialize_with = "duration")]
+    pub(crate) start: Duration,
+    /// Most jobs; 0: as long as the run lasts.
+    #[serde(default)]
+    pub(crate) jobs: u64,
     /// Most calls without an answer; beyond it calls start late, and count from when they should have started.
     #[serde(default = "in_flight_max")]
     pub(crate) in_flight_max: usize,
@@ -153,6 +210,24 @@ pub(crate) struct Targets {
     pub(crate) rss_mib_max: Option<f64>,
     /// 99th percentile of the time from the intended start of a call to its answer.
     pub(crate) accept_p99_ms_max: Option<f64>,
+    /// 99th percentile of the time from when a job was due to its hand-over, over all loads and the whole run.
+    pub(crate) lag_p99_ms_max: Option<f64>,
+    /// From the answer to a cancellation to the last hand-over of what it named.
+    pub(crate) cancel_s_max: Option<f64>,
+    /// Loads that must be as fast in the second part as in the first.
+    #[serde(default, rename = "steady")]
+    pub(crate) steady: Vec<Steady>,
+}
+
+/// A load whose 99th percentile of latency may not grow from the first part to the second by more than a factor, or some
+/// milliseconds, whichever is more.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Steady {
+    pub(crate) load: String,
+    pub(crate) factor: f64,
+    #[serde(default)]
+    pub(crate) or_ms: f64,
 }
 
 /// Why a scenario cannot be run.
@@ -185,7 +260,35 @@ impl Scenario {
         if self.duration.is_zero() {
             return Some("`duration` must not be zero".into());
         }
+        if self.loads.len() > 10 {
+            return Some("at most ten loads: a digit of the number tells them apart".into());
+        }
+        let unknown = |name: &str| self.loads.iter().all(|load| load.name != name);
+        let steady = self.targets.steady.iter().map(|steady| &steady.load);
+        if let Some(name) = self.cancels.iter().map(|cancel| &cancel.load).chain(steady).find(|name| unknown(name)) {
+            return Some(format!("there is no load `{name}`"));
+        }
+        if !self.targets.steady.is_empty() && self.parts.len() < 2 {
+            return Some("`steady` compares the first two parts".into());
+        }
+        let known = |name: &str| name.is_empty() || self.tenants.iter().any(|tenant| tenant.name == name);
+        if let Some(load) = self.loads.iter().find(|load| !known(&load.tenant)) {
+            return Some(format!("load `{}`: there is no tenant `{}`", load.name, load.tenant));
+        }
         self.loads.iter().find_map(|load| load.fault().map(|fault| format!("load `{}`: {fault}", load.name)))
+    }
+
+    /// Returns who submits.
+    pub(crate) fn tenants(&self) -> Vec<Tenant> {
+        match self.tenants[..] {
+            [] => vec![Tenant { name: String::new(), rate: 0 }],
+            ref tenants => tenants.to_vec(),
+        }
+    }
+
+    /// Returns the number of a load.
+    pub(crate) fn load(&self, name: &str) -> usize {
+        self.loads.iter().position(|load| load.name == name).unwrap_or_default()
     }
 
     /// Returns the caps as rules of the service.

@@ -1,8 +1,9 @@
 //! A fast SMSC that takes everything: a process of its own, so that what the service spends is its own.
 //!
 //! Every connection is read and answered in batches. With `--log`, what is taken is on disk before it is answered. It
-//! speaks JSON lines: the address first, then `stats` and `account` on request; it ends with its standard input.
+//! speaks JSON lines: the address first, then `stats`, `account`, `lags` and `last` on request; it ends with its standard input.
 
+mod lags;
 mod pdu;
 mod session;
 mod tally;
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+pub(crate) use self::lags::Lag;
 pub(crate) use self::tally::{Account, Stats};
 use self::tally::{Tally, Watch};
 
@@ -56,7 +58,7 @@ pub(crate) struct Options {
 }
 
 /// What the sink says, one JSON object a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Said {
     /// It listens.
@@ -65,6 +67,10 @@ pub(crate) enum Said {
     Stats(Stats),
     /// Its side of the account.
     Account(Account),
+    /// How long messages took, by load, in each second or over a stretch.
+    Lags(Vec<Lag>),
+    /// When the last message of a load came, in microseconds since 1970.
+    Last(Option<i64>),
 }
 
 /// What all sessions share. One thread: no locks.
@@ -123,8 +129,13 @@ async fn answer(shared: &Rc<RefCell<Shared>>) -> std::io::Result<()> {
     while let Some(line) = questions.recv().await {
         let mut shared = shared.borrow_mut();
         let caps = shared.options.cap.clone();
-        match line.trim() {
-            "account" => say(&Said::Account(shared.tally.account(&caps))),
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |word: &str| word.parse::<i64>().unwrap_or_default();
+        match words[..] {
+            ["account"] => say(&Said::Account(shared.tally.account(&caps))),
+            ["lags"] => say(&Said::Lags(shared.tally.lags.by_second())),
+            ["lags", from, to] => say(&Said::Lags(shared.tally.lags.between(number(from), number(to)))),
+            ["last", load] => say(&Said::Last(shared.tally.lags.last(load.parse().unwrap_or_default()))),
             _ => say(&Said::Stats(shared.tally.stats)),
         }
     }

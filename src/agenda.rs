@@ -8,14 +8,17 @@
 mod fair;
 mod grant;
 mod later;
+mod order;
 mod release;
+mod round;
 mod soon;
 mod wheel;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::domain::job::{Check, Envelope};
+use self::order::Order;
+use crate::domain::job::{Check, Class, Envelope, Job};
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
 use crate::limits::Limits;
@@ -30,6 +33,10 @@ use crate::telemetry::metrics::AgendaMetrics;
 
 /// Between two tries of something that must succeed.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// Keeps jobs for the same recipient apart that are released together.
+#[derive(Debug, Default)]
+pub struct Sequence(Mutex<Order>);
 
 /// What the feeder works with.
 pub struct Context<Q, L, B> {
@@ -51,6 +58,8 @@ pub struct Context<Q, L, B> {
     pub pacer: Pacer<L>,
     /// How long the lanes are.
     pub depths: Depths,
+    /// Who of those released together goes first.
+    pub order: Sequence,
     /// Where released work goes.
     pub work: Outbox<Q, Envelope>,
     /// Where due checks go.
@@ -68,4 +77,28 @@ pub async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: Arc<Context<Q, L, B>
     later::spawn(&context).await?;
     release::spawn(&context);
     Ok(())
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
+    /// Gives released envelopes their reserved times, in the order given. Only where caps bind does it matter who goes
+    /// first.
+    fn reserve(&self, released: Vec<Envelope>) -> Vec<Vec<Envelope>> {
+        let now = self.clock.now();
+        let mut by_rank: Vec<(usize, Envelope)> = released.into_iter().enumerate().collect();
+        by_rank.sort_by_cached_key(|(_, envelope)| order::rank(envelope));
+        let mut order = self.order.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reserve = |mut envelope: Envelope| {
+            let shared = Arc::clone(&envelope.shared);
+            let capped = self.directory.tenant(&shared.tenant).is_some_and(|tenant| !tenant.caps.is_empty());
+            if !capped || shared.class == Class::Otp {
+                envelope.due_at = now;
+                return vec![envelope];
+            }
+            let recipient = |job: &Job| self.sealer.recipient_key(&shared.tenant, &job.recipient, shared.kind);
+            order.divide(envelope, recipient, now)
+        };
+        let mut reserved: Vec<_> = by_rank.into_iter().map(|(index, envelope)| (index, reserve(envelope))).collect();
+        reserved.sort_by_key(|(index, _)| *index);
+        reserved.into_iter().map(|(_, envelopes)| envelopes).collect()
+    }
 }

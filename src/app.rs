@@ -244,6 +244,7 @@ impl Base {
             routes: Arc::clone(&self.routes),
             pacer: self.pacer.clone(),
             depths: self.depths.clone(),
+            order: agenda::Sequence::default(),
             work: self.envelopes.clone(),
             checks: self.checks.clone(),
             metrics: AgendaMetrics::new(),

@@ -9,6 +9,7 @@
 //!   before it wrote still holds when it is written.
 //! - Sealed bytes are opaque here; only keyed hashes are searched.
 
+mod agenda;
 mod answers;
 mod any;
 mod columns;
@@ -16,10 +17,12 @@ mod directory;
 pub mod postgres;
 pub mod sqlite;
 mod tenant;
+mod turns;
 
+pub use agenda::{AgendaDepth, Entry, Group, Release, Sort, Tag};
 pub use any::AnyLedger;
 pub use directory::Directory;
-pub use tenant::{ApiKey, Role, Tenant};
+pub use tenant::{ApiKey, Role, SENDER_RATES_MAX, SenderRate, Tenant};
 
 use std::future::Future;
 use std::time::Duration;
@@ -28,7 +31,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::domain::event::{Event, Fate, Receipt};
-use crate::domain::ids::{JobId, Lane, ProviderId, TenantId};
+use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::suppression::{CancelRule, Source, Suppression};
@@ -244,74 +247,6 @@ pub struct Filter {
     pub to: Option<UnixMicros>,
 }
 
-/// What an agenda entry is for.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Tag {
-    /// An envelope to release; never claimed.
-    Send,
-    /// A hand-over without an answer, to decide by record; never in a lane.
-    Check,
-    /// A timer, unique by kind, owner and key: setting it again moves it.
-    Timer {
-        /// What it starts.
-        kind: Box<str>,
-        /// Whom it is for.
-        owner: Box<str>,
-        /// Which of the owner's.
-        key: Box<str>,
-    },
-}
-
-/// An entry of the agenda.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// Its id; inserting an id twice inserts it once.
-    pub id: Uuid,
-    /// What it is for.
-    pub tag: Tag,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Where its jobs are sent from.
-    pub lane: Lane,
-    /// When it is due.
-    pub due_at: UnixMicros,
-    /// How many jobs it holds.
-    pub jobs: u32,
-    /// When its release began, if it did: its jobs may be in a lane.
-    pub releasing_since: Option<UnixMicros>,
-    /// The sealed frame.
-    pub payload: Bytes,
-}
-
-/// How a released entry ends.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Release {
-    /// It is wholly released, or settled.
-    Done(Uuid),
-    /// A part is released; what is left stays, due when said, not releasing.
-    Left {
-        /// The entry.
-        id: Uuid,
-        /// What is left of it.
-        payload: Bytes,
-        /// How many jobs that is.
-        jobs: u32,
-        /// When it is due.
-        due_at: UnixMicros,
-    },
-}
-
-/// How the agenda stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct AgendaDepth {
-    /// Entries.
-    pub entries: u64,
-    /// Jobs in them.
-    pub jobs: u64,
-    /// When the first is due that is not releasing.
-    pub oldest_due: Option<UnixMicros>,
-}
-
 /// The book of record. See the module's contract.
 pub trait Ledger: Clone + Send + Sync + 'static {
     /// Brings the schema up to date.
@@ -432,13 +367,16 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// id, so that ending the release of the old one does not touch it.
     fn put_entries(&self, entries: &[Entry]) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Returns entries due up to `due_to` and not releasing: of each tenant, lane and tag at most `per_tenant`, oldest
-    /// first, and the first of each before the second of any, so that one tenant's million never hides another's one.
+    /// Returns every group of entries that are not releasing. That takes a probe for each group, however long its
+    /// backlog is.
+    fn agenda_groups(&self) -> impl Future<Output = Result<Vec<Group>, LedgerError>> + Send;
+
+    /// Returns entries that are due up to `due_to` and not releasing, of each of these groups at most as many as said:
+    /// the groups in the order given, and in each what is due in the same second by priority, the highest first.
     fn due_entries(
         &self,
+        groups: &[(Group, u32)],
         due_to: UnixMicros,
-        per_tenant: u32,
-        most: u32,
     ) -> impl Future<Output = Result<Vec<Entry>, LedgerError>> + Send;
 
     /// Marks entries as releasing since `at`, before they are published.

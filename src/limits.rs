@@ -245,6 +245,9 @@ pub struct Lease {
     pub bucket: Box<str>,
     /// The bucket's numbers as of now; a change binds from this call on.
     pub rate: Rate,
+    /// Tokens that stay in the bucket for those who may take all: none of them is granted, but under
+    /// [`LeaseMode::Force`].
+    pub keep: u32,
     /// How many tokens are wanted; under [`LeaseMode::Whole`], more than the burst counts as the burst.
     pub want: u32,
     /// How the answer may fall short.

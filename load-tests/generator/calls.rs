@@ -24,8 +24,6 @@ pub(super) struct Caller {
     client: JobServiceClient<Channel>,
     authorization: MetadataValue<Ascii>,
     load: Arc<Load>,
-    /// The text of jobs that are not scheduled, made once.
-    text: Arc<str>,
     index: usize,
     counts: Arc<LoadCounts>,
     clock: Clock,
@@ -52,8 +50,7 @@ impl Caller {
         index: usize,
         (counts, clock): (Arc<LoadCounts>, Clock),
     ) -> Self {
-        let text = text::text(load, None).into();
-        Self { client, authorization, load: Arc::new(load.clone()), text, index, counts, clock }
+        Self { client, authorization, load: Arc::new(load.clone()), index, counts, clock }
     }
 
     /// Makes call number `number`, which was to start at `due`.
@@ -61,8 +58,8 @@ impl Caller {
         let jobs = u64::from(self.load.batch);
         self.counts.attempted(jobs);
         let failed = match self.load.call {
-            Call::Batch => self.batch(number).await,
-            Call::Unary | Call::Stream => self.submit(number).await,
+            Call::Batch => self.batch(number, due).await,
+            Call::Unary | Call::Stream => self.submit(number, due).await,
         };
         if let Err(status) = failed {
             self.counts.failed(jobs, &status);
@@ -70,11 +67,11 @@ impl Caller {
         self.counts.answered(due, self.clock.now());
     }
 
-    async fn batch(&mut self, number: u64) -> Result<(), tonic::Status> {
+    async fn batch(&mut self, number: u64, due: UnixMicros) -> Result<(), tonic::Status> {
         let first = number * u64::from(self.load.batch);
         let request = pb::SubmitBatchRequest {
             idempotency_key: self.key(number),
-            spec: Some(self.spec()),
+            spec: Some(self.spec(due)),
             items: (first..first + u64::from(self.load.batch)).map(|job| self.item(job)).collect(),
         };
         let request = self.request(request);
@@ -90,8 +87,8 @@ impl Caller {
         Ok(())
     }
 
-    async fn submit(&mut self, number: u64) -> Result<(), tonic::Status> {
-        let request = self.request(self.single(number));
+    async fn submit(&mut self, number: u64, due: UnixMicros) -> Result<(), tonic::Status> {
+        let request = self.request(self.single(number, due));
         self.client.submit(request).await?;
         self.counts.accepted(1, self.clock.now());
         Ok(())
@@ -137,11 +134,11 @@ impl Caller {
         request
     }
 
-    fn single(&self, number: u64) -> pb::SubmitRequest {
+    fn single(&self, number: u64, due: UnixMicros) -> pb::SubmitRequest {
         let item = self.item(number);
         pb::SubmitRequest {
             idempotency_key: self.key(number),
-            spec: Some(self.spec()),
+            spec: Some(self.spec(due)),
             recipient: item.recipient,
             params: item.params,
             ..pb::SubmitRequest::default()
@@ -160,17 +157,16 @@ impl Caller {
         item
     }
 
-    fn spec(&self) -> pb::JobSpec {
-        let send_at = (!self.load.delay.is_zero()).then(|| {
-            // Whole milliseconds, because that is what the text can say.
-            UnixMicros::from_millis(self.clock.now().plus(self.load.delay).as_millis())
-        });
-        let text = match send_at {
-            None => self.text.to_string(),
-            Some(_) => text::text(&self.load, send_at),
-        };
+    /// Returns what is asked of a call that was to start at `due`; the text says when its jobs are due.
+    fn spec(&self, due: UnixMicros) -> pb::JobSpec {
+        // Whole milliseconds, because that is what the text can say.
+        let due = UnixMicros::from_millis(due.plus(self.load.delay).as_millis());
+        let send_at = (!self.load.delay.is_zero()).then_some(due);
+        let text = text::text(&self.load, due);
+        let campaign_id = if self.load.campaign { self.load.name.clone() } else { String::new() };
         pb::JobSpec {
             content: Some(pb::job_spec::Content::Sms(pb::SmsContent { text, ..pb::SmsContent::default() })),
+            origin: Some(pb::Origin { campaign_id, ..pb::Origin::default() }),
             class: class(self.load.class).into(),
             schedule: send_at.map(|at| pb::Schedule {
                 start: Some(pb::schedule::Start::SendAt(timestamp(at))),
@@ -192,7 +188,7 @@ impl Stream {
     pub(super) async fn submit(&self, number: u64, due: UnixMicros) -> Result<(), Ended> {
         self.caller.counts.attempted(1);
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, due);
-        let job = pb::SubmitStreamRequest { sequence: number, job: Some(self.caller.single(number)) };
+        let job = pb::SubmitStreamRequest { sequence: number, job: Some(self.caller.single(number, due)) };
         self.to.send(job).await.map_err(|_| {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             Ended

@@ -43,13 +43,13 @@ pub(crate) struct Ledger {
 const TAKEN: [&str; 4] = ["sent", "delivered", "undelivered", "unknown"];
 
 impl Ledger {
-    /// Reads the ledger's side off the service's counts.
-    pub(crate) fn new(stats: &pb::GetStatsResponse) -> Self {
-        let mut outcomes = BTreeMap::new();
+    /// Adds what the service counts of a tenant.
+    pub(crate) fn add(&mut self, stats: &pb::GetStatsResponse) {
         for row in stats.rows.iter().filter(|row| row.fate() != pb::Fate::Unspecified) {
-            *outcomes.entry(row.what.clone()).or_default() += row.jobs;
+            *self.outcomes.entry(row.what.clone()).or_default() += row.jobs;
         }
-        Self { accepted: stats.accepted, settled: stats.settled, outcomes }
+        self.accepted += stats.accepted;
+        self.settled += stats.settled;
     }
 }
 

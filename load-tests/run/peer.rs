@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use postrider::domain::time::UnixMicros;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::scenario::Scenario;
-use crate::sink::{Account, Said, Stats};
+use crate::sink::{Account, Lag, Said, Stats};
 
 /// A running sink; it ends when this is dropped.
 pub(crate) struct Sink {
@@ -40,7 +41,7 @@ impl Sink {
         let mut output = BufReader::new(child.stdout.take().ok_or_else(missing)?).lines();
         match next(&mut output).await? {
             Said::Listening(address) => Ok(Self { child, input, output, address }),
-            said => Err(unexpected(said)),
+            said => Err(unexpected(&said)),
         }
     }
 
@@ -53,7 +54,7 @@ impl Sink {
     pub(crate) async fn stats(&mut self) -> std::io::Result<Stats> {
         match self.ask("stats\n").await? {
             Said::Stats(stats) => Ok(stats),
-            said => Err(unexpected(said)),
+            said => Err(unexpected(&said)),
         }
     }
 
@@ -61,7 +62,32 @@ impl Sink {
     pub(crate) async fn account(&mut self) -> std::io::Result<Account> {
         match self.ask("account\n").await? {
             Said::Account(account) => Ok(account),
-            said => Err(unexpected(said)),
+            said => Err(unexpected(&said)),
+        }
+    }
+
+    /// Returns how long messages took, by load and second.
+    pub(crate) async fn lags(&mut self) -> std::io::Result<Vec<Lag>> {
+        self.ask_lags("lags\n").await
+    }
+
+    /// Returns how long messages took that were due from a second on and before another, by load.
+    pub(crate) async fn lags_between(&mut self, from: i64, to: i64) -> std::io::Result<Vec<Lag>> {
+        self.ask_lags(&format!("lags {from} {to}\n")).await
+    }
+
+    /// Returns when the last message of a load came.
+    pub(crate) async fn last(&mut self, load: usize) -> std::io::Result<Option<UnixMicros>> {
+        match self.ask(&format!("last {load}\n")).await? {
+            Said::Last(last) => Ok(last.map(UnixMicros)),
+            said => Err(unexpected(&said)),
+        }
+    }
+
+    async fn ask_lags(&mut self, question: &str) -> std::io::Result<Vec<Lag>> {
+        match self.ask(question).await? {
+            Said::Lags(lags) => Ok(lags),
+            said => Err(unexpected(&said)),
         }
     }
 
@@ -76,6 +102,6 @@ async fn next(output: &mut Lines<BufReader<ChildStdout>>) -> std::io::Result<Sai
     serde_json::from_str(&line).map_err(std::io::Error::other)
 }
 
-fn unexpected(said: Said) -> std::io::Error {
+fn unexpected(said: &Said) -> std::io::Error {
     std::io::Error::other(format!("the sink said something else: {said:?}"))
 }

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::Verdict;
 use super::account::Account;
+use super::lags::{self, Lags};
+use super::plot::{self, Chart, Series};
 use super::watch::{Sight, Watch};
 use crate::generator::{Counts, LoadCounts};
 use crate::scenario::{Backends, Scenario};
@@ -33,6 +35,7 @@ pub(crate) struct Report {
     loads: BTreeMap<String, Counts>,
     processes: BTreeMap<String, Process>,
     account: Account,
+    lags: Lags,
     /// What does not balance.
     faults: Vec<String>,
     /// Targets that are missed.
@@ -63,7 +66,7 @@ impl Report {
         counts: &[Arc<LoadCounts>],
         watch: &Watch,
         drain: Option<Duration>,
-        account: Account,
+        (account, lags): (Account, Lags),
     ) -> Self {
         let seconds = scenario.duration.as_secs_f64();
         let counts: Vec<_> = counts.iter().map(|counts| counts.read()).collect();
@@ -86,6 +89,7 @@ impl Report {
             processes: processes(watch, seconds),
             faults: account.faults(),
             account,
+            lags,
             missed: vec![],
             timeline: watch.timeline.clone(),
         };
@@ -113,7 +117,7 @@ impl Report {
         let most = most.into_iter().filter_map(|(what, is, max)| {
             max.filter(|max| is > *max).map(|max| format!("{is:.1} {what}, at most {max} wanted"))
         });
-        least.chain(most).collect()
+        least.chain(most).chain(self.lags.missed(scenario)).collect()
     }
 
     /// Returns how the run ended; `stopped` says whether the service ended well.
@@ -135,7 +139,7 @@ impl Report {
         let Machine { cpus, model, memory_gib } = &self.machine;
         println!("{} on {} backends; {cpus} x {model}, {memory_gib:.1} GiB", self.scenario, self.backends);
         println!("{}\n{}\n{}", self.rates(), self.latencies(), self.usage());
-        println!("{}", self.sides());
+        println!("{}\n{}", self.late(), self.sides());
         for fault in &self.faults {
             println!("BROKEN  {fault}");
         }
@@ -173,6 +177,49 @@ impl Report {
             table.add_row(row);
         }
         table
+    }
+
+    fn late(&self) -> Table {
+        let mut table = table(["due to hand-over", "load", "jobs", "p50 ms", "p99", "max"]);
+        let parts = self.lags.parts.iter().map(|(name, lags)| (name.as_str(), lags));
+        for (part, lags) in std::iter::once(("whole run", &self.lags.whole)).chain(parts) {
+            for (load, lag) in lags {
+                let mut row = vec![part.to_owned(), load.clone(), lag.count.to_string()];
+                row.extend([lag.p50_ms, lag.p99_ms, lag.max_ms].map(|ms| format!("{ms:.1}")));
+                table.add_row(row);
+            }
+        }
+        for cancel in &self.lags.cancels {
+            let said = format!("cancelled in {:.3} s, effective {:.3} s after", cancel.call_s, cancel.effective_s);
+            table.add_row([said, cancel.load.clone()]);
+        }
+        table
+    }
+
+    /// Returns the plots, over seconds since the measured time began at `begin`.
+    pub(crate) fn svg(&self, scenario: &Scenario, begin: i64) -> String {
+        let per_s = |of: fn(&Sight) -> u64| -> Vec<(f64, f64)> {
+            let pairs = self.timeline.iter().zip(self.timeline.iter().skip(1));
+            pairs
+                .map(|(a, b)| (b.second, of(b).saturating_sub(of(a)) as f64 / (b.second - a.second).max(0.001)))
+                .collect()
+        };
+        let series = |name: &str, points| Series { name: name.to_owned(), points };
+        let waiting = self.timeline.iter().map(|sight| (sight.second, sight.waiting as f64)).collect();
+        let memory = self.timeline.iter().map(|sight| (sight.second, sight.rss_mib)).collect();
+        let rates = vec![
+            series("accepted", per_s(|sight| sight.accepted)),
+            series("handed over", per_s(|sight| sight.handed_over)),
+        ];
+        let chart = |title: &str, unit, series| Chart { title: title.to_owned(), unit, log: false, series };
+        let charts = [
+            chart("jobs per second", "", rates),
+            self.lags.chart(scenario, begin, "due to hand-over, p50, by when jobs were due", |lag| lag.p50_ms),
+            self.lags.chart(scenario, begin, "due to hand-over, p99", |lag| lag.p99_ms),
+            chart("jobs that wait in the agenda", "", vec![series("waiting", waiting)]),
+            chart("memory of the service", "MiB", vec![series("resident", memory)]),
+        ];
+        plot::svg(&format!("{} on {} backends", self.scenario, self.backends), &charts, &lags::spans(scenario))
     }
 
     fn usage(&self) -> Table {

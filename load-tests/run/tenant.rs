@@ -14,28 +14,45 @@ use tonic::{Code, Request, Status};
 use super::RunError;
 use super::service::Service;
 use crate::generator::Target;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 
 /// How often setting up is tried while the service is starting, and how long between.
 const TRIES: u32 = 150;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A fresh tenant with the scenario's caps and a key of its own.
+#[derive(Clone)]
 pub(crate) struct Tenant {
+    /// Its name in the scenario.
+    pub(crate) name: String,
     endpoint: Endpoint,
     authorization: MetadataValue<Ascii>,
     jobs: JobServiceClient<Channel>,
 }
 
 impl Tenant {
-    /// Creates the tenant, once the service is up.
-    pub(crate) async fn create(service: &Service, scenario: &Scenario) -> Result<Self, RunError> {
+    /// Creates the scenario's tenants, once the service is up.
+    pub(crate) async fn create_all(service: &Service, scenario: &Scenario) -> Result<Vec<Self>, RunError> {
+        let mut tenants = vec![];
+        for (number, tenant) in scenario.tenants().iter().enumerate() {
+            tenants.push(Self::create(service, scenario, number, tenant).await?);
+        }
+        Ok(tenants)
+    }
+
+    async fn create(
+        service: &Service,
+        scenario: &Scenario,
+        number: usize,
+        named: &scenario::Tenant,
+    ) -> Result<Self, RunError> {
         let endpoint = Endpoint::from_shared(format!("http://{}", service.grpc))?.tcp_nodelay(true);
         let channel = connect(&endpoint, service).await?;
         let mut admin = TenantServiceClient::new(channel.clone());
         let operator = bearer(&service.key)?;
-        let tenant_id = format!("load-{}", Clock::system().now().as_millis());
-        let tenant = pb::Tenant { tenant_id: tenant_id.clone(), caps: caps(scenario)?, ..pb::Tenant::default() };
+        let tenant_id = format!("load-{}-{number}", Clock::system().now().as_millis());
+        let rate = (named.rate > 0).then_some(pb::Rate { per_second: named.rate, burst: 0 });
+        let tenant = pb::Tenant { tenant_id: tenant_id.clone(), caps: caps(scenario)?, rate, ..pb::Tenant::default() };
         let create = || authorized(pb::CreateTenantRequest { tenant: Some(tenant.clone()) }, &operator);
         let mut tries = 0;
         while let Err(status) = admin.create_tenant(create()).await {
@@ -48,7 +65,8 @@ impl Tenant {
         let key = pb::CreateApiKeyRequest { tenant_id, role: pb::Role::Submitter.into() };
         let key = admin.create_api_key(authorized(key, &operator)).await;
         let key = key.map_err(|status| RunError::SetUp(Box::new(status)))?.into_inner();
-        let tenant = Self { endpoint, authorization: bearer(&key.secret)?, jobs: JobServiceClient::new(channel) };
+        let (name, jobs) = (named.name.clone(), JobServiceClient::new(channel));
+        let tenant = Self { name, endpoint, authorization: bearer(&key.secret)?, jobs };
         tenant.await_key().await.map(|()| tenant)
     }
 
@@ -68,6 +86,13 @@ impl Tenant {
     /// Returns where and as whom to submit.
     pub(crate) fn target(&self) -> Target {
         Target { endpoint: self.endpoint.clone(), authorization: self.authorization.clone() }
+    }
+
+    /// Cancels what is left of a campaign.
+    pub(crate) async fn cancel(&self, campaign: &str) -> Result<(), Status> {
+        let by = pb::job_selector::By::CampaignId(campaign.to_owned());
+        let request = pb::CancelJobsRequest { selector: Some(pb::JobSelector { by: Some(by) }) };
+        self.jobs.clone().cancel_jobs(authorized(request, &self.authorization)).await.map(drop)
     }
 
     /// Returns the ledger's counts of the tenant.

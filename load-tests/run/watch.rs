@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use postrider::domain::time::{Clock, UnixMicros};
+use postrider::telemetry::metrics as names;
 use serde::Serialize;
 
 use super::account::Ledger;
@@ -24,6 +25,8 @@ pub(crate) struct Sight {
     pub(crate) accepted: u64,
     /// Jobs handed over so far.
     pub(crate) handed_over: u64,
+    /// Jobs that wait in the agenda.
+    pub(crate) waiting: u64,
     /// Memory of the service.
     pub(crate) rss_mib: f64,
 }
@@ -118,13 +121,14 @@ impl Watch {
         let accepted = self.counts.iter().map(|counts| counts.read().accepted).sum();
         let handed_over = sink.stats().await?.taken;
         let rss_mib = self.watched.read().get("postrider").map_or(0.0, |usage| usage.rss_mib);
+        let waiting = Metrics::scrape(self.metrics).await?.sum(names::AGENDA_DEPTH) as u64;
         let now = self.clock.now();
         let second = (now.0 - self.schedule.measure.0) as f64 / 1e6;
         let before = self.timeline.last().copied();
-        let sight = Sight { second, accepted, handed_over, rss_mib };
+        let sight = Sight { second, accepted, handed_over, waiting, rss_mib };
         self.timeline.push(sight);
         self.bar.set_position(now.since(self.schedule.begin).as_secs());
-        let before = before.unwrap_or(Sight { second: second - 1.0, accepted: 0, handed_over: 0, rss_mib });
+        let before = before.unwrap_or(Sight { second: second - 1.0, accepted: 0, handed_over: 0, waiting, rss_mib });
         let per_s = |now: u64, then: u64| (now - then) as f64 / (sight.second - before.second).max(0.001);
         self.bar.set_message(format!(
             "accepted {:.0}/s, handed over {:.0}/s, {} behind, {rss_mib:.0} MiB",
@@ -135,10 +139,15 @@ impl Watch {
         Ok(())
     }
 
-    /// Shows how settling goes.
-    pub(crate) fn settling(&self, ledger: &Ledger, waiting: u64) {
+    /// Shows how settling goes, and notes it once a second.
+    pub(crate) async fn settling(&mut self, ledger: &Ledger, waiting: u64, sink: &mut Sink) -> std::io::Result<()> {
+        let seen = self.timeline.last().map_or(f64::MIN, |sight| sight.second);
+        if (self.clock.now().0 - self.schedule.measure.0) as f64 / 1e6 >= seen + 1.0 {
+            self.look(sink).await?;
+        }
         let open = ledger.accepted.saturating_sub(ledger.settled + waiting);
         self.bar.set_message(format!("settling: {open} without outcome, {waiting} waiting"));
+        Ok(())
     }
 
     /// Notes how it stands when nothing moves any more.

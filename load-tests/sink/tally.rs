@@ -6,6 +6,7 @@ use std::time::Duration;
 use postrider::domain::time::UnixMicros;
 use serde::{Deserialize, Serialize};
 
+use super::lags::Lags;
 use super::pdu::Submit;
 
 /// A cap that the sink watches over: at most `limit` messages to a number in any `window`.
@@ -49,6 +50,7 @@ pub(crate) struct Account {
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) stats: Stats,
+    pub(crate) lags: Lags,
     taken: Vec<Taken>,
     early: u64,
 }
@@ -68,8 +70,9 @@ impl Tally {
         let mut hasher = DefaultHasher::new();
         (submit.destination, submit.text).hash(&mut hasher);
         self.taken.push(Taken { message: hasher.finish(), number: number(submit.destination), at: now });
-        if due(submit.text).is_some_and(|due| now < due) {
-            self.early += 1;
+        if let Some(due) = due(submit.text) {
+            self.early += u64::from(now < due);
+            self.lags.note(load(submit.destination), due, now);
         }
     }
 
@@ -96,6 +99,11 @@ fn over_cap(taken: &[Taken], watch: Watch) -> u64 {
 fn number(destination: &[u8]) -> u64 {
     let digits = destination.iter().filter(|byte| byte.is_ascii_digit());
     digits.fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+}
+
+/// Returns the number of the load that sends to this number: its tenth digit from the right.
+fn load(destination: &[u8]) -> usize {
+    (number(destination) / 1_000_000_000 % 10) as usize
 }
 
 /// Returns the time that a text ends with, as `/` and 13 digits of Unix milliseconds: it must not come earlier.

@@ -15,7 +15,7 @@ use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::{Class, ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::window::Means;
-use crate::ledger::{Ledger, Tenant};
+use crate::ledger::Ledger;
 use crate::limits::pacer::Pacer;
 use crate::limits::{LeaseMode, Limits, Remember, Remembered, rates};
 use crate::policy::routes::Routes;
@@ -204,11 +204,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         place: Place,
     ) -> Result<(), Refusal> {
         let mut queues: Vec<(QueueName, Vec<Envelope>)> = Vec::new();
-        let Request { tenant, class, .. } = &request;
         let mut targets = Vec::with_capacity(groups.len());
         for group in &groups {
             let jobs = u32::try_from(group.items.len()).unwrap_or(u32::MAX);
-            targets.push(self.route((tenant, *class, &place.pool), jobs, group.due_at, place.now).await);
+            targets.push(self.route((&request, &place.pool), jobs, group.due_at, place.now).await);
         }
         for (envelopes, to) in envelopes(request, ids, groups, place).into_iter().zip(targets) {
             match queues.iter_mut().find(|(queue, _)| *queue == to) {
@@ -262,7 +261,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// Chooses the work queue. Straight to a lane goes what is urgent, and what rate and credit grant whole, now.
     async fn route(
         &self,
-        (tenant, class, pool): (&Tenant, Class, &PoolId),
+        (request, pool): (&Request, &PoolId),
         jobs: u32,
         due_at: UnixMicros,
         now: UnixMicros,
@@ -273,29 +272,34 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         if due_at > now {
             return QueueName::Soon;
         }
-        let lane = Lane { class, pool: pool.clone() };
-        let mode = if class == Class::Otp { LeaseMode::Force } else { LeaseMode::Whole };
-        let tenant_bucket = tenant.rate.map(|rate| (rates::tenant(&tenant.id), rate));
-        if let Some((bucket, rate)) = &tenant_bucket {
-            let granted = self.pacer.take(bucket, *rate, jobs, mode).await;
-            if !granted.is_ok_and(|granted| granted.tokens == jobs) && class != Class::Otp {
-                return QueueName::Soon;
-            }
-        }
-        if class.urgent() {
-            return QueueName::Lane(lane);
-        }
-        if self.depths.crowded(&lane) {
+        let (tenant, lane) = (&request.tenant, Lane { class: request.class, pool: pool.clone() });
+        let mode = if lane.class == Class::Otp { LeaseMode::Force } else { LeaseMode::Whole };
+        let paced = rates::of_jobs(&tenant.id, tenant.rate, &request.sender, tenant.sender_rate(&request.sender));
+        let taken = self.pacer.take_all(&paced, jobs, mode).await.map_or(0, |taken| taken.tokens);
+        if taken < jobs && lane.class != Class::Otp {
+            self.pacer.credit(&paced, taken);
             return QueueName::Soon;
         }
-        let Some(credit) = self.settings.routes.credit(pool) else { return QueueName::Lane(lane) };
-        match self.pacer.take(&rates::pool(pool), credit, jobs, LeaseMode::Whole).await {
-            Ok(granted) if granted.tokens == jobs => QueueName::Lane(lane),
-            Ok(_) | Err(_) => {
-                tenant_bucket.inspect(|(bucket, _)| self.pacer.credit(bucket, jobs));
-                QueueName::Soon
-            }
+        if lane.class.urgent() {
+            return QueueName::Lane(lane);
         }
+        let credit = self.settings.routes.credit(pool);
+        let credit = credit.map(|credit| self.pacer.share(rates::pool(pool, credit), &tenant.id, jobs));
+        let granted = match &credit {
+            _ if self.depths.crowded(&lane) => 0,
+            None => jobs,
+            Some(credit) => {
+                let granted = self.pacer.take(credit, jobs, LeaseMode::Whole).await;
+                granted.map_or(0, |granted| granted.tokens)
+            }
+        };
+        if granted < jobs {
+            self.pacer.credit(credit.as_slice(), granted);
+            self.pacer.credit(&paced, jobs);
+            return QueueName::Soon;
+        }
+        self.depths.released(&lane, usize::try_from(jobs).unwrap_or(usize::MAX));
+        QueueName::Lane(lane)
     }
 }
 

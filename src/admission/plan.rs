@@ -179,6 +179,7 @@ mod tests {
             outstanding_max: None,
             caps: vec![],
             windows: vec![],
+            sender_rates: vec![],
             created_at: UnixMicros(0),
         };
         let item = |(index, number): (usize, &&str)| Item {

@@ -118,16 +118,28 @@ pub(super) fn entry<Q: Queue, L: Limits, B: Ledger>(
     due_at: UnixMicros,
 ) -> Option<Entry> {
     let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
-    let jobs = u32::try_from(envelope.jobs.len()).ok()?;
+    let sender = context.directory.tenant(&tenant).map_or(0, |tenant| tenant.mark(&envelope.shared.sender));
+    let (jobs, priority) = (u32::try_from(envelope.jobs.len()).ok()?, envelope.shared.priority);
     // What came in a frame fits a frame.
     let payload = Frame::Jobs(vec![envelope]).encode(&context.sealer).ok()?;
-    Some(Entry { id, tag: Tag::Send, tenant, lane, due_at, jobs, releasing_since: None, payload })
+    Some(Entry { id, tag: Tag::Send, tenant, lane, sender, priority, due_at, jobs, releasing_since: None, payload })
 }
 
 fn check_entry<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, id: Uuid, check: Check) -> Option<Entry> {
     let (tenant, lane, due_at) = (check.envelope.shared.tenant.clone(), check.envelope.lane(), check.due_at);
     let payload = Frame::Checks(vec![check]).encode(&context.sealer).ok()?;
-    Some(Entry { id, tag: Tag::Check, tenant, lane, due_at, jobs: 1, releasing_since: None, payload })
+    Some(Entry {
+        id,
+        tag: Tag::Check,
+        tenant,
+        lane,
+        sender: 0,
+        priority: 0,
+        due_at,
+        jobs: 1,
+        releasing_since: None,
+        payload,
+    })
 }
 
 /// Puts a frame aside that cannot be opened; the first times it goes back, since a key file may just be missing its

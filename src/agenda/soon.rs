@@ -153,7 +153,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
 
     /// Releases once; returns what could not be made durable.
     async fn release_what_can(&self, group: Vec<Kept>) -> Vec<Kept> {
-        let results = futures_util::future::join_all(group.iter().map(|kept| self.release_one(kept))).await;
+        let envelopes = group.iter().filter_map(|kept| kept.envelope().cloned()).collect();
+        let mut reserved = self.reserve(envelopes).into_iter();
+        let each = group.iter().map(|kept| (kept, kept.envelope().and_then(|_| reserved.next()).unwrap_or_default()));
+        let releases: Vec<_> = each.map(|(kept, reserved)| self.release_one(kept, reserved)).collect();
+        let results = futures_util::future::join_all(releases).await;
         let (mut entries, mut turned_away, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (mut kept, released) in group.into_iter().zip(results) {
             match released {
@@ -176,24 +180,25 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         failed
     }
 
-    async fn release_one(&self, kept: &Kept) -> Released {
+    async fn release_one(&self, kept: &Kept, reserved: Vec<Envelope>) -> Released {
         let (published, released) = match &kept.thing {
             Thing::Check(check) => (self.checks.publish(vec![check.clone()], Route::To(QueueName::Record)).await, None),
             Thing::Send(envelope) => {
                 let (lane, jobs) = (envelope.lane(), u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX));
-                if self.grant(&envelope.shared.tenant, &lane, jobs, Part::Whole).await < jobs {
+                let (tenant, paced) = (&envelope.shared.tenant, self.paced(&envelope.shared));
+                let leave = self.grant(tenant, &paced, &lane, (jobs, Part::Whole)).await;
+                if leave.jobs < jobs {
                     let entry = later::entry(self, kept.entry, envelope.clone(), self.clock.now());
                     return entry.map_or(Released::Failed, |entry| Released::NoRoom(Box::new(entry)));
                 }
-                let mut released = envelope.clone();
-                released.due_at = self.clock.now();
-                let published = self.work.publish(vec![released], Route::To(QueueName::Lane(lane.clone()))).await;
-                (published, Some((lane.class, envelope.jobs.len())))
+                let published = self.work.publish(reserved, Route::To(QueueName::Lane(lane.clone()))).await;
+                (published, Some((lane, envelope.jobs.len())))
             }
         };
         match (published, released) {
-            (Ok(()), Some((class, jobs))) => {
-                self.metrics.released(class, jobs);
+            (Ok(()), Some((lane, jobs))) => {
+                self.metrics.released(lane.class, jobs);
+                self.depths.released(&lane, jobs);
                 Released::Done
             }
             (Ok(()), None) => Released::Done,
@@ -205,6 +210,13 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
 // === impl Kept ===
 
 impl Kept {
+    fn envelope(&self) -> Option<&Envelope> {
+        match &self.thing {
+            Thing::Send(envelope) => Some(envelope),
+            Thing::Check(_) => None,
+        }
+    }
+
     /// Notes that a copy may have been released: its publish was not confirmed.
     fn may_be_out(&mut self, now: UnixMicros) {
         if let Thing::Send(envelope) = &mut self.thing {

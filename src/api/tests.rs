@@ -13,6 +13,7 @@ pub(super) fn tenant(id: &str) -> Tenant {
         outstanding_max: None,
         caps: vec![],
         windows: vec![],
+        sender_rates: vec![],
         created_at: UnixMicros(0),
     }
 }

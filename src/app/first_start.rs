@@ -24,6 +24,7 @@ pub(super) async fn tenant(base: &Base) -> Result<Option<FirstKey>, StartError> 
         outstanding_max: None,
         caps: vec![],
         windows: vec![],
+        sender_rates: vec![],
         created_at: now,
     };
     base.directory.put_tenant(&base.ledger, &tenant).await?;

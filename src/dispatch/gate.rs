@@ -13,7 +13,8 @@ use crate::domain::job::{Class, Kind};
 use crate::domain::rate::Rate;
 use crate::domain::time::{Clock, UnixMicros};
 use crate::limits::pacer::Pacer;
-use crate::limits::{LeaseMode, Limits, rates};
+use crate::limits::rates::{self, Bucket};
+use crate::limits::{LeaseMode, Limits};
 use crate::telemetry::metrics::ProviderMetrics;
 
 /// One part in so many of every window is kept for one-time passwords and transactional work.
@@ -29,7 +30,6 @@ pub struct Provider {
     pub channel: Arc<dyn Channel>,
     /// What it counts.
     pub metrics: ProviderMetrics,
-    bucket: Box<str>,
     learned: Mutex<Learned>,
     in_use: AtomicU32,
 }
@@ -70,16 +70,8 @@ pub struct Permit {
 impl Provider {
     /// Returns a provider that is believed to carry its configured rate.
     pub fn new(profile: Profile, channel: Arc<dyn Channel>, rate: Option<Rate>, now: UnixMicros) -> Self {
-        let bucket = rates::provider(&profile.id);
         let metrics = ProviderMetrics::new(&profile.id);
-        Self {
-            bucket,
-            metrics,
-            profile,
-            channel,
-            learned: Mutex::new(Learned::new(rate, now)),
-            in_use: AtomicU32::new(0),
-        }
+        Self { metrics, profile, channel, learned: Mutex::new(Learned::new(rate, now)), in_use: AtomicU32::new(0) }
     }
 
     /// Notes a throttle reply: the provider is given less from now on.
@@ -188,9 +180,10 @@ impl<L: Limits> Gate<L> {
         }
         let mut permit = Permit { provider: Arc::clone(provider), jobs, units, freed: Arc::clone(&self.freed) };
         if let Some(rate) = rate {
-            let tokens = self.tokens(provider, rate, &costs[..jobs], now).await?;
+            let bucket = rates::provider(&provider.profile.id, rate, wish.class);
+            let tokens = self.tokens(&bucket, &costs[..jobs], now).await?;
             let (jobs, units) = fitting(&costs[..jobs], tokens);
-            self.pacer.credit(&provider.bucket, tokens - units);
+            self.pacer.credit(std::slice::from_ref(&bucket), tokens - units);
             permit.shrink(jobs, units);
         }
         provider.sending(permit.units, now);
@@ -198,9 +191,9 @@ impl<L: Limits> Gate<L> {
     }
 
     /// Takes tokens for these jobs: at least for the first, or says how long to wait.
-    async fn tokens(&self, provider: &Provider, rate: Rate, costs: &[u32], now: UnixMicros) -> Result<u32, Duration> {
+    async fn tokens(&self, bucket: &Bucket, costs: &[u32], now: UnixMicros) -> Result<u32, Duration> {
         let (first, want) = (costs.first().copied().unwrap_or(1), costs.iter().sum());
-        let Ok(granted) = self.pacer.take(&provider.bucket, rate, want, LeaseMode::UpTo).await else {
+        let Ok(granted) = self.pacer.take(bucket, want, LeaseMode::UpTo).await else {
             // With limits away only what is urgent gets here; its rate is this node's share, one job at a time.
             return Ok(first);
         };
@@ -210,7 +203,7 @@ impl<L: Limits> Gate<L> {
         if granted.tokens > 0 {
             // A job of several segments takes what is missing in advance: waiting for a full purse could last forever.
             let missing = first - granted.tokens;
-            let forced = self.pacer.take(&provider.bucket, rate, missing, LeaseMode::Force).await;
+            let forced = self.pacer.take(bucket, missing, LeaseMode::Force).await;
             return Ok(granted.tokens + forced.map_or(missing, |forced| forced.tokens));
         }
         Err(granted.next_at.since(now).max(Duration::from_millis(1)))

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::claims::{self, Asking, Ground, Next};
@@ -16,18 +16,21 @@ use super::{Context, HOLD};
 use crate::channel::{Answer, Answered, Channel, Handover};
 use crate::crash;
 use crate::domain::event::{Change, Fate, Outcome};
-use crate::domain::ids::TenantId;
 use crate::domain::job::{Content, Envelope, Job, Shared};
 use crate::domain::text;
 use crate::domain::time::{Stopwatch, UnixMicros};
 use crate::domain::window::Means;
 use crate::ledger::{Ledger, Tenant};
-use crate::limits::{Decision, GiveBack, LeaseMode, Limits, rates};
+use crate::limits::rates::{self, Bucket};
+use crate::limits::{Decision, GiveBack, LeaseMode, Limits};
 use crate::queue::Queue;
 use crate::telemetry::metrics;
 
-/// Released work that is later than this has lost its reserved place in the tenant's rate and reserves anew.
-const RESERVED_FOR: Duration = Duration::from_secs(5);
+/// Released work that is later than this has lost its reserved place in the tenant's rate and reserves anew. With the
+/// life of a lease, the time that it may be reserved ahead, and the wait for a permit, its token is 5 s old at most.
+const RESERVED_FOR: Duration = Duration::from_millis(2_500);
+/// A place that a refused job leaves within this time goes to another.
+const CREDITED_WITHIN: Duration = Duration::from_millis(250);
 /// The claim's deadline is this long after the provider's own time-out.
 const DEADLINE_SLACK: Duration = Duration::from_secs(5);
 /// How old the rules may be by which a job is claimed: with the directory's own age, less than 5 s.
@@ -40,8 +43,8 @@ pub(super) struct Item {
     pub(super) shared: Arc<Shared>,
     pub(super) job: Job,
     pub(super) due_at: UnixMicros,
-    /// A token of its tenant's rate was taken for it.
-    rated: bool,
+    /// What it is paced by: a token of each was taken for it.
+    paced: Arc<[Bucket]>,
     ground: Arc<Ground>,
     handover: Handover,
 }
@@ -82,17 +85,19 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut line = VecDeque::with_capacity(envelopes.iter().map(|envelope| envelope.jobs.len()).sum());
         for envelope in envelopes {
             let tenant = context.directory.tenant(&envelope.shared.tenant);
-            let rated = tenant.as_ref().is_some_and(|tenant| tenant.rate.is_some());
+            let paced = paced(&envelope.shared, tenant.as_deref());
             let ground = ground(context, &envelope.shared, tenant.as_ref());
             for mut job in envelope.jobs {
                 if again {
                     job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
                 }
                 let mut item = Item::new(Arc::clone(&envelope.shared), job, envelope.due_at, Arc::clone(&ground));
-                item.rated = rated;
+                item.paced = Arc::clone(&paced);
                 line.push_back(item);
             }
         }
+        // A time that is reserved a moment ahead holds up nobody else.
+        line.make_contiguous().sort_by_key(|item| item.due_at);
         Self {
             context,
             line,
@@ -147,33 +152,31 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         }
     }
 
-    /// Reserves the tenant's rate anew for work that comes late; what gets none goes back to the agenda.
+    /// Reserves rates anew for work that comes late; what gets none goes back to the agenda.
     async fn reserve_late(&mut self) {
         let now = self.context.clock.now();
-        let mut late: HashMap<TenantId, (Arc<Tenant>, u32)> = HashMap::new();
-        for item in self.line.iter().filter(|item| now.since(item.due_at) > RESERVED_FOR && !item.shared.class.urgent())
-        {
-            if let Some(tenant) =
-                self.context.directory.tenant(&item.shared.tenant).filter(|tenant| tenant.rate.is_some())
-            {
-                late.entry(item.shared.tenant.clone()).or_insert((tenant, 0)).1 += 1;
-            }
+        let late = |item: &Item| now.since(item.due_at) > RESERVED_FOR && !item.shared.class.urgent();
+        if !self.line.iter().any(|item| late(item) && !item.paced.is_empty()) {
+            return;
         }
-        for (id, (tenant, jobs)) in late {
-            let Some(rate) = tenant.rate else { continue };
-            let granted = self.context.pacer.take(&rates::tenant(&id), rate, jobs, LeaseMode::UpTo).await;
-            let mut granted = granted.map_or(0, |granted| granted.tokens);
-            for mut item in std::mem::take(&mut self.line) {
-                let reserves = item.shared.tenant == id && now.since(item.due_at) > RESERVED_FOR;
-                if !reserves {
-                    self.line.push_back(item);
-                } else if granted > 0 {
-                    granted -= 1;
-                    item.due_at = now;
-                    self.line.push_back(item);
-                } else {
-                    self.out.wait(item, now.plus(Duration::from_secs(1)));
-                }
+        let mut empty: HashSet<Box<str>> = HashSet::new();
+        for mut item in std::mem::take(&mut self.line) {
+            if !late(&item) || item.paced.is_empty() {
+                self.line.push_back(item);
+                continue;
+            }
+            let short = |index: usize| item.paced.get(index).map(|bucket| bucket.name.clone());
+            let taken = match item.paced.iter().any(|bucket| empty.contains(&bucket.name)) {
+                true => None,
+                // From this node's purse, mostly.
+                false => self.context.pacer.take_all(&item.paced, 1, LeaseMode::UpTo).await.ok(),
+            };
+            if taken.is_some_and(|taken| taken.tokens == 1) {
+                item.due_at = now;
+                self.line.push_back(item);
+            } else {
+                empty.extend(taken.and_then(|taken| taken.short).and_then(|(index, _)| short(index)));
+                self.out.wait(item, now.plus(Duration::from_secs(1)));
             }
         }
     }
@@ -282,8 +285,8 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
 
     /// Does what follows from a claim that was not granted. The place in the tenant's rate is free for another job.
     fn follow(&mut self, mut item: Item, next: Next, now: UnixMicros) {
-        if item.rated && !matches!(next, Next::Go | Next::AskUnseen) {
-            self.context.pacer.credit(&rates::tenant(&item.shared.tenant), 1);
+        if !matches!(next, Next::Go | Next::AskUnseen) && now.since(item.due_at) <= CREDITED_WITHIN {
+            self.context.pacer.credit(&item.paced, 1);
         }
         match next {
             Next::Go => {}
@@ -434,8 +437,14 @@ impl Item {
             params: job.params.clone(),
             validity: shared.expires_at.since(due_at),
         };
-        Self { shared, job, due_at, rated: false, ground, handover }
+        Self { shared, job, due_at, paced: Arc::default(), ground, handover }
     }
+}
+
+fn paced(shared: &Shared, tenant: Option<&Tenant>) -> Arc<[Bucket]> {
+    let of =
+        |tenant: &Tenant| rates::of_jobs(&tenant.id, tenant.rate, &shared.sender, tenant.sender_rate(&shared.sender));
+    tenant.map_or_else(Vec::new, of).into()
 }
 
 impl Late {

@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
-    SealedReply, SealedSuppression, Segment, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording,
+    Release, SealedReply, SealedSuppression, Segment, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -138,8 +138,12 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.put_entries(entries))
     }
 
-    async fn due_entries(&self, due_to: UnixMicros, per_tenant: u32, most: u32) -> Result<Vec<Entry>, LedgerError> {
-        ask!(self, ledger => ledger.due_entries(due_to, per_tenant, most))
+    async fn agenda_groups(&self) -> Result<Vec<Group>, LedgerError> {
+        ask!(self, ledger => ledger.agenda_groups())
+    }
+
+    async fn due_entries(&self, groups: &[(Group, u32)], due_to: UnixMicros) -> Result<Vec<Entry>, LedgerError> {
+        ask!(self, ledger => ledger.due_entries(groups, due_to))
     }
 
     async fn releasing(&self, ids: &[Uuid], at: UnixMicros) -> Result<(), LedgerError> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
-use super::{Entry, JobRow, LedgerError, Role, Tag};
+use super::{JobRow, LedgerError, Role, Sort};
 use crate::domain::cap::{CalendarUnit, CapRule, ClockUnit, Count, Mode, OnLimit, Per, Unit, Window};
 use crate::domain::event::{Change, Event, Fate, Outcome, Report, State};
 use crate::domain::ids::{JobId, Lane, PoolId, ProviderId};
@@ -80,14 +80,6 @@ pub(super) enum What {
 
 /// Every change.
 pub(super) const WHATS: &[What] = &[What::Deferred, What::Sent, What::Unresolved, What::Progress, What::Settled];
-
-/// Which tag an entry has.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) enum Sort {
-    Send,
-    Check,
-    Timer,
-}
 
 /// A change, spread over columns.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -291,42 +283,9 @@ pub(super) fn immediate(job: &JobRow) -> bool {
     job.due_at >= job.accepted_at.minus(IMMEDIATE) && job.due_at <= job.accepted_at.plus(IMMEDIATE)
 }
 
-// === Agenda entries ===
-
-/// Returns a tag's sort, and a timer's kind, owner and key.
-pub(super) fn tag_columns(tag: &Tag) -> (Sort, Option<[&str; 3]>) {
-    match tag {
-        Tag::Send => (Sort::Send, None),
-        Tag::Check => (Sort::Check, None),
-        Tag::Timer { kind, owner, key } => (Sort::Timer, Some([kind, owner, key])),
-    }
-}
-
-/// Reads a tag.
-pub(super) fn tag(sort: i16, timer: [Option<Box<str>>; 3]) -> Result<Tag, LedgerError> {
-    match (Sort::from_code(sort)?, timer) {
-        (Sort::Send, _) => Ok(Tag::Send),
-        (Sort::Check, _) => Ok(Tag::Check),
-        (Sort::Timer, [Some(kind), Some(owner), Some(key)]) => Ok(Tag::Timer { kind, owner, key }),
-        (Sort::Timer, _) => Err(missing("timer")),
-    }
-}
-
 /// Reads a lane.
 pub(super) fn lane(class: i16, pool: &str) -> Result<Lane, LedgerError> {
     Ok(Lane { class: Class::from_code(class)?, pool: name::<PoolId>(pool)? })
-}
-
-/// Returns the entries that one call inserts: of two with one id the first, of two settings of one timer the last.
-pub(super) fn distinct(entries: &[Entry]) -> Vec<&Entry> {
-    let mut ids = std::collections::HashSet::new();
-    let mut timers = std::collections::HashSet::new();
-    let last_settings: Vec<&Entry> = entries
-        .iter()
-        .rev()
-        .filter(|entry| matches!(entry.tag, Tag::Send | Tag::Check) || timers.insert(&entry.tag))
-        .collect();
-    last_settings.into_iter().rev().filter(|entry| ids.insert(entry.id)).collect()
 }
 
 // === Caps ===

@@ -23,8 +23,8 @@ use self::agenda::Leader;
 use self::pool::{Connector, Pool};
 use self::schema::Spans;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
-    SealedReply, SealedSuppression, Segment, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording,
+    Release, SealedReply, SealedSuppression, Segment, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -179,8 +179,12 @@ impl Ledger for Postgres {
         self.inner.others.call(|conn| async move { agenda::put(&conn, entries).await }).await
     }
 
-    async fn due_entries(&self, due_to: UnixMicros, per_tenant: u32, most: u32) -> Result<Vec<Entry>, LedgerError> {
-        self.inner.others.call(|conn| async move { agenda::due(&conn, due_to, per_tenant, most).await }).await
+    async fn agenda_groups(&self) -> Result<Vec<Group>, LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::groups(&conn).await }).await
+    }
+
+    async fn due_entries(&self, groups: &[(Group, u32)], due_to: UnixMicros) -> Result<Vec<Entry>, LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::due(&conn, groups, due_to).await }).await
     }
 
     async fn releasing(&self, ids: &[Uuid], at: UnixMicros) -> Result<(), LedgerError> {

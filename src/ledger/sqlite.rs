@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use self::threads::Threads;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording, Release,
-    SealedReply, SealedSuppression, Segment, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording,
+    Release, SealedReply, SealedSuppression, Segment, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -242,8 +242,13 @@ impl Ledger for Sqlite {
         self.write(move |tx| agenda::put(tx, &entries)).await
     }
 
-    async fn due_entries(&self, due_to: UnixMicros, per_tenant: u32, most: u32) -> Result<Vec<Entry>, LedgerError> {
-        self.read(move |conn| agenda::due(conn, due_to, per_tenant, most)).await
+    async fn agenda_groups(&self) -> Result<Vec<Group>, LedgerError> {
+        self.read(agenda::groups).await
+    }
+
+    async fn due_entries(&self, groups: &[(Group, u32)], due_to: UnixMicros) -> Result<Vec<Entry>, LedgerError> {
+        let groups = groups.to_vec();
+        self.read(move |conn| agenda::due(conn, &groups, due_to)).await
     }
 
     async fn releasing(&self, ids: &[Uuid], at: UnixMicros) -> Result<(), LedgerError> {

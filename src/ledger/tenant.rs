@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use super::LedgerError;
+use super::columns::missing;
 use crate::domain::cap::CapRule;
 use crate::domain::ids::TenantId;
 use crate::domain::rate::Rate;
@@ -26,8 +30,22 @@ pub struct Tenant {
     /// Its send windows instead of the service's, at most [`crate::domain::window::WINDOW_RULES_MAX`]; none: the
     /// service's.
     pub windows: Vec<Arc<WindowRule>>,
+    /// Rates of single senders, at most [`SENDER_RATES_MAX`].
+    pub sender_rates: Vec<SenderRate>,
     /// When it was created.
     pub created_at: UnixMicros,
+}
+
+/// Most senders of a tenant that have a rate of their own.
+pub const SENDER_RATES_MAX: usize = 64;
+
+/// How fast the jobs of one sender leave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SenderRate {
+    /// The sender.
+    pub sender: Box<str>,
+    /// Its rate.
+    pub rate: Rate,
 }
 
 crate::domain::job::words! {
@@ -41,6 +59,46 @@ crate::domain::job::words! {
         Admin = "admin",
         /// Everything of every tenant: tenants, keys, providers.
         Operator = "operator",
+    }
+}
+
+/// Writes rates of senders as JSON.
+pub(super) fn sender_rates_json(rates: &[SenderRate]) -> Value {
+    rates.iter().map(|of| json!({ "sender": of.sender, "rate": of.rate.to_string() })).collect()
+}
+
+/// Reads rates of senders.
+pub(super) fn sender_rates(json: &str) -> Result<Vec<SenderRate>, LedgerError> {
+    let read = |of: &Value| {
+        let (sender, rate) = (of["sender"].as_str()?, of["rate"].as_str()?.parse().ok()?);
+        Some(SenderRate { sender: sender.into(), rate })
+    };
+    let rates = serde_json::from_str::<Vec<Value>>(json).ok();
+    rates.and_then(|rates| rates.iter().map(read).collect()).ok_or_else(|| missing("sender_rates"))
+}
+
+// === impl Tenant ===
+
+impl Tenant {
+    /// Returns the rate that a sender has of its own.
+    pub fn sender_rate(&self, sender: &str) -> Option<Rate> {
+        self.sender_rates.iter().find(|of| *of.sender == *sender).map(|of| of.rate)
+    }
+
+    /// Returns the mark that a sender's agenda entries bear: 0 where it has no rate of its own.
+    pub fn mark(&self, sender: &str) -> u32 {
+        self.sender_rates.iter().find(|of| *of.sender == *sender).map_or(0, SenderRate::mark)
+    }
+
+    /// Returns the sender that a mark stands for.
+    pub fn marked(&self, mark: u32) -> Option<&SenderRate> {
+        self.sender_rates.iter().find(|of| mark != 0 && of.mark() == mark)
+    }
+}
+
+impl SenderRate {
+    fn mark(&self) -> u32 {
+        crc32fast::hash(self.sender.as_bytes()).max(1)
     }
 }
 

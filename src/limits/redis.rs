@@ -239,7 +239,7 @@ impl Inner {
 
     async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {
         let keys: Vec<_> = leases.iter().map(|lease| self.names.bucket(&lease.bucket)).collect();
-        let mut packed = Vec::with_capacity(leases.len() * 13);
+        let mut packed = Vec::with_capacity(leases.len() * 17);
         leases.iter().for_each(|lease| wire::put_lease(&mut packed, lease));
         let question = |_: &link::Live| {
             let mut call = self.scripts.lease.call(&keys);

@@ -53,10 +53,11 @@ impl Routes {
         self.pools.iter().find(|pool| pool.kinds.contains(&kind)).map(|pool| &pool.id)
     }
 
-    /// Returns how much work may be released to a pool: its rate, with two seconds' worth at once. `None`: no limit.
+    /// Returns how much work may be released to a pool: its rate, with a quarter of a second's worth at once, so that
+    /// what is released hardly waits in a lane, and nobody behind it. `None`: no limit.
     pub fn credit(&self, pool: &PoolId) -> Option<Rate> {
         let per_s = self.pools.iter().find(|candidate| candidate.id == *pool)?.per_s?;
-        Some(Rate { per_s: NonZeroU32::new(per_s)?, burst: NonZeroU32::new(per_s.saturating_mul(2))? })
+        Some(Rate { per_s: NonZeroU32::new(per_s)?, burst: NonZeroU32::new(per_s.div_ceil(4))? })
     }
 
     /// Returns every lane there is.
@@ -85,7 +86,7 @@ mod tests {
         assert_eq!(routes.pool(Kind::Sms).unwrap().as_str(), "fast");
         assert_eq!(routes.pool(Kind::Call).unwrap().as_str(), "all");
         assert_eq!(routes.pool(Kind::Template), None);
-        assert_eq!(routes.credit(&"fast".parse().unwrap()).unwrap().to_string(), "150/s:300");
+        assert_eq!(routes.credit(&"fast".parse().unwrap()).unwrap().to_string(), "150/s:38");
         assert_eq!(routes.credit(&"all".parse().unwrap()), None);
         assert_eq!(routes.lanes().len(), 8);
     }

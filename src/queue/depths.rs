@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::frame::FRAME_JOBS_MAX;
 use super::{Queue, QueueName};
 use crate::domain::ids::Lane;
 use crate::domain::time::Clock;
@@ -23,17 +24,23 @@ const CROWDED_FRAMES: u64 = 64;
 /// The lengths of all lanes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Depths {
-    frames: Arc<HashMap<Lane, (AtomicU64, LaneDepth)>>,
+    lanes: Arc<HashMap<Lane, Length>>,
+}
+
+#[derive(Debug)]
+struct Length {
+    /// Frames when it was looked at last.
+    frames: AtomicU64,
+    /// Jobs that this process has added since.
+    jobs: AtomicU64,
+    shown: LaneDepth,
 }
 
 impl Depths {
     /// Returns the depths of `lanes`, and keeps them current in a task of the group `tasks`.
     pub fn watch<Q: Queue>(queue: Q, lanes: Vec<Lane>, clock: Clock, tasks: &Tasks) -> Self {
-        let depths = Self {
-            frames: Arc::new(
-                lanes.into_iter().map(|lane| (lane.clone(), (AtomicU64::new(0), LaneDepth::new(&lane)))).collect(),
-            ),
-        };
+        let depths =
+            Self { lanes: Arc::new(lanes.into_iter().map(|lane| (lane.clone(), Length::new(&lane))).collect()) };
         let (stop, watched) = (tasks.stop().clone(), depths.clone());
         tasks.spawn("lane_depths", async move {
             let health = QueueHealth::new();
@@ -51,15 +58,23 @@ impl Depths {
 
     /// Returns whether a lane is so long that only urgent work is added.
     pub fn crowded(&self, lane: &Lane) -> bool {
-        self.frames.get(lane).is_some_and(|(frames, _)| frames.load(Ordering::Relaxed) > CROWDED_FRAMES)
+        self.lanes.get(lane).is_some_and(|length| length.frames() > CROWDED_FRAMES)
+    }
+
+    /// Notes jobs that were added to a lane: what is released between two looks must not overfill it.
+    pub fn released(&self, lane: &Lane, jobs: usize) {
+        if let Some(length) = self.lanes.get(lane) {
+            length.jobs.fetch_add(jobs as u64, Ordering::Relaxed);
+        }
     }
 
     async fn look<Q: Queue>(&self, queue: &Q) {
-        for (lane, (frames, shown)) in self.frames.iter() {
+        for (lane, length) in self.lanes.iter() {
             // With the queue away the last known depth stands: publishing fails by itself.
             if let Ok(depth) = queue.depth(&QueueName::Lane(lane.clone())).await {
-                frames.store(depth, Ordering::Relaxed);
-                shown.set(depth);
+                length.jobs.store(0, Ordering::Relaxed);
+                length.frames.store(depth, Ordering::Relaxed);
+                length.shown.set(depth);
             }
         }
     }
@@ -70,5 +85,16 @@ async fn check<Q: Queue>(queue: &Q, health: &QueueHealth) {
     health.up(dead.is_ok());
     if let Ok(frames) = dead {
         health.dead_letters(frames);
+    }
+}
+
+impl Length {
+    fn new(lane: &Lane) -> Self {
+        Self { frames: AtomicU64::new(0), jobs: AtomicU64::new(0), shown: LaneDepth::new(lane) }
+    }
+
+    /// Returns how many frames there are, at least.
+    fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed) + self.jobs.load(Ordering::Relaxed) / FRAME_JOBS_MAX as u64
     }
 }

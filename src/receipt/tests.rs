@@ -129,6 +129,7 @@ fn tenant(id: &str) -> Tenant {
         outstanding_max: None,
         caps: vec![],
         windows: vec![],
+        sender_rates: vec![],
         created_at: UnixMicros::default(),
     }
 }

@@ -32,7 +32,7 @@ impl<Q: Queue, L: Ledger> Resender<'_, Q, L> {
     async fn one(&self, envelope: Envelope, now: UnixMicros) -> Result<(), LedgerError> {
         let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
         let jobs = u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX);
-        let id = id_of(&envelope);
+        let (id, priority) = (id_of(&envelope), envelope.shared.priority);
         let payload = Frame::Jobs(vec![envelope]).encode(self.sealer).map_err(|problem| unwritable(&problem))?;
         let Err(problem) =
             self.queue.publish(Uuid::new_v4(), payload.clone(), Route::To(QueueName::Lane(lane.clone()))).await
@@ -40,7 +40,10 @@ impl<Q: Queue, L: Ledger> Resender<'_, Q, L> {
             return Ok(());
         };
         warn!(%problem, %lane, "a lane does not take what goes out again; the agenda does");
-        let entry = Entry { id, tag: Tag::Send, tenant, lane, due_at: now, jobs, releasing_since: None, payload };
+        // A sender with a rate of its own is found out when it is released.
+        let (sender, due_at) = (0, now);
+        let entry =
+            Entry { id, tag: Tag::Send, tenant, lane, sender, priority, due_at, jobs, releasing_since: None, payload };
         self.ledger.put_entries(&[entry]).await
     }
 }

@@ -269,7 +269,8 @@ async fn a_lane_that_takes_nothing_leaves_a_resend_to_the_agenda() {
     let check = Check { envelope: envelope(Class::Otp, &[job]), attempt: 1, provider: None, due_at: START };
     let mut batch = vec![delivered(&rig.frame(Frame::Checks(vec![check])), 1, &rig.sealer).0];
     rig.writer(100).try_write(&mut batch).await.unwrap();
-    let entries = rig.ledger.due_entries(START, 10, 10).await.unwrap();
+    let groups = rig.ledger.agenda_groups().await.unwrap().into_iter().map(|group| (group, 10)).collect::<Vec<_>>();
+    let entries = rig.ledger.due_entries(&groups, START).await.unwrap();
     assert_eq!(entries.iter().map(|entry| (&entry.tag, entry.jobs)).collect::<Vec<_>>(), [(&Tag::Send, 1)]);
 }
 

@@ -1,14 +1,16 @@
 //! Tenants, their rates and caps, and their keys.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use super::cap::{cap_to_pb, caps};
 use super::enums::role_to_pb;
+use super::spec::LABEL_CHARS_MAX;
 use super::window::{window_rule_to_pb, window_rules};
-use super::{Invalid, Problem, moment_to_pb, name, not_yet, text};
+use super::{Invalid, Problem, check_count, moment_to_pb, name, not_yet, required, text};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
-use crate::ledger::{ApiKey, Tenant};
+use crate::ledger::{ApiKey, SENDER_RATES_MAX, SenderRate, Tenant};
 use crate::pb;
 
 /// Most characters in a name for people.
@@ -24,7 +26,6 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
     not_yet("routes", raw.routes.is_empty(), "routes of a tenant are")?;
     not_yet("quotas", raw.quotas.is_empty(), "quotas are")?;
-    not_yet("sender_rates", raw.sender_rates.is_empty(), "rates of senders are")?;
     not_yet("time_zone", raw.time_zone.is_empty(), "a time zone of the tenant is")?;
     not_yet("stop_words", raw.stop_words.is_empty(), "opt-out words of a tenant are")?;
     let display_name = text("display_name", raw.display_name, DISPLAY_NAME_CHARS_MAX)?;
@@ -36,6 +37,7 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
         outstanding_max: raw.outstanding_max,
         caps: caps(raw.caps)?,
         windows: window_rules(raw.windows)?,
+        sender_rates: sender_rates(raw.sender_rates)?,
         created_at,
     })
 }
@@ -53,8 +55,9 @@ pub(crate) fn apply_mask(
     if paths.is_empty() {
         return Err(Invalid::new("update_mask", Problem::Missing));
     }
-    let Tenant { id: _, name, rate, ingress_rate, outstanding_max, caps, windows, created_at: _ } = new;
+    let Tenant { id: _, name, rate, ingress_rate, outstanding_max, caps, windows, sender_rates, created_at: _ } = new;
     let (mut name, mut caps, mut windows) = (Some(name), Some(caps), Some(windows));
+    let mut sender_rates = Some(sender_rates);
     for path in paths {
         match path.as_str() {
             "display_name" => tenant.name = name.take().unwrap_or_else(|| tenant.name.clone()),
@@ -63,6 +66,9 @@ pub(crate) fn apply_mask(
             "outstanding_max" => tenant.outstanding_max = outstanding_max,
             "caps" => tenant.caps = caps.take().unwrap_or_else(|| std::mem::take(&mut tenant.caps)),
             "windows" => tenant.windows = windows.take().unwrap_or_else(|| std::mem::take(&mut tenant.windows)),
+            "sender_rates" => {
+                tenant.sender_rates = sender_rates.take().unwrap_or_else(|| std::mem::take(&mut tenant.sender_rates));
+            }
             other => {
                 let shown: String = other.chars().filter(|c| !c.is_control()).take(64).collect();
                 return Err(Invalid::new("update_mask", Problem::Mask(shown.into())));
@@ -85,9 +91,25 @@ fn rate(field: &str, raw: Option<pb::Rate>) -> Result<Option<Rate>, Invalid> {
     Ok(Some(Rate { per_s, burst }))
 }
 
+fn sender_rates(raw: Vec<pb::SenderRate>) -> Result<Vec<SenderRate>, Invalid> {
+    check_count("sender_rates", raw.len(), SENDER_RATES_MAX)?;
+    let mut senders = BTreeSet::new();
+    let of = |raw: pb::SenderRate| {
+        let sender = required("sender", raw.sender, LABEL_CHARS_MAX)?;
+        if !senders.insert(sender.clone()) {
+            return Err(Invalid::new("sender", Problem::Twice(sender)));
+        }
+        let rate = rate("rate", raw.rate)?.ok_or_else(|| Invalid::new("rate", Problem::Missing))?;
+        Ok(SenderRate { sender, rate })
+    };
+    let raw = raw.into_iter().map(of).enumerate();
+    raw.map(|(index, of)| of.map_err(|invalid| invalid.at("sender_rates", index))).collect()
+}
+
 /// Shows a tenant.
 pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
     let rate = |rate: Rate| pb::Rate { per_second: rate.per_s.get(), burst: rate.burst.get() };
+    let sender_rate = |of: &SenderRate| pb::SenderRate { sender: of.sender.to_string(), rate: Some(rate(of.rate)) };
     pb::Tenant {
         tenant_id: tenant.id.as_str().into(),
         display_name: tenant.name.as_ref().into(),
@@ -96,6 +118,7 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         outstanding_max: tenant.outstanding_max,
         caps: tenant.caps.iter().map(cap_to_pb).collect(),
         windows: tenant.windows.iter().map(|rule| window_rule_to_pb(rule)).collect(),
+        sender_rates: tenant.sender_rates.iter().map(sender_rate).collect(),
         created_at: Some(moment_to_pb(tenant.created_at)),
         ..pb::Tenant::default()
     }

@@ -403,7 +403,16 @@ fn tenants() {
     tenant_says("caps[1].name", |tenant| tenant.caps.push(tenant.caps[0].clone()));
     tenant_says("routes", |tenant| tenant.routes.push(pb::TenantRoute::default()));
     tenant_says("quotas", |tenant| tenant.quotas.push(pb::Quota::default()));
-    tenant_says("sender_rates", |tenant| tenant.sender_rates.push(pb::SenderRate::default()));
+    let rate = |per_second| Some(pb::Rate { per_second, burst: 0 });
+    let sender = |sender: &str, per_second| pb::SenderRate { sender: sender.into(), rate: rate(per_second) };
+    tenant_says("", |tenant| tenant.sender_rates = vec![sender("Acme", 1), sender("Bolt", 1)]);
+    tenant_says("sender_rates[0].sender", |tenant| tenant.sender_rates.push(sender("", 1)));
+    tenant_says("sender_rates[0].rate", |tenant| {
+        tenant.sender_rates.push(pb::SenderRate { rate: None, ..sender("Acme", 1) });
+    });
+    tenant_says("sender_rates[0].rate.per_second", |tenant| tenant.sender_rates.push(sender("Acme", 0)));
+    tenant_says("sender_rates[1].sender", |tenant| tenant.sender_rates = vec![sender("Acme", 1), sender("Acme", 2)]);
+    tenant_says("sender_rates", |tenant| tenant.sender_rates = vec![sender("Acme", 1); 65]);
     tenant_says("time_zone", |tenant| tenant.time_zone = "UTC".into());
     tenant_says("stop_words", |tenant| tenant.stop_words.push("halt".into()));
 }

@@ -1,28 +1,31 @@
 //! The agenda: what waits for its time or its turn.
 
+use std::sync::Arc;
+
 use tokio::sync::Mutex;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::pool::{Conn, Connector};
 use super::recording::column;
 use super::rows::{self, ENTRY, Micros};
 use crate::domain::time::UnixMicros;
-use crate::ledger::columns::{self, Code, Sort};
-use crate::ledger::{AgendaDepth, Entry, LedgerError, Release};
-use std::sync::Arc;
+use crate::ledger::columns::{self, Code};
+use crate::ledger::{AgendaDepth, Entry, Group, LedgerError, Release, Sort, turns};
 
 /// Held by the one feeder that releases entries, as long as its session lives.
 const LEADER: i64 = 0x706f_7374_7269_6402;
 
-/// The groups of entries (tenant, lane, sort) that wait, each found by a single probe after the one before.
+/// The groups of entries (tenant, lane, sort, sender) that wait, each found by a single probe after the one before.
 const GROUPS: &str = "recursive groups as (
-    (select a.tenant, a.class, a.pool, a.sort from agenda a where a.releasing_since is null
-     order by a.tenant, a.class, a.pool, a.sort limit 1)
+    (select a.tenant, a.class, a.pool, a.sort, a.sender, a.turn from agenda a where a.releasing_since is null
+     order by a.tenant, a.class, a.pool, a.sort, a.sender, a.turn limit 1)
     union all
     select n.* from groups g cross join lateral (
-      select a.tenant, a.class, a.pool, a.sort from agenda a
-      where a.releasing_since is null and (a.tenant, a.class, a.pool, a.sort) > (g.tenant, g.class, g.pool, g.sort)
-      order by a.tenant, a.class, a.pool, a.sort limit 1) n
+      select a.tenant, a.class, a.pool, a.sort, a.sender, a.turn from agenda a
+      where a.releasing_since is null
+        and (a.tenant, a.class, a.pool, a.sort, a.sender) > (g.tenant, g.class, g.pool, g.sort, g.sender)
+      order by a.tenant, a.class, a.pool, a.sort, a.sender, a.turn limit 1) n
   )";
 
 /// Adds to the depth what a statement before says as `more (entries, jobs)`.
@@ -74,8 +77,8 @@ impl Leader {
 
 /// Inserts entries, and moves timers that are there.
 pub(super) async fn put(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerError> {
-    let entries = columns::distinct(entries);
-    let sort = |entry: &Entry| columns::tag_columns(&entry.tag).0;
+    let entries = turns::distinct(entries);
+    let sort = |entry: &Entry| turns::tag_columns(&entry.tag).0;
     if entries.is_empty() {
         return Ok(());
     }
@@ -91,7 +94,7 @@ pub(super) async fn put(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerErro
            returning jobs),
          more as (select -count(*) as entries, -coalesce(sum(jobs), 0) as jobs from gone) {ADD}"
     );
-    let timers: Vec<[&str; 3]> = entries.iter().filter_map(|entry| columns::tag_columns(&entry.tag).1).collect();
+    let timers: Vec<[&str; 3]> = entries.iter().filter_map(|entry| turns::tag_columns(&entry.tag).1).collect();
     let [kinds, owners, keys] = [0, 1, 2].map(|part| column(&timers, |timer| timer[part]));
     conn.execute(&sql, &[&kinds, &owners, &keys]).await?;
     insert(conn, &entries).await?;
@@ -101,18 +104,19 @@ pub(super) async fn put(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerErro
 async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {
     let sql = format!(
         "with new as (
-           insert into agenda (id, due_at, first_due, releasing_since, jobs, class, sort, tenant, pool, timer_kind,
-                               timer_owner, timer_key, payload)
-           select id, due_at, due_at, releasing_since, jobs, class, sort, tenant, pool, timer_kind, timer_owner,
-                  timer_key, payload
-           from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::smallint[],
-                       $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bytea[])
-             as w (id, due_at, releasing_since, jobs, class, sort, tenant, pool, timer_kind, timer_owner, timer_key,
-                   payload)
+           insert into agenda (id, due_at, first_due, releasing_since, jobs, turn, sender, class, sort, tenant, pool,
+                               timer_kind, timer_owner, timer_key, payload)
+           select id, due_at, due_at, releasing_since, jobs, turn, sender, class, sort, tenant, pool, timer_kind,
+                  timer_owner, timer_key, payload
+           from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[],
+                       $7::smallint[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
+                       $14::bytea[])
+             as w (id, due_at, releasing_since, jobs, turn, sender, class, sort, tenant, pool, timer_kind, timer_owner,
+                   timer_key, payload)
            on conflict do nothing returning jobs),
          more as (select count(*) as entries, coalesce(sum(jobs), 0) as jobs from new) {ADD}"
     );
-    let timer = |part: usize| column(entries, move |entry| columns::tag_columns(&entry.tag).1.map(|timer| timer[part]));
+    let timer = |part: usize| column(entries, move |entry| turns::tag_columns(&entry.tag).1.map(|timer| timer[part]));
     conn.execute(
         &sql,
         &[
@@ -120,8 +124,10 @@ async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {
             &column(entries, |entry| Micros(entry.due_at)),
             &column(entries, |entry| entry.releasing_since.map(Micros)),
             &column(entries, |entry| i64::from(entry.jobs)),
+            &column(entries, |entry| turns::turn(entry.due_at, entry.priority)),
+            &column(entries, |entry| i64::from(entry.sender)),
             &column(entries, |entry| entry.lane.class.code()),
-            &column(entries, |entry| columns::tag_columns(&entry.tag).0.code()),
+            &column(entries, |entry| turns::tag_columns(&entry.tag).0.code()),
             &column(entries, |entry| entry.tenant.as_str()),
             &column(entries, |entry| entry.lane.pool.as_str()),
             &timer(0),
@@ -134,27 +140,49 @@ async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Returns due entries, of each tenant, lane and sort in turn.
-pub(super) async fn due(
-    conn: &Conn,
-    due_to: UnixMicros,
-    per_tenant: u32,
-    most: u32,
-) -> Result<Vec<Entry>, LedgerError> {
-    // The first of every group goes before the second of any. Payloads are read of those only that are returned.
+/// Returns every group of entries that wait.
+pub(super) async fn groups(conn: &Conn) -> Result<Vec<Group>, LedgerError> {
+    let sql = format!("with {GROUPS} select tenant, class, pool, sort, sender, turn from groups");
+    let read = |row: &Row| {
+        Ok(Group {
+            tenant: rows::tenant(row, 0)?,
+            lane: columns::lane(rows::get(row, 1)?, rows::get(row, 2)?)?,
+            sort: Sort::from_code(rows::get(row, 3)?)?,
+            sender: u32::try_from(rows::get::<i64>(row, 4)?).map_err(|_| columns::missing("sender"))?,
+            first_due: turns::second(rows::get(row, 5)?),
+        })
+    };
+    conn.query(&sql, &[]).await?.iter().map(read).collect()
+}
+
+/// Returns due entries of some groups. Of what is due in this very second, some may have to be passed over.
+pub(super) async fn due(conn: &Conn, groups: &[(Group, u32)], due_to: UnixMicros) -> Result<Vec<Entry>, LedgerError> {
     let sql = format!(
-        "with {GROUPS}, chosen as (
-           select k.* from groups g cross join lateral (
-             select i.*, row_number() over (order by i.due_at, i.id) as rank from (
-               select due_at, id from agenda
-               where releasing_since is null and tenant = g.tenant and class = g.class and pool = g.pool
-                 and sort = g.sort and due_at <= $1
-               order by due_at, id limit $2) i) k
-           order by k.rank, k.due_at, k.id limit $3)
-         select {ENTRY} from chosen c cross join lateral (select * from agenda where id = c.id offset 0) a
-         order by c.rank, c.due_at, c.id"
+        "select {ENTRY} from unnest($1::text[], $2::smallint[], $3::text[], $4::smallint[], $5::bigint[],
+             $6::bigint[])
+           with ordinality as g (tenant, class, pool, sort, sender, most, number) cross join lateral (
+             select * from agenda a
+             where a.releasing_since is null and a.tenant = g.tenant collate \"C\" and a.class = g.class
+               and a.pool = g.pool collate \"C\" and a.sort = g.sort and a.sender = g.sender and a.turn < $7
+               and a.due_at <= $8
+             order by a.turn, a.due_at, a.id limit g.most) a
+         order by g.number, a.turn, a.due_at, a.id"
     );
-    let found = conn.query(&sql, &[&Micros(due_to), &i64::from(per_tenant), &i64::from(most)]).await?;
+    let found = conn
+        .query(
+            &sql,
+            &[
+                &column(groups, |(group, _)| group.tenant.as_str()),
+                &column(groups, |(group, _)| group.lane.class.code()),
+                &column(groups, |(group, _)| group.lane.pool.as_str()),
+                &column(groups, |(group, _)| group.sort.code()),
+                &column(groups, |(group, _)| i64::from(group.sender)),
+                &column(groups, |(_, most)| i64::from(*most)),
+                &turns::turns_to(due_to),
+                &Micros(due_to),
+            ],
+        )
+        .await?;
     found.iter().map(rows::entry).collect()
 }
 
@@ -171,8 +199,8 @@ pub(super) async fn released(conn: &Conn, releases: &[Release]) -> Result<(), Le
     for release in releases {
         match release {
             Release::Done(id) => done.push(*id),
-            Release::Left { id, payload, jobs, due_at } => {
-                left.push((*id, &payload[..], i64::from(*jobs), Micros(*due_at)));
+            Release::Left { id, payload, jobs, due_at, sender } => {
+                left.push((*id, &payload[..], *jobs, *due_at, *sender))
             }
         }
     }
@@ -180,15 +208,18 @@ pub(super) async fn released(conn: &Conn, releases: &[Release]) -> Result<(), Le
     if !left.is_empty() {
         let sql = format!(
             "with kept as (
-               update agenda a set payload = w.payload, jobs = w.jobs, due_at = w.due_at, releasing_since = null
-               from unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::timestamptz[]) as w (id, payload, jobs, due_at)
-                 join agenda b on b.id = w.id
+               update agenda a set payload = w.payload, jobs = w.jobs, due_at = w.due_at, releasing_since = null,
+                 turn = w.second | (a.turn & 255), sender = w.sender
+               from unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+                 as w (id, payload, jobs, due_at, second, sender) join agenda b on b.id = w.id
                where a.id = w.id returning w.jobs - b.jobs as jobs),
              more as (select 0 as entries, coalesce(sum(jobs), 0) as jobs from kept) {ADD}"
         );
         let (ids, payloads) = (column(&left, |left| left.0), column(&left, |left| left.1));
-        let (jobs, due_at) = (column(&left, |left| left.2), column(&left, |left| left.3));
-        conn.execute(&sql, &[&ids, &payloads, &jobs, &due_at]).await?;
+        let (jobs, due_at) = (column(&left, |left| i64::from(left.2)), column(&left, |left| Micros(left.3)));
+        let (seconds, senders) =
+            (column(&left, |left| turns::turn(left.3, 100)), column(&left, |left| i64::from(left.4)));
+        conn.execute(&sql, &[&ids, &payloads, &jobs, &due_at, &seconds, &senders]).await?;
     }
     if !done.is_empty() {
         let sql = format!(
@@ -211,17 +242,13 @@ pub(super) async fn left_releasing(conn: &Conn, most: u32) -> Result<Vec<Entry>,
 /// Returns how the agenda stands, without reading it.
 pub(super) async fn depth(conn: &Conn) -> Result<AgendaDepth, LedgerError> {
     let sql = format!(
-        "with {GROUPS}, oldest as (select min(d.due_at) as due_at from groups g cross join lateral (
-           select a.due_at from agenda a
-           where a.releasing_since is null and a.tenant = g.tenant and a.class = g.class and a.pool = g.pool
-             and a.sort = g.sort order by a.due_at limit 1) d)
-         select sum(entries)::bigint, sum(jobs)::bigint, (select due_at from oldest) from agenda_sum"
+        "with {GROUPS} select sum(entries)::bigint, sum(jobs)::bigint, (select min(turn) from groups) from agenda_sum"
     );
     let rows = conn.query(&sql, &[]).await?;
     let row = rows.first().ok_or_else(|| columns::missing("depth"))?;
     Ok(AgendaDepth {
         entries: columns::unsigned(rows::get(row, 0)?),
         jobs: columns::unsigned(rows::get(row, 1)?),
-        oldest_due: rows::get::<Option<Micros>>(row, 2)?.map(|time| time.0),
+        oldest_due: rows::get::<Option<i64>>(row, 2)?.map(turns::second),
     })
 }

@@ -13,7 +13,7 @@ use crate::domain::rate::Rate;
 use crate::domain::suppression::{CancelRule, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
-use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant};
+use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant, tenant};
 
 /// Returns the sums of counts between two hours.
 pub(super) async fn counts(
@@ -102,7 +102,8 @@ pub(super) async fn cancellations(conn: &Conn, tenant: &TenantId, most: u32) -> 
 
 /// Returns every tenant.
 pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
-    let sql = "select id, name, rate, ingress_rate, outstanding_max, caps::text, windows::text, created_at \
+    let sql = "select id, name, rate, ingress_rate, outstanding_max, caps::text, windows::text, created_at, \
+               sender_rates::text \
                from tenant order by id";
     let rate = |raw: Option<&str>| raw.map(columns::name::<Rate>).transpose();
     let read = |row: &Row| {
@@ -115,6 +116,7 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
             caps: columns::caps(&columns::json(get(row, 5)?, "caps")?)?,
             windows: columns::windows(&columns::json(get(row, 6)?, "windows")?)?,
             created_at: rows::time(row, 7)?,
+            sender_rates: tenant::sender_rates(get(row, 8)?)?,
         })
     };
     conn.query(sql, &[]).await?.iter().map(read).collect()
@@ -122,10 +124,12 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
 
 /// Creates or replaces a tenant.
 pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), LedgerError> {
-    let sql = "insert into tenant values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8) on conflict (id) do update \
+    let sql = "insert into tenant \
+               values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9::text::jsonb) \
+               on conflict (id) do update \
                set name = excluded.name, rate = excluded.rate, ingress_rate = excluded.ingress_rate, \
                outstanding_max = excluded.outstanding_max, caps = excluded.caps, windows = excluded.windows, \
-               created_at = excluded.created_at";
+               created_at = excluded.created_at, sender_rates = excluded.sender_rates";
     conn.execute(
         sql,
         &[
@@ -137,6 +141,7 @@ pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), Ledge
             &columns::caps_json(&tenant.caps).to_string(),
             &columns::windows_json(&tenant.windows).to_string(),
             &Micros(tenant.created_at),
+            &tenant::sender_rates_json(&tenant.sender_rates).to_string(),
         ],
     )
     .await?;

@@ -13,7 +13,7 @@ use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code, ReadChange};
-use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment};
+use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment, turns};
 
 /// Columns of [`job`], in order.
 pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.due_at, j.expires_at, j.address, \
@@ -28,7 +28,7 @@ pub(super) const SEGMENT: &str = "s.provider, s.message_id, s.job, s.attempt, s.
 
 /// Columns of [`entry`], in order.
 pub(super) const ENTRY: &str = "a.id, a.sort, a.timer_kind, a.timer_owner, a.timer_key, a.tenant, a.class, a.pool, \
-                                a.due_at, a.jobs, a.releasing_since, a.payload";
+                                a.sender, a.turn, a.due_at, a.jobs, a.releasing_since, a.payload";
 
 /// Microseconds between 1970 and 2000, where PostgreSQL's time begins.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -140,13 +140,15 @@ pub(super) fn segment(row: &Row, from: usize) -> Result<Segment, LedgerError> {
 pub(super) fn entry(row: &Row) -> Result<Entry, LedgerError> {
     Ok(Entry {
         id: get(row, 0)?,
-        tag: columns::tag(get(row, 1)?, [get(row, 2)?, get(row, 3)?, get(row, 4)?])?,
+        tag: turns::tag(get(row, 1)?, [get(row, 2)?, get(row, 3)?, get(row, 4)?])?,
         tenant: tenant(row, 5)?,
         lane: columns::lane(get(row, 6)?, get(row, 7)?)?,
-        due_at: time(row, 8)?,
-        jobs: narrow(get::<i64>(row, 9)?, "jobs")?,
-        releasing_since: get::<Option<Micros>>(row, 10)?.map(|time| time.0),
-        payload: sealed(row, 11)?,
+        sender: narrow(get::<i64>(row, 8)?, "sender")?,
+        priority: turns::priority(get(row, 9)?),
+        due_at: time(row, 10)?,
+        jobs: narrow(get::<i64>(row, 11)?, "jobs")?,
+        releasing_since: get::<Option<Micros>>(row, 12)?.map(|time| time.0),
+        payload: sealed(row, 13)?,
     })
 }
 

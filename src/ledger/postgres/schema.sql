@@ -150,6 +150,9 @@ create table agenda (
   first_due timestamptz not null,
   releasing_since timestamptz,
   jobs bigint not null,
+  -- The second it is due in and, in the last byte, 100 less the priority.
+  turn bigint not null,
+  sender bigint not null,
   class smallint not null,
   sort smallint not null,
   tenant text collate "C" not null,
@@ -164,8 +167,9 @@ create table agenda (
 );
 alter table agenda alter column payload set storage external;
 create unique index agenda_timer on agenda (timer_kind, timer_owner, timer_key) where sort = 3;
--- Read group by group (tenant, lane, sort): one tenant's million costs another's one nothing.
-create index agenda_due on agenda (tenant, class, pool, sort, due_at, id) where releasing_since is null;
+-- Read group by group (tenant, lane, sort, sender with a rate of its own): one tenant's million costs another's one
+-- nothing.
+create index agenda_due on agenda (tenant, class, pool, sort, sender, turn, due_at, id) where releasing_since is null;
 create index agenda_releasing on agenda (releasing_since) where releasing_since is not null;
 create index agenda_first_due on agenda (tenant, class, first_due) where sort <> 3;
 
@@ -182,7 +186,8 @@ create table tenant (
   outstanding_max bigint,
   caps jsonb not null,
   windows jsonb not null,
-  created_at timestamptz not null
+  created_at timestamptz not null,
+  sender_rates jsonb not null
 );
 
 create table api_key (

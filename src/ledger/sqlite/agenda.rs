@@ -6,21 +6,17 @@ use uuid::Uuid;
 use super::rows::{self, ENTRY};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
-use crate::ledger::{AgendaDepth, Entry, LedgerError, Release};
+use crate::ledger::{AgendaDepth, Entry, Group, LedgerError, Release, Sort, turns};
 
-const FIRST_GROUP: &str = "select tenant, class, pool, sort from agenda where releasing_since is null \
-                           order by tenant, class, pool, sort limit 1";
-const NEXT_GROUP: &str = "select tenant, class, pool, sort from agenda where releasing_since is null \
-                          and (tenant, class, pool, sort) > (?1, ?2, ?3, ?4) \
-                          order by tenant, class, pool, sort limit 1";
-
-/// Entries of one tenant, lane and sort; they are read in turn.
-struct Group {
-    tenant: String,
-    class: i16,
-    pool: String,
-    sort: i16,
-}
+const FIRST_GROUP: &str = "select tenant, class, pool, sort, sender, turn from agenda indexed by agenda_due \
+                           where releasing_since is null order by tenant, class, pool, sort, sender, turn limit 1";
+const NEXT_GROUP: &str = "select tenant, class, pool, sort, sender, turn from agenda indexed by agenda_due \
+                          where releasing_since is null and (tenant, class, pool, sort, sender) > (?1, ?2, ?3, ?4, ?5) \
+                          order by tenant, class, pool, sort, sender, turn limit 1";
+/// What is due of a group. Of what is due in this very second, some may have to be passed over.
+const DUE: &str = "from agenda indexed by agenda_due where releasing_since is null and tenant = ?1 and class = ?2 \
+                   and pool = ?3 and sort = ?4 and sender = ?5 and turn < ?6 and due_at <= ?7 \
+                   order by turn, due_at, id limit ?8";
 
 /// Inserts entries, and moves timers that are there.
 pub(super) fn put(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), LedgerError> {
@@ -28,11 +24,11 @@ pub(super) fn put(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), LedgerE
         "delete from agenda where sort = 3 and timer_kind = ?1 and timer_owner = ?2 and timer_key = ?3 returning jobs",
     )?;
     let mut insert = tx.prepare_cached(
-        "insert or ignore into agenda values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12)",
+        "insert or ignore into agenda values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14)",
     )?;
     let (mut more, mut more_jobs) = (0_i64, 0_i64);
-    for entry in columns::distinct(entries) {
-        let (sort, timer) = columns::tag_columns(&entry.tag);
+    for entry in turns::distinct(entries) {
+        let (sort, timer) = turns::tag_columns(&entry.tag);
         if let Some(timer) = timer
             && let Some(jobs) = rows::first(old_timer.query(timer)?, |row| Ok(row.get::<_, i64>(0)?))?
         {
@@ -49,6 +45,8 @@ pub(super) fn put(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), LedgerE
             entry.tenant.as_str(),
             entry.lane.class.code(),
             entry.lane.pool.as_str(),
+            entry.sender,
+            turns::turn(entry.due_at, entry.priority),
             entry.due_at.0,
             entry.jobs,
             entry.releasing_since.map(|since| since.0),
@@ -62,36 +60,33 @@ pub(super) fn put(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), LedgerE
     add(tx, more, more_jobs)
 }
 
-/// Returns due entries, of each tenant, lane and sort in turn.
-pub(super) fn due(
-    conn: &Connection,
-    due_to: UnixMicros,
-    per_tenant: u32,
-    most: u32,
-) -> Result<Vec<Entry>, LedgerError> {
-    // Payloads are read of those only that are returned.
-    let mut of_group = conn.prepare_cached(
-        "select due_at, id from agenda where releasing_since is null and tenant = ?1 and class = ?2 and pool = ?3 \
-         and sort = ?4 and due_at <= ?5 order by due_at, id limit ?6",
-    )?;
-    let mut ranked: Vec<(usize, i64, [u8; 16])> = vec![];
-    let mut group = next_group(conn, None)?;
-    while let Some(current) = group {
-        let Group { tenant, class, pool, sort } = &current;
-        let mut due = of_group.query(params![tenant, class, pool, sort, due_to.0, per_tenant])?;
-        let mut rank = 0;
-        while let Some(row) = due.next()? {
-            ranked.push((rank, row.get(0)?, row.get(1)?));
-            rank += 1;
-        }
-        group = next_group(conn, Some(&current))?;
+/// Returns every group of entries that wait.
+pub(super) fn groups(conn: &Connection) -> Result<Vec<Group>, LedgerError> {
+    let mut groups: Vec<Group> = vec![];
+    while let Some(next) = next_group(conn, groups.last())? {
+        groups.push(next);
     }
-    // The first of every group goes before the second of any.
-    ranked.sort_unstable();
-    ranked.truncate(most as usize);
-    let mut by_id = conn.prepare_cached(&format!("select {ENTRY} from agenda where id = ?1"))?;
-    let entry = |(_, _, id)| rows::first(by_id.query([id])?, rows::entry);
-    ranked.into_iter().map(entry).filter_map(Result::transpose).collect()
+    Ok(groups)
+}
+
+/// Returns due entries of some groups.
+pub(super) fn due(conn: &Connection, groups: &[(Group, u32)], due_to: UnixMicros) -> Result<Vec<Entry>, LedgerError> {
+    let mut of_group = conn.prepare_cached(&format!("select {ENTRY} {DUE}"))?;
+    let mut entries = vec![];
+    for (Group { tenant, lane, sort, sender, first_due: _ }, most) in groups {
+        let due = of_group.query(params![
+            tenant.as_str(),
+            lane.class.code(),
+            lane.pool.as_str(),
+            sort.code(),
+            sender,
+            turns::turns_to(due_to),
+            due_to.0,
+            most
+        ])?;
+        entries.append(&mut rows::all(due, rows::entry)?);
+    }
+    Ok(entries)
 }
 
 /// Marks entries as releasing.
@@ -108,7 +103,8 @@ pub(super) fn released(tx: &Transaction<'_>, releases: &[Release]) -> Result<(),
     let mut delete = tx.prepare_cached("delete from agenda where id = ?1 returning jobs")?;
     let mut find = tx.prepare_cached("select jobs from agenda where id = ?1")?;
     let mut leave = tx.prepare_cached(
-        "update agenda set payload = ?2, jobs = ?3, due_at = ?4, releasing_since = null where id = ?1",
+        "update agenda set payload = ?2, jobs = ?3, due_at = ?4, turn = ?5 | (turn & 255), sender = ?6, \
+         releasing_since = null where id = ?1",
     )?;
     let (mut more, mut more_jobs) = (0, 0);
     for release in releases {
@@ -119,9 +115,10 @@ pub(super) fn released(tx: &Transaction<'_>, releases: &[Release]) -> Result<(),
                     more_jobs -= jobs;
                 }
             }
-            Release::Left { id, payload, jobs, due_at } => {
+            Release::Left { id, payload, jobs, due_at, sender } => {
+                let second = turns::turn(*due_at, 100);
                 if let Some(before) = rows::first(find.query([id.as_bytes()])?, |row| Ok(row.get::<_, i64>(0)?))? {
-                    leave.execute(params![id.as_bytes(), &payload[..], jobs, due_at.0])?;
+                    leave.execute(params![id.as_bytes(), &payload[..], jobs, due_at.0, second, sender])?;
                     more_jobs += i64::from(*jobs) - before;
                 }
             }
@@ -142,36 +139,26 @@ pub(super) fn depth(conn: &Connection) -> Result<AgendaDepth, LedgerError> {
     let (entries, jobs) = conn
         .prepare_cached("select entries, jobs from agenda_sum")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut first_due = conn.prepare_cached(
-        "select min(due_at) from agenda where releasing_since is null and tenant = ?1 and class = ?2 and pool = ?3 \
-         and sort = ?4",
-    )?;
-    let mut oldest_due = None;
-    let mut group = next_group(conn, None)?;
-    while let Some(current) = group {
-        let Group { tenant, class, pool, sort } = &current;
-        let due: Option<i64> = first_due.query_row(params![tenant, class, pool, sort], |row| row.get(0))?;
-        oldest_due = oldest_due.into_iter().chain(due).min();
-        group = next_group(conn, Some(&current))?;
-    }
-    Ok(AgendaDepth {
-        entries: columns::unsigned(entries),
-        jobs: columns::unsigned(jobs),
-        oldest_due: oldest_due.map(UnixMicros),
-    })
+    let oldest_due = groups(conn)?.iter().map(|group| group.first_due).min();
+    Ok(AgendaDepth { entries: columns::unsigned(entries), jobs: columns::unsigned(jobs), oldest_due })
 }
 
 /// Returns the group after another one by a single probe of the index.
 fn next_group(conn: &Connection, after: Option<&Group>) -> Result<Option<Group>, LedgerError> {
     let read = |row: &rusqlite::Row<'_>| {
-        Ok(Group { tenant: row.get(0)?, class: row.get(1)?, pool: row.get(2)?, sort: row.get(3)? })
+        Ok(Group {
+            tenant: rows::name(row, 0)?,
+            lane: columns::lane(row.get(1)?, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?,
+            sort: Sort::from_code(row.get(3)?)?,
+            sender: row.get(4)?,
+            first_due: turns::second(row.get(5)?),
+        })
     };
-    match after {
-        None => rows::first(conn.prepare_cached(FIRST_GROUP)?.query([])?, read),
-        Some(Group { tenant, class, pool, sort }) => {
-            rows::first(conn.prepare_cached(NEXT_GROUP)?.query(params![tenant, class, pool, sort])?, read)
-        }
-    }
+    let Some(Group { tenant, lane, sort, sender, first_due: _ }) = after else {
+        return rows::first(conn.prepare_cached(FIRST_GROUP)?.query([])?, read);
+    };
+    let after = params![tenant.as_str(), lane.class.code(), lane.pool.as_str(), sort.code(), sender];
+    rows::first(conn.prepare_cached(NEXT_GROUP)?.query(after)?, read)
 }
 
 fn add(tx: &Transaction<'_>, entries: i64, jobs: i64) -> Result<(), LedgerError> {
@@ -183,15 +170,23 @@ fn add(tx: &Transaction<'_>, entries: i64, jobs: i64) -> Result<(), LedgerError>
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn plan(conn: &Connection, sql: &str, params: impl rusqlite::Params) -> String {
+        let mut plan = conn.prepare(&format!("explain query plan {sql}")).unwrap();
+        let plan: Vec<String> = plan.query_map(params, |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(plan.len(), 1, "{plan:?}");
+        plan.into_iter().next().unwrap()
+    }
+
     #[test]
-    fn the_next_group_is_one_probe_away() {
+    fn nothing_reads_more_than_it_returns() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(include_str!("schema.sql")).unwrap();
-        let mut plan = conn.prepare(&format!("explain query plan {NEXT_GROUP}")).unwrap();
-        let plan: Vec<String> =
-            plan.query_map(params!["", 0, "", 0], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
-        // All four columns bound the search; with fewer, it would walk through a group's backlog.
-        assert_eq!(plan.len(), 1, "{plan:?}");
-        assert!(plan[0].contains("agenda_due ((tenant,class,pool,sort)>(?,?,?,?))"), "{plan:?}");
+        // All columns of a group bound the search; with fewer, it would walk through a group's backlog.
+        let next = plan(&conn, NEXT_GROUP, params!["", 0, "", 0, 0]);
+        assert!(next.contains("agenda_due ((tenant,class,pool,sort,sender)>(?,?,?,?,?))"), "{next}");
+        let due = plan(&conn, &format!("select {ENTRY} {DUE}"), params!["", 0, "", 0, 0, 9, 9, 9]);
+        let bounds = "agenda_due (tenant=? AND class=? AND pool=? AND sort=? AND sender=? AND turn<?)";
+        assert!(due.contains(bounds), "{due}");
     }
 }

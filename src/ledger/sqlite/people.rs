@@ -11,7 +11,7 @@ use crate::domain::rate::Rate;
 use crate::domain::suppression::{CancelRule, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
-use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant};
+use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant, tenant};
 
 /// Returns the sums of counts between two hours.
 pub(super) fn counts(
@@ -108,7 +108,8 @@ pub(super) fn cancellations(conn: &Connection, tenant: &TenantId, most: u32) -> 
 /// Returns every tenant.
 pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "select id, name, rate, ingress_rate, outstanding_max, caps, windows, created_at from tenant order by id",
+        "select id, name, rate, ingress_rate, outstanding_max, caps, windows, created_at, sender_rates from tenant \
+         order by id",
     )?;
     let rate = |raw: Option<String>| raw.map(|raw| columns::name::<Rate>(&raw)).transpose();
     rows::all(statement.query([])?, |row| {
@@ -122,22 +123,26 @@ pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
             caps: columns::caps(&columns::json(text(5)?, "caps")?)?,
             windows: columns::windows(&columns::json(text(6)?, "windows")?)?,
             created_at: UnixMicros(row.get(7)?),
+            sender_rates: tenant::sender_rates(text(8)?)?,
         })
     })
 }
 
 /// Creates or replaces a tenant.
 pub(super) fn put_tenant(tx: &Transaction<'_>, tenant: &Tenant) -> Result<(), LedgerError> {
-    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
-        tenant.id.as_str(),
-        tenant.name,
-        tenant.rate.map(|rate| rate.to_string()),
-        tenant.ingress_rate.map(|rate| rate.to_string()),
-        columns::outstanding(tenant.outstanding_max),
-        columns::caps_json(&tenant.caps).to_string(),
-        columns::windows_json(&tenant.windows).to_string(),
-        tenant.created_at.0,
-    ])?;
+    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
+        params![
+            tenant.id.as_str(),
+            tenant.name,
+            tenant.rate.map(|rate| rate.to_string()),
+            tenant.ingress_rate.map(|rate| rate.to_string()),
+            columns::outstanding(tenant.outstanding_max),
+            columns::caps_json(&tenant.caps).to_string(),
+            columns::windows_json(&tenant.windows).to_string(),
+            tenant.created_at.0,
+            tenant::sender_rates_json(&tenant.sender_rates).to_string(),
+        ],
+    )?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code, ReadChange};
-use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment};
+use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment, turns};
 
 /// Columns of [`job`], in order.
 pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.due_at, j.expires_at, j.address, \
@@ -24,8 +24,8 @@ pub(super) const EVENT: &str = "seq, job, tenant, kind, class, at, attempt, what
 pub(super) const SEGMENT: &str = "provider, message_id, job, attempt, part, parts, fate, at";
 
 /// Columns of [`entry`], in order.
-pub(super) const ENTRY: &str = "id, sort, timer_kind, timer_owner, timer_key, tenant, class, pool, due_at, jobs, \
-                                releasing_since, payload";
+pub(super) const ENTRY: &str = "id, sort, timer_kind, timer_owner, timer_key, tenant, class, pool, sender, turn, \
+                                due_at, jobs, releasing_since, payload";
 
 /// Reads a job.
 pub(super) fn job(row: &Row<'_>) -> Result<JobRow, LedgerError> {
@@ -92,13 +92,15 @@ pub(super) fn segment(row: &Row<'_>) -> Result<Segment, LedgerError> {
 pub(super) fn entry(row: &Row<'_>) -> Result<Entry, LedgerError> {
     Ok(Entry {
         id: Uuid::from_bytes(row.get(0)?),
-        tag: columns::tag(row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?])?,
+        tag: turns::tag(row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?])?,
         tenant: name(row, 5)?,
         lane: columns::lane(row.get(6)?, row.get_ref(7)?.as_str().map_err(rusqlite::Error::from)?)?,
-        due_at: UnixMicros(row.get(8)?),
-        jobs: row.get(9)?,
-        releasing_since: row.get::<_, Option<_>>(10)?.map(UnixMicros),
-        payload: sealed(row, 11)?,
+        sender: row.get(8)?,
+        priority: turns::priority(row.get(9)?),
+        due_at: UnixMicros(row.get(10)?),
+        jobs: row.get(11)?,
+        releasing_since: row.get::<_, Option<_>>(12)?.map(UnixMicros),
+        payload: sealed(row, 13)?,
     })
 }
 

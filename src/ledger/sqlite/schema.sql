@@ -68,13 +68,14 @@ create table count (
 
 create table agenda (
   id blob not null, sort integer not null, timer_kind text, timer_owner text, timer_key text, tenant text not null,
-  class integer not null, pool text not null, due_at integer not null, first_due integer not null,
-  jobs integer not null, releasing_since integer, payload blob not null
+  class integer not null, pool text not null, sender integer not null, turn integer not null,
+  due_at integer not null, first_due integer not null, jobs integer not null, releasing_since integer, payload blob not null
 );
 create unique index agenda_id on agenda (id);
 create unique index agenda_timer on agenda (timer_kind, timer_owner, timer_key) where sort = 3;
--- Read group by group (tenant, lane, sort): one tenant's million costs another's one nothing.
-create index agenda_due on agenda (tenant, class, pool, sort, due_at, id) where releasing_since is null;
+-- Read group by group (tenant, lane, sort, sender with a rate of its own): one tenant's million costs another's one
+-- nothing. A turn is the second something is due in and, in its last byte, 100 less the priority.
+create index agenda_due on agenda (tenant, class, pool, sort, sender, turn, due_at, id) where releasing_since is null;
 create index agenda_releasing on agenda (releasing_since) where releasing_since is not null;
 create index agenda_first_due on agenda (tenant, class, first_due) where sort <> 3;
 create table agenda_sum (one integer primary key check (one = 1), entries integer not null, jobs integer not null);
@@ -82,7 +83,7 @@ insert into agenda_sum values (1, 0, 0);
 
 create table tenant (
   id text primary key, name text not null, rate text, ingress_rate text, outstanding_max integer, caps text not null,
-  windows text not null, created_at integer not null
+  windows text not null, created_at integer not null, sender_rates text not null
 ) without rowid;
 
 create table api_key (

@@ -53,13 +53,17 @@ impl Bucket {
         self.level = self.level.min(capacity(rate));
     }
 
-    /// Takes tokens. A wish for more than the bucket can ever hold is a wish for a full bucket.
-    fn take(&mut self, want: u32, mode: LeaseMode) -> Granted {
+    /// Takes tokens, but for those that are kept. A wish for more than there can ever be is a wish for all of it.
+    fn take(&mut self, want: u32, keep: u32, mode: LeaseMode) -> Granted {
+        let burst = self.rate.burst.get();
+        // What is kept can never be the whole bucket, or nobody who must leave it would ever have a token.
+        let keep = keep.min(burst - 1);
         let want = match mode {
             LeaseMode::UpTo | LeaseMode::Force => want,
-            LeaseMode::Whole => want.min(self.rate.burst.get()),
+            LeaseMode::Whole => want.min(burst - keep),
         };
-        let there = u32::try_from(self.level.max(0) / TOKEN).unwrap_or(u32::MAX);
+        let kept = Micro::from(keep) * TOKEN;
+        let there = u32::try_from((self.level - kept).max(0) / TOKEN).unwrap_or(u32::MAX);
         let tokens = match mode {
             LeaseMode::UpTo => want.min(there),
             LeaseMode::Whole if want > there => 0,
@@ -67,8 +71,8 @@ impl Bucket {
         };
         self.level -= Micro::from(tokens) * TOKEN;
         let missing = match mode {
-            LeaseMode::UpTo if tokens < want => TOKEN - self.level,
-            LeaseMode::Whole if tokens < want => Micro::from(want) * TOKEN - self.level,
+            LeaseMode::UpTo if tokens < want => TOKEN + kept - self.level,
+            LeaseMode::Whole if tokens < want => Micro::from(want) * TOKEN + kept - self.level,
             LeaseMode::UpTo | LeaseMode::Whole | LeaseMode::Force => 0,
         };
         let per_s = Micro::from(self.rate.per_s.get());
@@ -95,7 +99,7 @@ impl Buckets {
             None => self.buckets.entry(lease.bucket.clone()).or_insert_with(|| Bucket::full(lease.rate, now)),
         };
         bucket.step(now, lease.rate);
-        let granted = bucket.take(lease.want, lease.mode);
+        let granted = bucket.take(lease.want, lease.keep, lease.mode);
         (granted, Change::Bucket { name: lease.bucket.clone(), bucket: *bucket })
     }
 

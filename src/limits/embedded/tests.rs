@@ -65,7 +65,7 @@ fn cancelled(job: u128) -> CancelRule {
 }
 
 fn wish() -> Lease {
-    Lease { bucket: "tenant:acme".into(), rate: "10/s".parse().unwrap(), want: 10, mode: LeaseMode::UpTo }
+    Lease { bucket: "tenant:acme".into(), rate: "10/s".parse().unwrap(), keep: 0, want: 10, mode: LeaseMode::UpTo }
 }
 
 /// Copies the files as a crash would leave them, and opens the copy.

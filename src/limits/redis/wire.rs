@@ -80,6 +80,7 @@ pub(super) fn put_cancel(out: &mut Vec<u8>, rule: &CancelRule) {
 pub(super) fn put_lease(out: &mut Vec<u8>, lease: &Lease) {
     out.extend_from_slice(&lease.rate.per_s.get().to_le_bytes());
     out.extend_from_slice(&lease.rate.burst.get().to_le_bytes());
+    out.extend_from_slice(&lease.keep.to_le_bytes());
     out.extend_from_slice(&lease.want.to_le_bytes());
     out.push(match lease.mode {
         LeaseMode::UpTo => 0,

@@ -10,7 +10,7 @@ use postrider::ledger::postgres::Postgres;
 use postrider::ledger::{AgendaDepth, Entry, Ledger, Release, Tag};
 use uuid::Uuid;
 
-use super::samples::{at, entry, tenant, uuid};
+use super::samples::{at, due_of_each, entry, tenant, uuid};
 use super::{Fixture, on_every_backend};
 use crate::support::servers;
 
@@ -21,13 +21,21 @@ on_every_backend! {
     an_id_is_inserted_once
     a_timer_is_moved
     a_moved_timer_outlives_the_release_of_the_old_one
-    every_tenant_lane_and_tag_has_its_turn
+    every_tenant_lane_tag_and_sender_has_a_group
+    what_is_due_in_the_same_second_goes_by_priority
+    a_sender_that_gets_a_rate_moves_to_a_group_of_its_own
     a_backlog_hides_nobody
 }
 
-/// Returns the ids of what is due, in order.
-async fn due(ledger: &impl Ledger, secs: i64, per_tenant: u32, most: u32) -> Vec<Uuid> {
-    ledger.due_entries(at(secs), per_tenant, most).await.unwrap().iter().map(|entry| entry.id).collect()
+/// Returns what is due, by time.
+async fn all_due(ledger: &impl Ledger, secs: i64) -> Vec<Entry> {
+    let mut due = due_of_each(ledger, at(secs), 99).await;
+    due.sort_by_key(|entry| (entry.due_at, entry.id));
+    due
+}
+
+async fn due(ledger: &impl Ledger, secs: i64) -> Vec<Uuid> {
+    all_due(ledger, secs).await.iter().map(|entry| entry.id).collect()
 }
 
 fn timer(n: u32, key: &str, secs: i64) -> Entry {
@@ -45,12 +53,10 @@ async fn entries_come_when_they_are_due(Fixture { ledger, .. }: Fixture) {
     let check = Entry { tag: Tag::Check, payload: Bytes::from(vec![7; 60_000]), ..entry(3, at(30)) };
     let entries = [entry(2, at(20)), entry(1, at(10)), check, timer(4, "x", 15)];
     ledger.put_entries(&entries).await.unwrap();
-    assert_eq!(due(&ledger, 9, 10, 10).await, Vec::<Uuid>::new());
-    assert_eq!(due(&ledger, 10, 10, 10).await, vec![uuid(1)]);
-    assert_eq!(due(&ledger, 20, 10, 10).await, vec![uuid(1), uuid(4), uuid(2)]);
-    let mut all = ledger.due_entries(at(99), 10, 10).await.unwrap();
-    all.sort_by_key(|entry| entry.due_at);
-    assert_eq!(all, [&entries[1], &entries[3], &entries[0], &entries[2]].map(Clone::clone));
+    assert_eq!(due(&ledger, 9).await, Vec::<Uuid>::new());
+    assert_eq!(due(&ledger, 10).await, vec![uuid(1)]);
+    assert_eq!(due(&ledger, 20).await, vec![uuid(1), uuid(4), uuid(2)]);
+    assert_eq!(all_due(&ledger, 99).await, [&entries[1], &entries[3], &entries[0], &entries[2]].map(Clone::clone));
     let depth = AgendaDepth { entries: 4, jobs: 30, oldest_due: Some(at(10)) };
     assert_eq!(ledger.agenda_depth().await, Ok(depth));
 }
@@ -58,7 +64,7 @@ async fn entries_come_when_they_are_due(Fixture { ledger, .. }: Fixture) {
 async fn an_entry_is_released_once(Fixture { ledger, .. }: Fixture) {
     ledger.put_entries(&[entry(1, at(1)), entry(2, at(2)), entry(3, at(3))]).await.unwrap();
     ledger.releasing(&[uuid(2), uuid(1)], at(50)).await.unwrap();
-    assert_eq!(due(&ledger, 99, 10, 10).await, vec![uuid(3)]);
+    assert_eq!(due(&ledger, 99).await, vec![uuid(3)]);
     let left = ledger.left_releasing(10).await.unwrap();
     let mut expected = [1, 2].map(|n| Entry { releasing_since: Some(at(50)), ..entry(n, at(n.into())) });
     expected.sort_by_key(|entry| entry.id);
@@ -80,11 +86,11 @@ async fn an_entry_is_released_once(Fixture { ledger, .. }: Fixture) {
 async fn what_is_left_of_an_entry_waits_again(Fixture { ledger, .. }: Fixture) {
     ledger.put_entries(&[entry(1, at(1)), entry(2, at(2))]).await.unwrap();
     ledger.releasing(&[uuid(1)], at(5)).await.unwrap();
-    let left = |id| Release::Left { id, payload: "rest".into(), jobs: 4, due_at: at(7) };
+    let left = |id| Release::Left { id, payload: "rest".into(), jobs: 4, due_at: at(7), sender: 0 };
     ledger.released(&[left(uuid(1)), Release::Done(uuid(2)), left(uuid(9))]).await.unwrap();
-    assert_eq!(due(&ledger, 6, 10, 10).await, Vec::<Uuid>::new());
+    assert_eq!(due(&ledger, 6).await, Vec::<Uuid>::new());
     let rest = Entry { payload: "rest".into(), jobs: 4, due_at: at(7), ..entry(1, at(1)) };
-    assert_eq!(ledger.due_entries(at(7), 10, 10).await, Ok(vec![rest]));
+    assert_eq!(all_due(&ledger, 7).await, [rest]);
     let depth = AgendaDepth { entries: 1, jobs: 4, oldest_due: Some(at(7)) };
     assert_eq!(ledger.agenda_depth().await, Ok(depth));
 }
@@ -93,19 +99,18 @@ async fn an_id_is_inserted_once(Fixture { ledger, .. }: Fixture) {
     let again = Entry { jobs: 99, payload: "again".into(), ..entry(1, at(9)) };
     ledger.put_entries(&[entry(1, at(1)), again.clone()]).await.unwrap();
     ledger.put_entries(&[again, entry(2, at(2))]).await.unwrap();
-    assert_eq!(ledger.due_entries(at(99), 10, 10).await, Ok(vec![entry(1, at(1)), entry(2, at(2))]));
+    assert_eq!(all_due(&ledger, 99).await, [entry(1, at(1)), entry(2, at(2))]);
     assert_eq!(ledger.agenda_depth().await.unwrap().jobs, 20);
     ledger.put_entries(&[]).await.unwrap();
 }
 
 async fn a_timer_is_moved(Fixture { ledger, .. }: Fixture) {
     ledger.put_entries(&[timer(1, "x", 10), timer(2, "y", 10), timer(3, "x", 40)]).await.unwrap();
-    assert_eq!(due(&ledger, 10, 10, 10).await, vec![uuid(2)]);
+    assert_eq!(due(&ledger, 10).await, vec![uuid(2)]);
     let (later, sooner) = (Entry { jobs: 5, ..timer(4, "y", 60) }, timer(5, "x", 30));
     ledger.put_entries(&[later.clone(), sooner.clone(), entry(6, at(50))]).await.unwrap();
-    assert_eq!(due(&ledger, 30, 10, 10).await, vec![uuid(5)]);
-    let all = ledger.due_entries(at(99), 10, 10).await.unwrap();
-    assert_eq!(all, vec![sooner, entry(6, at(50)), later]);
+    assert_eq!(due(&ledger, 30).await, vec![uuid(5)]);
+    assert_eq!(all_due(&ledger, 99).await, [sooner, entry(6, at(50)), later]);
     assert_eq!(ledger.agenda_depth().await.unwrap(), AgendaDepth { entries: 3, jobs: 15, oldest_due: Some(at(30)) });
 }
 
@@ -115,11 +120,11 @@ async fn a_moved_timer_outlives_the_release_of_the_old_one(Fixture { ledger, .. 
     ledger.put_entries(&[timer(2, "x", 20)]).await.unwrap();
     assert_eq!(ledger.left_releasing(10).await, Ok(vec![]));
     ledger.released(&[Release::Done(uuid(1))]).await.unwrap();
-    assert_eq!(ledger.due_entries(at(20), 10, 10).await, Ok(vec![timer(2, "x", 20)]));
+    assert_eq!(all_due(&ledger, 20).await, [timer(2, "x", 20)]);
     assert_eq!(ledger.agenda_depth().await.unwrap().entries, 1);
 }
 
-async fn every_tenant_lane_and_tag_has_its_turn(Fixture { ledger, .. }: Fixture) {
+async fn every_tenant_lane_tag_and_sender_has_a_group(Fixture { ledger, .. }: Fixture) {
     let mut entries = vec![];
     for n in 0..20 {
         entries.push(of("acme", "sms", n, n.into()));
@@ -127,15 +132,61 @@ async fn every_tenant_lane_and_tag_has_its_turn(Fixture { ledger, .. }: Fixture)
         entries.push(of("bolt", "sms", 200 + n, i64::from(n) + 40));
     }
     entries.push(Entry { tag: Tag::Check, ..of("acme", "sms", 300, 80) });
-    entries.push(of("zeta", "sms", 301, 90));
+    entries.push(Entry { sender: u32::MAX, ..of("acme", "sms", 301, 85) });
+    entries.push(of("zeta", "sms", 302, 90));
     ledger.put_entries(&entries).await.unwrap();
-    let first = [0, 100, 200, 300, 301].map(uuid);
-    let second = [1, 101, 201].map(uuid);
-    assert_eq!(due(&ledger, 99, 10, 5).await, first, "the oldest of each");
-    assert_eq!(due(&ledger, 99, 2, 99).await, [&first[..], &second].concat());
-    assert_eq!(due(&ledger, 99, 99, 99).await.len(), 62);
-    assert_eq!(due(&ledger, 59, 99, 99).await.len(), 60);
-    assert_eq!(due(&ledger, 99, 0, 99).await, Vec::<Uuid>::new());
+    let groups = ledger.agenda_groups().await.unwrap();
+    let first_due: Vec<_> = groups.iter().map(|group| group.first_due).collect();
+    assert_eq!(first_due, [0, 85, 80, 20, 40, 90].map(at));
+    for entry in &entries {
+        assert_eq!(groups.iter().filter(|group| group.holds(entry)).count(), 1);
+    }
+    let asked = [(groups[4].clone(), 3), (groups[0].clone(), 1), (groups[5].clone(), 9), (groups[3].clone(), 0)];
+    let found = ledger.due_entries(&asked, at(89)).await.unwrap();
+    let ids: Vec<_> = found.iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [200, 201, 202, 0].map(uuid), "as many of each as was said, in the order asked, and none early");
+    ledger.releasing(&[uuid(0), uuid(302)], at(90)).await.unwrap();
+    let groups = ledger.agenda_groups().await.unwrap();
+    assert_eq!(groups.iter().map(|group| group.first_due).collect::<Vec<_>>(), [1, 85, 80, 20, 40].map(at));
+}
+
+async fn what_is_due_in_the_same_second_goes_by_priority(Fixture { ledger, .. }: Fixture) {
+    let entry = |n, millis: u64, priority| {
+        let due_at = at(10).plus(Duration::from_millis(millis));
+        Entry { priority, due_at, ..entry(n, due_at) }
+    };
+    let entries = [
+        entry(1, 0, 0),
+        entry(2, 900, 100),
+        entry(3, 100, -100),
+        entry(4, 500, 7),
+        entry(5, 1_000, 100),
+        entry(6, 0, 7),
+    ];
+    ledger.put_entries(&entries).await.unwrap();
+    let order = async |millis| {
+        let due_to = at(10).plus(Duration::from_millis(millis));
+        due_of_each(&ledger, due_to, 9).await.iter().map(|entry| entry.id).collect::<Vec<_>>()
+    };
+    assert_eq!(order(500).await, [6, 4, 1, 3].map(uuid), "none early, however high");
+    assert_eq!(order(2_000).await, [2, 6, 4, 1, 3, 5].map(uuid));
+    ledger.releasing(&[uuid(3)], at(11)).await.unwrap();
+    let left = Release::Left { id: uuid(3), payload: "rest".into(), jobs: 4, due_at: at(11), sender: 0 };
+    ledger.released(&[left]).await.unwrap();
+    assert_eq!(order(2_000).await, [2, 6, 4, 1, 5, 3].map(uuid), "what is left keeps its priority");
+    assert_eq!(all_due(&ledger, 99).await.last().unwrap().priority, -100);
+}
+
+async fn a_sender_that_gets_a_rate_moves_to_a_group_of_its_own(Fixture { ledger, .. }: Fixture) {
+    ledger.put_entries(&[entry(1, at(1)), entry(2, at(2))]).await.unwrap();
+    let Entry { id, payload, jobs, due_at, .. } = entry(1, at(1));
+    ledger.released(&[Release::Left { id, payload, jobs, due_at, sender: 77 }]).await.unwrap();
+    let groups = ledger.agenda_groups().await.unwrap();
+    assert_eq!(
+        groups.iter().map(|group| (group.sender, group.first_due)).collect::<Vec<_>>(),
+        [(0, at(2)), (77, at(1))]
+    );
+    assert_eq!(all_due(&ledger, 9).await[0], Entry { sender: 77, ..entry(1, at(1)) });
 }
 
 async fn a_backlog_hides_nobody(fixture: Fixture) {
@@ -148,9 +199,9 @@ async fn a_backlog_hides_nobody(fixture: Fixture) {
     ledger.put_entries(&[of("zeta", "sms", 200_000, 5_000)]).await.unwrap();
     let before = fixture.touched().await;
     for _ in 0..10 {
-        let due = due(ledger, 5_000, 10, 11).await;
+        let due = due_of_each(ledger, at(5_000), 10).await;
         assert_eq!(due.len(), 11);
-        assert_eq!(due[1], uuid(200_000));
+        assert_eq!(due[10].id, uuid(200_000));
         let depth = AgendaDepth { entries: 100_001, jobs: 1_000_010, oldest_due: Some(at(0)) };
         assert_eq!(ledger.agenda_depth().await, Ok(depth));
     }

@@ -169,7 +169,8 @@ async fn strays_are_jobs_that_nobody_holds(Fixture { ledger, .. }: Fixture) {
     assert_eq!(strays(100, 110, 2).await, Ok(expected[..2].to_vec()));
     assert_eq!(strays(101, 103, 10).await, Ok(expected[1..3].to_vec()));
     // Deferred, an entry still holds what it was first put for.
-    let left = postrider::ledger::Release::Left { id: uuid(1), payload: "p".into(), jobs: 1, due_at: at(9_000) };
+    let left =
+        postrider::ledger::Release::Left { id: uuid(1), payload: "p".into(), jobs: 1, due_at: at(9_000), sender: 0 };
     ledger.released(&[left]).await.unwrap();
     assert_eq!(strays(100, 110, 10).await, Ok(expected.to_vec()));
     ledger.released(&[postrider::ledger::Release::Done(uuid(1))]).await.unwrap();

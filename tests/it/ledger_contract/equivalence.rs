@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::Fixture;
 use super::people::{opt_out, sealed};
 use super::recording::any_event;
-use super::samples::{at, entry, id, job, key, tenant, uuid};
+use super::samples::{at, due_of_each, entry, id, job, key, tenant, uuid};
 
 const OWNERS: [&str; 3] = ["acme", "bolt", "c_0-"];
 
@@ -72,7 +72,9 @@ async fn carry_out(ledger: &AnyLedger, write: &Write) -> String {
         Write::Released(releases) => {
             let release = |(n, left): &(u32, Option<i64>)| match left {
                 None => Release::Done(uuid(*n)),
-                Some(secs) => Release::Left { id: uuid(*n), payload: "left".into(), jobs: 2, due_at: at(*secs) },
+                Some(secs) => {
+                    Release::Left { id: uuid(*n), payload: "left".into(), jobs: 2, due_at: at(*secs), sender: 0 }
+                }
             };
             let releases: Vec<_> = releases.iter().map(release).collect();
             format!("{:?}", ledger.released(&releases).await)
@@ -96,8 +98,8 @@ async fn everything(ledger: &AnyLedger) -> Vec<String> {
         format!("{:?}", ledger.counts(None, at(0), at(9)).await),
         format!("{:?}", ledger.agenda_depth().await),
         format!("{:?}", ledger.left_releasing(5).await),
-        format!("{:?}", ledger.due_entries(at(8), 2, 9).await),
-        format!("{:?}", ledger.due_entries(at(99), 99, 99).await),
+        format!("{:?}", due_of_each(ledger, at(8), 2).await),
+        format!("{:?}", due_of_each(ledger, at(99), 99).await),
         format!("{:?}", ledger.strays(at(0), at(99), 99).await),
         format!("{:?}", ledger.strays(at(3), at(6), 2).await),
     ];
@@ -282,6 +284,8 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             tag,
             tenant: tenant(OWNERS[owner]),
             lane: Lane { class, pool: "sms".parse().unwrap() },
+            sender: n % 2,
+            priority: (n % 8) as i8 - 4,
             ..entry(n, at(secs))
         },
     )

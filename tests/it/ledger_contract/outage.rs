@@ -7,7 +7,7 @@ use postrider::ledger::postgres::Postgres;
 use postrider::ledger::{Directory, Ledger, LedgerError, Recording};
 
 use super::people::customer;
-use super::samples::{at, delivered, entry, events, id, job, sent, tenant, uuid};
+use super::samples::{at, delivered, due_of_each, entry, events, id, job, sent, tenant, uuid};
 use crate::support::servers;
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_ledger_that_comes_back_is_used_again() {
     ledger.record(&after).await.unwrap();
     let trail = ledger.trails(&[id(1)]).await.unwrap().pop().flatten().unwrap();
     assert_eq!(trail.events, [before.events, after.events].concat());
-    assert_eq!(ledger.due_entries(at(9), 9, 9).await, Ok(vec![entry(1, at(1))]));
+    assert_eq!(due_of_each(&ledger, at(9), 9).await, vec![entry(1, at(1))]);
     assert_eq!(ledger.lead_agenda().await, Ok(true));
     ledger.close().await;
     assert_eq!(unreachable(ledger.last_seq().await), "unreachable");

@@ -10,7 +10,7 @@ use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
 use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
 use postrider::domain::time::Clock;
 use postrider::domain::window::WindowRule;
-use postrider::ledger::{ApiKey, Count, Directory, Ledger, Recording, Role, SealedSuppression, Tenant};
+use postrider::ledger::{ApiKey, Count, Directory, Ledger, Recording, Role, SealedSuppression, SenderRate, Tenant};
 use postrider::shutdown::Tasks;
 
 use super::samples::{at, key, tenant, uuid};
@@ -51,6 +51,7 @@ pub(crate) fn customer(name: &str) -> Tenant {
         outstanding_max: Some(1_000_000),
         caps: vec![cap],
         windows: vec![Arc::new(window)],
+        sender_rates: vec![SenderRate { sender: "Acme".into(), rate: "5/s".parse().unwrap() }],
         created_at: at(1),
     }
 }

@@ -8,7 +8,7 @@ use postrider::ledger::{Ledger, LedgerError, NumberedEvent, RECEIPT_MATCH, Recor
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use super::samples::{at, delivered, event, events, id, job, key, sent, tenant, uuid};
+use super::samples::{at, delivered, due_of_each, event, events, id, job, key, sent, tenant, uuid};
 use super::{Fixture, on_every_backend};
 
 on_every_backend! {
@@ -247,7 +247,7 @@ async fn everything(Fixture { ledger, .. }: &Fixture) -> String {
     let job = ledger.job(&tenant("acme"), id(1)).await.unwrap().unwrap();
     assert_eq!(job.row.as_ref().unwrap().address.0, key(1));
     let segments = ledger.segments_of(&[id(1)]).await.unwrap();
-    let agenda = (ledger.agenda_depth().await.unwrap(), ledger.due_entries(at(9), 9, 9).await.unwrap());
+    let agenda = (ledger.agenda_depth().await.unwrap(), due_of_each(ledger, at(9), 9).await);
     let frames = ledger.recorded(&[uuid(1), uuid(2)]).await.unwrap();
     format!("{job:?} {segments:?} {agenda:?} {frames:?} {:?}", ledger.last_seq().await.unwrap())
 }

@@ -6,7 +6,7 @@ use postrider::domain::ids::{JobId, Lane, TenantId};
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::AddressKey;
 use postrider::domain::time::UnixMicros;
-use postrider::ledger::{Entry, JobRow, NumberedEvent, Recording, Tag};
+use postrider::ledger::{Entry, JobRow, Ledger, NumberedEvent, Recording, Tag};
 use uuid::Uuid;
 
 /// Some time in 2026.
@@ -77,6 +77,13 @@ pub(crate) fn events(after: i64, changes: Vec<(u32, Change)>) -> Recording {
     Recording { after, events: changes.into_iter().enumerate().map(number).collect(), ..Recording::default() }
 }
 
+/// Returns what is due, at most so many of each group.
+pub(crate) async fn due_of_each(ledger: &impl Ledger, due_to: UnixMicros, most: u32) -> Vec<Entry> {
+    let groups = ledger.agenda_groups().await.unwrap();
+    let groups: Vec<_> = groups.into_iter().map(|group| (group, most)).collect();
+    ledger.due_entries(&groups, due_to).await.unwrap()
+}
+
 /// Returns an entry of `acme`, with a payload of its own.
 pub(crate) fn entry(n: u32, due_at: UnixMicros) -> Entry {
     Entry {
@@ -84,6 +91,8 @@ pub(crate) fn entry(n: u32, due_at: UnixMicros) -> Entry {
         tag: Tag::Send,
         tenant: tenant("acme"),
         lane: Lane { class: Class::Marketing, pool: "sms".parse().unwrap() },
+        sender: 0,
+        priority: 0,
         due_at,
         jobs: 10,
         releasing_since: None,

@@ -191,7 +191,7 @@ async fn two_nodes_whose_clocks_differ_keep_a_cap_and_a_rate() {
     let over = full(0, NOW.plus(HOUR + DAY));
     assert_eq!(ask(&behind, NOW, &capped(1, 3, &caps)).await, over, "the place was taken at the later time");
     let rate = "10/s:10".parse().unwrap();
-    let wish = [Lease { bucket: "provider:carrier-a".into(), rate, want: 10, mode: LeaseMode::UpTo }];
+    let wish = [Lease { bucket: "provider:carrier-a".into(), rate, keep: 0, want: 10, mode: LeaseMode::UpTo }];
     let later = NOW.plus(HOUR);
     assert_eq!(ahead.limits.lease(later, &wish).await.unwrap(), [Granted { tokens: 10, next_at: later }]);
     let next_at = later.plus(Duration::from_millis(100));
@@ -207,7 +207,7 @@ async fn only_opt_outs_stay_for_ever() {
     let id = |id| JobId(Uuid::from_u128(id));
     let submit = Remember { id: id(1), fingerprint: Fingerprint([1; 16]), until: NOW.plus(DAY) };
     let rule = CancelRule { tenant: acme(), by: CancelBy::Job(id(7)), at: NOW };
-    let wish = Lease { bucket: "b".into(), rate: "1/s".parse().unwrap(), want: 1, mode: LeaseMode::Force };
+    let wish = Lease { bucket: "b".into(), rate: "1/s".parse().unwrap(), keep: 0, want: 1, mode: LeaseMode::Force };
     let (scope, source, address) = (Scope::Brand, Source::Api, AddressKey([9; 16]));
     let first = capped(1, 1, &[take(1, 5, DAY)]);
     assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);

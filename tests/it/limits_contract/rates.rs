@@ -17,7 +17,7 @@ on_every_backend! {
 }
 
 fn wish(rate: &str, want: u32, mode: LeaseMode) -> Lease {
-    Lease { bucket: "provider:carrier-a".into(), rate: rate.parse().unwrap(), want, mode }
+    Lease { bucket: "provider:carrier-a".into(), rate: rate.parse().unwrap(), keep: 0, want, mode }
 }
 
 async fn lease(store: &Store, now: UnixMicros, wish: Lease) -> (u32, UnixMicros) {

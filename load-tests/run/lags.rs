@@ -1,0 +1,126 @@
+//! How late jobs were handed over, by load and over time, and when cancellations took effect.
+
+use std::collections::BTreeMap;
+
+use postrider::domain::time::UnixMicros;
+use serde::Serialize;
+
+use super::peer::Sink;
+use super::plot::{Chart, Series, Span};
+use crate::generator::Schedule;
+use crate::scenario::Scenario;
+use crate::sink::Lag;
+
+/// From when jobs were handed in, or due, to their hand-over.
+#[derive(Clone, Default, Debug, Serialize)]
+pub(crate) struct Lags {
+    /// By load, over the whole run.
+    pub(crate) whole: BTreeMap<String, Lag>,
+    /// By part, then by load.
+    pub(crate) parts: BTreeMap<String, BTreeMap<String, Lag>>,
+    /// What became of cancellations.
+    pub(crate) cancels: Vec<Cancelled>,
+    /// By load and the second in which jobs were due.
+    pub(crate) timeline: Vec<Lag>,
+}
+
+/// A campaign that was cancelled.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Cancelled {
+    pub(crate) load: String,
+    /// How long the call took.
+    pub(crate) call_s: f64,
+    /// From its answer to the last hand-over; 0 where that came before.
+    pub(crate) effective_s: f64,
+    #[serde(skip)]
+    pub(crate) answered_at: UnixMicros,
+}
+
+impl Lags {
+    /// Asks the sink.
+    pub(crate) async fn read(
+        scenario: &Scenario,
+        schedule: Schedule,
+        mut cancels: Vec<Cancelled>,
+        sink: &mut Sink,
+    ) -> std::io::Result<Self> {
+        let named = |lags: Vec<Lag>| -> BTreeMap<String, Lag> {
+            let name = |lag: &Lag| scenario.loads.get(lag.load).map_or_else(String::new, |load| load.name.clone());
+            lags.into_iter().map(|lag| (name(&lag), lag)).collect()
+        };
+        let mut parts = BTreeMap::new();
+        for part in &scenario.parts {
+            let second = |after| schedule.begin.plus(after).as_secs();
+            parts.insert(part.name.clone(), named(sink.lags_between(second(part.from), second(part.to)).await?));
+        }
+        for cancel in &mut cancels {
+            let last = sink.last(scenario.load(&cancel.load)).await?;
+            cancel.effective_s = last.map_or(0.0, |last| last.since(cancel.answered_at).as_secs_f64());
+        }
+        let whole = named(sink.lags_between(0, i64::MAX).await?);
+        Ok(Self { whole, parts, cancels, timeline: sink.lags().await? })
+    }
+
+    /// Returns the targets that are missed.
+    pub(crate) fn missed(&self, scenario: &Scenario) -> Vec<String> {
+        let targets = &scenario.targets;
+        let mut missed = vec![];
+        for (name, lag) in &self.whole {
+            if let Some(max) = targets.lag_p99_ms_max.filter(|max| lag.p99_ms > *max) {
+                missed
+                    .push(format!("{:.0} ms p99 from due to hand-over of `{name}`, at most {max} wanted", lag.p99_ms));
+            }
+        }
+        for cancel in &self.cancels {
+            if let Some(max) = targets.cancel_s_max.filter(|max| cancel.effective_s > *max) {
+                let (load, s) = (&cancel.load, cancel.effective_s);
+                missed.push(format!(
+                    "`{load}` was handed over for {s:.2} s after its cancellation, at most {max} wanted"
+                ));
+            }
+        }
+        for steady in &targets.steady {
+            let p99 = |part: usize| {
+                let lags = self.parts.get(&scenario.parts[part].name)?;
+                lags.get(&steady.load).map(|lag| lag.p99_ms)
+            };
+            let (Some(before), Some(after)) = (p99(0), p99(1)) else {
+                missed.push(format!("`{}` was not measured in both parts", steady.load));
+                continue;
+            };
+            let most = (before * steady.factor).max(before + steady.or_ms);
+            if after > most {
+                let load = &steady.load;
+                missed
+                    .push(format!("p99 of `{load}` rose from {before:.1} to {after:.1} ms, at most {most:.1} wanted"));
+            }
+        }
+        missed
+    }
+
+    /// Returns a chart of a percentile over time.
+    pub(super) fn chart(&self, scenario: &Scenario, begin: i64, title: &str, of: fn(&Lag) -> f64) -> Chart {
+        let series = |(number, load): (usize, &crate::scenario::Load)| Series {
+            name: load.name.clone(),
+            points: self
+                .timeline
+                .iter()
+                .filter(|lag| lag.load == number)
+                .map(|lag| ((lag.second - begin) as f64, of(lag)))
+                .collect(),
+        };
+        let series = scenario.loads.iter().enumerate().map(series).collect();
+        Chart { title: title.to_owned(), unit: "ms", log: true, series }
+    }
+}
+
+/// Returns the parts as they are shaded, in seconds after the measured time began.
+pub(super) fn spans(scenario: &Scenario) -> Vec<Span> {
+    let warmup = scenario.warmup.as_secs_f64();
+    let span = |part: &crate::scenario::Part| Span {
+        name: part.name.clone(),
+        from: part.from.as_secs_f64() - warmup,
+        to: part.to.as_secs_f64() - warmup,
+    };
+    scenario.parts.iter().map(span).collect()
+}

@@ -1,0 +1,131 @@
+//! What waits in the agenda: entries, and the groups that they take turns in.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::domain::ids::{Lane, TenantId};
+use crate::domain::time::UnixMicros;
+
+/// What an agenda entry is for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Tag {
+    /// An envelope to release; never claimed.
+    Send,
+    /// A hand-over without an answer, to decide by record; never in a lane.
+    Check,
+    /// A timer, unique by kind, owner and key: setting it again moves it.
+    Timer {
+        /// What it starts.
+        kind: Box<str>,
+        /// Whom it is for.
+        owner: Box<str>,
+        /// Which of the owner's.
+        key: Box<str>,
+    },
+}
+
+/// Which tag an entry has, without the timer's name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Sort {
+    /// [`Tag::Send`].
+    Send,
+    /// [`Tag::Check`].
+    Check,
+    /// [`Tag::Timer`].
+    Timer,
+}
+
+/// Entries that take turns: of one tenant, lane, sort and sender with a rate of its own. A group that must wait is not
+/// read, so that its backlog hides nobody.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// Whose they are.
+    pub tenant: TenantId,
+    /// Where their jobs are sent from.
+    pub lane: Lane,
+    /// What they are for.
+    pub sort: Sort,
+    /// The mark of their sender; see [`Entry::sender`].
+    pub sender: u32,
+    /// When the first is due, to the second: nothing of the group is due in an earlier one.
+    pub first_due: UnixMicros,
+}
+
+/// An entry of the agenda.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Its id; inserting an id twice inserts it once.
+    pub id: Uuid,
+    /// What it is for.
+    pub tag: Tag,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where its jobs are sent from.
+    pub lane: Lane,
+    /// The mark of its sender where that has a rate of its own, else 0.
+    pub sender: u32,
+    /// -100 to 100: among those due in the same second, the higher goes first.
+    pub priority: i8,
+    /// When it is due.
+    pub due_at: UnixMicros,
+    /// How many jobs it holds.
+    pub jobs: u32,
+    /// When its release began, if it did: its jobs may be in a lane.
+    pub releasing_since: Option<UnixMicros>,
+    /// The sealed frame.
+    pub payload: Bytes,
+}
+
+/// How a released entry ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Release {
+    /// It is wholly released, or settled.
+    Done(Uuid),
+    /// A part is released; what is left stays, due when said, not releasing.
+    Left {
+        /// The entry.
+        id: Uuid,
+        /// What is left of it.
+        payload: Bytes,
+        /// How many jobs that is.
+        jobs: u32,
+        /// When it is due.
+        due_at: UnixMicros,
+        /// The mark of its sender, as it is known now.
+        sender: u32,
+    },
+}
+
+/// How the agenda stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AgendaDepth {
+    /// Entries.
+    pub entries: u64,
+    /// Jobs in them.
+    pub jobs: u64,
+    /// When the first is due that is not releasing, to the second.
+    pub oldest_due: Option<UnixMicros>,
+}
+
+// === impl Group ===
+
+impl Group {
+    /// Returns whether an entry is one of it.
+    pub fn holds(&self, entry: &Entry) -> bool {
+        let Self { tenant, lane, sort, sender, first_due: _ } = self;
+        (tenant, lane, *sort, *sender) == (&entry.tenant, &entry.lane, entry.tag.sort(), entry.sender)
+    }
+}
+
+// === impl Tag ===
+
+impl Tag {
+    /// Returns its sort.
+    pub fn sort(&self) -> Sort {
+        match self {
+            Self::Send => Sort::Send,
+            Self::Check => Sort::Check,
+            Self::Timer { .. } => Sort::Timer,
+        }
+    }
+}
