@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod callback;
+pub mod digest;
 pub mod http;
 pub mod simulated;
 pub mod sms;

@@ -13,6 +13,7 @@ mod provider;
 mod raw;
 mod reference;
 mod secret;
+mod template;
 mod tree;
 mod windows;
 
@@ -26,10 +27,12 @@ use std::time::Duration;
 
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::{ConfigError, Contradiction, Reason};
-pub use self::provider::clouds::{Api, Twilio};
+pub use self::provider::clouds::{Aliyun, Api, Tencent, Twilio};
+pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
 pub use self::provider::{Alphabet, Counting, IdForm, Link, Provider, Simulated, Smpp, SmppTls};
 pub use self::reference::{provider_reference, reference};
 pub use self::secret::{Secret, ServerUrl};
+pub use self::template::{Expression, Template};
 use self::tree::Tree;
 pub use self::windows::Windows;
 use crate::domain::job::{Class, words};
@@ -230,7 +233,10 @@ impl Settings {
 
     /// Returns whether this provider may call back.
     pub fn callbacks_of(&self, provider: &Provider) -> bool {
-        provider.link.asks_for_callbacks() && self.receive.public_url.is_some()
+        match provider.link.callback_token() {
+            Some(_) => true,
+            None => provider.link.asks_for_callbacks() && self.receive.public_url.is_some(),
+        }
     }
 
     /// Returns whether any backend is embedded, so that this process must be the only one.

@@ -5,7 +5,10 @@
 //! What becomes of a message is drawn from the recipient, the text, how often it came, and the seed, so that a run can be
 //! repeated whatever the timing. Tests, the demo and load tests use them, and `postrider simulate` starts them.
 
+pub mod aliyun;
+pub mod plain;
 mod post;
+pub mod tencent;
 pub mod twilio;
 
 use std::io;

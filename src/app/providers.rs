@@ -10,8 +10,11 @@ use crate::api::ProviderEntry;
 use crate::channel::callback::Callbacks;
 use crate::channel::http::client::Client;
 use crate::channel::simulated::{self, Simulated};
+use crate::channel::sms::aliyun::{self, Aliyun};
 use crate::channel::sms::cloud::{self, Api, Cloud};
+use crate::channel::sms::custom::{self, Custom};
 use crate::channel::sms::smpp::{self, Smpp};
+use crate::channel::sms::tencent::{self, Tencent};
 use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Link, Provider, Settings};
@@ -76,6 +79,9 @@ fn protocol(link: &Link) -> &'static str {
     match link {
         Link::Smpp(_) => "smpp",
         Link::Twilio(_) => "twilio",
+        Link::Aliyun(_) => "aliyun-sms",
+        Link::Tencent(_) => "tencent-sms",
+        Link::Custom(_) => "http",
         Link::Simulated(_) => "simulated",
     }
 }
@@ -90,6 +96,15 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
         Link::Twilio(link) => {
             let callback = callback(&base.settings, provider).filter(|_| provider.receipts);
             cloud(base, provider, &link.api, Box::new(Twilio::new(link, callback.as_deref())))
+        }
+        Link::Aliyun(link) => cloud(base, provider, &link.api, Box::new(Aliyun::new(link.clone(), provider.receipts))),
+        Link::Tencent(link) => {
+            cloud(base, provider, &link.api, Box::new(Tencent::new(link.clone(), provider.receipts)))
+        }
+        Link::Custom(link) => {
+            let callback = callback(&base.settings, provider);
+            let api = Custom::new((**link).clone(), callback.as_deref(), provider.receipts);
+            cloud(base, provider, &link.api, Box::new(api))
         }
         Link::Simulated(link) => {
             Ok(Arc::new(Simulated::spawn(simulated::Settings::of(provider, link), clock, tasks, inbox)))
@@ -118,7 +133,9 @@ fn cloud(
 
 /// Returns the URL at which a provider reaches us, if that is known.
 fn callback(settings: &Settings, provider: &Provider) -> Option<String> {
-    settings.receive.public_url.as_ref().map(|url| format!("{url}/callback/{}", provider.id))
+    let url = settings.receive.public_url.as_ref()?;
+    let token = provider.link.callback_token().map(|token| format!("/{}", token.reveal())).unwrap_or_default();
+    Some(format!("{url}/callback/{}{token}", provider.id))
 }
 
 /// Returns the parsers of all providers that call back.
@@ -126,12 +143,16 @@ pub(super) fn desks(settings: &Settings) -> Desks {
     let public_url = settings.receive.public_url.as_ref().map(ToString::to_string).unwrap_or_default();
     let desk = |provider: &Provider| -> Option<(_, Box<dyn Callbacks>)> {
         let id = provider.id.clone();
-        match &provider.link {
+        let desk: Box<dyn Callbacks> = match &provider.link {
             Link::Twilio(link) if settings.callbacks_of(provider) => {
-                Some((id.clone(), Box::new(twilio::callback::Desk::new(id, &public_url, link.auth_token.clone()))))
+                Box::new(twilio::callback::Desk::new(id.clone(), &public_url, link.auth_token.clone()))
             }
-            Link::Twilio(_) | Link::Smpp(_) | Link::Simulated(_) => None,
-        }
+            Link::Aliyun(link) => Box::new(aliyun::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
+            Link::Tencent(link) => Box::new(tencent::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
+            Link::Custom(link) => Box::new(custom::Desk::new(id.clone(), link.callbacks.clone()?)),
+            Link::Twilio(_) | Link::Smpp(_) | Link::Simulated(_) => return None,
+        };
+        Some((id, desk))
     };
     settings.providers.iter().filter_map(desk).collect()
 }

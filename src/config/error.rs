@@ -5,6 +5,7 @@ use std::net::AddrParseError;
 use std::path::PathBuf;
 
 use super::endpoint::InvalidEndpoint;
+use super::template::InvalidTemplate;
 use crate::domain::ids::InvalidName;
 use crate::domain::rate::InvalidRate;
 use crate::domain::window::InvalidHours;
@@ -151,6 +152,12 @@ pub enum Reason {
     /// Characters that do not belong there.
     #[error("may hold only {0}")]
     Characters(&'static str),
+    /// Required because of another setting.
+    #[error("must be set: {0}")]
+    Needed(&'static str),
+    /// A template or an expression that can never work.
+    #[error("{0}")]
+    Template(Box<InvalidTemplate>),
     /// The environment does not hold it.
     #[error("the environment has no variable {0}")]
     NoVariable(String),

@@ -8,7 +8,7 @@ use super::secret::ServerUrl;
 use super::tree::{Origin, Tree, entries, variable};
 
 /// Settings whose values are shown to nobody.
-const SECRETS: &[&str] = &["password", "auth_token"];
+const SECRETS: &[&str] = &["password", "auth_token", "access_key_secret", "secret_key", "secret", "callback_token"];
 
 pub(super) fn settings(tree: &Tree) -> String {
     let (mut text, mut section) = (String::new(), "");

@@ -1,13 +1,15 @@
 //! Providers: `[[provider]]` in the settings.
 
 pub(super) mod clouds;
+pub(super) mod custom;
 pub(super) mod raw;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::clouds::Twilio;
+use self::clouds::{Aliyun, Tencent, Twilio};
+use self::custom::Custom;
 use self::raw::{RawProvider, RawSimulated, RawSmpp};
 use super::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small, word};
 use super::error::{ConfigError, Contradiction, Reason};
@@ -42,6 +44,12 @@ pub enum Link {
     Smpp(Smpp),
     /// Twilio Messages.
     Twilio(Twilio),
+    /// Aliyun SMS.
+    Aliyun(Aliyun),
+    /// Tencent Cloud SMS.
+    Tencent(Tencent),
+    /// A cloud that the settings describe.
+    Custom(Box<Custom>),
     /// Inside the process.
     Simulated(Simulated),
 }
@@ -157,6 +165,9 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
         let provider = match raw {
             RawProvider::Smpp(raw) => smpp(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Twilio(raw) => clouds::twilio(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::Aliyun(raw) => clouds::aliyun(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::Tencent(raw) => clouds::tencent(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::Http(raw) => custom::custom(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Simulated(raw) => simulated(&raw, &Place { index, id: &raw.id })?,
         };
         if providers.iter().any(|other| other.id == provider.id) {
@@ -175,7 +186,17 @@ impl Link {
     pub fn asks_for_callbacks(&self) -> bool {
         match self {
             Self::Twilio(_) => true,
-            Self::Smpp(_) | Self::Simulated(_) => false,
+            Self::Aliyun(_) | Self::Tencent(_) | Self::Custom(_) | Self::Smpp(_) | Self::Simulated(_) => false,
+        }
+    }
+
+    /// Returns the secret at the end of its callbacks' path, if it has one: then it may call back.
+    pub fn callback_token(&self) -> Option<&Secret> {
+        match self {
+            Self::Aliyun(link) => link.callback_token.as_ref(),
+            Self::Tencent(link) => link.callback_token.as_ref(),
+            Self::Custom(link) => link.callbacks.as_ref().map(|callbacks| &callbacks.token),
+            Self::Twilio(_) | Self::Smpp(_) | Self::Simulated(_) => None,
         }
     }
 }

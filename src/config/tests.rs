@@ -85,7 +85,10 @@ fn unknown_settings_are_errors_with_a_suggestion() {
     refused("colour = \"blue\"", "unknown setting `colour`");
     refused(&SMPP.replace("system_id", "systemid"), "provider[0].systemid`, did you mean `system_id`?");
     refused("[provider]\nid = \"x\"", "[[provider]], with two brackets");
-    refused("[[provider]]\nkind = \"smmp\"", "\"smmp\" is none of smpp, twilio");
+    refused(
+        "[[provider]]\nkind = \"smmp\"",
+        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, simulated",
+    );
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn passwords_come_from_files_and_the_environment() {
     std::fs::write(&file, "from-f\n").unwrap();
     let password = |settings: Settings| match &settings.providers[0].link {
         Link::Smpp(smpp) => smpp.password.reveal().to_owned(),
-        Link::Twilio(_) | Link::Simulated(_) => panic!("smpp"),
+        _ => panic!("smpp"),
     };
     let from_file = SMPP.replace("password = \"s3cret\"", &format!("password_file = {:?}", file.to_str().unwrap()));
     assert_eq!(password(read(&from_file).unwrap().settings), "from-f");
@@ -169,7 +172,8 @@ fn what_is_printed_reads_back_as_the_same() {
 
 #[test]
 fn every_setting_is_documented() {
-    let table = reference() + &["smpp", "twilio", "simulated"].map(provider_reference).concat();
+    let table = reference()
+        + &["smpp", "twilio", "aliyun-sms", "tencent-sms", "http", "simulated"].map(provider_reference).concat();
     for line in table.lines().filter(|line| line.starts_with("| `")) {
         let meaning = line.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
         assert!(meaning.ends_with('.') && meaning.len() > 20, "not documented: {line}");

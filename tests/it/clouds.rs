@@ -1,4 +1,7 @@
 //! Clouds against their simulators, and both against the vendors' own libraries.
 
+mod aliyun;
+mod custom;
 mod service;
+mod tencent;
 mod twilio;

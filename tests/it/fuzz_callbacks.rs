@@ -4,6 +4,7 @@ use postrider::channel::News;
 use postrider::channel::callback::{Call, Callbacks, Refused};
 use postrider::channel::http::{Bytes, HeaderMap};
 use postrider::channel::sms::twilio::{callback, signature};
+use postrider::channel::sms::{aliyun, custom, tencent};
 use postrider::config::Secret;
 use postrider::domain::time::UnixMicros;
 
@@ -62,7 +63,7 @@ fn beat(corpus: &str, desk: &dyn Callbacks, mut sign: impl FnMut(&str, &[u8]) ->
 
 /// The secret in the path, for clouds that sign nothing.
 fn with_token<'a>(call: &Call<'a>) -> Call<'a> {
-    Call { token: "a-secret-in-the-path", ..*call }
+    Call { token: TOKEN, ..*call }
 }
 
 /// A seed's first line is the query, the rest the body.
@@ -82,4 +83,33 @@ fn no_bytes_break_what_reads_twilio() {
         headers.insert(signature::HEADER, signature.parse().unwrap());
         (headers, target)
     });
+}
+
+/// The secret at the end of the path, of clouds that sign nothing.
+const TOKEN: &str = "a-secret-in-the-path";
+
+fn unsigned(query: &str, _body: &[u8]) -> (HeaderMap, String) {
+    (HeaderMap::new(), format!("/callback/cloud/{TOKEN}?{query}"))
+}
+
+#[test]
+fn no_bytes_break_what_reads_aliyun() {
+    beat("aliyun", &aliyun::callback::Desk::new("cloud".parse().unwrap(), Secret::new(TOKEN)), unsigned);
+}
+
+#[test]
+fn no_bytes_break_what_reads_tencent() {
+    beat("tencent", &tencent::callback::Desk::new("cloud".parse().unwrap(), Secret::new(TOKEN)), unsigned);
+}
+
+#[test]
+fn no_bytes_break_what_reads_a_cloud_that_settings_describe() {
+    let settings = crate::support::cloud::provider(&format!(
+        "[[provider]]\nid = \"cloud\"\nkind = \"http\"\nendpoint = \"http://127.0.0.1:1\"\nbody = \"x\"\n\
+         callback_token = \"{TOKEN}\"\ncallback_message_id = \"item.id\"\ncallback_code = \"item.why or query.why\"\n\
+         callback_delivered = \"item.status == 'ok'\"\ncallback_undelivered = \"item.status in ['no', 7]\"\n\
+         callback_from = \"item.from\"\ncallback_to = \"item.to\"\ncallback_text = \"item.text\"\n"
+    ));
+    let postrider::config::Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
+    beat("custom", &custom::Desk::new("cloud".parse().unwrap(), link.callbacks.clone().unwrap()), unsigned);
 }

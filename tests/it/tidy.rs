@@ -152,6 +152,9 @@ fn the_readme_tells_the_truth() {
         ("settings", postrider::config::reference()),
         ("smpp", postrider::config::provider_reference("smpp")),
         ("twilio", postrider::config::provider_reference("twilio")),
+        ("aliyun-sms", postrider::config::provider_reference("aliyun-sms")),
+        ("tencent-sms", postrider::config::provider_reference("tencent-sms")),
+        ("http", postrider::config::provider_reference("http")),
         ("simulated", postrider::config::provider_reference("simulated")),
         ("metrics", metrics::reference()),
     ] {

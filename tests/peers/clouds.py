@@ -41,5 +41,85 @@ def twilio(asked):
     }
 
 
+def aliyun(asked):
+    from alibabacloud_dysmsapi20170525.client import Client
+    from alibabacloud_dysmsapi20170525.models import SendBatchSmsRequest, SendSmsRequest
+    from alibabacloud_tea_openapi.models import Config
+    from alibabacloud_tea_openapi.utils import Utils
+    from darabonba.request import DaraRequest
+
+    request = DaraRequest()
+    request.method, request.pathname = "POST", "/"
+    request.query, request.headers = asked["query"], asked["headers"]
+    authorization = Utils.get_authorization(
+        request, "ACS3-HMAC-SHA256", asked["body_hash"], asked["key"], asked["secret"]
+    )
+
+    def client(secret):
+        return Client(
+            Config(access_key_id=asked["key"], access_key_secret=secret, endpoint=asked["api"], protocol="http")
+        )
+
+    one = SendSmsRequest(
+        phone_numbers="13800000001",
+        sign_name="晨星",
+        template_code="SMS_1",
+        template_param='{"text": "你好 & + ~"}',
+        out_id="a reference",
+    )
+    batch = SendBatchSmsRequest(
+        phone_number_json='["13800000002", "13800000003"]',
+        sign_name_json='["晨星", "晨星"]',
+        template_code="SMS_1",
+        template_param_json='[{"text": "one"}, {"text": "two"}]',
+    )
+    good = client(asked["secret"])
+    said = {"one": good.send_sms(one).body.to_map(), "batch": good.send_batch_sms(batch).body.to_map()}
+    try:
+        client("wrong").send_sms(one)
+        wrong = ""
+    except Exception as error:
+        wrong = error.code
+    return {"authorization": authorization, "wrong": wrong, **said}
+
+
+def tencent(asked):
+    import hashlib
+    from datetime import datetime, timezone
+
+    from tencentcloud.common import credential
+    from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+    from tencentcloud.common.profile.client_profile import ClientProfile
+    from tencentcloud.common.profile.http_profile import HttpProfile
+    from tencentcloud.common.sign import Sign
+    from tencentcloud.sms.v20210111 import models, sms_client
+
+    date = datetime.fromtimestamp(asked["at"], timezone.utc).strftime("%Y-%m-%d")
+    lines = "".join(f"{name}:{value}\n" for name, value in asked["headers"])
+    names = ";".join(name for name, _ in asked["headers"])
+    body = hashlib.sha256(asked["body"].encode()).hexdigest()
+    canonical = hashlib.sha256(f"POST\n/\n\n{lines}\n{names}\n{body}".encode()).hexdigest()
+    text = f"TC3-HMAC-SHA256\n{asked['at']}\n{date}/sms/tc3_request\n{canonical}"
+
+    def send(secret):
+        http = HttpProfile(protocol="http", endpoint=asked["api"])
+        client = sms_client.SmsClient(
+            credential.Credential(asked["id"], secret), "ap-guangzhou", ClientProfile(httpProfile=http)
+        )
+        request = models.SendSmsRequest()
+        request.PhoneNumberSet = ["+8613800000001", "+8613800000002"]
+        request.SmsSdkAppId, request.SignName, request.TemplateId = asked["app"], asked["sign"], "449739"
+        request.TemplateParamSet = ["你好"]
+        return client.SendSms(request)
+
+    codes = [status.Code for status in send(asked["secret"]).SendStatusSet]
+    try:
+        send("wrong")
+        wrong = ""
+    except TencentCloudSDKException as error:
+        wrong = error.get_code()
+    return {"signature": Sign.sign_tc3(asked["secret"], date, "sms", text), "codes": codes, "wrong": wrong}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"twilio": twilio}[sys.argv[1]](json.loads(sys.argv[2]))))
+    print(json.dumps({"twilio": twilio, "aliyun": aliyun, "tencent": tencent}[sys.argv[1]](json.loads(sys.argv[2]))))

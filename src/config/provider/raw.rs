@@ -1,6 +1,8 @@
 //! Providers as serde reads them, one form for each kind: complete, because the defaults are part of them, and not yet
 //! checked.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -8,6 +10,9 @@ use toml::{Table, Value};
 pub(in crate::config) const DOCUMENTS: &[(&str, &str)] = &[
     ("smpp", include_str!("../smpp.toml")),
     ("twilio", include_str!("../twilio.toml")),
+    ("aliyun-sms", include_str!("../aliyun-sms.toml")),
+    ("tencent-sms", include_str!("../tencent-sms.toml")),
+    ("http", include_str!("../http.toml")),
     ("simulated", include_str!("../simulated.toml")),
 ];
 
@@ -16,6 +21,9 @@ pub(in crate::config) enum RawProvider {
     Smpp(Box<RawSmpp>),
     Simulated(Box<RawSimulated>),
     Twilio(Box<RawTwilio>),
+    Aliyun(Box<RawAliyun>),
+    Tencent(Box<RawTencent>),
+    Http(Box<RawHttp>),
 }
 
 impl RawProvider {
@@ -26,6 +34,9 @@ impl RawProvider {
             "smpp" => table.try_into().map(Self::Smpp),
             "simulated" => table.try_into().map(Self::Simulated),
             "twilio" => table.try_into().map(Self::Twilio),
+            "aliyun-sms" => table.try_into().map(Self::Aliyun),
+            "tencent-sms" => table.try_into().map(Self::Tencent),
+            "http" => table.try_into().map(Self::Http),
             _ => return None,
         })
     }
@@ -92,6 +103,104 @@ pub(in crate::config) struct RawTwilio {
     pub(in crate::config) auth_token_env: String,
     pub(in crate::config) auth_token_file: String,
     pub(in crate::config) sender: String,
+    pub(in crate::config) connections: i64,
+    pub(in crate::config) window: i64,
+    pub(in crate::config) rate: String,
+    pub(in crate::config) receipts: bool,
+    pub(in crate::config) response_timeout: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawAliyun {
+    pub(in crate::config) id: String,
+    pub(in crate::config) pool: String,
+    pub(in crate::config) kinds: Vec<String>,
+    pub(in crate::config) endpoint: String,
+    pub(in crate::config) tls_ca: String,
+    pub(in crate::config) access_key_id: String,
+    pub(in crate::config) access_key_secret: String,
+    pub(in crate::config) access_key_secret_env: String,
+    pub(in crate::config) access_key_secret_file: String,
+    pub(in crate::config) sign_name: String,
+    pub(in crate::config) template: String,
+    pub(in crate::config) text_variable: String,
+    pub(in crate::config) batch_max: i64,
+    pub(in crate::config) callback_token: String,
+    pub(in crate::config) callback_token_env: String,
+    pub(in crate::config) callback_token_file: String,
+    pub(in crate::config) connections: i64,
+    pub(in crate::config) window: i64,
+    pub(in crate::config) rate: String,
+    pub(in crate::config) receipts: bool,
+    pub(in crate::config) response_timeout: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawTencent {
+    pub(in crate::config) id: String,
+    pub(in crate::config) pool: String,
+    pub(in crate::config) kinds: Vec<String>,
+    pub(in crate::config) endpoint: String,
+    pub(in crate::config) tls_ca: String,
+    pub(in crate::config) secret_id: String,
+    pub(in crate::config) secret_key: String,
+    pub(in crate::config) secret_key_env: String,
+    pub(in crate::config) secret_key_file: String,
+    pub(in crate::config) sign_name: String,
+    pub(in crate::config) app_id: String,
+    pub(in crate::config) region: String,
+    pub(in crate::config) template: String,
+    pub(in crate::config) parameters: Vec<String>,
+    pub(in crate::config) batch_max: i64,
+    pub(in crate::config) callback_token: String,
+    pub(in crate::config) callback_token_env: String,
+    pub(in crate::config) callback_token_file: String,
+    pub(in crate::config) connections: i64,
+    pub(in crate::config) window: i64,
+    pub(in crate::config) rate: String,
+    pub(in crate::config) receipts: bool,
+    pub(in crate::config) response_timeout: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawHttp {
+    pub(in crate::config) id: String,
+    pub(in crate::config) pool: String,
+    pub(in crate::config) kinds: Vec<String>,
+    pub(in crate::config) endpoint: String,
+    pub(in crate::config) tls_ca: String,
+    pub(in crate::config) method: String,
+    pub(in crate::config) path: String,
+    pub(in crate::config) headers: BTreeMap<String, String>,
+    pub(in crate::config) content_type: String,
+    pub(in crate::config) body: String,
+    pub(in crate::config) secret: String,
+    pub(in crate::config) secret_env: String,
+    pub(in crate::config) secret_file: String,
+    pub(in crate::config) sender: String,
+    pub(in crate::config) text_max: i64,
+    pub(in crate::config) throttled: String,
+    pub(in crate::config) refused: String,
+    pub(in crate::config) not_sent: String,
+    pub(in crate::config) taken: String,
+    pub(in crate::config) message_id: String,
+    pub(in crate::config) code: String,
+    pub(in crate::config) callback_token: String,
+    pub(in crate::config) callback_token_env: String,
+    pub(in crate::config) callback_token_file: String,
+    pub(in crate::config) callback_items: String,
+    pub(in crate::config) callback_message_id: String,
+    pub(in crate::config) callback_job: String,
+    pub(in crate::config) callback_delivered: String,
+    pub(in crate::config) callback_undelivered: String,
+    pub(in crate::config) callback_code: String,
+    pub(in crate::config) callback_from: String,
+    pub(in crate::config) callback_to: String,
+    pub(in crate::config) callback_text: String,
+    pub(in crate::config) callback_answer: String,
     pub(in crate::config) connections: i64,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,

@@ -70,20 +70,19 @@ pub(super) async fn every_job_has_its_outcome(
         let times = &fared[number.trim_start_matches('+').trim_start_matches("86")];
         let taken = times.iter().filter(|fared| matches!(fared, Fared::Taken(_))).count();
         assert!(taken <= 1, "{number} was handed over {taken} times");
-        let mut expected = vec![match times.last() {
-            Some(Fared::Taken(Fate::Delivered)) => pb::Fate::Delivered,
-            Some(Fared::Taken(_)) => pb::Fate::Undelivered,
-            Some(Fared::Refused) => pb::Fate::Rejected,
-            other => panic!("{number}: {other:?}"),
-        }];
-        if lost == Lost::Unknown && watched.unresolved.contains(id) {
-            expected = vec![pb::Fate::Unknown];
-        }
-        assert!(expected.contains(fate), "{number} is {fate:?} ({reason}), not {expected:?}: {times:?}");
+        let expected = match times.last() {
+            Some(Fared::Taken(Fate::Delivered)) => Some(pb::Fate::Delivered),
+            Some(Fared::Taken(_)) => Some(pb::Fate::Undelivered),
+            Some(Fared::Refused) => Some(pb::Fate::Rejected),
+            Some(Fared::Throttled | Fared::Failed) | None => None,
+        };
+        let nobody_knows = lost == Lost::Unknown && watched.unresolved.contains(id) && *fate == pb::Fate::Unknown;
+        assert!(nobody_knows || Some(*fate) == expected, "{number} is {fate:?} ({reason}): {times:?}");
     }
     let all: Vec<_> = fared.values().flatten().collect();
-    assert!(all.iter().any(|fared| **fared == Fared::Throttled), "some are throttled");
-    assert!(all.iter().any(|fared| **fared == Fared::Refused), "some are refused");
+    let some = |wanted| all.iter().any(|fared| **fared == wanted);
+    // Who shares a request with whom, and so its fate, depends on the timing.
+    assert!(lost == Lost::Unknown || (some(Fared::Throttled) && some(Fared::Refused)), "each of them happens");
     assert!(simulator.lost() > 0, "some answers are lost");
     drop(service);
     tasks.finish(&clock, Duration::from_secs(5)).await;

@@ -1,0 +1,116 @@
+//! What answers and callbacks mean, and how jobs share a request.
+
+use std::sync::Arc;
+
+use super::callback::Desk;
+use super::*;
+use crate::channel::News;
+use crate::channel::callback::{Call, Callbacks, Refused};
+use crate::channel::http::{HeaderMap, StatusCode, answer};
+use crate::domain::event::{Fate, Report};
+use crate::domain::job::{Class, Kind};
+use crate::domain::recipient::Recipient;
+use crate::domain::time::UnixMicros;
+
+const TOKEN: &str = "a-secret-in-the-path";
+const SETTINGS: &str = r#"
+[[provider]]
+id = "cloud"
+kind = "aliyun-sms"
+access_key_id = "id"
+access_key_secret = "secret"
+sign_name = "晨星"
+template = "SMS_1"
+callback_token = "a-secret-in-the-path"
+"#;
+
+fn aliyun() -> Aliyun {
+    let loaded = config::parse(Some((std::path::Path::new("test"), SETTINGS)), &[]).unwrap();
+    let config::Link::Aliyun(link) = &loaded.settings.providers[0].link else { panic!("aliyun") };
+    Aliyun::new(link.clone(), true)
+}
+
+fn job(number: &str) -> Handover {
+    Handover {
+        job: "0198c9d6-7f3a-7c44-a0de-6d2d3f0c2b11".parse().unwrap(),
+        attempt: 1,
+        kind: Kind::Sms,
+        class: Class::Marketing,
+        recipient: Arc::new(Recipient { phone: Some(number.parse().unwrap()), ..Recipient::default() }),
+        sender: "".into(),
+        content: Content::Text("会员日 \"9折\"".into()),
+        params: Vec::new(),
+        validity: Duration::from_secs(60),
+    }
+}
+
+#[track_caller]
+fn means(jobs: &[Handover], status: u16, body: &str, expected: Meaning) {
+    let answer = answer(StatusCode::from_u16(status).unwrap(), "application/json", body.to_owned());
+    assert_eq!(aliyun().read(jobs, &answer), expected, "{status} {body}");
+}
+
+#[test]
+fn answers_mean_what_is_documented() {
+    let later = |code: &str, secs| {
+        Meaning::All(Answer::NotSent { code: code.into(), retry_after: Some(Duration::from_secs(secs)) })
+    };
+    let (one, two) = ([job("+8613800000001")], [job("+8613800000001"), job("+8613800000002")]);
+    let code = |code: &str| format!(r#"{{"Code": "{code}", "Message": "m"}}"#);
+    means(&one, 200, &code("isv.MOBILE_NUMBER_ILLEGAL"), Meaning::All(refused("isv.MOBILE_NUMBER_ILLEGAL")));
+    means(&two, 200, &code("isv.MOBILE_NUMBER_ILLEGAL"), Meaning::Alone);
+    means(&two, 200, &code("isv.BUSINESS_LIMIT_CONTROL"), Meaning::Alone);
+    let full = r#"{"Code": "isv.BUSINESS_LIMIT_CONTROL", "Message": "触发小时级流控Permits:5"}"#;
+    means(&one, 200, full, later("isv.BUSINESS_LIMIT_CONTROL", 3_600));
+    means(&two, 200, &code("isv.AMOUNT_NOT_ENOUGH"), later("isv.AMOUNT_NOT_ENOUGH", 60));
+    means(&one, 400, &code("SignatureDoesNotMatch"), later("SignatureDoesNotMatch", 60));
+    means(&two, 400, &code("Throttling.User"), Meaning::All(Answer::Throttled { retry_after: None }));
+    means(&one, 200, &code("isp.SYSTEM_ERROR"), Meaning::All(Answer::NoAnswer));
+    means(&one, 200, r#"{"Code": "OK"}"#, Meaning::All(Answer::NoAnswer));
+    means(&one, 503, "<html>", Meaning::All(Answer::NoAnswer));
+}
+
+#[test]
+fn receipts_of_a_batch_are_told_apart() {
+    let (aliyun, jobs) = (aliyun(), [job("+8613800000001"), job("+4915112345678")]);
+    let ok = answer(StatusCode::OK, "application/json", r#"{"Code": "OK", "BizId": "9^0"}"#);
+    let Meaning::Each(each) = aliyun.read(&jobs, &ok) else { panic!("each") };
+    let ids: Vec<_> = each
+        .iter()
+        .map(|answer| match answer {
+            Answer::Taken { message_ids, .. } => message_ids[0].clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    for (number, id) in [("13800000001", &ids[0]), ("8613800000001", &ids[0]), ("4915112345678", &ids[1])] {
+        let body = format!(r#"[{{"phone_number": "{number}", "success": true, "biz_id": "9^0", "out_id": ""}}]"#);
+        let news = call(TOKEN, &body).unwrap();
+        let [News::Receipt(receipt)] = &news[..] else { panic!("a receipt") };
+        assert_eq!((&receipt.message_id, receipt.report), (id, Report::Final(Fate::Delivered)));
+    }
+    assert!(!ids[0].contains("138"), "no number in an id");
+    assert!(aliyun.joins(&jobs[..1], &jobs[1]) && !aliyun.joins(&jobs[..1], &jobs[0]));
+}
+
+fn call(token: &str, body: &str) -> Result<Vec<News>, Refused> {
+    let desk = Desk::new("cloud".parse().unwrap(), config::Secret::new(TOKEN));
+    let (headers, body) = (HeaderMap::new(), Bytes::from(body.to_owned()));
+    desk.read(&Call { token, target: "/callback/cloud", headers: &headers, body: &body }, UnixMicros::from_secs(1))
+}
+
+#[test]
+fn callbacks_read_as_documented() {
+    let reply = r#"[{"phone_number": "13800000001", "content": "TD", "dest_code": "10690001", "sequence_id": 1}]"#;
+    let news = call(TOKEN, reply).unwrap();
+    let [News::Reply(reply)] = &news[..] else { panic!("a reply") };
+    assert_eq!((&*reply.from, &*reply.to, &*reply.text), ("+8613800000001", "10690001", "TD"));
+    let alone = r#"[{"phone_number": "1", "success": false, "err_code": "MK:0001", "biz_id": "9",
+                     "out_id": "0198c9d6-7f3a-7c44-a0de-6d2d3f0c2b11"}]"#;
+    let news = call(TOKEN, alone).unwrap();
+    let [News::Receipt(receipt)] = &news[..] else { panic!("a receipt") };
+    assert_eq!((receipt.job, &*receipt.code), (Some(job("+8613800000001").job), "MK:0001"));
+    assert_eq!(call("another", alone), Err(Refused::Signature));
+    assert_eq!(call("", "[]"), Err(Refused::Signature));
+    assert_eq!(call(TOKEN, "{"), Err(Refused::Unreadable));
+    assert_eq!(call(TOKEN, r#"[{"phone_number": "1"}]"#), Err(Refused::Unreadable));
+}

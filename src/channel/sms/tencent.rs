@@ -1,0 +1,213 @@
+//! Tencent Cloud SMS (API 2021-01-11): SendSms with up to 200 numbers, signed, with a result for each; receipts and
+//! replies come as callbacks. Source: cloud.tencent.com/document/api/382/55981, /document/product/382/59177 and /59178.
+//!
+//! A text goes through one approved template, whose parameters all numbers of a request share: jobs join a batch when
+//! signature and parameters are equal, and all numbers are of mainland China, or none is.
+
+pub mod callback;
+pub mod signature;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use self::signature::Signed;
+use super::super::callback::code;
+use super::super::http::{Bytes, Request, Response, header};
+use super::super::{Answer, Handover};
+use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, throttled};
+use crate::config;
+use crate::domain::job::Content;
+
+/// The version of the API.
+pub const VERSION: &str = "2021-01-11";
+const JSON: &str = "application/json; charset=utf-8";
+/// Longest text with its signature, in characters.
+const TEXT_MAX: usize = 500;
+/// Mainland China.
+const MAINLAND: &str = "+86";
+
+/// An account that sends texts.
+pub struct Tencent {
+    settings: config::Tencent,
+    receipts: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Said {
+    response: Outer,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Outer {
+    error: Option<Failed>,
+    send_status_set: Option<Vec<Status>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failed {
+    code: Box<str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Status {
+    serial_no: Box<str>,
+    phone_number: Box<str>,
+    fee: u64,
+    code: Box<str>,
+}
+
+// === impl Tencent ===
+
+impl Tencent {
+    /// Returns the account that the settings describe. `receipts`: whether its receipts come.
+    pub fn new(settings: config::Tencent, receipts: bool) -> Self {
+        Self { settings, receipts }
+    }
+
+    fn sign_name<'a>(&'a self, job: &'a Handover) -> &'a str {
+        if job.sender.is_empty() { &self.settings.sign_name } else { &job.sender }
+    }
+
+    /// Returns the template's parameters, in order; `None` when the job lacks one.
+    fn parameters<'a>(&self, job: &'a Handover) -> Option<Vec<&'a str>> {
+        let Content::Text(text) = &job.content else { return None };
+        if self.settings.parameters.is_empty() {
+            return Some(vec![text]);
+        }
+        let value = |wanted: &str| job.params.iter().find(|(name, _)| **name == *wanted).map(|(_, value)| &**value);
+        self.settings.parameters.iter().map(|name| value(name)).collect()
+    }
+
+    fn answer(&self, status: &Status, whole: &Response<Bytes>) -> Answer {
+        match &*status.code {
+            "Ok" => Answer::Taken {
+                message_ids: vec![status.serial_no.clone()],
+                segments: u8::try_from(status.fee).unwrap_or(u8::MAX).max(1),
+                receipt_expected: self.receipts,
+            },
+            found => refusal(found, whole),
+        }
+    }
+}
+
+impl Api for Tencent {
+    fn batch_max(&self) -> usize {
+        self.settings.batch_max.get() as usize
+    }
+
+    fn check(&self, handover: &Handover) -> Result<(), Answer> {
+        let Content::Text(text) = &handover.content else { return Err(refused("not_a_text")) };
+        if handover.recipient.phone.is_none() {
+            Err(refused("no_phone"))
+        } else if text.is_empty() || text.chars().count() + self.sign_name(handover).chars().count() + 2 > TEXT_MAX {
+            Err(refused("text_length"))
+        } else if self.parameters(handover).is_none() {
+            Err(refused("parameter_missing"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn joins(&self, batch: &[Handover], handover: &Handover) -> bool {
+        let Some(first) = batch.first() else { return false };
+        self.sign_name(first) == self.sign_name(handover)
+            && self.parameters(first) == self.parameters(handover)
+            && is_mainland(first) == is_mainland(handover)
+            && batch.iter().all(|job| job.recipient.phone != handover.recipient.phone)
+    }
+
+    fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer> {
+        let Some(first) = jobs.first() else { return Err(not_sent("no_job")) };
+        let numbers: Vec<_> = jobs.iter().map(phone).collect();
+        let mut said = json!({
+            "PhoneNumberSet": numbers,
+            "SmsSdkAppId": self.settings.app_id,
+            "TemplateId": self.settings.template,
+            "SignName": self.sign_name(first),
+            "TemplateParamSet": self.parameters(first).unwrap_or_default(),
+        });
+        if let [job] = jobs {
+            said["SessionContext"] = job.job.to_string().into();
+        }
+        let body = said.to_string();
+        let host = self.settings.api.endpoint.authority();
+        let headers = [("content-type", JSON), ("host", &*host), ("x-tc-action", "sendsms")];
+        let signed = Signed { service: "sms", headers: &headers, body: body.as_bytes(), at: moment.now };
+        Request::post(format!("{}/", self.settings.api.endpoint.path()))
+            .header(
+                header::AUTHORIZATION,
+                signed.authorization(&self.settings.secret_id, self.settings.secret_key.reveal()),
+            )
+            .header(header::CONTENT_TYPE, JSON)
+            .header(header::HOST, &*host)
+            .header("x-tc-action", "SendSms")
+            .header("x-tc-version", VERSION)
+            .header("x-tc-timestamp", moment.now.as_secs().to_string())
+            .header("x-tc-region", &*self.settings.region)
+            .body(body.into())
+            .map_err(|_| not_sent("no_request"))
+    }
+
+    fn read(&self, jobs: &[Handover], answer: &Response<Bytes>) -> Meaning {
+        let Ok(said) = serde_json::from_slice::<Said>(answer.body()) else { return Meaning::All(foreign(answer)) };
+        match said.response {
+            Outer { error: Some(Failed { code }), .. } => match refusal(&code, answer) {
+                // Of many jobs, one is to blame.
+                Answer::Refused { .. } if jobs.len() > 1 => Meaning::Alone,
+                one => Meaning::All(one),
+            },
+            Outer { send_status_set: Some(each), .. } => {
+                let of = |job: &Handover| each.iter().find(|status| *status.phone_number == *phone(job));
+                let answer_to = |job| of(job).map_or(Answer::NoAnswer, |status| self.answer(status, answer));
+                Meaning::Each(jobs.iter().map(answer_to).collect())
+            }
+            Outer { .. } => Meaning::All(Answer::NoAnswer),
+        }
+    }
+}
+
+impl fmt::Debug for Tencent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tencent").field("template", &self.settings.template).finish_non_exhaustive()
+    }
+}
+
+/// Returns what an error code means, of a request or of a number (cloud.tencent.com/document/api/382/55981).
+fn refusal(found: &str, answer: &Response<Bytes>) -> Answer {
+    let (group, detail) = found.split_once('.').unwrap_or((found, ""));
+    let short = || code(if detail.is_empty() { group } else { detail });
+    let later = |seconds| Answer::NotSent { code: short(), retry_after: Some(Duration::from_secs(seconds)) };
+    match (group, detail) {
+        ("RequestLimitExceeded", _) => throttled(answer),
+        ("LimitExceeded", "PhoneNumberThirtySecondLimit") => later(30),
+        ("LimitExceeded", "DeliveryFrequencyLimit") => later(60),
+        ("LimitExceeded", "PhoneNumberOneHourLimit") => later(3_600),
+        ("LimitExceeded", "PhoneNumberDailyLimit" | "PhoneNumberSameContentDailyLimit") => later(24 * 3_600),
+        ("LimitExceeded", "AppDailyLimit" | "AppMainlandChinaDailyLimit" | "DailyLimit") => later(3_600),
+        ("FailedOperation", "MarketingSendTimeConstraint") => later(3_600),
+        ("FailedOperation", "InsufficientBalanceInSmsPackage") | ("UnauthorizedOperation" | "AuthFailure", _) => {
+            later(60)
+        }
+        // Something broke, and nobody knows when.
+        ("InternalError", _) => Answer::NoAnswer,
+        _ => refused(short()),
+    }
+}
+
+fn phone(job: &Handover) -> &str {
+    job.recipient.phone.as_ref().map_or("", |phone| phone.as_str())
+}
+
+fn is_mainland(job: &Handover) -> bool {
+    phone(job).starts_with(MAINLAND)
+}
+
+#[cfg(test)]
+mod tests;
