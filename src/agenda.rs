@@ -12,6 +12,8 @@ mod order;
 mod release;
 mod round;
 mod soon;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -31,7 +31,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Portion {
     entry: Entry,
     /// The jobs that go now.
-    now: Envelope,
+    pub(super) now: Envelope,
     /// What stays.
     left: Vec<Job>,
 }
@@ -139,7 +139,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     }
 
     /// Marks, publishes, and ends the release of entries.
-    async fn publish(&self, plan: Plan) -> Result<usize, LedgerError> {
+    pub(super) async fn publish(&self, plan: Plan) -> Result<usize, LedgerError> {
         let Plan { parts, checks, ended: mut releases, more: _ } = plan;
         let now = self.clock.now();
         let ids: Vec<_> = parts.iter().map(|part| part.entry.id).chain(checks.iter().map(|entry| entry.id)).collect();
