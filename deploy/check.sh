@@ -115,6 +115,7 @@ check "redis.conf (redis-server)" redis_settings
 check "postgresql.conf (postgres)" postgres_settings
 check "rabbitmq.conf (RabbitMQ's schema)" rabbitmq_settings
 check "alerts (their runbook and cases)" $venv/bin/python deploy/check_alerts.py
+check "dashboards (what generate.py writes)" python3 deploy/grafana/generate.py --check
 check "alerts (promtool check)" promtool check rules deploy/prometheus/rules.yml
 check "prometheus.yml (promtool check)" promtool check config deploy/prometheus/prometheus.yml
 check "alerts (promtool test)" promtool test rules deploy/prometheus/rules_test.yml deploy/prometheus/rules_days_test.yml

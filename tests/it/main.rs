@@ -9,6 +9,7 @@ mod callbacks;
 mod cli;
 mod clouds;
 mod crash;
+mod dashboards;
 mod e2e_python;
 mod fuzz_callbacks;
 mod fuzz_frame;

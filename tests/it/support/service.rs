@@ -111,6 +111,11 @@ impl Service {
         self.grpc
     }
 
+    /// Returns the port where its metrics are scraped.
+    pub(crate) fn metrics_port(&self) -> u16 {
+        self.metrics
+    }
+
     /// Returns what a scrape of its metrics gets, as `name{labels} value` lines.
     pub(crate) fn metrics(&self) -> Vec<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.metrics)).unwrap();
