@@ -1,5 +1,6 @@
-//! What limits spend in memory on a claim and on a rate: the embedded backend's decisions, the commit wait aside. Run it
-//! with `cargo bench --bench limits`.
+//! What limits spend on a claim and on a rate: the embedded backend's decisions in memory, the commit wait aside; and Redis,
+//! where `POSTRIDER_BENCH_REDIS` names one, as `redis://127.0.0.1:6379/0` (its database is emptied). Run it with
+//! `cargo bench --bench limits`.
 //!
 //! Modelled: 200 000 recipients met at random, up to three claims each, with 1, 3 or 8 rolling caps; a bucket of 5 000
 //! jobs a second that is asked for one token and for a batch of 64. Figures are per claim and per lease.
@@ -14,9 +15,10 @@ use postrider::domain::cap::{Mode, OnLimit};
 use postrider::domain::ids::JobId;
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, RecipientKey};
-use postrider::domain::time::UnixMicros;
+use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::core::{self, Buckets, People, Refusals, When};
-use postrider::limits::{Against, Claim, Lease, LeaseMode, Span, Take};
+use postrider::limits::redis::{Redis, Settings};
+use postrider::limits::{Against, Claim, Lease, LeaseMode, Limits, Span, Take};
 use uuid::Uuid;
 
 const RECIPIENTS: u64 = 200_000;
@@ -99,6 +101,63 @@ fn claims(c: &mut Criterion) {
     group.finish();
 }
 
+/// The same in Redis, in calls as a dispatcher makes them: many at once, over one connection. Divided by the server's own
+/// time, this is what one of its cores carries.
+fn claims_in_redis(c: &mut Criterion) {
+    let Ok(url) = std::env::var("POSTRIDER_BENCH_REDIS") else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut server = runtime.block_on(async {
+        let client = deadpool_redis::redis::Client::open(&*url).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    });
+    let mut group = c.benchmark_group("claim in redis");
+    group.throughput(Throughput::Elements(CLAIMS)).sample_size(10);
+    for rules in [1, 3, 8] {
+        runtime.block_on(async { deadpool_redis::redis::cmd("FLUSHDB").query_async::<()>(&mut server).await.unwrap() });
+        let limits = Redis::new(&Settings::new(&url), &Clock::virtual_at(NOW)).unwrap();
+        let mut random = 0_u64;
+        let mut job = 0;
+        let mut ask = || {
+            job += 1;
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            claim((random >> 33) % RECIPIENTS, job, rules)
+        };
+        let known: Vec<Claim> = (0..RECIPIENTS).map(|_| ask()).collect();
+        let ask_all = async |claims: &[Claim]| {
+            for claims in claims.chunks(64 * 16) {
+                black_box(limits.claim(NOW, claims).await.unwrap());
+            }
+        };
+        runtime.block_on(ask_all(&known));
+        let before = runtime.block_on(busy(&mut server));
+        let mut asked = 0;
+        group.bench_function(format!("{rules} rules"), |b| {
+            let setup = || (0..CLAIMS).map(|_| ask()).collect::<Vec<_>>();
+            b.iter_batched_ref(
+                setup,
+                |claims| {
+                    asked += claims.len();
+                    runtime.block_on(ask_all(claims));
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        let spent = runtime.block_on(busy(&mut server)) - before;
+        println!("{rules} rules: {:.1} us of the server for each of {asked} claims", spent * 1e6 / asked as f64);
+    }
+    group.finish();
+}
+
+/// Returns the processor time that the server has spent, in s.
+async fn busy(server: &mut deadpool_redis::redis::aio::MultiplexedConnection) -> f64 {
+    let info: String = deadpool_redis::redis::cmd("INFO").arg("cpu").query_async(server).await.unwrap();
+    let spent = |name: &str| -> f64 {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    spent("used_cpu_sys_main_thread:") + spent("used_cpu_user_main_thread:")
+}
+
 fn rates(c: &mut Criterion) {
     let mut group = c.benchmark_group("rate");
     group.throughput(Throughput::Elements(1));
@@ -116,5 +175,5 @@ fn rates(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, claims, rates);
+criterion_group!(benches, claims, claims_in_redis, rates);
 criterion_main!(benches);

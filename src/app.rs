@@ -5,6 +5,7 @@ mod calendars;
 mod error;
 mod first_start;
 mod front;
+mod house;
 mod providers;
 mod receive;
 mod running;
@@ -157,6 +158,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
     let limits = Measured::new(limits, clock.clone());
     let directory = Directory::load(&ledger).await?;
     directory.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
+    house::watch(&settings, &directory, &groups.backends, &clock);
     let routes = Arc::new(Routes::new(&providers::members(&settings)));
     let windows = Arc::new(Windows::new(settings.windows.rules.clone(), settings.windows.calendars.clone()));
     calendars::watch(&windows, &directory, &groups.backends, &clock);

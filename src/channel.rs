@@ -75,6 +75,16 @@ pub enum Answer {
     NoAnswer,
 }
 
+impl Answer {
+    /// Returns whether the job did not go out: what was taken for it is free again.
+    pub fn definitely_not_sent(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Throttled { .. } | Self::NotSent { .. } => true,
+            Self::Taken { .. } | Self::NoAnswer => false,
+        }
+    }
+}
+
 /// The answer to hand-over number `index` of a call.
 pub type Answered = (usize, Answer);
 

@@ -5,6 +5,7 @@
 //! `queue.url` is `POSTRIDER_QUEUE_URL`. Unknown settings are errors that name what was probably meant; settings that
 //! contradict each other are errors that name both.
 
+mod caps;
 mod check;
 mod endpoint;
 mod error;
@@ -25,12 +26,13 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::caps::{HouseCap, window, window_text};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::{ConfigError, Contradiction, Reason};
 pub use self::provider::clouds::{Aliyun, Api, Tencent, Twilio};
 pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
 pub use self::provider::{Alphabet, Counting, IdForm, Link, Provider, Simulated, Smpp, SmppTls};
-pub use self::reference::{provider_reference, reference};
+pub use self::reference::{cap_reference, provider_reference, reference};
 pub use self::secret::{Secret, ServerUrl};
 pub use self::template::{Expression, Template};
 use self::tree::Tree;
@@ -67,6 +69,10 @@ pub struct Settings {
     pub expires_after: [Duration; Class::ALL.len()],
     /// Send windows.
     pub windows: Windows,
+    /// The file that they were read from, if any.
+    pub file: Option<PathBuf>,
+    /// Caps that no tenant can change, and that are read again when the file changes.
+    pub caps: Vec<HouseCap>,
     /// Stopping.
     pub shutdown: Shutdown,
     /// Logs.
@@ -210,8 +216,19 @@ pub fn parse(file: Option<(&Path, &str)>, environment: &[(String, String)]) -> R
         tree.add_file(path, text)?;
     }
     tree.add_environment(environment)?;
-    let settings = check::settings(tree.raw()?, tree.raw_windows()?, environment)?;
+    let mut settings = check::settings(tree.raw()?, (tree.raw_windows()?, &tree.raw_caps()?), environment)?;
+    settings.file = file.map(|(path, _)| path.to_owned());
     Ok(Loaded { settings, tree })
+}
+
+/// Reads the caps of a settings file given as text, and nothing else of it: they may change while the service runs.
+///
+/// # Errors
+/// Like [`load`].
+pub fn caps(path: &Path, text: &str) -> Result<Vec<HouseCap>, ConfigError> {
+    let mut tree = Tree::defaults();
+    tree.add_file(path, text)?;
+    caps::caps(&tree.raw_caps()?)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

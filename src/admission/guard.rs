@@ -65,6 +65,7 @@ mod tests {
             caps: vec![],
             windows: vec![],
             sender_rates: vec![],
+            time_zone: None,
             created_at: UnixMicros(0),
         }
     }

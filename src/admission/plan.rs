@@ -180,6 +180,7 @@ mod tests {
             caps: vec![],
             windows: vec![],
             sender_rates: vec![],
+            time_zone: None,
             created_at: UnixMicros(0),
         };
         let item = |(index, number): (usize, &&str)| Item {

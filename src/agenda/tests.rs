@@ -44,6 +44,7 @@ fn tenant(id: &str, paced: Option<&str>) -> Tenant {
         caps: vec![],
         windows: vec![],
         sender_rates: vec![],
+        time_zone: None,
         created_at: START,
     }
 }

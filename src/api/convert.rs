@@ -15,6 +15,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::cap::{name_taken, window_from_pb, window_to_pb};
 pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, role_from_pb};
 pub(crate) use self::item::item;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
@@ -164,7 +165,8 @@ pub enum Problem {
     WordAndScope,
     /// A field of an update mask that cannot be changed.
     #[error(
-        "names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max, caps or windows"
+        "names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max, caps, windows or \
+         time_zone"
     )]
     Mask(Box<str>),
     /// A cap that cannot be.
@@ -173,6 +175,9 @@ pub enum Problem {
     /// A preset that is none.
     #[error("is no preset; there are {}", .0.join(", "))]
     Preset(Vec<&'static str>),
+    /// A name that the settings use.
+    #[error("{0:?} is the name of a cap in the service's settings; use another")]
+    HouseCap(Box<str>),
     /// Two things under one name.
     #[error("{0:?} is used twice")]
     Twice(Box<str>),

@@ -17,7 +17,7 @@ use crate::queue::Queue;
 /// Live keys of one role that a tenant may have: the old and the new one, while it changes them.
 const LIVE_KEYS_MAX: usize = 2;
 /// The settings that a tenant's own admin may change.
-const OWN_SETTINGS: &[&str] = &["display_name", "caps", "windows"];
+const OWN_SETTINGS: &[&str] = &["display_name", "caps", "windows", "time_zone"];
 
 /// Creates, shows and changes tenants and keys.
 pub(super) struct Tenants<Q, L, B> {
@@ -60,6 +60,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
         if ledger.tenants().await?.iter().any(|known| known.id == tenant.id) {
             return Err(Error::Exists("tenant"));
         }
+        self.check_names(&tenant)?;
         directory.put_tenant(ledger, &tenant).await?;
         tracing::info!(tenant = %tenant.id, "tenant created");
         Ok(tenant)
@@ -70,12 +71,25 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
         let mut tenant = named(&self.ports.directory, caller, new.id.as_str())?.as_ref().clone();
         let paths = raw.update_mask.iter().flat_map(|mask| &mask.paths);
         if caller.role != Role::Operator && paths.clone().any(|path| !OWN_SETTINGS.contains(&path.as_str())) {
-            return Err(Error::Denied("UpdateTenant with settings other than display_name, caps and windows"));
+            return Err(Error::Denied(
+                "UpdateTenant with settings other than display_name, caps, windows and time_zone",
+            ));
         }
         convert::apply_mask(&mut tenant, new, raw.update_mask)?;
+        self.check_names(&tenant)?;
         self.ports.directory.put_tenant(&self.ports.ledger, &tenant).await?;
         tracing::info!(tenant = %tenant.id, "tenant changed");
         Ok(tenant)
+    }
+
+    /// Refuses caps under a name that the settings use for a cap of this tenant.
+    fn check_names(&self, tenant: &Tenant) -> Result<(), Error> {
+        let house = self.ports.directory.house_cap_names(&tenant.id);
+        let taken = tenant.caps.iter().position(|cap| house.contains(&cap.name));
+        match taken {
+            Some(index) => Err(convert::name_taken(&tenant.caps[index], index).into()),
+            None => Ok(()),
+        }
     }
 
     async fn create_key(&self, caller: &Caller, raw: &pb::CreateApiKeyRequest) -> Result<(ApiKey, String), Error> {

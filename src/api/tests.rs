@@ -14,6 +14,7 @@ pub(super) fn tenant(id: &str) -> Tenant {
         caps: vec![],
         windows: vec![],
         sender_rates: vec![],
+        time_zone: None,
         created_at: UnixMicros(0),
     }
 }

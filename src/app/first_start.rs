@@ -25,6 +25,7 @@ pub(super) async fn tenant(base: &Base) -> Result<Option<FirstKey>, StartError> 
         caps: vec![],
         windows: vec![],
         sender_rates: vec![],
+        time_zone: None,
         created_at: now,
     };
     base.directory.put_tenant(&base.ledger, &tenant).await?;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 
+use crate::api;
+use crate::config;
 use crate::domain::rate::Rate;
 use crate::domain::window::InvalidHours;
 use crate::pb;
@@ -26,7 +28,8 @@ pub(super) enum Moment {
     In(Duration),
 }
 
-/// A cap as it is written: `NAME=LIMIT/WINDOW`, then options: `daily=3/24h,drop,class=marketing,kind=sms,topic=sale`.
+/// A cap as it is written: `NAME=LIMIT/WINDOW`, then options: `daily=3/24h,drop,class=marketing,kind=sms,topic=sale`; or
+/// `preset=NAME`.
 #[derive(Clone, Debug)]
 pub(super) struct Cap(pub(super) pb::CapRule);
 
@@ -43,7 +46,9 @@ pub enum InvalidArg {
     #[error("write a time with its offset, such as 2026-12-24T10:00:00+08:00, or a delay, such as +90m")]
     Moment,
     /// No cap.
-    #[error("write NAME=LIMIT/WINDOW and options, such as daily=3/24h,drop,class=marketing")]
+    #[error(
+        "write NAME=LIMIT/WINDOW and options, such as daily=3/24h,drop,class=marketing or \"daily=1/calendar day\", or preset=NAME"
+    )]
     Cap,
     /// No time of day on a date.
     #[error("write a date and time without an offset, such as 2026-12-24T10:00")]
@@ -58,7 +63,9 @@ pub enum InvalidArg {
     #[error("{0}")]
     Hours(#[from] InvalidHours),
     /// No option of a cap.
-    #[error("unknown option {0:?} of a cap; use defer, drop, class=, kind=, topic= or sender=")]
+    #[error(
+        "unknown option {0:?} of a cap; use defer, drop, shadow, segments, class=, kind=, topic=, sender=, per= or reserve="
+    )]
     CapOption(String),
 }
 
@@ -130,29 +137,20 @@ impl FromStr for Cap {
     fn from_str(raw: &str) -> Result<Self, InvalidArg> {
         let mut parts = raw.split(',');
         let (name, rest) = parts.next().and_then(|part| part.split_once('=')).ok_or(InvalidArg::Cap)?;
-        let (limit, window) = rest.split_once('/').ok_or(InvalidArg::Cap)?;
-        let window = humantime::parse_duration(window).map_err(|_| InvalidArg::Cap)?;
-        let mut filter = pb::RuleFilter::default();
-        let mut on_limit = pb::OnLimit::Defer;
-        for part in parts {
-            match part {
-                "defer" => on_limit = pb::OnLimit::Defer,
-                "drop" => on_limit = pb::OnLimit::Drop,
-                part if narrow(&mut filter, part) => {}
-                part => return Err(InvalidArg::CapOption(part.to_owned())),
-            }
+        if name == "preset" {
+            let mut cap = pb::CapRule { preset: rest.to_owned(), ..pb::CapRule::default() };
+            options(&mut cap, parts)?;
+            return Ok(Self(cap));
         }
-        Ok(Self(pb::CapRule {
+        let (limit, window) = rest.split_once('/').ok_or(InvalidArg::Cap)?;
+        let mut cap = pb::CapRule {
             name: name.to_owned(),
-            filter: Some(filter),
             limit: limit.parse().map_err(|_| InvalidArg::Cap)?,
-            window: Some(pb::CapWindow {
-                window: Some(pb::cap_window::Window::Rolling(duration(window))),
-                clock_offset_minutes: 0,
-            }),
-            on_limit: on_limit.into(),
+            window: Some(api::window_to_pb(config::window(window).ok_or(InvalidArg::Cap)?)),
             ..pb::CapRule::default()
-        }))
+        };
+        options(&mut cap, parts)?;
+        Ok(Self(cap))
     }
 }
 
@@ -171,6 +169,31 @@ pub(super) fn narrow(filter: &mut pb::RuleFilter, option: &str) -> bool {
         }
         Some(_) | None => false,
     }
+}
+
+/// Puts the options of a cap into it.
+fn options<'a>(cap: &mut pb::CapRule, parts: impl Iterator<Item = &'a str>) -> Result<(), InvalidArg> {
+    let mut filter = pb::RuleFilter::default();
+    for part in parts {
+        let unknown = || InvalidArg::CapOption(part.to_owned());
+        match part.split_once('=') {
+            None if part == "defer" => cap.on_limit = pb::OnLimit::Defer.into(),
+            None if part == "drop" => cap.on_limit = pb::OnLimit::Drop.into(),
+            None if part == "shadow" => cap.mode = pb::RuleMode::Shadow.into(),
+            None if part == "segments" => cap.unit = pb::CapUnit::Segments.into(),
+            Some(("per", word)) => {
+                let name = format!("CAP_PER_{}", word.to_ascii_uppercase().replace('+', "_"));
+                cap.per = pb::CapPer::from_str_name(&name).ok_or_else(unknown)?.into();
+            }
+            Some(("reserve", places)) => cap.reserve = places.parse().map_err(|_| unknown())?,
+            _ if narrow(&mut filter, part) => {}
+            _ => return Err(unknown()),
+        }
+    }
+    if filter != pb::RuleFilter::default() {
+        cap.filter = Some(filter);
+    }
+    Ok(())
 }
 
 /// Returns a length of time for the API.

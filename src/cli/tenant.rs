@@ -9,6 +9,8 @@ use super::connect::Failure;
 use super::print::{self, word};
 use super::window;
 use super::window::Window;
+use crate::api;
+use crate::config;
 use crate::domain::rate::Rate;
 use crate::pb;
 
@@ -66,8 +68,9 @@ pub struct Settings {
     /// Most jobs accepted and not settled
     #[arg(long)]
     outstanding_max: Option<u64>,
-    /// How often a recipient may be reached, as `NAME=LIMIT/WINDOW`, then if wanted `,drop` `,class=..` `,kind=..`;
-    /// replaces all caps
+    /// How often a recipient may be reached, as `NAME=LIMIT/WINDOW` with a window such as `24h`, `calendar day`, `clock
+    /// hour +08:00`, `from_first 24h`, `gap 4h` or `bucket 8h`; then if wanted `,drop` `,shadow` `,class=..` `,kind=..`
+    /// `,per=..` `,reserve=..`; or `preset=NAME`; replaces all caps
     #[arg(long = "cap", value_name = "CAP")]
     caps: Vec<Cap>,
     /// No caps at all
@@ -77,6 +80,9 @@ pub struct Settings {
     /// `,topic=..` `,sender=..` `,pool=..`; replaces all windows
     #[arg(long = "window", value_name = "WINDOW")]
     windows: Vec<Window>,
+    /// Where it is, such as Asia/Shanghai: for calendar windows of caps, where a recipient's own zone is unknown; empty: UTC
+    #[arg(long)]
+    time_zone: Option<String>,
     /// The windows of the service
     #[arg(long, conflicts_with = "windows")]
     no_windows: bool,
@@ -169,6 +175,7 @@ impl Settings {
             ("outstanding_max", self.outstanding_max.is_some()),
             ("caps", !self.caps.is_empty() || self.no_caps),
             ("windows", !self.windows.is_empty() || self.no_windows),
+            ("time_zone", self.time_zone.is_some()),
         ];
         let tenant = pb::Tenant {
             tenant_id,
@@ -178,6 +185,7 @@ impl Settings {
             outstanding_max: self.outstanding_max,
             caps: self.caps.into_iter().map(|Cap(cap)| cap).collect(),
             windows: self.windows.into_iter().map(|Window(window)| window).collect(),
+            time_zone: self.time_zone.unwrap_or_default(),
             ..pb::Tenant::default()
         };
         (tenant, given.into_iter().filter(|(_, given)| *given).map(|(path, _)| path).collect())
@@ -230,7 +238,8 @@ fn show(to: &To, tenant: Option<pb::Tenant>) -> Result<(), Failure> {
             Value::String(text) => format!("  {name:<16} {text}"),
             other => format!("  {name:<16} {other}"),
         };
-        let names = ["display_name", "rate", "ingress_rate", "outstanding_max", "caps", "windows", "created_at"];
+        let names =
+            ["display_name", "rate", "ingress_rate", "outstanding_max", "caps", "windows", "time_zone", "created_at"];
         let lines: Vec<_> = names.iter().map(|name| line(name)).collect();
         format!("{}\n{}", shown["tenant_id"].as_str().unwrap_or("-"), lines.join("\n"))
     })?;
@@ -247,22 +256,30 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
         "outstanding_max": tenant.outstanding_max,
         "caps": tenant.caps.iter().map(cap_text).collect::<Vec<_>>(),
         "windows": tenant.windows.iter().map(window::text).collect::<Vec<_>>(),
+        "time_zone": tenant.time_zone,
         "created_at": print::time(tenant.created_at.as_ref()),
     })
 }
 
 /// Returns a cap as `--cap` takes it.
 fn cap_text(cap: &pb::CapRule) -> String {
-    let window = match cap.window.and_then(|window| window.window) {
-        Some(pb::cap_window::Window::Rolling(length)) => {
-            let length = std::time::Duration::try_from(length).unwrap_or_default();
-            humantime::format_duration(length).to_string().replace(' ', "")
-        }
-        _ => "?".into(),
-    };
+    let window = cap.window.as_ref().and_then(api::window_from_pb).map_or_else(|| "?".into(), config::window_text);
     let mut text = format!("{}={}/{window}", cap.name, cap.limit);
     if cap.on_limit() == pb::OnLimit::Drop {
         text.push_str(",drop");
+    }
+    if cap.mode() == pb::RuleMode::Shadow {
+        text.push_str(",shadow");
+    }
+    if cap.unit() == pb::CapUnit::Segments {
+        text.push_str(",segments");
+    }
+    let per = word(cap.per().as_str_name(), "CAP_PER_").replace('_', "+");
+    if cap.per() != pb::CapPer::Recipient {
+        text.push_str(&format!(",per={per}"));
+    }
+    if cap.reserve > 0 {
+        text.push_str(&format!(",reserve={}", cap.reserve));
     }
     text.push_str(&filter_text(cap.filter.as_ref()));
     text

@@ -75,6 +75,14 @@ fn caps_read_like_people_write_them() {
     let filter = cap.filter.clone().unwrap();
     assert_eq!((cap.name.as_str(), cap.limit, cap.on_limit()), ("daily", 3, crate::pb::OnLimit::Drop));
     assert_eq!((filter.classes.len(), filter.kinds.len(), filter.topics.len()), (1, 1, 1));
+    let Cap(cap) = "hourly=5/clock hour +08:00,shadow,per=recipient+sender,reserve=2".parse().unwrap();
+    assert_eq!(
+        (cap.mode(), cap.per(), cap.reserve),
+        (crate::pb::RuleMode::Shadow, crate::pb::CapPer::RecipientSender, 2)
+    );
+    assert_eq!(cap.window.unwrap().clock_offset_minutes, 480);
+    let Cap(cap) = "preset=aliyun-sms,sender=Acme".parse().unwrap();
+    assert_eq!((cap.preset.as_str(), cap.name.as_str(), &*cap.filter.unwrap().senders[0]), ("aliyun-sms", "", "Acme"));
     let error = |raw: &str| raw.parse::<Cap>().unwrap_err();
     assert_eq!(error("daily"), InvalidArg::Cap);
     assert_eq!(error("daily=3/soon"), InvalidArg::Cap);

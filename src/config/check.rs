@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Contradiction, Reason};
 use super::provider::raw::RawProvider;
-use super::raw::{RawGrpc, RawReceive, RawSettings, RawWindow};
+use super::raw::{RawCap, RawGrpc, RawReceive, RawSettings, RawWindow};
 use super::{
-    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings, Shutdown,
+    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings, Shutdown, caps,
     provider, windows,
 };
 
@@ -21,7 +21,7 @@ const WAIT_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 
 pub(super) fn settings(
     (raw, providers): (RawSettings, Vec<RawProvider>),
-    windows: Vec<RawWindow>,
+    (windows, caps): (Vec<RawWindow>, &[RawCap]),
     environment: &[(String, String)],
 ) -> Result<Settings, ConfigError> {
     let data_dir = PathBuf::from(required("data_dir", &raw.data_dir)?);
@@ -53,6 +53,8 @@ pub(super) fn settings(
             duration("class.marketing.expires_after", &raw.class.marketing.expires_after, life)?,
         ],
         windows: windows::windows(windows, &raw.windows.calendars)?,
+        file: None,
+        caps: caps::caps(caps)?,
         shutdown: Shutdown {
             grace: duration("shutdown.grace", &raw.shutdown.grace, TIMEOUTS)?,
             lame_duck: duration("shutdown.lame_duck", &raw.shutdown.lame_duck, (Duration::ZERO, TIMEOUTS.1))?,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::endpoint::InvalidEndpoint;
 use super::template::InvalidTemplate;
+use crate::domain::cap::BadCap;
 use crate::domain::ids::InvalidName;
 use crate::domain::rate::InvalidRate;
 use crate::domain::window::InvalidHours;
@@ -107,6 +108,20 @@ pub enum Reason {
     /// A day that is free and not free.
     #[error("{0} is both a holiday and worked")]
     HolidayAndWorked(String),
+    /// Not the window of a cap.
+    #[error(
+        "not a window such as \"24h\", \"calendar day\", \"clock hour +08:00\", \"from_first 24h\", \"gap 4h\" or \"bucket 8h\""
+    )]
+    CapWindow,
+    /// A cap that cannot be.
+    #[error(transparent)]
+    Cap(BadCap),
+    /// A preset says it already.
+    #[error("cannot be set beside `preset`")]
+    WithPreset,
+    /// A topic or sender that none can be.
+    #[error("holds an empty word, or one of more than {0} characters")]
+    Words(usize),
     /// Not a rate.
     #[error(transparent)]
     Rate(#[from] InvalidRate),
@@ -224,6 +239,12 @@ pub enum Contradiction {
     /// What both bind could never be sent.
     #[error("the send windows `{0}` and `{1}` bind some of the same jobs and are never open at the same time")]
     WindowsNeverMeet(Box<str>, Box<str>),
+    /// Two caps of one name for the same tenant.
+    #[error("two caps that count jobs of the same tenant have the name `{0}`")]
+    SameCap(Box<str>),
+    /// Too many caps for one tenant.
+    #[error("more than {0} caps count jobs of the same tenant")]
+    TooManyCaps(usize),
     /// Two providers of one name.
     #[error("two providers have the id `{0}`")]
     SameProvider(Box<str>),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use toml::Value;
 
 use super::secret::ServerUrl;
-use super::tree::{Origin, Tree, entries, variable};
+use super::tree::{CAP, Origin, Tree, entries, variable};
 
 /// Settings whose values are shown to nobody.
 const SECRETS: &[&str] = &["password", "auth_token", "access_key_secret", "secret_key", "secret", "callback_token"];
@@ -32,6 +32,15 @@ pub(super) fn settings(tree: &Tree) -> String {
         window.iter().for_each(|(name, value)| {
             let _infallible = writeln!(text, "{name} = {value}");
         });
+    }
+    for cap in tree.caps() {
+        let _infallible = writeln!(text, "\n[[cap]]");
+        for entry in entries(CAP) {
+            let value = cap.get(&entry.key).unwrap_or(&entry.default);
+            if *value != entry.default {
+                let _infallible = writeln!(text, "{} = {value} # file", entry.key);
+            }
+        }
     }
     for (document, provider) in tree.providers() {
         let _infallible = writeln!(text, "\n[[provider]]");

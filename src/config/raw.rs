@@ -138,3 +138,22 @@ pub(super) struct RawWindow {
 fn defer() -> String {
     "defer".into()
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCap {
+    pub(super) tenant: String,
+    pub(super) name: String,
+    pub(super) preset: String,
+    pub(super) classes: Vec<String>,
+    pub(super) kinds: Vec<String>,
+    pub(super) topics: Vec<String>,
+    pub(super) senders: Vec<String>,
+    pub(super) limit: i64,
+    pub(super) window: String,
+    pub(super) on_limit: String,
+    pub(super) per: String,
+    pub(super) unit: String,
+    pub(super) reserve: i64,
+    pub(super) mode: String,
+}

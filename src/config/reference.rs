@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::tree::{Entry, Tree, entries, provider_document, variable};
+use super::tree::{CAP, Entry, Tree, entries, provider_document, variable};
 
 /// Returns the table of settings for the README, in Markdown.
 pub fn reference() -> String {
@@ -16,8 +16,17 @@ pub fn reference() -> String {
 
 /// Returns the table of a provider's settings for the README, in Markdown; empty for a kind that there is not.
 pub fn provider_reference(kind: &str) -> String {
+    table(provider_document(kind).map(entries).unwrap_or_default())
+}
+
+/// Returns the table of a cap's settings for the README, in Markdown.
+pub fn cap_reference() -> String {
+    table(entries(CAP))
+}
+
+fn table(entries: Vec<Entry>) -> String {
     let mut text = String::from("| setting | default | meaning |\n|---|---|---|\n");
-    for entry in provider_document(kind).map(entries).unwrap_or_default() {
+    for entry in entries {
         let _infallible = writeln!(text, "| `{}` | {} | {} |", entry.key, default(&entry), entry.help);
     }
     text
@@ -26,6 +35,7 @@ pub fn provider_reference(kind: &str) -> String {
 fn default(entry: &Entry) -> String {
     match entry.default.as_str() {
         Some("") => String::new(),
+        None if entry.default.as_integer() == Some(-1) => String::new(),
         _ => format!("`{}`", entry.default),
     }
 }

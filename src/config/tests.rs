@@ -223,3 +223,58 @@ fn a_window_that_could_never_open_is_refused() {
     refused("[windows]\ndefaults = \"some\"", "setting `windows.defaults`: \"some\" is none of shipped, none");
     refused("[windows]\ncalendars = [\"/nowhere/DE.toml\"]", "cannot read /nowhere/DE.toml");
 }
+
+const CAPS: &str = r#"
+[[cap]]
+name = "daily"
+classes = ["marketing"]
+limit = 2
+window = "calendar day"
+
+[[cap]]
+tenant = "acme"
+preset = "tencent-sms"
+senders = ["Acme"]
+mode = "shadow"
+"#;
+
+#[test]
+fn caps_read_as_documented() {
+    use crate::domain::cap::{CalendarUnit, Mode, Window};
+    let caps = read(CAPS).unwrap().settings.caps;
+    let [daily, gap, day] = &caps[..] else { panic!("{caps:?}") };
+    assert_eq!((daily.tenant.as_ref(), daily.rule.limit), (None, 2));
+    assert_eq!(daily.rule.window, Window::Calendar(CalendarUnit::Day));
+    assert_eq!(daily.rule.classes, [Class::Marketing]);
+    assert_eq!(gap.tenant.as_ref().unwrap().as_str(), "acme");
+    assert_eq!(
+        (gap.rule.name.as_str(), gap.rule.mode, &*gap.rule.senders[0]),
+        ("tencent-sms-gap", Mode::Shadow, "Acme")
+    );
+    assert_eq!(day.rule.name.as_str(), "tencent-sms-day");
+    assert_eq!(super::caps(Path::new("x.toml"), CAPS).unwrap(), caps, "alone as well as with the rest");
+    assert!(read(CAPS).unwrap().print().contains("window = \"calendar day\" # file"));
+}
+
+#[test]
+fn caps_that_cannot_be_are_named() {
+    let daily = |more: &str| format!("[[cap]]\nname = \"daily\"\nlimit = 2\nwindow = \"24h\"\n{more}\n");
+    refused(&daily("").replace("daily", ""), "cap[0].name");
+    refused(&daily("").replace("limit = 2", ""), "cap[0].limit");
+    refused(&daily("").replace("2\n", "201\n"), "cap[0].limit");
+    refused(&daily("").replace("24h", "daily"), "calendar day");
+    refused(&daily("").replace("24h", "40d"), "cap[0].window");
+    refused(&daily("").replace("24h", "gap 4h"), "must be 1");
+    refused(&daily("reserve = 2"), "could never pass");
+    refused(&daily("classes = [\"spam\"]"), "cap[0].classes");
+    refused(&daily("topics = [\"\"]"), "cap[0].topics");
+    refused(&daily("tenant = \"A\""), "cap[0].tenant");
+    refused(&daily("preset = \"aliyun-sms\""), "beside `preset`");
+    refused("[[cap]]\npreset = \"aliyun\"\n", "aliyun-sms");
+    refused(&daily("limits = 3"), "limit");
+    refused("[cap]\nname = \"daily\"\n", "[[cap]]");
+    refused(&format!("{}{}", daily(""), daily("tenant = \"acme\"")), "have the name `daily`");
+    assert!(read(&format!("{}{}", daily("tenant = \"bolt\""), daily("tenant = \"acme\""))).is_ok());
+    let many: String = (0..17).map(|n| daily("").replace("daily", &format!("n{n}"))).collect();
+    refused(&many, "more than 16 caps");
+}

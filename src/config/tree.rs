@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::error::{ConfigError, Reason};
 use super::provider::raw::{DOCUMENTS, RawProvider};
-use super::raw::{RawSettings, RawWindow};
+use super::raw::{RawCap, RawSettings, RawWindow};
 use crate::crash;
 
 /// In front of every variable that is a setting.
@@ -25,6 +25,8 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 const WINDOWS: &str = include_str!("windows.toml");
 /// The setting that says whether [`WINDOWS`] hold.
 const WINDOWS_DEFAULTS: &str = "windows.defaults";
+/// The defaults of a cap.
+pub(super) const CAP: &str = include_str!("cap.toml");
 
 /// What the service runs on when no provider is set.
 const FALLBACK: &str = "id = \"simulated\"\nkind = \"simulated\"\n";
@@ -55,6 +57,7 @@ pub(super) struct Tree {
     values: BTreeMap<String, (Value, Origin)>,
     providers: Vec<(&'static str, Table)>,
     windows: Vec<Table>,
+    caps: Vec<Table>,
 }
 
 /// Returns the settings of a document with defaults, in its order; its comments are their help.
@@ -92,7 +95,8 @@ impl Tree {
     pub(super) fn defaults() -> Self {
         let entries = entries(DEFAULTS);
         let values = entries.iter().map(|entry| (entry.key.clone(), (entry.default.clone(), Origin::Default)));
-        Self { values: values.collect(), entries, providers: Vec::new(), windows: Vec::new() }
+        let (providers, windows, caps) = (Vec::new(), Vec::new(), Vec::new());
+        Self { values: values.collect(), entries, providers, windows, caps }
     }
 
     /// Lays a file over what is there.
@@ -112,6 +116,15 @@ impl Tree {
             None => {}
             Some(Ok(windows)) => self.windows = windows,
             Some(Err(_)) => return Err(wrong_type("window", "write each send window under [[window]]")),
+        }
+        match table.remove("cap").map(Value::try_into::<Vec<Table>>) {
+            None => {}
+            Some(Ok(caps)) => {
+                for (index, cap) in caps.into_iter().enumerate() {
+                    self.caps.push(laid_over(CAP, cap, |name| format!("cap[{index}].{name}"))?);
+                }
+            }
+            Some(Err(_)) => return Err(wrong_type("cap", "write each cap under [[cap]], with two brackets")),
         }
         self.add_table("", table)
     }
@@ -144,18 +157,22 @@ impl Tree {
                 Reason::Word { found: kind.to_owned(), allowed: DOCUMENTS.iter().map(|(kind, _)| *kind).collect() };
             return Err(ConfigError::Invalid { key: key("kind"), reason });
         };
-        let mut provider: Table = document.parse().expect("the defaults are TOML");
-        for (name, value) in written {
-            match provider.get_mut(&name) {
-                Some(slot) => *slot = value,
-                None => {
-                    let meant = closest(&name, provider.keys().map(String::as_str));
-                    return Err(ConfigError::Unknown { key: key(&name), meant });
-                }
-            }
-        }
-        self.providers.push((document, provider));
+        self.providers.push((document, laid_over(document, written, key)?));
         Ok(())
+    }
+
+    /// Returns the caps, each with all its settings.
+    pub(super) fn caps(&self) -> &[Table] {
+        &self.caps
+    }
+
+    /// Returns the caps in their raw form.
+    pub(super) fn raw_caps(&self) -> Result<Vec<RawCap>, ConfigError> {
+        let raw = |(index, table): (usize, &Table)| {
+            let raw = Value::Table(table.clone()).try_into();
+            raw.map_err(|error| type_error(&format!("cap[{index}]."), &error))
+        };
+        self.caps.iter().enumerate().map(raw).collect()
     }
 
     /// Lays the environment over what is there.
@@ -260,6 +277,21 @@ fn raw_provider(mut table: Table) -> Result<RawProvider, toml::de::Error> {
     // The document has it, and a kind without a document was refused.
     let kind = table.remove("kind").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
     RawProvider::read(&kind, table).expect("a known kind")
+}
+
+/// Lays what was written over a document with defaults; `key` names a setting in errors.
+fn laid_over(document: &str, written: Table, key: impl Fn(&str) -> String) -> Result<Table, ConfigError> {
+    let mut whole: Table = document.parse().expect("the defaults are TOML");
+    for (name, value) in written {
+        match whole.get_mut(&name) {
+            Some(slot) => *slot = value,
+            None => {
+                let meant = closest(&name, whole.keys().map(String::as_str));
+                return Err(ConfigError::Unknown { key: key(&name), meant });
+            }
+        }
+    }
+    Ok(whole)
 }
 
 /// Reads a variable as the type that a setting has.

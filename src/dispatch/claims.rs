@@ -1,7 +1,5 @@
 //! What a job needs before it leaves, and what follows from each answer. Pure.
 
-use jiff::tz::TimeZone;
-
 use super::takes::Caps;
 use crate::domain::cap::{CapRule, OnLimit};
 use crate::domain::event::{Fate, Outcome};
@@ -69,7 +67,7 @@ pub(super) enum Next {
 
 impl Ground {
     /// Returns the ground of an envelope's claims.
-    pub(super) fn new(shared: &Shared, rules: &[CapRule], windows: Bound, sealer: &Sealer) -> Self {
+    pub(super) fn new(shared: &Shared, caps: Caps, windows: Bound, sealer: &Sealer) -> Self {
         let word = |space: &str, word: &str| (!word.is_empty()).then(|| sealer.word_key(&shared.tenant, space, word));
         Self {
             windows,
@@ -78,7 +76,7 @@ impl Ground {
             topic: word(space::TOPIC, &shared.topic),
             campaign: word(space::CAMPAIGN, &shared.origin.campaign_id),
             run: word(space::RUN, &shared.origin.run_id),
-            caps: Caps::new(shared, rules, sealer),
+            caps,
         }
     }
 
@@ -97,7 +95,7 @@ impl Ground {
             deadline: asking.deadline,
             seen: job.seen,
             touch: job.id.0,
-            takes: self.caps.takes(asking.now, asking.units, || zone(job)),
+            takes: self.caps.takes(asking.now, asking.units, || zones::of(&job.recipient)),
             expires_at: shared.expires_at,
             against: Against {
                 kind: shared.kind,
@@ -130,11 +128,6 @@ impl Ground {
             },
         }
     }
-}
-
-/// Returns the zone of a recipient, for windows that follow the calendar.
-fn zone(job: &Job) -> TimeZone {
-    zones::of(&job.recipient).unwrap_or(TimeZone::UTC)
 }
 
 /// Returns what happens to a job that `rule` has no room for before `open_at`, and whose turn comes then or later.

@@ -1,16 +1,19 @@
 //! The jobs of one delivery, from claim to verdict. What follows from each is collected in [`Out`]; nothing is
 //! published here.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
+use jiff::tz::TimeZone;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::claims::{self, Asking, Ground, Next};
 use super::gate::{Permit, Provider, Wish};
 use super::out::Out;
+use super::takes::Caps;
 use super::verdict::{self, Verdict};
 use super::{Context, HOLD};
 use crate::channel::{Answer, Answered, Channel, Handover};
@@ -23,6 +26,7 @@ use crate::domain::window::Means;
 use crate::ledger::{Ledger, Tenant};
 use crate::limits::rates::{self, Bucket};
 use crate::limits::{Decision, GiveBack, LeaseMode, Limits};
+use crate::policy::zones;
 use crate::queue::Queue;
 use crate::telemetry::metrics;
 
@@ -96,8 +100,11 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 line.push_back(item);
             }
         }
-        // A time that is reserved a moment ahead holds up nobody else.
-        line.make_contiguous().sort_by_key(|item| item.due_at);
+        // A time that is reserved a moment ahead holds up nobody else; of what is due the higher class, then the higher
+        // priority, has the first word.
+        let now = context.clock.now();
+        let rank = |item: &Item| (item.due_at.max(now), item.shared.class, Reverse(item.shared.priority));
+        line.make_contiguous().sort_by_key(rank);
         Self {
             context,
             line,
@@ -351,6 +358,9 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             (jobs, units) = (jobs + 1, units + claimed.units);
             provider.metrics.attempt(word(&answer), watch.elapsed());
             let Claimed { item, give_back, .. } = claimed;
+            if answer.definitely_not_sent() {
+                back.push(give_back);
+            }
             match verdict::after(answer, &provider.profile.id, (&item.shared, &item.job), now, fastrand::f64()) {
                 Verdict::Event(change) => {
                     if matches!(change, Change::Sent { .. }) {
@@ -361,13 +371,9 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
                 Verdict::Again { retry_after } => {
                     provider.throttled(retry_after, now);
-                    back.push(give_back);
                     again.push((item, None));
                 }
-                Verdict::RetryAt { at, code } => {
-                    back.push(give_back);
-                    again.push((item, Some((at, code))));
-                }
+                Verdict::RetryAt { at, code } => again.push((item, Some((at, code)))),
             }
         }
         crash::point(crash::Point::AfterAnswer);
@@ -411,10 +417,12 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
 
 /// Returns what the claims of an envelope's jobs have in common, by the rules of now.
 fn ground<Q, L, B>(context: &Context<Q, L, B>, shared: &Shared, tenant: Option<&Arc<Tenant>>) -> Arc<Ground> {
-    let (caps, windows) = tenant.map_or((&[][..], &[][..]), |tenant| (&tenant.caps, &tenant.windows));
+    let windows = tenant.map_or(&[][..], |tenant| &tenant.windows);
     let Shared { class, kind, topic, sender, pool, .. } = shared;
     let means = Means { class: *class, kind: *kind, topic, sender, pool };
     let windows = context.windows.bind(windows, &means, &shared.windows);
+    let zone = tenant.and_then(|tenant| zones::named(tenant.time_zone.as_deref()?)).unwrap_or(TimeZone::UTC);
+    let caps = Caps::new(shared, &context.directory.caps(&shared.tenant), zone, &context.sealer);
     Arc::new(Ground::new(shared, caps, windows, &context.sealer))
 }
 
@@ -452,19 +460,28 @@ impl Late {
     pub(super) async fn finish<Q: Queue, L: Limits, B: Ledger>(mut self, context: &Context<Q, L, B>) -> Out {
         let mut out = Out::new(Arc::clone(&context.metrics));
         let patience = self.permit.provider.profile.response_timeout + DEADLINE_SLACK;
+        let mut back = Vec::new();
         let answers = async {
             while let Some((index, answer)) = self.answers.recv().await {
                 let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
                 let now = context.clock.now();
                 let item = &claimed.item;
                 let provider = &self.permit.provider.profile.id;
+                let unsent = answer.definitely_not_sent();
                 // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
                 if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
                     out.event_of_attempt(item, change, now);
+                    if unsent {
+                        back.push(claimed.give_back);
+                    }
                 }
             }
         };
         let _late = context.clock.timeout(patience, answers).await;
+        if !back.is_empty() {
+            // Lost, the caps are too strict until their windows end.
+            let _lost = context.give_back(&back).await;
+        }
         out
     }
 }

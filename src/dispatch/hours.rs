@@ -48,12 +48,14 @@ impl Ground {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::takes::Caps;
     use crate::domain::ids::JobId;
     use crate::domain::job::{Class, Content, Kind, Origin};
     use crate::domain::recipient::Recipient;
     use crate::domain::window::{Calendars, Means, WindowRule};
     use crate::policy::windows::Windows;
     use crate::seal::Sealer;
+    use jiff::tz::TimeZone;
 
     fn at(text: &str) -> UnixMicros {
         UnixMicros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
@@ -106,7 +108,8 @@ mod tests {
         let Shared { class, kind, topic, sender, pool, .. } = shared;
         let means = Means { class: *class, kind: *kind, topic, sender, pool };
         let windows = Windows::new(vec![rule], Calendars::new()).bind(&[], &means, &shared.windows);
-        Ground::new(shared, &[], windows, &Sealer::ephemeral().unwrap())
+        let sealer = Sealer::ephemeral().unwrap();
+        Ground::new(shared, Caps::new(shared, &[], TimeZone::UTC, &sealer), windows, &sealer)
     }
 
     #[test]

@@ -13,25 +13,29 @@ use crate::telemetry::metrics::CapDecision;
 
 /// The caps that count the jobs of an envelope; a take has its rule's place.
 pub(super) struct Caps {
+    /// The tenant's, for recipients whose own is unknown.
+    zone: TimeZone,
     rules: Vec<CapRule>,
     takes: Vec<Take>,
 }
 
 impl Caps {
-    /// Returns those of `rules` that count the envelope's jobs.
-    pub(super) fn new(shared: &Shared, rules: &[CapRule], sealer: &Sealer) -> Self {
+    /// Returns those of `rules` that count the envelope's jobs; `zone` is the tenant's.
+    pub(super) fn new(shared: &Shared, rules: &[CapRule], zone: TimeZone, sealer: &Sealer) -> Self {
         let counts = |rule: &&CapRule| rule.counts(shared.kind, shared.class, &shared.topic, &shared.sender);
         let rules: Vec<_> = rules.iter().filter(counts).take(TAKES_MAX).cloned().collect();
         let takes = rules.iter().map(|rule| take(rule, shared, sealer)).collect();
-        Self { rules, takes }
+        Self { zone, rules, takes }
     }
 
-    /// Returns the takes of one job of so many units at `now`; `zone` is the recipient's, or what stands for it.
-    pub(super) fn takes(&self, now: UnixMicros, units: u32, zone: impl Fn() -> TimeZone) -> Vec<Take> {
+    /// Returns the takes of one job of so many units at `now`; `zone` is the recipient's, if it is known.
+    pub(super) fn takes(&self, now: UnixMicros, units: u32, zone: impl Fn() -> Option<TimeZone>) -> Vec<Take> {
         let at = |(rule, take): (&CapRule, &Take)| {
             let stretch = |(start, end)| Span::Fixed { start, end };
             let span = match rule.window {
-                Window::Calendar(unit) => stretch(cap_windows::calendar(unit, &zone(), now)),
+                Window::Calendar(unit) => {
+                    stretch(cap_windows::calendar(unit, zone().as_ref().unwrap_or(&self.zone), now))
+                }
                 Window::Clock(unit, offset_min) => stretch(cap_windows::clock(unit, offset_min, now)),
                 Window::Rolling(_) | Window::FromFirst(_) | Window::Gap(_) | Window::Bucket(_) => take.span,
             };

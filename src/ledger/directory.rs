@@ -1,4 +1,4 @@
-//! Who may ask: tenants and keys, from memory.
+//! Who may ask, and what caps bind them: tenants and keys, from memory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::{ApiKey, Ledger, LedgerError, Tenant};
-use crate::domain::ids::TenantId;
+use crate::config::HouseCap;
+use crate::domain::cap::CapRule;
+use crate::domain::ids::{RuleName, TenantId};
 use crate::domain::time::Clock;
 use crate::shutdown::Tasks;
 
@@ -21,10 +23,14 @@ pub struct Directory {
     known: Arc<RwLock<Arc<Known>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     tenants: HashMap<TenantId, Arc<Tenant>>,
     keys: HashMap<Box<str>, ApiKey>,
+    /// The caps of the settings.
+    house: Arc<[HouseCap]>,
+    /// By tenant, its own caps and those of the settings.
+    caps: HashMap<TenantId, Arc<[CapRule]>>,
 }
 
 impl Directory {
@@ -62,12 +68,29 @@ impl Directory {
     /// What the ledger says.
     pub async fn refresh(&self, ledger: &impl Ledger) -> Result<(), LedgerError> {
         let (tenants, keys) = (ledger.tenants().await?, ledger.api_keys().await?);
-        let known = Known {
-            tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant))).collect(),
-            keys: keys.into_iter().map(|key| (key.id.clone(), key)).collect(),
-        };
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        let tenants = tenants.into_iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant))).collect();
+        let keys = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let house = Arc::clone(&known.house);
+        *known = Arc::new(Known::new(tenants, keys, house));
         Ok(())
+    }
+
+    /// Replaces the caps of the settings; they bind from then on.
+    pub fn set_house_caps(&self, house: Vec<HouseCap>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(Known::new(known.tenants.clone(), known.keys.clone(), house.into()));
+    }
+
+    /// Returns the caps that bind a tenant's jobs: its own, and those of the settings.
+    pub fn caps(&self, id: &TenantId) -> Arc<[CapRule]> {
+        let known = self.known();
+        known.caps.get(id).cloned().unwrap_or_else(|| known.house_of(id).cloned().collect())
+    }
+
+    /// Returns the names of the caps of the settings that bind a tenant's jobs.
+    pub fn house_cap_names(&self, id: &TenantId) -> Vec<RuleName> {
+        self.known().house_of(id).map(|rule| rule.name.clone()).collect()
     }
 
     /// Creates or replaces a tenant, and knows it from then on.
@@ -107,6 +130,23 @@ impl Directory {
 
     fn known(&self) -> Arc<Known> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Known {
+    fn new(tenants: HashMap<TenantId, Arc<Tenant>>, keys: HashMap<Box<str>, ApiKey>, house: Arc<[HouseCap]>) -> Self {
+        let mut known = Self { tenants, keys, house, caps: HashMap::new() };
+        let caps = |(id, tenant): (&TenantId, &Arc<Tenant>)| {
+            (id.clone(), tenant.caps.iter().chain(known.house_of(id)).cloned().collect())
+        };
+        known.caps = known.tenants.iter().map(caps).collect();
+        known
+    }
+
+    /// Returns the rules of the settings that bind a tenant's jobs.
+    fn house_of<'a>(&'a self, id: &'a TenantId) -> impl Iterator<Item = &'a CapRule> {
+        let binds = move |cap: &&HouseCap| cap.tenant.as_ref().is_none_or(|tenant| tenant == id);
+        self.house.iter().filter(binds).map(|cap| &cap.rule)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Tenant {
     pub windows: Vec<Arc<WindowRule>>,
     /// Rates of single senders, at most [`SENDER_RATES_MAX`].
     pub sender_rates: Vec<SenderRate>,
+    /// IANA time zone, for calendar windows of recipients whose own is unknown; `None`: UTC.
+    pub time_zone: Option<Box<str>>,
     /// When it was created.
     pub created_at: UnixMicros,
 }

@@ -130,6 +130,7 @@ fn tenant(id: &str) -> Tenant {
         caps: vec![],
         windows: vec![],
         sender_rates: vec![],
+        time_zone: None,
         created_at: UnixMicros::default(),
     }
 }

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod callbacks;
+mod caps;
 mod cli;
 mod clouds;
 mod crash;

@@ -156,6 +156,7 @@ fn the_readme_tells_the_truth() {
         ("tencent-sms", postrider::config::provider_reference("tencent-sms")),
         ("http", postrider::config::provider_reference("http")),
         ("simulated", postrider::config::provider_reference("simulated")),
+        ("cap", postrider::config::cap_reference()),
         ("metrics", metrics::reference()),
     ] {
         expected = replaced(&expected, marker, &table);

@@ -71,6 +71,12 @@ fn cap(raw: pb::CapRule) -> Result<CapRule, Invalid> {
     Ok(rule)
 }
 
+/// Says that the name of a tenant's cap is one of the settings'.
+pub(crate) fn name_taken(cap: &CapRule, index: usize) -> Invalid {
+    let name = cap.name.as_str().into();
+    Invalid::new("name", Problem::HouseCap(name)).at("caps", index).within("tenant")
+}
+
 fn bad(bad: BadCap) -> Invalid {
     Invalid::new(bad.field(), Problem::Cap(bad))
 }
@@ -206,7 +212,13 @@ pub(super) fn cap_to_pb(cap: &CapRule) -> pb::CapRule {
     }
 }
 
-fn window_to_pb(window: Window) -> pb::CapWindow {
+/// Reads a window that was shown.
+pub(crate) fn window_from_pb(raw: &pb::CapWindow) -> Option<Window> {
+    window(Some(*raw), offset(raw).ok()?).ok()
+}
+
+/// Shows a window.
+pub(crate) fn window_to_pb(window: Window) -> pb::CapWindow {
     use pb::cap_window::Window as Raw;
     let mut clock_offset_minutes = 0;
     let window = match window {

@@ -86,7 +86,7 @@ fn wecom(raw: pb::WecomAddress) -> Result<Wecom, Invalid> {
     })
 }
 
-fn zone(field: &str, raw: String) -> Result<Option<Box<str>>, Invalid> {
+pub(super) fn zone(field: &str, raw: String) -> Result<Option<Box<str>>, Invalid> {
     if raw.is_empty() {
         return Ok(None);
     }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use super::cap::{cap_to_pb, caps};
 use super::enums::role_to_pb;
+use super::item::zone;
 use super::spec::LABEL_CHARS_MAX;
 use super::window::{window_rule_to_pb, window_rules};
 use super::{Invalid, Problem, check_count, moment_to_pb, name, not_yet, required, text};
@@ -26,7 +27,6 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
     not_yet("routes", raw.routes.is_empty(), "routes of a tenant are")?;
     not_yet("quotas", raw.quotas.is_empty(), "quotas are")?;
-    not_yet("time_zone", raw.time_zone.is_empty(), "a time zone of the tenant is")?;
     not_yet("stop_words", raw.stop_words.is_empty(), "opt-out words of a tenant are")?;
     let display_name = text("display_name", raw.display_name, DISPLAY_NAME_CHARS_MAX)?;
     Ok(Tenant {
@@ -38,6 +38,7 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
         caps: caps(raw.caps)?,
         windows: window_rules(raw.windows)?,
         sender_rates: sender_rates(raw.sender_rates)?,
+        time_zone: zone("time_zone", raw.time_zone)?,
         created_at,
     })
 }
@@ -55,9 +56,20 @@ pub(crate) fn apply_mask(
     if paths.is_empty() {
         return Err(Invalid::new("update_mask", Problem::Missing));
     }
-    let Tenant { id: _, name, rate, ingress_rate, outstanding_max, caps, windows, sender_rates, created_at: _ } = new;
+    let Tenant {
+        id: _,
+        name,
+        rate,
+        ingress_rate,
+        outstanding_max,
+        caps,
+        windows,
+        sender_rates,
+        time_zone,
+        created_at: _,
+    } = new;
     let (mut name, mut caps, mut windows) = (Some(name), Some(caps), Some(windows));
-    let mut sender_rates = Some(sender_rates);
+    let (mut sender_rates, mut time_zone) = (Some(sender_rates), Some(time_zone));
     for path in paths {
         match path.as_str() {
             "display_name" => tenant.name = name.take().unwrap_or_else(|| tenant.name.clone()),
@@ -69,6 +81,7 @@ pub(crate) fn apply_mask(
             "sender_rates" => {
                 tenant.sender_rates = sender_rates.take().unwrap_or_else(|| std::mem::take(&mut tenant.sender_rates));
             }
+            "time_zone" => tenant.time_zone = time_zone.take().unwrap_or_else(|| tenant.time_zone.take()),
             other => {
                 let shown: String = other.chars().filter(|c| !c.is_control()).take(64).collect();
                 return Err(Invalid::new("update_mask", Problem::Mask(shown.into())));
@@ -119,6 +132,7 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         caps: tenant.caps.iter().map(cap_to_pb).collect(),
         windows: tenant.windows.iter().map(|rule| window_rule_to_pb(rule)).collect(),
         sender_rates: tenant.sender_rates.iter().map(sender_rate).collect(),
+        time_zone: tenant.time_zone.as_deref().unwrap_or_default().into(),
         created_at: Some(moment_to_pb(tenant.created_at)),
         ..pb::Tenant::default()
     }

@@ -413,7 +413,8 @@ fn tenants() {
     tenant_says("sender_rates[0].rate.per_second", |tenant| tenant.sender_rates.push(sender("Acme", 0)));
     tenant_says("sender_rates[1].sender", |tenant| tenant.sender_rates = vec![sender("Acme", 1), sender("Acme", 2)]);
     tenant_says("sender_rates", |tenant| tenant.sender_rates = vec![sender("Acme", 1); 65]);
-    tenant_says("time_zone", |tenant| tenant.time_zone = "UTC".into());
+    tenant_says("time_zone", |tenant| tenant.time_zone = "Mars/Olympus".into());
+    tenant_says("", |tenant| tenant.time_zone = "Asia/Shanghai".into());
     tenant_says("stop_words", |tenant| tenant.stop_words.push("halt".into()));
 }
 

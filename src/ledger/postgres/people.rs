@@ -103,7 +103,7 @@ pub(super) async fn cancellations(conn: &Conn, tenant: &TenantId, most: u32) -> 
 /// Returns every tenant.
 pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
     let sql = "select id, name, rate, ingress_rate, outstanding_max, caps::text, windows::text, created_at, \
-               sender_rates::text \
+               sender_rates::text, time_zone \
                from tenant order by id";
     let rate = |raw: Option<&str>| raw.map(columns::name::<Rate>).transpose();
     let read = |row: &Row| {
@@ -117,6 +117,7 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
             windows: columns::windows(&columns::json(get(row, 6)?, "windows")?)?,
             created_at: rows::time(row, 7)?,
             sender_rates: tenant::sender_rates(get(row, 8)?)?,
+            time_zone: get(row, 9)?,
         })
     };
     conn.query(sql, &[]).await?.iter().map(read).collect()
@@ -125,11 +126,12 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
 /// Creates or replaces a tenant.
 pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), LedgerError> {
     let sql = "insert into tenant \
-               values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9::text::jsonb) \
+               values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9::text::jsonb, $10) \
                on conflict (id) do update \
                set name = excluded.name, rate = excluded.rate, ingress_rate = excluded.ingress_rate, \
                outstanding_max = excluded.outstanding_max, caps = excluded.caps, windows = excluded.windows, \
-               created_at = excluded.created_at, sender_rates = excluded.sender_rates";
+               created_at = excluded.created_at, sender_rates = excluded.sender_rates, \
+               time_zone = excluded.time_zone";
     conn.execute(
         sql,
         &[
@@ -142,6 +144,7 @@ pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), Ledge
             &columns::windows_json(&tenant.windows).to_string(),
             &Micros(tenant.created_at),
             &tenant::sender_rates_json(&tenant.sender_rates).to_string(),
+            &tenant.time_zone.as_deref(),
         ],
     )
     .await?;

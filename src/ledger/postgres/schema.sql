@@ -187,7 +187,8 @@ create table tenant (
   caps jsonb not null,
   windows jsonb not null,
   created_at timestamptz not null,
-  sender_rates jsonb not null
+  sender_rates jsonb not null,
+  time_zone text
 );
 
 create table api_key (

@@ -108,8 +108,8 @@ pub(super) fn cancellations(conn: &Connection, tenant: &TenantId, most: u32) -> 
 /// Returns every tenant.
 pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "select id, name, rate, ingress_rate, outstanding_max, caps, windows, created_at, sender_rates from tenant \
-         order by id",
+        "select id, name, rate, ingress_rate, outstanding_max, caps, windows, created_at, sender_rates, time_zone \
+         from tenant order by id",
     )?;
     let rate = |raw: Option<String>| raw.map(|raw| columns::name::<Rate>(&raw)).transpose();
     rows::all(statement.query([])?, |row| {
@@ -124,13 +124,14 @@ pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
             windows: columns::windows(&columns::json(text(6)?, "windows")?)?,
             created_at: UnixMicros(row.get(7)?),
             sender_rates: tenant::sender_rates(text(8)?)?,
+            time_zone: row.get(9)?,
         })
     })
 }
 
 /// Creates or replaces a tenant.
 pub(super) fn put_tenant(tx: &Transaction<'_>, tenant: &Tenant) -> Result<(), LedgerError> {
-    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
+    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
         params![
             tenant.id.as_str(),
             tenant.name,
@@ -141,6 +142,7 @@ pub(super) fn put_tenant(tx: &Transaction<'_>, tenant: &Tenant) -> Result<(), Le
             columns::windows_json(&tenant.windows).to_string(),
             tenant.created_at.0,
             tenant::sender_rates_json(&tenant.sender_rates).to_string(),
+            tenant.time_zone,
         ],
     )?;
     Ok(())

@@ -83,7 +83,7 @@ insert into agenda_sum values (1, 0, 0);
 
 create table tenant (
   id text primary key, name text not null, rate text, ingress_rate text, outstanding_max integer, caps text not null,
-  windows text not null, created_at integer not null, sender_rates text not null
+  windows text not null, created_at integer not null, sender_rates text not null, time_zone text
 ) without rowid;
 
 create table api_key (

@@ -263,11 +263,11 @@ local function take_places(log, kept, ask, now)
   end
   local entry
   if not log.own then
-    entry = write('<BHI7c8c8c8', 3, set, now, ask.touch, ask.token, ask.job)
+    entry = write('<HI7c8c8c8', 4 * set + 3, now, ask.touch, ask.token, ask.job)
   else
     until_at = math.max(until_at, ask.deadline + CLAIM_LIFE)
     local form = ask.job == ask.touch and 1 or 2
-    entry = write('<BHI7c8I7Hc8', form, set, now, ask.touch, ask.deadline, ask.attempt, ask.token)
+    entry = write('<HI7c8I7Hc8', 4 * set + form, now, ask.touch, ask.deadline, ask.attempt, ask.token)
     if form == 2 then entry = entry .. ask.job end
   end
   keep(log.key, memory_of(sets, log.told, entry .. entries), until_at, now)
@@ -319,7 +319,7 @@ local function read_logs(i, ask)
     local key = takes.key == 0 and KEYS[i + 1] or KEYS[takes.key]
     local memory = latest[key] or (takes.key == 0 and memories[i] or takes.key > 0 and redis.call('GET', key)) or ''
     local sets, told, entries_at = parts_of(memory)
-    if entries_at < #memory then now = math.max(now, (read('<I7', memory, entries_at + 3))) end
+    if entries_at < #memory then now = math.max(now, (read('<I7', memory, entries_at + 2))) end
     logs[l] = { key = key, own = takes.key == 0, memory = memory, sets = sets, told = told, entries_at = entries_at }
   end
   for l, takes in ipairs(ask.logs) do

@@ -4,7 +4,7 @@
 --   sets u16 bytes, told u8,
 --   the sets, one after the other: rules u8, then rules x (rule 4 bytes, weight u8, until u56),
 --   told x (at u56, jobs u16): what those who wait were told, when so many of them come again,
---   the entries, newest first: form u8, set u16 (from 1; 0: none), at u56, touch 8 bytes;
+--   the entries, newest first: form and four times the set (from 1; 0: none) u16, at u56, touch 8 bytes;
 --     form 1 and 2 are claims: then deadline u56, attempt u16, token 8 bytes; form 2: then job 8 bytes, else it is the touch;
 --     form 3 is what a claim took here whose recipient has another memory: then token and job, 8 bytes each.
 -- An entry holds the places of its set: `until` says how long each is kept, as a life in microseconds below SHORT, else as
@@ -61,7 +61,9 @@ end
 -- Reads the entry at p: form, set, at, touch, where the next one is, and of a claim deadline, attempt, token, job; the
 -- deadline of what is no claim is 0, so that it never claims.
 local function entry_at(memory, p)
-  local form, set, at, touch, q = read('<BHI7c8', memory, p)
+  local head, at, touch, q = read('<HI7c8', memory, p)
+  local form = head % 4
+  local set = (head - form) / 4
   if form == 0 then return form, set, at, touch, q, 0 end
   local deadline, attempt, token, job = 0, 0, '', touch
   if form == 3 then
@@ -94,7 +96,8 @@ local function prune(memory, now, gone_job, gone_token)
         end
       end
       local whole = claims or form == 3
-      entries[#entries + 1] = write('<BH', whole and form or 0, number) .. sub(memory, p + 3, whole and next - 1 or p + 17)
+      local head = write('<H', 4 * number + (whole and form or 0))
+      entries[#entries + 1] = head .. sub(memory, p + 2, whole and next - 1 or p + 16)
     end
     p = next
   end

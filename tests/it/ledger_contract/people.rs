@@ -52,6 +52,7 @@ pub(crate) fn customer(name: &str) -> Tenant {
         caps: vec![cap],
         windows: vec![Arc::new(window)],
         sender_rates: vec![SenderRate { sender: "Acme".into(), rate: "5/s".parse().unwrap() }],
+        time_zone: Some("Asia/Shanghai".into()),
         created_at: at(1),
     }
 }

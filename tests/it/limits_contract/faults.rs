@@ -231,3 +231,30 @@ async fn only_opt_outs_stay_for_ever() {
     stay.sort_unstable();
     assert_eq!((keys.len(), stay), (6, b"is".to_vec()), "the identity and the opt-out");
 }
+
+/// An active recipient: three rules, ten places in their windows, two of which are claims that still stand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_takes_at_most_400_bytes() {
+    let url = servers::redis().database();
+    let store = store(&url, &clock());
+    let caps = [take(1, 2, DAY), take(2, 5, DAY * 7), take(3, 10, DAY * 31)];
+    for job in 0..10 {
+        // The last one an hour after the one before.
+        let hours = if job == 9 { 8 * 72 + 1 } else { job * 72 };
+        let now = NOW.plus(HOUR * u32::try_from(hours).unwrap());
+        let asked = Claim { deadline: now.plus(Duration::from_secs(30)), ..capped(1, job, &caps) };
+        assert_eq!(ask(&store, now, &asked).await, Decision::Claimed, "job {job}");
+    }
+    let client = deadpool_redis::redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<Vec<u8>> =
+        deadpool_redis::redis::cmd("KEYS").arg("pr:r*").query_async(&mut connection).await.unwrap();
+    let [key] = &keys[..] else { panic!("{} recipients", keys.len()) };
+    let value: usize = deadpool_redis::redis::cmd("STRLEN").arg(key).query_async(&mut connection).await.unwrap();
+    let bytes: usize =
+        deadpool_redis::redis::cmd("MEMORY").arg("USAGE").arg(key).query_async(&mut connection).await.unwrap();
+    // MEMORY USAGE leaves out the entry in the table of lives: 24 bytes, and 16 for the slots of both tables.
+    let bytes = bytes + 40;
+    println!("a recipient with 10 entries takes {bytes} bytes, {value} of them its memory");
+    assert!(bytes <= 400, "{bytes} bytes");
+}
