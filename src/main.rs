@@ -8,7 +8,7 @@ use postrider::app::{self, Running};
 use postrider::config::{self, Loaded, Settings};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::telemetry::{exporter, logs};
-use postrider::{cli, demo, shutdown};
+use postrider::{cli, demo, shutdown, simulator};
 
 /// Hands messages and calls to people: often enough, never too often, at a legal hour.
 #[derive(Parser, Debug)]
@@ -30,6 +30,8 @@ enum Command {
     Serve(Serve),
     /// Shows the whole service at work for about 15 seconds, and accounts for every job.
     Demo(demo::Options),
+    /// Runs a simulated cloud, to rehearse an integration with, until it is told to stop.
+    Simulate(simulator::Options),
     /// Checks or prints the settings.
     Config(Config),
     #[command(flatten)]
@@ -99,6 +101,10 @@ fn main() -> ExitCode {
             Ok(()) => run(show(options)),
             Err(error) => complain(&error, USAGE),
         },
+        Command::Simulate(options) => match logs::init(logs::Format::Pretty, "warn") {
+            Ok(()) => run(simulate(options)),
+            Err(error) => complain(&error, USAGE),
+        },
         Command::Config(Config { act }) => config(&act),
         Command::Client(command) => run(cli::run(*command, Postrider::command())),
     }
@@ -120,6 +126,13 @@ async fn show(options: demo::Options) -> ExitCode {
     match demo::run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, 1),
+    }
+}
+
+async fn simulate(options: simulator::Options) -> ExitCode {
+    match simulator::run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("cannot listen: {error}"), UNAVAILABLE),
     }
 }
 

@@ -6,6 +6,7 @@
 //! repeated whatever the timing. Tests, the demo and load tests use them, and `postrider simulate` starts them.
 
 pub mod aliyun;
+mod command;
 pub mod plain;
 mod post;
 pub mod tencent;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use uuid::Uuid;
 
+pub use self::command::{Options, run};
 use self::post::Postman;
 pub use crate::channel::simulated::{Behaviour, Receipts, Replies};
 

@@ -3,5 +3,6 @@
 mod aliyun;
 mod custom;
 mod service;
+mod simulate;
 mod tencent;
 mod twilio;

@@ -1,0 +1,61 @@
+//! `postrider simulate` as people start it, and `postrider serve` against it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use postrider::domain::time::Clock;
+use postrider::pb;
+
+use crate::support::api::{Watched, batch, insist, jobs, text};
+use crate::support::janitor::free_port;
+use crate::support::service::{Backends, Service};
+
+#[tokio::test]
+async fn a_simulated_cloud_carries_the_jobs_of_a_service() {
+    let port = free_port();
+    let callback = format!("http://127.0.0.1:{port}/callback/cloud/a-secret-in-the-path");
+    let mut simulator = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .args(["simulate", "tencent-sms", "--account", "AKIDz8krb", "--secret", "geheim", "--callback", &callback])
+        .args(["--receipt-after", "50ms", "--undelivered", "0.5"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(simulator.stdout.take().unwrap()).lines();
+    let first = said.next().unwrap().unwrap();
+    let endpoint = first.strip_prefix("listening on ").unwrap();
+    let settings = format!(
+        "[receive]\nlisten = \"127.0.0.1:{port}\"\n[[provider]]\nid = \"cloud\"\nkind = \"tencent-sms\"\n\
+         endpoint = \"{endpoint}\"\nsecret_id = \"AKIDz8krb\"\nsecret_key = \"geheim\"\napp_id = \"1400000000\"\n\
+         sign_name = \"x\"\ntemplate = \"1\"\ncallback_token = \"a-secret-in-the-path\"\n"
+    );
+    let service = tokio::task::spawn_blocking(move || Service::start(&Backends::Embedded, &settings)).await.unwrap();
+    let client = jobs(&service);
+    let numbers: Vec<String> = (0..40).map(|number| format!("+8613800{number:06}")).collect();
+    insist(&client, &batch("simulate", text(pb::Class::Transactional, "hello"), &numbers)).await;
+    let (mut watched, watch) = (Watched::default(), Clock::system().stopwatch());
+    while watched.outcomes.len() < numbers.len() && watch.elapsed() < Duration::from_secs(60) {
+        watched.follow(&client, Duration::from_millis(300)).await;
+    }
+    let fates: Vec<_> = watched.outcomes.values().map(|outcomes| outcomes[0].0).collect();
+    let delivered = fates.iter().filter(|fate| **fate == pb::Fate::Delivered).count();
+    let undelivered = fates.iter().filter(|fate| **fate == pb::Fate::Undelivered).count();
+    assert!(delivered + undelivered == numbers.len() && delivered > 0 && undelivered > 0, "{fates:?}");
+    let terminated = Command::new("kill").args(["-TERM", &simulator.id().to_string()]).status().unwrap();
+    assert!(terminated.success());
+    let last = said.next().unwrap().unwrap();
+    assert!(last.starts_with("40 messages: 40 taken, 0 throttled") && last.ends_with("40 callbacks taken"), "{last}");
+    assert!(simulator.wait().unwrap().success());
+}
+
+#[test]
+fn wrong_words_are_refused_with_what_may_be_said() {
+    let said = |line: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_postrider")).arg("simulate").args(line).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{line:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said(&["twillio"]).contains("twilio"));
+    assert!(said(&["twilio", "--throttled", "2"]).contains("between 0 and 1"));
+    assert!(said(&["twilio", "--callback", "http://example.com/x"]).contains("loopback"));
+}
