@@ -63,7 +63,9 @@ fn claim(recipient: u64, job: u64, rules: u32) -> Claim {
             batch: Some(Uuid::from_u128(7)),
             campaign: None,
             run: None,
+            collapse_key: None,
             accepted_at: NOW,
+            moved_at: None,
         },
     }
 }

@@ -183,6 +183,11 @@ pub enum Refusal {
     /// Limits cannot say whether the key was used before.
     #[error("idempotency keys cannot be checked just now")]
     KeysAway,
+    /// It was accepted, and older jobs may not be replaced by it.
+    #[error(
+        "collapse keys cannot be noted just now: the job may go out beside the older ones it replaces; repeat the call with the same key"
+    )]
+    CollapseAway,
     /// Not known to be durable: it may have been accepted.
     #[error("not known to be durable: {0}")]
     NotDurable(PublishError),

@@ -12,6 +12,7 @@ mod order;
 mod release;
 mod round;
 mod soon;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use self::order::Order;
+use crate::domain::event::Fact;
 use crate::domain::job::{Check, Class, Envelope, Job};
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
@@ -50,12 +52,16 @@ pub struct Context<Q, L, B> {
     pub directory: Directory,
     /// Opens frames.
     pub sealer: Sealer,
+    /// How long a job of each class lives after the time it was moved to, in the order of [`Class::ALL`].
+    pub lives: [Duration; Class::ALL.len()],
     /// Time.
     pub clock: Clock,
     /// The group of its tasks.
     pub tasks: Tasks,
     /// Pools with their rates.
     pub routes: Arc<Routes>,
+    /// Rules about jobs that wait.
+    pub limits: L,
     /// Tokens of tenants' rates and of pools' credit.
     pub pacer: Pacer<L>,
     /// How long the lanes are.
@@ -66,6 +72,8 @@ pub struct Context<Q, L, B> {
     pub work: Outbox<Q, Envelope>,
     /// Where due checks go.
     pub checks: Outbox<Q, Check>,
+    /// Where it is told what became of jobs that a rule ended or moved.
+    pub facts: Outbox<Q, Fact>,
     /// What it counts.
     pub metrics: AgendaMetrics,
 }

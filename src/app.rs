@@ -221,6 +221,7 @@ impl Base {
             directory: self.directory.clone(),
             windows: Arc::clone(&self.windows),
             sealer: self.sealer.clone(),
+            lives: self.settings.expires_after,
             clock: self.clock.clone(),
             tasks: self.groups.work.clone(),
             gates,
@@ -241,14 +242,17 @@ impl Base {
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
             sealer: self.sealer.clone(),
+            lives: self.settings.expires_after,
             clock: self.clock.clone(),
             tasks: self.groups.work.clone(),
             routes: Arc::clone(&self.routes),
+            limits: self.limits.clone(),
             pacer: self.pacer.clone(),
             depths: self.depths.clone(),
             order: agenda::Sequence::default(),
             work: self.envelopes.clone(),
             checks: self.checks.clone(),
+            facts: self.facts.clone(),
             metrics: AgendaMetrics::new(),
         };
         Ok(agenda::spawn(Arc::new(context)).await?)
@@ -258,6 +262,7 @@ impl Base {
         let ports = admission::Ports {
             outbox: self.envelopes.clone(),
             depths: self.depths.clone(),
+            sealer: self.sealer.clone(),
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             pacer: self.pacer.clone(),

@@ -27,7 +27,7 @@ pub use gate::{Gate, Gates, Permit, Provider, Wish};
 use crate::crash;
 use crate::domain::event::Fact;
 use crate::domain::ids::{Lane, PoolId};
-use crate::domain::job::{Check, Envelope};
+use crate::domain::job::{Check, Class, Envelope};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Directory, Ledger};
 
@@ -73,6 +73,8 @@ pub struct Context<Q, L, B> {
     pub windows: Arc<Windows>,
     /// Opens frames.
     pub sealer: Sealer,
+    /// How long a job of each class lives after the time it was moved to, in the order of [`Class::ALL`].
+    pub lives: [Duration; Class::ALL.len()],
     /// Time.
     pub clock: Clock,
     /// The group of its tasks.
@@ -99,7 +101,7 @@ pub struct Context<Q, L, B> {
 /// When a lane cannot be consumed; what was started stops with the group of tasks.
 pub async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: Arc<Context<Q, L, B>>) -> Result<(), QueueError> {
     for pool in context.gates.keys() {
-        for &class in crate::domain::job::Class::ALL {
+        for &class in Class::ALL {
             let lane = Lane { class, pool: pool.clone() };
             consume(&context, QueueName::Lane(lane), FRAMES_IN_WORK).await?;
         }

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod rate;
 pub mod recent;
 pub mod recipient;
+pub mod rule;
 pub mod suppression;
 pub mod text;
 pub mod time;

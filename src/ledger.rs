@@ -19,7 +19,7 @@ pub mod sqlite;
 mod tenant;
 mod turns;
 
-pub use agenda::{AgendaDepth, Entry, Group, Release, Sort, Tag};
+pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, Sort, Tag};
 pub use any::AnyLedger;
 pub use directory::Directory;
 pub use tenant::{ApiKey, Role, SENDER_RATES_MAX, SenderRate, Tenant};
@@ -34,7 +34,8 @@ use crate::domain::event::{Event, Fate, Receipt};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
-use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
 
 /// How far back receipts are matched: providers reuse message ids.
@@ -143,8 +144,8 @@ pub struct Recording {
     pub suppressed: Vec<SealedSuppression>,
     /// Opt-outs taken back, with the source that takes them back; one that came later than its time stands.
     pub unsuppressed: Vec<(Suppression, Source)>,
-    /// Cancellations.
-    pub cancelled: Vec<CancelRule>,
+    /// Rules about jobs that wait.
+    pub ruled: Vec<JobRule>,
     /// What it adds to the counts.
     pub counts: Vec<Count>,
     /// How far the deadline sweep has come: the number of the last event it has judged.
@@ -229,6 +230,8 @@ pub struct Trail {
 /// Which jobs a list shows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Filter {
+    /// This one.
+    pub job: Option<JobId>,
     /// Of this batch.
     pub batch: Option<Uuid>,
     /// Of this campaign.
@@ -239,12 +242,25 @@ pub struct Filter {
     pub recipient: Option<RecipientKey>,
     /// Of this kind.
     pub kind: Option<Kind>,
+    /// Of this class.
+    pub class: Option<Class>,
     /// With this cancel key.
     pub cancel_key: Option<WordKey>,
     /// Accepted from then on.
     pub from: Option<UnixMicros>,
     /// Accepted before.
     pub to: Option<UnixMicros>,
+}
+
+/// How many jobs wait, and how many do not any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Of which nothing but deferrals is known.
+    pub waiting: u64,
+    /// Handed over, or with an outcome.
+    pub claimed: u64,
+    /// There are more than were looked at.
+    pub more: bool,
 }
 
 /// The book of record. See the module's contract.
@@ -351,12 +367,41 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         most: u32,
     ) -> impl Future<Output = Result<Vec<SealedSuppression>, LedgerError>> + Send;
 
-    /// Returns live cancellations of a tenant (400 days are kept), newest first, at most `most`.
-    fn cancellations(
+    // Rules.
+
+    /// Returns a tenant's rules about jobs that wait, newest first, at most `most`. They are kept for 431 days.
+    fn rules(&self, tenant: &TenantId, most: u32) -> impl Future<Output = Result<Vec<JobRule>, LedgerError>> + Send;
+
+    /// Returns rules of all tenants that were given before `before` and for which the agenda was looked through fewer
+    /// than `sweeps` times, at most [`RULE_SWEEPS`], oldest first.
+    fn open_rules(
+        &self,
+        sweeps: u8,
+        before: UnixMicros,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<JobRule>, LedgerError>> + Send;
+
+    /// Notes that the agenda was looked through for a rule once more; of a later rule for the same names nothing is noted.
+    fn swept(&self, rule: &JobRule) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Counts a tenant's jobs that match: the newest `most` of them. Only for filters that name a job, a batch, a
+    /// campaign, an address, a recipient or a cancel key: others would have to be searched for.
+    fn tally(
         &self,
         tenant: &TenantId,
+        filter: &Filter,
         most: u32,
-    ) -> impl Future<Output = Result<Vec<CancelRule>, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<Tally, LedgerError>> + Send;
+
+    /// Returns at most `most` entries to send, not releasing, from the place `after` on, among which are all that hold
+    /// jobs that match: those of the requests that brought such jobs. And from where to go on; `None`: that was all.
+    fn entries_of(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        after: Place,
+        most: u32,
+    ) -> impl Future<Output = Result<(Vec<Entry>, Option<Place>), LedgerError>> + Send;
 
     // The agenda.
 

@@ -1,19 +1,21 @@
-//! The limits port: what must be asked and taken before a job goes out. Idempotency, claims, caps, opt-outs,
-//! cancellations and rates.
+//! The limits port: what must be asked and taken before a job goes out. Idempotency, claims, caps, opt-outs, rules
+//! about jobs that wait, and rates.
 //!
 //! # Contract
 //! - A call with many requests answers each, in order. A request takes all it needs or nothing.
 //! - `Ok` means durable: what it took survives a crash of this process and a restart of the store.
 //! - After an error a call may have been carried out; the same call may be repeated with the same tokens and takes
 //!   nothing twice.
-//! - An opt-out or a cancellation whose call returned `Ok` before a claim is asked binds that claim.
+//! - An opt-out or a rule whose call returned `Ok` before a claim is asked binds that claim.
 //! - `now` never steps back: a store uses the latest time it was given.
-//! - A claim is decided in this order: held by another copy, forgotten, suppressed, cancelled, over a cap, claimed.
+//! - A claim is decided in this order: held by another copy, forgotten, suppressed, cancelled, collapsed, moved, over a
+//!   cap, claimed. A peek says what the same claim would be told at that moment.
 
 pub mod measured;
 pub mod pacer;
 pub mod rates;
 
+mod against;
 mod any;
 pub mod core;
 pub mod embedded;
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use against::Words;
 pub use any::AnyLimits;
 pub use take::{Span, Take, Until};
 
@@ -32,13 +35,18 @@ use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, Fingerprint, RecipientKey, WordKey};
 use crate::domain::rate::Rate;
-use crate::domain::suppression::{CancelRule, Scope, Source, Suppression};
+use crate::domain::rule::{JobRule, Names};
+use crate::domain::suppression::{Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 
 /// Most takes of one claim: each is a bit of [`Decision::Overshadowed`].
 pub const TAKES_MAX: usize = 32;
 /// How long a claim is remembered at least.
 pub const CLAIM_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Most rules of a tenant at a time that name jobs by more than one thing, or by none: every claim of the tenant reads
+/// them all.
+pub const FILTER_RULES_MAX: usize = 1_000;
 
 /// Why limits gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +63,9 @@ pub enum LimitsError {
     /// The disk refused.
     #[error("cannot write limits: {0}")]
     Storage(Box<str>),
+    /// The tenant has [`FILTER_RULES_MAX`] rules of that sort already.
+    #[error("the tenant has {FILTER_RULES_MAX} rules by filter already")]
+    TooManyRules,
 }
 
 /// Which memory this is, and since when it is whole: claims from before `changed_at` may be forgotten.
@@ -121,7 +132,7 @@ pub struct Claim {
     pub against: Against,
 }
 
-/// What opt-outs and cancellations are looked up by.
+/// What opt-outs and rules are looked up by.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Against {
     /// The job's kind.
@@ -144,8 +155,12 @@ pub struct Against {
     pub campaign: Option<WordKey>,
     /// Its run, if any.
     pub run: Option<WordKey>,
-    /// Cancellations bind what was accepted up to their time.
+    /// Its collapse key, if any.
+    pub collapse_key: Option<WordKey>,
+    /// Rules bind what was accepted up to their time.
     pub accepted_at: UnixMicros,
+    /// The time of the last rule that moved it and that it obeys already, if any: later ones bind.
+    pub moved_at: Option<UnixMicros>,
 }
 
 impl Against {
@@ -187,6 +202,17 @@ pub enum Decision {
     Suppressed(Scope),
     /// It was cancelled. Nothing was taken.
     Cancelled,
+    /// A newer job with its collapse key replaces it. Nothing was taken.
+    Collapsed,
+    /// It was moved to another time. Nothing was taken; asked again as `moved_at` this rule, it obeys.
+    Moved {
+        /// When the rule was given.
+        at: UnixMicros,
+        /// When it is due.
+        due_at: UnixMicros,
+        /// When it expires; `None`: by its class.
+        expires_at: Option<UnixMicros>,
+    },
     /// A cap has no room. Nothing was taken.
     OverCap {
         /// Which of its takes.
@@ -274,6 +300,15 @@ pub struct Granted {
     pub next_at: UnixMicros,
 }
 
+impl Claim {
+    /// Returns everything that a rule can name the job by.
+    pub(crate) fn names(&self) -> Names {
+        let Against { cancel_key, batch, campaign, run, collapse_key, .. } = self.against;
+        let (job, recipient) = (Some(self.job), Some(self.recipient));
+        Names { job, cancel_key, recipient, batch, campaign, run, collapse_key, ..Names::default() }
+    }
+}
+
 /// The one place that is asked before a job goes out. See the module's contract.
 pub trait Limits: Clone + Send + Sync + 'static {
     /// Returns which memory this is.
@@ -291,6 +326,13 @@ pub trait Limits: Clone + Send + Sync + 'static {
 
     /// Claims jobs with all they need, or nothing of each.
     fn claim(
+        &self,
+        now: UnixMicros,
+        claims: &[Claim],
+    ) -> impl Future<Output = Result<Vec<Decision>, LimitsError>> + Send;
+
+    /// Says what these claims would be told now, each as if it were alone, and takes nothing.
+    fn peek(
         &self,
         now: UnixMicros,
         claims: &[Claim],
@@ -317,12 +359,10 @@ pub trait Limits: Clone + Send + Sync + 'static {
         address: AddressKey,
     ) -> impl Future<Output = Result<Vec<Suppression>, LimitsError>> + Send;
 
-    /// Adds cancellations, kept until `keep_until`; they bind every claim asked after this returns.
-    fn cancel(
-        &self,
-        rules: &[CancelRule],
-        keep_until: UnixMicros,
-    ) -> impl Future<Output = Result<(), LimitsError>> + Send;
+    /// Adds rules about jobs, kept until `keep_until`; they bind every claim asked after this returns. Of rules that say
+    /// the same of the same names, the latest counts and the longest life. More than [`FILTER_RULES_MAX`] of a tenant
+    /// that need more than one name are refused.
+    fn rule(&self, rules: &[JobRule], keep_until: UnixMicros) -> impl Future<Output = Result<(), LimitsError>> + Send;
 
     /// Leases tokens.
     fn lease(

@@ -13,6 +13,8 @@ use super::quota::Quota;
 use super::{Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
 use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::{Class, ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
+use crate::domain::keys::space;
+use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::window::Means;
 use crate::ledger::Ledger;
@@ -23,6 +25,7 @@ use crate::policy::windows::{self, Windows};
 use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
 use crate::queue::{FRAME_BYTES_MAX, Queue, QueueName, Route};
+use crate::seal::Sealer;
 use crate::shutdown::Tasks;
 use crate::telemetry::metrics::AdmissionMetrics;
 
@@ -30,6 +33,8 @@ use crate::telemetry::metrics::AdmissionMetrics;
 const SOON: Duration = Duration::from_secs(30);
 /// A job's own bytes at most, so that with names and seals it fits a frame.
 const JOB_BYTES_MAX: usize = FRAME_BYTES_MAX * 3 / 4;
+/// How much longer than its job lives the note is kept that it replaced older ones: those may have been moved.
+const COLLAPSE_SPARE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Marks of accepted keys that may wait to be written; more are dropped, which costs a second publish on a retry.
 const MARKS_WAITING_MAX: usize = 16 * 1024;
 
@@ -56,6 +61,7 @@ pub struct Admission<Q, L, B> {
     guard: Arc<Guard>,
     quota: Quota<B>,
     depths: Depths,
+    sealer: Sealer,
     outbox: Outbox<Q, Envelope>,
     marks: mpsc::Sender<JobId>,
     metrics: Arc<AdmissionMetrics>,
@@ -67,7 +73,9 @@ pub struct Ports<Q, L, B> {
     pub outbox: Outbox<Q, Envelope>,
     /// How long the lanes are.
     pub depths: Depths,
-    /// Keys and rates.
+    /// Keys of words.
+    pub sealer: Sealer,
+    /// Idempotency keys, rates, and what replaces what.
     pub limits: L,
     /// The second witness of keys.
     pub ledger: B,
@@ -93,6 +101,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             settings,
             guard: Arc::default(),
             depths: ports.depths,
+            sealer: ports.sealer,
             marks,
             metrics: Arc::new(AdmissionMetrics::new()),
         }
@@ -109,6 +118,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let accepted = self.admit(request).await?;
         self.metrics.accepted(&tenant.id, means, jobs, watch.elapsed());
         Ok(accepted)
+    }
+
+    /// Returns how long a job of a class lives after its due time, unless it says so itself.
+    pub fn life(&self, class: Class) -> Duration {
+        self.settings.expiry[class as usize]
     }
 
     async fn admit(&self, request: Request) -> Result<Accepted, Refusal> {
@@ -143,7 +157,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             scheduled: plan.groups.iter().all(|group| group.due_at > now),
         };
         if plan.jobs() == 0 {
-            return Ok(accepted);
+            return Ok(self.accepted_before(&request, root, &ids, now).await?.unwrap_or(accepted));
         }
         self.quota.admit(&request.tenant, u32::try_from(plan.jobs()).unwrap_or(u32::MAX), now).await?;
         let seen = match self.first_time(&request, root, &ids, (now, plan.last_due().unwrap_or(now))).await? {
@@ -154,13 +168,36 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         };
         plan.deferred.iter().for_each(|(reason, jobs)| self.metrics.deferred(reason, *jobs));
         let keyed = request.key.is_some();
+        let urgent = request.class.urgent();
+        let newer = self.newer(&request, &accepted, now);
+        let last = plan.groups.iter().map(|group| group.expires_at).max().unwrap_or(now);
         let place = Place { pool, batch: accepted.batch, now, seen };
         self.publish(request, ids, plan.groups, place).await?;
+        // After the publish, so that nothing is replaced by a job that is not there; before the answer, so that nothing
+        // older leaves after it. Until the mark below, a repetition under the same key comes here again.
+        let replaced = self.limits.rule(&newer, last.plus(COLLAPSE_SPARE)).await;
+        if replaced.is_err() && !newer.is_empty() && !urgent {
+            return Err(Refusal::CollapseAway);
+        }
         if keyed {
             // A lost mark costs a second publish under the same id when the caller asks again.
             let _full = self.marks.try_send(root);
         }
         Ok(accepted)
+    }
+
+    /// Returns the rules by which accepted jobs with a collapse key replace older ones.
+    fn newer(&self, request: &Request, accepted: &Accepted, now: UnixMicros) -> Vec<JobRule> {
+        let tenant = &request.tenant.id;
+        let keyed = request.items.iter().filter(|item| !item.collapse_key.is_empty());
+        let rule = |item: &Item| {
+            let at = accepted.jobs.binary_search_by_key(&item.index, |(index, _)| *index).ok()?;
+            let key = self.sealer.word_key(tenant, space::COLLAPSE_KEY, &item.collapse_key);
+            let names = Names { collapse_key: Some(key), ..Names::default() };
+            let act = Act::Collapse { into: accepted.jobs[at].1 };
+            Some(JobRule { tenant: tenant.clone(), names, at: now, act })
+        };
+        keyed.filter_map(rule).collect()
     }
 
     /// Finds the first moment of each job. A single job that has none is refused as a request is.
@@ -187,8 +224,17 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         ids: &[JobId],
         now: UnixMicros,
     ) -> Result<Option<Accepted>, Refusal> {
-        if request.key.is_none() || self.first_time(request, root, ids, (now, now)).await? != Remembered::Accepted {
+        if request.key.is_none() {
             return Ok(None);
+        }
+        match self.first_time(request, root, ids, (now, now)).await? {
+            Remembered::Accepted => {}
+            Remembered::Conflict => return Err(Refusal::KeyConflict),
+            // The mark may be lost. Known to be durable only if the ledger has it.
+            Remembered::New | Remembered::Pending => match ids.first() {
+                Some(&first) if matches!(self.ledger.job(&request.tenant.id, first).await, Ok(Some(_))) => {}
+                Some(_) | None => return Ok(None),
+            },
         }
         let jobs = request.items.iter().zip(ids).map(|(item, id)| (item.index, *id)).collect();
         let batch = (request.batch == Batch::Many).then_some(root.0);
@@ -340,6 +386,7 @@ fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, place: Place
         expires_at: UnixMicros::MAX,
         windows: request.windows,
         on_missed: request.on_missed,
+        moved_at: None,
     });
     let mut jobs: Vec<Option<Job>> =
         request.items.into_iter().zip(ids).map(|(item, id)| Some(job(id, item, seen))).collect();

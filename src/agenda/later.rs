@@ -120,9 +120,10 @@ pub(super) fn entry<Q: Queue, L: Limits, B: Ledger>(
     let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
     let sender = context.directory.tenant(&tenant).map_or(0, |tenant| tenant.mark(&envelope.shared.sender));
     let (jobs, priority) = (u32::try_from(envelope.jobs.len()).ok()?, envelope.shared.priority);
+    let (tag, accepted_at, releasing_since) = (Tag::Send, Some(envelope.shared.accepted_at), None);
     // What came in a frame fits a frame.
     let payload = Frame::Jobs(vec![envelope]).encode(&context.sealer).ok()?;
-    Some(Entry { id, tag: Tag::Send, tenant, lane, sender, priority, due_at, jobs, releasing_since: None, payload })
+    Some(Entry { id, tag, tenant, lane, sender, priority, due_at, accepted_at, jobs, releasing_since, payload })
 }
 
 fn check_entry<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, id: Uuid, check: Check) -> Option<Entry> {
@@ -136,6 +137,7 @@ fn check_entry<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, id: U
         sender: 0,
         priority: 0,
         due_at,
+        accepted_at: None,
         jobs: 1,
         releasing_since: None,
         payload,

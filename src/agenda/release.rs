@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tracing::{error, warn};
 
 use super::round::{Memory, Plan};
+use super::sweep::Sweep;
 use super::{Context, RETRY_EVERY};
 use crate::domain::job::{Envelope, Job};
 use crate::domain::time::UnixMicros;
@@ -49,10 +50,10 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
     let (feeder, measuring) = (Arc::clone(context), Arc::clone(context));
     context.tasks.spawn("agenda", async move {
         let stop = feeder.tasks.stop().clone();
-        let mut memory = None;
+        let (mut memory, mut sweep) = (None, Sweep::default());
         while !stop.is_cancelled() {
             let watch = feeder.clock.stopwatch();
-            let wait = match feeder.turn(&mut memory).await {
+            let wait = match feeder.turn(&mut memory, &mut sweep).await {
                 Ok(Turn::Again) => continue,
                 Ok(Turn::Rest) => (watch.elapsed() * LOOK_PARTS).clamp(LOOK_EVERY, LOOK_MIN),
                 Err(error) => {
@@ -76,7 +77,7 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// One turn of the feeder; it has a memory while it leads.
-    async fn turn(&self, memory: &mut Option<Memory>) -> Result<Turn, LedgerError> {
+    async fn turn(&self, memory: &mut Option<Memory>, sweep: &mut Sweep) -> Result<Turn, LedgerError> {
         if !self.ledger.lead_agenda().await? {
             *memory = None;
             return Ok(Turn::Rest);
@@ -88,10 +89,15 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
                 return Ok(Turn::Again);
             }
         }
+        // In the same task as the release: an entry is never rewritten while it is being released.
+        let swept = self.sweep(sweep).await.unwrap_or_else(|stuck| {
+            warn!(error = %stuck, "rules cannot be carried out in the agenda; they bind all the same");
+            0
+        });
         let memory = memory.get_or_insert_default();
         let plan = self.plan(memory).await?;
         let more = plan.more;
-        Ok(if self.publish(plan).await? > 0 && more { Turn::Again } else { Turn::Rest })
+        Ok(if self.publish(plan).await? > 0 && more || swept > 0 { Turn::Again } else { Turn::Rest })
     }
 
     /// Takes entries back that were being released when a feeder died: their jobs may be in a lane.

@@ -82,12 +82,15 @@ impl Rig {
         let sealer = Sealer::ephemeral().unwrap();
         let feeder = Context {
             directory: Directory::load(&ledger).await.unwrap(),
-            pacer: Pacer::new(limits, clock.clone()),
+            pacer: Pacer::new(limits.clone(), clock.clone()),
+            limits,
+            lives: [Duration::from_secs(3_600); Class::ALL.len()],
             // Nobody consumes, and the lanes of this test are as short as they should be.
             depths: Depths::watch(queue.clone(), vec![], clock.clone(), &tasks),
             order: Sequence::default(),
             work: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
             checks: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
+            facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
             metrics: AgendaMetrics::new(),
             queue,
             ledger,
@@ -128,6 +131,7 @@ impl Rig {
             expires_at: START.plus(Duration::from_secs(24 * 3600)),
             windows: vec![],
             on_missed: OnMissed::Defer,
+            moved_at: None,
         };
         let job = |person: usize| Job {
             id: JobId::new(START, u128::from(fastrand::u64(..))),

@@ -59,7 +59,7 @@ pub(super) const METHODS: &[Access] = &[
     works("JobService/GetJob", ALL),
     works("JobService/ListJobs", ALL),
     works("JobService/CancelJobs", SUBMIT),
-    later("JobService/RescheduleJobs", SUBMIT),
+    works("JobService/RescheduleJobs", SUBMIT),
     later("JobService/ExplainJob", ALL),
     later("JobService/Rehearse", ALL),
     works("JobService/WatchEvents", ALL),

@@ -23,7 +23,7 @@ pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, 
 pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
 pub(crate) use self::tenant::{api_key_to_pb, apply_mask, tenant, tenant_to_pb};
-pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb};
+pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb, new_time};
 pub(crate) use self::window::calendars;
 
 use crate::domain::cap::BadCap;
@@ -106,9 +106,6 @@ pub enum Problem {
         /// How far it may be.
         days: u64,
     },
-    /// A time that is over.
-    #[error("has passed already; the job could never be sent")]
-    Past,
     /// An expiry before the start.
     #[error("is not after the time at which the job may be sent")]
     ExpiresFirst,

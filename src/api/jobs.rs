@@ -1,7 +1,7 @@
 //! The job service.
 
-mod cancel;
 mod read;
+mod rules;
 mod stats;
 mod submit;
 mod watch;
@@ -79,6 +79,14 @@ impl<Q: Queue, L: Limits, B: Ledger> pb::job_service_server::JobService for Jobs
     ) -> Result<Response<pb::CancelJobsResponse>, Status> {
         let caller = caller(&request)?;
         Ok(Response::new(self.cancel(&caller.tenant.id, request.into_inner()).await?))
+    }
+
+    async fn reschedule_jobs(
+        &self,
+        request: Request<pb::RescheduleJobsRequest>,
+    ) -> Result<Response<pb::RescheduleJobsResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.reschedule(&caller.tenant.id, request.into_inner()).await?))
     }
 
     async fn watch_events(

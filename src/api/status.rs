@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::convert::{Invalid, Problem};
 use crate::admission::Refusal;
 use crate::ledger::LedgerError;
-use crate::limits::LimitsError;
+use crate::limits::{FILTER_RULES_MAX, LimitsError};
 use crate::pb;
 use crate::queue::PublishError;
 use crate::telemetry::metrics::RefusedAs;
@@ -62,6 +62,12 @@ pub(crate) enum Error {
     /// Limits gave no answer.
     #[error("limits give no answer just now; the call may have taken effect and may be repeated")]
     LimitsAway,
+    /// The tenant has as many rules by filter as limits keep.
+    #[error(
+        "this tenant has {FILTER_RULES_MAX} live rules by filter: name the jobs by one id, key, batch, campaign, run or \
+         recipient"
+    )]
+    TooManyRules,
     /// A fact is not known to be durable.
     #[error("not known to be durable: {0}; the call may have taken effect and may be repeated")]
     NotDurable(PublishError),
@@ -101,6 +107,7 @@ impl Error {
             Self::TooManyWatchers(_) => (Code::ResourceExhausted, "TOO_MANY_WATCHERS", None),
             Self::LedgerAway => (Code::Unavailable, "LEDGER_AWAY", None),
             Self::LimitsAway => (Code::Unavailable, "LIMITS_AWAY", None),
+            Self::TooManyRules => (Code::ResourceExhausted, "TOO_MANY_RULES", None),
             Self::NotDurable(_) => (Code::Unavailable, "NOT_DURABLE", None),
             Self::NoRandom => (Code::Internal, "NO_RANDOM", None),
             Self::Unreadable => (Code::Internal, "UNREADABLE", None),
@@ -153,6 +160,7 @@ impl Meaning {
             Refusal::OverBurst(_) => (Code::InvalidArgument, "OVER_BURST", As::Rate),
             Refusal::Draining => (Code::Unavailable, "DRAINING", As::Draining),
             Refusal::KeysAway => (Code::Unavailable, "KEYS_AWAY", As::KeysAway),
+            Refusal::CollapseAway => (Code::Unavailable, "COLLAPSE_AWAY", As::KeysAway),
             Refusal::NotDurable(_) => (Code::Unavailable, "NOT_DURABLE", As::NotDurable),
         };
         Self { code, reason, counted: Some(counted) }
@@ -199,6 +207,9 @@ impl From<LedgerError> for Error {
 
 impl From<LimitsError> for Error {
     fn from(error: LimitsError) -> Self {
+        if error == LimitsError::TooManyRules {
+            return Self::TooManyRules;
+        }
         tracing::warn!(%error, "limits gave no answer");
         Self::LimitsAway
     }

@@ -4,21 +4,16 @@ use super::takes::Caps;
 use crate::domain::cap::{CapRule, OnLimit};
 use crate::domain::event::{Fate, Outcome};
 use crate::domain::job::{Job, Shared};
-use crate::domain::keys::{WordKey, space};
 use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
-use crate::limits::{Against, Claim, Decision};
+use crate::limits::{Claim, Decision, Words};
 use crate::policy::windows::Bound;
 use crate::policy::zones;
-use crate::seal::{Sealer, job_address};
+use crate::seal::Sealer;
 
 /// What the claims of an envelope have in common: its words' keys and the caps that count its jobs.
 pub(super) struct Ground {
-    sender: Option<WordKey>,
-    signature: Option<WordKey>,
-    topic: Option<WordKey>,
-    campaign: Option<WordKey>,
-    run: Option<WordKey>,
+    words: Words,
     pub(super) caps: Caps,
     pub(super) windows: Bound,
 }
@@ -50,6 +45,15 @@ pub(super) enum Next {
         /// When it might go at the earliest, if not so many waited.
         open_at: UnixMicros,
     },
+    /// It was moved to another time.
+    Move {
+        /// When the rule was given.
+        at: UnixMicros,
+        /// When it is due.
+        due_at: UnixMicros,
+        /// When it expires; `None`: by its class.
+        expires_at: Option<UnixMicros>,
+    },
     /// Another copy was claimed: record decides after the deadline.
     Check {
         /// That copy's attempt.
@@ -68,23 +72,11 @@ pub(super) enum Next {
 impl Ground {
     /// Returns the ground of an envelope's claims.
     pub(super) fn new(shared: &Shared, caps: Caps, windows: Bound, sealer: &Sealer) -> Self {
-        let word = |space: &str, word: &str| (!word.is_empty()).then(|| sealer.word_key(&shared.tenant, space, word));
-        Self {
-            windows,
-            sender: word(space::SENDER, &shared.sender),
-            signature: word(space::SIGNATURE, shared.signature()),
-            topic: word(space::TOPIC, &shared.topic),
-            campaign: word(space::CAMPAIGN, &shared.origin.campaign_id),
-            run: word(space::RUN, &shared.origin.run_id),
-            caps,
-        }
+        Self { windows, words: Words::new(shared, sealer), caps }
     }
 
     /// Returns the claim of one job; `None` where its recipient has no address for its kind.
     pub(super) fn claim(&self, shared: &Shared, job: &Job, asking: Asking, sealer: &Sealer) -> Option<Claim> {
-        let address = job_address(shared.kind, &job.recipient)?;
-        let cancel_key =
-            (!job.cancel_key.is_empty()).then(|| sealer.word_key(&shared.tenant, space::CANCEL_KEY, &job.cancel_key));
         Some(Claim {
             tenant: shared.tenant.clone(),
             recipient: sealer.recipient_key(&shared.tenant, &job.recipient, shared.kind),
@@ -97,19 +89,7 @@ impl Ground {
             touch: job.id.0,
             takes: self.caps.takes(asking.now, asking.units, || zones::of(&job.recipient)),
             expires_at: shared.expires_at,
-            against: Against {
-                kind: shared.kind,
-                class: shared.class,
-                address: sealer.address_key(&address),
-                sender: self.sender,
-                signature: self.signature,
-                topic: self.topic,
-                cancel_key,
-                batch: shared.batch,
-                campaign: self.campaign,
-                run: self.run,
-                accepted_at: shared.accepted_at,
-            },
+            against: self.words.against(shared, job, sealer)?,
         })
     }
 
@@ -122,6 +102,8 @@ impl Ground {
             Decision::Forgotten => Next::AskUnseen,
             Decision::Suppressed(scope) => Next::Settle(Outcome::new(Fate::Suppressed, reason(scope))),
             Decision::Cancelled => Next::Settle(Outcome::new(Fate::Cancelled, "request")),
+            Decision::Collapsed => Next::Settle(Outcome::new(Fate::Cancelled, "collapsed")),
+            Decision::Moved { at, due_at, expires_at } => Next::Move { at, due_at, expires_at },
             Decision::OverCap { take, open_at, turn_at } => match self.caps.rule(take) {
                 Some(rule) => over(rule, shared, open_at, turn_at),
                 None => Next::Defer { rule: "cap".into(), until: turn_at, open_at },

@@ -1,6 +1,8 @@
 //! The jobs of one delivery, from claim to verdict. What follows from each is collected in [`Out`]; nothing is
 //! published here.
 
+mod rules;
+
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use hashbrown::HashSet;
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
+use self::rules::Moved;
 use super::claims::{self, Asking, Ground, Next};
 use super::gate::{Permit, Provider, Wish};
 use super::out::Out;
@@ -67,6 +70,7 @@ type Again = (Item, Option<(UnixMicros, Box<str>)>);
 pub(super) struct Hand<'a, Q, L, B> {
     context: &'a Arc<Context<Q, L, B>>,
     line: VecDeque<Item>,
+    moved: Vec<Moved>,
     watch: Stopwatch,
     /// Since the rules of the line's tenants were read.
     rules_read: Stopwatch,
@@ -108,6 +112,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         Self {
             context,
             line,
+            moved: Vec::new(),
             watch: context.clock.stopwatch(),
             rules_read: context.clock.stopwatch(),
             given_up: false,
@@ -119,7 +124,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     pub(super) async fn run(&mut self) -> Vec<Late> {
         let mut late = Vec::new();
         while self.watch.elapsed() < HOLD && !self.given_up && !self.context.tasks.stopping() {
-            self.drop_expired();
+            self.drop_expired().await;
             let Some(front) = self.line.front() else { break };
             if front.due_at > self.context.clock.now() {
                 self.context.clock.sleep_until(front.due_at).await;
@@ -142,21 +147,6 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         }
         self.let_go();
         late
-    }
-
-    /// Settles what has expired.
-    fn drop_expired(&mut self) {
-        let now = self.context.clock.now();
-        if self.line.iter().all(|item| item.shared.expires_at > now) {
-            return;
-        }
-        for item in std::mem::take(&mut self.line) {
-            if item.shared.expires_at > now {
-                self.line.push_back(item);
-            } else {
-                self.out.settle(&item, Outcome::new(Fate::Expired, "expires_at"), now);
-            }
-        }
     }
 
     /// Reserves rates anew for work that comes late; what gets none goes back to the agenda.
@@ -292,7 +282,12 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
 
     /// Does what follows from a claim that was not granted. The place in the tenant's rate is free for another job.
     fn follow(&mut self, mut item: Item, next: Next, now: UnixMicros) {
-        if !matches!(next, Next::Go | Next::AskUnseen) && now.since(item.due_at) <= CREDITED_WITHIN {
+        let stays = match next {
+            Next::Go | Next::AskUnseen => true,
+            Next::Move { due_at, .. } => due_at <= now,
+            Next::Settle(_) | Next::Defer { .. } | Next::Check { .. } | Next::Unresolved => false,
+        };
+        if !stays && now.since(item.due_at) <= CREDITED_WITHIN {
             self.context.pacer.credit(&item.paced, 1);
         }
         match next {
@@ -302,6 +297,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 item.job.seen = None;
                 self.defer(item, rule, (until, open_at), now);
             }
+            Next::Move { at, due_at, expires_at } => self.take_elsewhere(item, (at, due_at, expires_at), now),
             Next::Check { attempt, deadline } => self.out.check(item, attempt, deadline),
             Next::Unresolved => self.out.event(&item, Change::Unresolved { provider: None }, now),
             Next::AskUnseen => {

@@ -78,6 +78,7 @@ mod tests {
             expires_at: at("2026-06-03T00:00:00Z"),
             windows: vec![],
             on_missed,
+            moved_at: None,
         }
     }
 

@@ -72,7 +72,12 @@ impl Caps {
             Decision::Claimed => taken(0),
             Decision::Overshadowed(shadows) => taken(*shadows),
             Decision::OverCap { take, .. } => self.rule(*take).map(|rule| (rule, full(rule))).into_iter().collect(),
-            Decision::Held { .. } | Decision::Forgotten | Decision::Suppressed(_) | Decision::Cancelled => vec![],
+            Decision::Held { .. }
+            | Decision::Forgotten
+            | Decision::Suppressed(_)
+            | Decision::Cancelled
+            | Decision::Collapsed
+            | Decision::Moved { .. } => vec![],
         }
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::ids::{JobId, ProviderId, TenantId};
 use super::job::{Kind, words};
-use super::suppression::{CancelRule, Plain, Source, Suppression};
+use super::rule::JobRule;
+use super::suppression::{Plain, Source, Suppression};
 use super::time::UnixMicros;
 
 words! {
@@ -181,8 +182,8 @@ pub enum Fact {
     Suppressed(Suppression, Plain),
     /// An address opted in again; takes back what `source` brought.
     Unsuppressed(Suppression, Source),
-    /// Jobs were cancelled; limits hold the rule, the ledger keeps it for an audit and for a loss of limits.
-    Cancelled(CancelRule),
+    /// A rule was given for jobs; limits hold it, the ledger keeps it for an audit and for a loss of limits.
+    Ruled(JobRule),
 }
 
 // === impl Outcome ===

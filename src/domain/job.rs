@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -152,6 +153,8 @@ pub struct Shared {
     pub expires_at: UnixMicros,
     /// The windows that it narrows those of its tenant to, at most [`super::window::HOURS_MAX`]; none: as they are.
     pub windows: Vec<Hours>,
+    /// When the last rule was given that moved them to another time, if one did and they obey it already.
+    pub moved_at: Option<UnixMicros>,
     /// What follows a missed window.
     pub on_missed: OnMissed,
 }
@@ -249,6 +252,23 @@ impl Content {
     /// Returns whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Returns what the jobs have in common once they were moved to `due_at` by a rule given at `at`. Without an expiry of
+    /// its own the move leaves them the time that `lives`, in the order of [`Class::ALL`], gives their class.
+    pub fn moved(
+        &self,
+        at: UnixMicros,
+        due_at: UnixMicros,
+        expires_at: Option<UnixMicros>,
+        lives: &[Duration; Class::ALL.len()],
+    ) -> Self {
+        let expires_at = expires_at.unwrap_or_else(|| due_at.plus(lives[self.class as usize]));
+        Self { moved_at: Some(at), expires_at, ..self.clone() }
     }
 }
 

@@ -38,6 +38,8 @@ key! {
 pub mod space {
     /// A cancel key.
     pub const CANCEL_KEY: &str = "cancel_key";
+    /// A collapse key.
+    pub const COLLAPSE_KEY: &str = "collapse_key";
     /// A campaign.
     pub const CAMPAIGN: &str = "campaign";
     /// A run.

@@ -1,12 +1,11 @@
-//! Opt-outs and cancellations: who or what must not be sent any more.
+//! Opt-outs: who must not be reached any more.
 
 use std::fmt;
 
-use super::ids::{JobId, TenantId};
+use super::ids::TenantId;
 use super::job::{Kind, words};
-use super::keys::{AddressKey, RecipientKey, WordKey};
+use super::keys::{AddressKey, WordKey};
 use super::time::UnixMicros;
-use uuid::Uuid;
 
 /// How far an opt-out reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -106,32 +105,4 @@ impl Scope {
             _ => return None,
         })
     }
-}
-
-/// What a cancellation names.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum CancelBy {
-    /// One job.
-    Job(JobId),
-    /// Every job with this cancel key.
-    Key(WordKey),
-    /// Every job for this recipient.
-    Recipient(RecipientKey),
-    /// A batch.
-    Batch(Uuid),
-    /// A campaign.
-    Campaign(WordKey),
-    /// A run.
-    Run(WordKey),
-}
-
-/// Binds jobs of a tenant that were accepted up to `at`, and not claimed yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CancelRule {
-    /// Whose jobs.
-    pub tenant: TenantId,
-    /// Which of them.
-    pub by: CancelBy,
-    /// Jobs accepted later are not bound.
-    pub at: UnixMicros,
 }

@@ -6,6 +6,13 @@ use uuid::Uuid;
 use crate::domain::ids::{Lane, TenantId};
 use crate::domain::time::UnixMicros;
 
+/// A place among the agenda entries of a tenant: when their jobs were accepted, and the entry.
+pub type Place = (UnixMicros, Uuid);
+
+/// How often the agenda is looked through for the entries that a rule binds: at once, and again for what was on its way
+/// to the agenda.
+pub const RULE_SWEEPS: u8 = 2;
+
 /// What an agenda entry is for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Tag {
@@ -68,6 +75,8 @@ pub struct Entry {
     pub priority: i8,
     /// When it is due.
     pub due_at: UnixMicros,
+    /// When its jobs were accepted, for one to send: a request's jobs have that in common, and few others have it.
+    pub accepted_at: Option<UnixMicros>,
     /// How many jobs it holds.
     pub jobs: u32,
     /// When its release began, if it did: its jobs may be in a lane.

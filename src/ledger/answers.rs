@@ -1,7 +1,9 @@
 //! What both stores must decide alike: the numbers of a recording, the window of a watch, whose a history is.
 
-use super::{Filter, History, LedgerError, NumberedEvent, Recording, Trail};
+use super::{Filter, History, LedgerError, NumberedEvent, Recording, Tally, Trail};
 use crate::domain::ids::TenantId;
+use crate::domain::rule::Names;
+use crate::domain::time::UnixMicros;
 
 /// Numbers that one watch of a single tenant looks through, at least: among the events of all, its own may be rare.
 const WATCH_WINDOW: i64 = 1 << 16;
@@ -55,13 +57,41 @@ impl History {
 // === impl Filter ===
 
 impl Filter {
+    /// Returns what finds the jobs that a rule with these names, given at `at`, may bind.
+    pub fn bound(names: &Names, at: UnixMicros) -> Self {
+        let Names { job, cancel_key, recipient, address, batch, campaign, kind, class, from, to, .. } = *names;
+        let until = UnixMicros(at.0.saturating_add(1));
+        // A recipient who is named by an address has no id that could be looked for.
+        let recipient = recipient.filter(|_| address.is_none());
+        let to = Some(to.map_or(until, |to| to.min(until)));
+        Self { job, batch, campaign, address, recipient, kind, class, cancel_key, from, to }
+    }
+
     /// Returns whether it names something of which a tenant's jobs are few, and which has an index.
-    pub(super) fn is_selective(&self) -> bool {
-        self.batch.is_some()
+    pub fn is_selective(&self) -> bool {
+        self.job.is_some()
+            || self.batch.is_some()
             || self.campaign.is_some()
             || self.address.is_some()
             || self.recipient.is_some()
             || self.cancel_key.is_some()
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Counts whether jobs were handed over, of at most one more than `most`.
+    pub(super) fn of(handed: impl IntoIterator<Item = bool>, most: u32) -> Self {
+        let mut tally = Self::default();
+        for handed in handed {
+            if tally.waiting + tally.claimed >= u64::from(most) {
+                tally.more = true;
+                break;
+            }
+            *(if handed { &mut tally.claimed } else { &mut tally.waiting }) += 1;
+        }
+        tally
     }
 }
 

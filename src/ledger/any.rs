@@ -5,13 +5,14 @@ use uuid::Uuid;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording,
-    Release, SealedReply, SealedSuppression, Segment, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
+    Recording, Release, SealedReply, SealedSuppression, Segment, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::keys::AddressKey;
-use crate::domain::suppression::{CancelRule, Suppression};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::Suppression;
 use crate::domain::time::UnixMicros;
 
 /// The ledger that `app` chose. Cheap to clone.
@@ -126,8 +127,30 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.suppressions_after(tenant, after, most))
     }
 
-    async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
-        ask!(self, ledger => ledger.cancellations(tenant, most))
+    async fn rules(&self, tenant: &TenantId, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        ask!(self, ledger => ledger.rules(tenant, most))
+    }
+
+    async fn open_rules(&self, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        ask!(self, ledger => ledger.open_rules(sweeps, before, most))
+    }
+
+    async fn swept(&self, rule: &JobRule) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.swept(rule))
+    }
+
+    async fn tally(&self, tenant: &TenantId, filter: &Filter, most: u32) -> Result<Tally, LedgerError> {
+        ask!(self, ledger => ledger.tally(tenant, filter, most))
+    }
+
+    async fn entries_of(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        after: Place,
+        most: u32,
+    ) -> Result<(Vec<Entry>, Option<Place>), LedgerError> {
+        ask!(self, ledger => ledger.entries_of(tenant, filter, after, most))
     }
 
     async fn lead_agenda(&self) -> Result<bool, LedgerError> {

@@ -6,23 +6,26 @@ pub(super) use self::windows::{windows, windows_json};
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use uuid::Uuid;
 
-use super::{JobRow, LedgerError, Role, Sort};
+use super::{Entry, JobRow, LedgerError, Place, RULE_SWEEPS, Role, Sort};
 use crate::domain::cap::{CalendarUnit, CapRule, ClockUnit, Count, Mode, OnLimit, Per, Unit, Window};
 use crate::domain::event::{Change, Event, Fate, Outcome, Report, State};
-use crate::domain::ids::{JobId, Lane, PoolId, ProviderId};
+use crate::domain::ids::{Lane, PoolId, ProviderId, TenantId};
 use crate::domain::job::{Class, Kind};
-use crate::domain::keys::{RecipientKey, WordKey};
-use crate::domain::suppression::{CancelBy, Scope, Source};
+use crate::domain::keys::WordKey;
+use crate::domain::rule::{Act, JobRule, Names};
+use crate::domain::suppression::{Scope, Source};
 use crate::domain::time::UnixMicros;
 
 /// How long after its acceptance a job may be due and still count as immediate: strays among the immediate are found by
 /// when they were accepted, and only the others need an index by due time. The feeder's `soon` is as long.
 pub(super) const IMMEDIATE: Duration = Duration::from_secs(30);
 
-/// How long a cancellation is kept: as long as a job can be scheduled ahead.
-pub(super) const CANCELLATIONS_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+/// How long a rule is kept: until the last job that it can bind has expired.
+pub(super) const RULES_KEPT: Duration = Duration::from_secs(431 * 24 * 3600);
+
+/// Requests whose entries are looked for at a time.
+pub(super) const REQUESTS_MAX: u32 = 256;
 
 /// How long a frame's id is remembered: the promised 24 h, and an hour to spare.
 pub(super) const FRAMES_KEPT_SECS: i64 = 25 * 3600;
@@ -190,7 +193,7 @@ impl ReadChange {
     }
 }
 
-// === Receipts, opt-outs, cancellations ===
+// === Receipts, opt-outs, rules ===
 
 /// Returns what a report says as (sort, state or fate): 1 pending, 2 progress, 3 final.
 pub(super) fn report_columns(report: Report) -> (i16, Option<i16>) {
@@ -250,30 +253,45 @@ pub(super) fn scope(sort: i16, word: &[u8]) -> Result<Scope, LedgerError> {
     }
 }
 
-/// Returns what a cancellation names as (sort, value): 1 job, 2 cancel key, 3 recipient, 4 batch, 5 campaign, 6 run.
-pub(super) fn cancel_columns(by: &CancelBy) -> (i16, &[u8]) {
-    match by {
-        CancelBy::Job(job) => (1, job.0.as_bytes()),
-        CancelBy::Key(word) => (2, &word.0),
-        CancelBy::Recipient(recipient) => (3, &recipient.0),
-        CancelBy::Batch(batch) => (4, batch.as_bytes()),
-        CancelBy::Campaign(word) => (5, &word.0),
-        CancelBy::Run(word) => (6, &word.0),
-    }
+/// Returns an act's number, what else it says, and how often a rule that does this counts as swept from the start: what
+/// was collapsed is found when its time comes, and not before.
+pub(super) fn act_columns(act: Act) -> (i16, [u8; 16], i16) {
+    let sweeps = match act {
+        Act::Cancel | Act::Move { .. } => 0,
+        Act::Collapse { .. } => i16::from(RULE_SWEEPS),
+    };
+    (act.number().into(), act.detail(), sweeps)
 }
 
-/// Reads what a cancellation names.
-pub(super) fn cancel_by(sort: i16, value: &[u8]) -> Result<CancelBy, LedgerError> {
-    let value = key(value)?;
-    Ok(match sort {
-        1 => CancelBy::Job(JobId(Uuid::from_bytes(value))),
-        2 => CancelBy::Key(WordKey(value)),
-        3 => CancelBy::Recipient(RecipientKey(value)),
-        4 => CancelBy::Batch(Uuid::from_bytes(value)),
-        5 => CancelBy::Campaign(WordKey(value)),
-        6 => CancelBy::Run(WordKey(value)),
-        other => return Err(corrupt("an unknown cancellation", &other)),
-    })
+/// Returns the rules that one recording keeps: of those that say the same of the same names the latest.
+pub(super) fn latest(rules: &[JobRule]) -> Vec<&JobRule> {
+    let mut latest: std::collections::HashMap<_, &JobRule> = std::collections::HashMap::new();
+    for rule in rules {
+        let known = latest.entry((&rule.tenant, rule.act.number(), &rule.names)).or_insert(rule);
+        if (rule.at, rule.act.detail()) >= (known.at, known.act.detail()) {
+            *known = rule;
+        }
+    }
+    latest.into_values().collect()
+}
+
+/// Reads a rule.
+pub(super) fn job_rule(
+    tenant: TenantId,
+    act: i16,
+    names: &[u8],
+    at: UnixMicros,
+    detail: &[u8],
+) -> Result<JobRule, LedgerError> {
+    let names = Names::from_bytes(names).map_err(|_| missing("names"))?;
+    let act = u8::try_from(act).ok().and_then(|number| Act::of(number, key(detail).ok()?));
+    Ok(JobRule { tenant, names, at, act: act.ok_or_else(|| missing("act"))? })
+}
+
+/// Returns from where on entries were not read, if the answer was filled.
+pub(super) fn next_place(found: &[Entry], most: u32) -> Option<Place> {
+    let last = found.last().filter(|_| found.len() >= most as usize)?;
+    Some((last.accepted_at?, last.id))
 }
 
 // === Jobs ===

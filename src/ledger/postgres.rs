@@ -10,6 +10,7 @@ mod pool;
 mod reading;
 mod recording;
 mod rows;
+mod rules;
 mod schema;
 
 use std::str::FromStr as _;
@@ -23,13 +24,14 @@ use self::agenda::Leader;
 use self::pool::{Connector, Pool};
 use self::schema::Spans;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording,
-    Release, SealedReply, SealedSuppression, Segment, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
+    Recording, Release, SealedReply, SealedSuppression, Segment, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::keys::AddressKey;
-use crate::domain::suppression::{CancelRule, Suppression};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::Suppression;
 use crate::domain::time::{Clock, UnixMicros};
 
 /// Connections of one process, besides the recorder's and the leader's: more only wait for the same disks, and every
@@ -167,8 +169,30 @@ impl Ledger for Postgres {
         self.inner.others.call(|conn| async move { people::suppressions_after(&conn, tenant, after, most).await }).await
     }
 
-    async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
-        self.inner.others.call(|conn| async move { people::cancellations(&conn, tenant, most).await }).await
+    async fn rules(&self, tenant: &TenantId, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        self.inner.others.call(|conn| async move { rules::of(&conn, tenant, most).await }).await
+    }
+
+    async fn open_rules(&self, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        self.inner.others.call(|conn| async move { rules::open(&conn, sweeps, before, most).await }).await
+    }
+
+    async fn swept(&self, rule: &JobRule) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { rules::swept(&conn, rule).await }).await
+    }
+
+    async fn tally(&self, tenant: &TenantId, filter: &Filter, most: u32) -> Result<Tally, LedgerError> {
+        self.inner.others.call(|conn| async move { rules::tally(&conn, tenant, filter, most).await }).await
+    }
+
+    async fn entries_of(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        after: Place,
+        most: u32,
+    ) -> Result<(Vec<Entry>, Option<Place>), LedgerError> {
+        self.inner.others.call(|conn| async move { rules::entries(&conn, tenant, filter, after, most).await }).await
     }
 
     async fn lead_agenda(&self) -> Result<bool, LedgerError> {

@@ -8,6 +8,7 @@ mod people;
 mod reading;
 mod recording;
 mod rows;
+mod rules;
 mod threads;
 
 use std::path::Path;
@@ -19,13 +20,14 @@ use uuid::Uuid;
 
 use self::threads::Threads;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Recording,
-    Release, SealedReply, SealedSuppression, Segment, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
+    Recording, Release, SealedReply, SealedSuppression, Segment, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::keys::AddressKey;
-use crate::domain::suppression::{CancelRule, Suppression};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::Suppression;
 use crate::domain::time::{Clock, UnixMicros};
 
 /// Version of the schema that this program writes.
@@ -227,9 +229,34 @@ impl Ledger for Sqlite {
         self.read(move |conn| people::suppressions_after(conn, tenant.as_ref(), after.as_ref(), most)).await
     }
 
-    async fn cancellations(&self, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
+    async fn rules(&self, tenant: &TenantId, most: u32) -> Result<Vec<JobRule>, LedgerError> {
         let tenant = tenant.clone();
-        self.read(move |conn| people::cancellations(conn, &tenant, most)).await
+        self.read(move |conn| rules::of(conn, &tenant, most)).await
+    }
+
+    async fn open_rules(&self, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        self.read(move |conn| rules::open(conn, sweeps, before, most)).await
+    }
+
+    async fn swept(&self, rule: &JobRule) -> Result<(), LedgerError> {
+        let rule = rule.clone();
+        self.write(move |tx| rules::swept(tx, &rule)).await
+    }
+
+    async fn tally(&self, tenant: &TenantId, filter: &Filter, most: u32) -> Result<Tally, LedgerError> {
+        let (tenant, filter) = (tenant.clone(), filter.clone());
+        self.read(move |conn| rules::tally(conn, &tenant, &filter, most)).await
+    }
+
+    async fn entries_of(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        after: Place,
+        most: u32,
+    ) -> Result<(Vec<Entry>, Option<Place>), LedgerError> {
+        let (tenant, filter) = (tenant.clone(), filter.clone());
+        self.read(move |conn| rules::entries(conn, &tenant, &filter, after, most)).await
     }
 
     /// Always leads: the file has one process.

@@ -5,7 +5,8 @@ use super::redis::Redis;
 use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
-use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
 
 /// One of the backends. Cheap to clone.
@@ -43,6 +44,10 @@ impl Limits for AnyLimits {
         ask!(self.claim(now, claims))
     }
 
+    async fn peek(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+        ask!(self.peek(now, claims))
+    }
+
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
         ask!(self.give_back(claims))
     }
@@ -59,8 +64,8 @@ impl Limits for AnyLimits {
         ask!(self.suppressions(tenant, address))
     }
 
-    async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
-        ask!(self.cancel(rules, keep_until))
+    async fn rule(&self, rules: &[JobRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
+        ask!(self.rule(rules, keep_until))
     }
 
     async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {

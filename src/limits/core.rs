@@ -12,6 +12,7 @@ mod people;
 mod places;
 mod refusals;
 mod room;
+mod rules;
 mod rulesets;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,11 @@ use uuid::Uuid;
 pub use buckets::{Bucket, Buckets};
 pub use change::{Change, Damaged, Reader};
 pub(super) use change::{kind_number, kind_of, source_number, source_of, write_bucket, write_entry, write_memo};
-pub use claims::{Memory, When, claim, give_back};
+pub use claims::{Memory, When, claim, give_back, peek};
 pub use memos::{Memo, Memos};
 pub use people::{Entry, People};
-pub use refusals::{Cancel, Optout, Refusals, Target};
+pub use refusals::{Optout, Refusals};
+pub use rules::{Bound, Filter, Rules, Target};
 pub use rulesets::Kept;
 
 use crate::domain::ids::{JobId, TenantId};

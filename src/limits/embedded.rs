@@ -26,7 +26,8 @@ use super::core::{self, When, key_of};
 use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
-use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
 
 /// Opt-outs that are taken in under one lock: a fraction of a millisecond.
@@ -96,6 +97,14 @@ impl Embedded {
         (decision, end)
     }
 
+    fn peek_one(&self, now: UnixMicros, claim: &Claim) -> Decision {
+        let Inner { state, identity, .. } = &*self.inner;
+        let refusal = state.refusals().against(now, claim);
+        let logs = std::iter::once(claim.recipient).chain(claim.takes.iter().filter_map(|take| take.log));
+        let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
+        core::peek(&mut memory, When { now, changed_at: identity.changed_at }, claim, refusal)
+    }
+
     /// Makes a change of the refusals durable.
     async fn refuse(&self, change: impl FnOnce(&State, &Log) -> Offset + Send) -> Result<(), LimitsError> {
         self.inner.log.check()?;
@@ -154,6 +163,12 @@ impl Limits for Embedded {
         log.durable(end).await.map(|()| decisions)
     }
 
+    async fn peek(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+        self.inner.log.check()?;
+        let now = now.max(self.inner.state.latest());
+        Ok(claims.iter().map(|claim| self.peek_one(now, claim)).collect())
+    }
+
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
         let Inner { state, log, .. } = &*self.inner;
         log.check()?;
@@ -191,14 +206,18 @@ impl Limits for Embedded {
         Ok(self.inner.state.refusals().of(tenant, address))
     }
 
-    async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
-        self.refuse(|state, log| {
-            let mut refusals = state.refusals_mut();
-            refusals.prune(state.latest());
-            let append = |rule| log.append(&refusals.cancel(rule, keep_until));
-            rules.iter().map(append).last().unwrap_or_default()
-        })
-        .await
+    async fn rule(&self, rules: &[JobRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let mut end = Offset::default();
+        {
+            let (mut refusals, now) = (state.refusals_mut(), state.latest());
+            refusals.rules.prune(now);
+            for rule in rules {
+                end = log.append(&refusals.rules.add(now, rule, keep_until)?);
+            }
+        }
+        log.durable(end).await
     }
 
     async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
-use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::telemetry::metrics::{LimitsMetrics, LimitsOp};
 
@@ -55,6 +56,10 @@ impl<L: Limits> Limits for Measured<L> {
         self.measure(LimitsOp::Claim, self.limits.claim(now, claims)).await
     }
 
+    async fn peek(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+        self.measure(LimitsOp::Peek, self.limits.peek(now, claims)).await
+    }
+
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
         self.measure(LimitsOp::GiveBack, self.limits.give_back(claims)).await
     }
@@ -71,8 +76,8 @@ impl<L: Limits> Limits for Measured<L> {
         self.measure(LimitsOp::Suppress, self.limits.suppressions(tenant, address)).await
     }
 
-    async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
-        self.measure(LimitsOp::Cancel, self.limits.cancel(rules, keep_until)).await
+    async fn rule(&self, rules: &[JobRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Rule, self.limits.rule(rules, keep_until)).await
     }
 
     async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {

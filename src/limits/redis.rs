@@ -2,7 +2,7 @@
 //! [`Redis::warnings`] says what is missing.
 //!
 //! - One script a question, one file a script. A script is one step for everybody else: a job's claim, all its caps, and
-//!   the opt-outs and cancellations that stand against it are one decision. A script that ran although its answer was
+//!   the opt-outs and rules that stand against it are one decision. A script that ran although its answer was
 //!   lost is recognised by its tokens when it is asked again.
 //! - A recipient's memory is one string under one key: packed entries are a third of the bytes of a hash of fields, and
 //!   one read and one write a claim. Many claims share a call (`CLAIMS_PER_CALL`).
@@ -12,12 +12,13 @@
 //!   the server may answer up to two seconds before it writes, so a restart counts as a loss: what may have been handed
 //!   over before it is not sent blindly.
 //! - A single server, or a primary with replicas. In Redis Cluster the keys of a claim lie in several slots: there a call
-//!   would carry one recipient (its key alone is claim and caps), and opt-outs and cancellations would be read after it,
+//!   would carry one recipient (its key alone is claim and caps), and opt-outs and rules would be read after it,
 //!   with a hit giving the claim back. No script assumes more of its keys than that, but for a cap per sender: its log is
 //!   the sender's, which many recipients share, so both keys must be in one server, and in Cluster such a rule would be
 //!   taken first and given back where the recipient's refuse: too strict for a moment, never too lax.
 
 mod link;
+mod rules;
 mod scripts;
 mod wire;
 
@@ -29,13 +30,15 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 use self::link::Link;
+use self::rules::Sort;
 use self::scripts::Scripts;
 use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::keys::{AddressKey, RecipientKey};
-use crate::domain::suppression::{CancelRule, Scope, Source, Suppression};
+use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
+use crate::domain::rule::JobRule;
+use crate::domain::suppression::{Scope, Source, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
 
 /// Claims in one call. Measured on one core of Redis 7.0 with three caps, opt-outs and cancellations looked up: 13.4 us a
@@ -69,6 +72,15 @@ struct Inner {
     names: Names,
     clock: Clock,
     latest: AtomicI64,
+}
+
+/// What is done with what claims need.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is taken.
+    Take,
+    /// It is only looked at.
+    Leave,
 }
 
 /// The names of keys.
@@ -124,7 +136,7 @@ impl Inner {
         UnixMicros(self.latest.fetch_max(now.0, Ordering::Relaxed).max(now.0))
     }
 
-    async fn claim(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+    async fn decide(&self, now: UnixMicros, claims: &[Claim], then: Then) -> Result<Vec<Decision>, LimitsError> {
         let names = &self.names;
         let mut tenants: Vec<&TenantId> = Vec::new();
         for claim in claims {
@@ -132,33 +144,34 @@ impl Inner {
                 tenants.push(&claim.tenant);
             }
         }
-        // A script counts its keys from 1; the identity, two keys a claim and one for all tenants come first.
-        let first_log = 2 * claims.len() + tenants.len() + 3;
-        let mut logs: Vec<Vec<u8>> = Vec::new();
-        let mut packed = Vec::with_capacity(claims.len() * 300);
+        // A script counts its keys from 1; the identity, two keys a claim, three a tenant and one for all come first.
+        let first = 2 * claims.len() + 3 * tenants.len() + 3;
+        let mut others: Vec<Vec<u8>> = Vec::new();
+        let mut packed = Vec::with_capacity(claims.len() * 320);
         for claim in claims {
             let tenant = tenants.iter().position(|&tenant| *tenant == claim.tenant).unwrap_or_default();
-            let log = |log: RecipientKey| {
-                let name = names.recipient(&claim.tenant, log.0);
-                let known = logs.iter().position(|known| *known == name).unwrap_or_else(|| {
-                    logs.push(name);
-                    logs.len() - 1
+            let mut other = |name: Vec<u8>| {
+                let known = others.iter().position(|known| *known == name).unwrap_or_else(|| {
+                    others.push(name);
+                    others.len() - 1
                 });
-                u16::try_from(first_log + known).unwrap_or(u16::MAX)
+                u16::try_from(first + known).unwrap_or(u16::MAX)
             };
-            wire::put_claim(&mut packed, claim, u16::try_from(tenant).unwrap_or(u16::MAX), log);
+            let newest = claim.against.collapse_key.map_or(0, |key| other(names.newest(&claim.tenant, key)));
+            let log = |log: RecipientKey| other(names.recipient(&claim.tenant, log.0));
+            wire::put_claim(&mut packed, claim, (u16::try_from(tenant).unwrap_or(u16::MAX), newest), log);
         }
-        let mut keys = Vec::with_capacity(2 * claims.len() + tenants.len() + 2);
+        let mut keys = Vec::with_capacity(2 * claims.len() + 3 * tenants.len() + others.len() + 2);
         keys.push(names.identity());
         keys.extend(claims.iter().map(|claim| names.recipient(&claim.tenant, claim.recipient.0)));
         keys.extend(claims.iter().map(|claim| names.optouts(&claim.tenant, claim.against.address)));
-        keys.extend(tenants.iter().map(|tenant| names.cancellations(tenant)));
+        keys.extend(tenants.iter().flat_map(|tenant| Sort::ALL.map(|sort| names.rules(tenant, sort))));
         keys.push(names.globals());
-        keys.append(&mut logs);
+        keys.append(&mut others);
         let question = |live: &link::Live| {
             let mut call = self.scripts.claim.call(&keys);
             call.arg(&*live.identity.id).arg(now.0).arg(live.identity.changed_at.0).arg(claims.len());
-            call.arg(tenants.len()).arg(&packed);
+            call.arg(tenants.len()).arg(u8::from(then == Then::Take)).arg(&packed);
             call
         };
         let answer: Vec<u8> = self.link.ask(&self.scripts, question).await?;
@@ -224,19 +237,6 @@ impl Inner {
         if met.len() == submits.len() { Ok(met) } else { Err(Strange.into()) }
     }
 
-    async fn cancel(&self, tenant: &TenantId, rules: &[&CancelRule], until: UnixMicros) -> Result<(), LimitsError> {
-        let keys = [self.names.identity(), self.names.cancellations(tenant)];
-        let mut packed = Vec::with_capacity(rules.len() * 25);
-        rules.iter().for_each(|rule| wire::put_cancel(&mut packed, rule));
-        let now = self.now(self.clock.now());
-        let question = |live: &link::Live| {
-            let mut call = self.scripts.cancel.call(&keys);
-            call.arg(&*live.identity.id).arg(now.0).arg(until.0).arg(&packed);
-            call
-        };
-        self.link.ask::<()>(&self.scripts, question).await
-    }
-
     async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {
         let keys: Vec<_> = leases.iter().map(|lease| self.names.bucket(&lease.bucket)).collect();
         let mut packed = Vec::with_capacity(leases.len() * 17);
@@ -275,7 +275,13 @@ impl Limits for Redis {
 
     async fn claim(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
         let now = self.inner.now(now);
-        let calls = claims.chunks(CLAIMS_PER_CALL).map(|claims| self.inner.claim(now, claims));
+        let calls = claims.chunks(CLAIMS_PER_CALL).map(|claims| self.inner.decide(now, claims, Then::Take));
+        Ok(try_join_all(calls).await?.concat())
+    }
+
+    async fn peek(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
+        let now = now.max(UnixMicros(self.inner.latest.load(Ordering::Relaxed)));
+        let calls = claims.chunks(CLAIMS_PER_CALL).map(|claims| self.inner.decide(now, claims, Then::Leave));
         Ok(try_join_all(calls).await?.concat())
     }
 
@@ -317,17 +323,8 @@ impl Limits for Redis {
         Ok(wire::suppressions(&optouts, tenant, address)?)
     }
 
-    async fn cancel(&self, rules: &[CancelRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
-        let mut tenants: Vec<(&TenantId, Vec<&CancelRule>)> = Vec::new();
-        for rule in rules {
-            match tenants.iter_mut().find(|(tenant, _)| **tenant == rule.tenant) {
-                Some((_, rules)) => rules.push(rule),
-                None => tenants.push((&rule.tenant, vec![rule])),
-            }
-        }
-        let chunks =
-            tenants.iter().flat_map(|(tenant, rules)| rules.chunks(KEYS_PER_CALL).map(move |rules| (*tenant, rules)));
-        try_join_all(chunks.map(|(tenant, rules)| self.inner.cancel(tenant, rules, keep_until))).await.map(|_| ())
+    async fn rule(&self, rules: &[JobRule], keep_until: UnixMicros) -> Result<(), LimitsError> {
+        self.inner.rule(rules, keep_until).await
     }
 
     async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {
@@ -385,8 +382,17 @@ impl Names {
         self.name(b'g', &[])
     }
 
-    fn cancellations(&self, tenant: &TenantId) -> Vec<u8> {
-        self.name(b'c', tenant.as_str().as_bytes())
+    fn rules(&self, tenant: &TenantId, sort: Sort) -> Vec<u8> {
+        let kind = match sort {
+            Sort::Cancel => b'c',
+            Sort::Move => b'm',
+            Sort::Filter => b'f',
+        };
+        self.name(kind, tenant.as_str().as_bytes())
+    }
+
+    fn newest(&self, tenant: &TenantId, key: WordKey) -> Vec<u8> {
+        self.name(b'n', &key_of(tenant, key.0))
     }
 
     fn memo(&self, id: JobId) -> Vec<u8> {

@@ -17,6 +17,7 @@ use super::{FRAME_BYTES_MAX, PublishError, Queue, Route};
 use crate::domain::event::Fact;
 use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Envelope};
+use crate::domain::rule::NAMES_BYTES_MAX;
 use crate::domain::time::Clock;
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
@@ -277,7 +278,8 @@ impl Item for Fact {
             Self::Receipt(receipt) => 96 + receipt.message_id.len() + receipt.code.len(),
             Self::Reply(reply) => 160 + reply.text.len(),
             Self::Suppressed(_, plain) => 120 + plain.address.len() + plain.word.len(),
-            Self::Unsuppressed(..) | Self::Cancelled(_) => 160,
+            Self::Unsuppressed(..) => 160,
+            Self::Ruled(_) => 128 + NAMES_BYTES_MAX,
         }
     }
 

@@ -18,7 +18,9 @@ use super::tally::Tally;
 use crate::domain::event::{Change, Event, Fact, Fate, Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Envelope, Kind};
+use crate::domain::keys::WordKey;
 use crate::domain::recent::Recent;
+use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Plain, Suppression};
 use crate::ledger::{JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
 
@@ -28,6 +30,8 @@ pub(super) struct Accepted {
     pub(super) row: JobRow,
     /// No frame can have brought this job before.
     pub(super) fresh: bool,
+    /// Its collapse key: it replaces older jobs.
+    pub(super) collapse_key: Option<WordKey>,
 }
 
 /// What a batch comes to.
@@ -166,6 +170,12 @@ impl Merger {
     /// Merges an accepted job.
     pub(super) fn accept(&mut self, accepted: Accepted) {
         let row = accepted.row;
+        if let Some(key) = accepted.collapse_key {
+            let names = Names { collapse_key: Some(key), ..Names::default() };
+            let act = Act::Collapse { into: row.id };
+            let rule = JobRule { tenant: row.tenant.clone(), names, at: row.accepted_at, act };
+            self.merged.recording.ruled.push(rule);
+        }
         match self.known.get_mut(&row.id) {
             // Published a second time under the same id. The ledger leaves a row alone that is there.
             Some(known) if known.accepted => self.merged.tally.doubled += 1,
@@ -200,7 +210,7 @@ impl Merger {
             Fact::Unsuppressed(suppression, source) => {
                 self.merged.recording.unsuppressed.push((suppression, source));
             }
-            Fact::Cancelled(rule) => self.merged.recording.cancelled.push(rule),
+            Fact::Ruled(rule) => self.merged.recording.ruled.push(rule),
         }
     }
 

@@ -148,7 +148,7 @@ impl Wants {
                 }
                 (None, None) => _ = self.reported.insert((receipt.provider.clone(), receipt.message_id.clone())),
             },
-            Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Cancelled(_) => {}
+            Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) => {}
         }
     }
 

@@ -31,6 +31,7 @@ impl<Q: Queue, L: Ledger> Resender<'_, Q, L> {
 
     async fn one(&self, envelope: Envelope, now: UnixMicros) -> Result<(), LedgerError> {
         let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
+        let accepted_at = Some(envelope.shared.accepted_at);
         let jobs = u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX);
         let (id, priority) = (id_of(&envelope), envelope.shared.priority);
         let payload = Frame::Jobs(vec![envelope]).encode(self.sealer).map_err(|problem| unwritable(&problem))?;
@@ -41,9 +42,9 @@ impl<Q: Queue, L: Ledger> Resender<'_, Q, L> {
         };
         warn!(%problem, %lane, "a lane does not take what goes out again; the agenda does");
         // A sender with a rate of its own is found out when it is released.
-        let (sender, due_at) = (0, now);
+        let (tag, sender, due_at, releasing_since) = (Tag::Send, 0, now, None);
         let entry =
-            Entry { id, tag: Tag::Send, tenant, lane, sender, priority, due_at, jobs, releasing_since: None, payload };
+            Entry { id, tag, tenant, lane, sender, priority, due_at, accepted_at, jobs, releasing_since, payload };
         self.ledger.put_entries(&[entry]).await
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn accepted(envelope: &Envelope, sealer: &Sealer, rows: &mut Vec<Acce
             cancel_key: word(space::CANCEL_KEY, &job.cancel_key),
             sealed,
         };
-        rows.push(Accepted { row, fresh: fresh(job) });
+        rows.push(Accepted { row, fresh: fresh(job), collapse_key: word(space::COLLAPSE_KEY, &job.collapse_key) });
     }
 }
 

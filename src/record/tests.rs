@@ -107,6 +107,7 @@ fn envelope(class: Class, ids: &[JobId]) -> Envelope {
         expires_at: START.plus(Duration::from_secs(3600)),
         windows: vec![],
         on_missed: OnMissed::Defer,
+        moved_at: None,
     };
     let phone = |number: usize| Some(format!("+1555{number:07}").parse().unwrap());
     let job = |(number, id): (usize, &JobId)| Job {

@@ -6,6 +6,7 @@ mod equivalence;
 mod outage;
 mod people;
 mod recording;
+mod rules;
 mod samples;
 mod speed;
 

@@ -7,6 +7,7 @@ mod equivalence;
 mod faults;
 mod rates;
 mod refusals;
+mod rules;
 mod submits;
 mod windows;
 
@@ -93,7 +94,9 @@ pub(super) fn claim(recipient: u8, job: u64) -> Claim {
             batch: None,
             campaign: None,
             run: None,
+            collapse_key: None,
             accepted_at: NOW,
+            moved_at: None,
         },
     }
 }

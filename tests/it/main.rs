@@ -25,6 +25,7 @@ mod oracle;
 mod queue_contract;
 mod queue_faults;
 mod queue_rates;
+mod recall;
 mod recorders;
 mod smpp;
 mod smpp_faults;

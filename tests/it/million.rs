@@ -75,6 +75,7 @@ async fn fill(ledger: &impl Ledger, service: &Service) {
         sender: 0,
         priority: 0,
         due_at: now.minus(Duration::from_millis(u64::try_from(number % 1_000).unwrap())),
+        accepted_at: Some(now),
         jobs: 1,
         releasing_since: None,
         payload: payload.clone(),
@@ -108,6 +109,7 @@ fn envelope(now: UnixMicros) -> Envelope {
         expires_at: now.plus(Duration::from_secs(24 * 3600)),
         windows: vec![],
         on_missed: OnMissed::Defer,
+        moved_at: None,
     };
     let job = Job {
         id: JobId::new(now, 7),

@@ -164,6 +164,7 @@ fn envelope(now: UnixMicros, ids: &[JobId]) -> Envelope {
         expires_at: now.plus(Duration::from_secs(3600)),
         windows: vec![],
         on_missed: OnMissed::Defer,
+        moved_at: None,
     };
     let job = |id: &JobId| Job {
         id: *id,

@@ -44,6 +44,11 @@ pub(crate) fn kind_filter(field: &str, raw: i32) -> Result<Option<Kind>, Invalid
     })
 }
 
+/// Reads a class that filters: `None` matches every class.
+pub(super) fn class_filter(field: &str, raw: i32) -> Result<Option<Class>, Invalid> {
+    (raw != 0).then(|| class(field, raw)).transpose()
+}
+
 pub(super) fn recipient_kind(field: &str, raw: i32) -> Result<RecipientKind, Invalid> {
     Ok(match known::<pb::RecipientKind>(field, raw)? {
         None | Some(pb::RecipientKind::Unspecified | pb::RecipientKind::Person) => RecipientKind::Person,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::enums::recipient_kind;
 use super::time::start;
-use super::{Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, not_yet, required, text};
+use super::{Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, required, text};
 use crate::admission::Item;
 use crate::domain::job::Kind;
 use crate::domain::recipient::{InvalidMsisdn, Recipient, Wechat, Wecom};
@@ -34,13 +34,12 @@ pub(crate) fn item(index: u32, raw: pb::BatchItem, spec: &Spec) -> Result<Item, 
     if let Some(missing) = missing_address(spec.kind, &recipient) {
         return Err(Invalid::new("recipient", Problem::NoAddress(missing)));
     }
-    not_yet("collapse_key", raw.collapse_key.is_empty(), "collapsing of jobs is")?;
     Ok(Item {
         index,
         recipient,
         params: params(raw.params, spec)?,
         cancel_key: text("cancel_key", raw.cancel_key, WORD_CHARS_MAX)?,
-        collapse_key: Box::default(),
+        collapse_key: text("collapse_key", raw.collapse_key, WORD_CHARS_MAX)?,
         send_at: raw.send_at.map(|at| start("send_at", &at, spec.now)).transpose()?,
     })
 }

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use super::enums::{self, kind_filter};
+use super::enums::{self, class_filter, kind_filter};
 use super::item::{WORD_CHARS_MAX, recipient};
 use super::{Invalid, Problem, check_count, moment, not_yet, required, text};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::Kind;
 use crate::domain::keys::{WordKey, space};
 use crate::domain::recipient::Recipient;
-use crate::domain::suppression::CancelBy;
+use crate::domain::rule::Names;
 use crate::ledger::Filter;
 use crate::pb;
 use crate::seal::{Sealer, job_address};
@@ -23,27 +23,46 @@ const JOB_IDS_MAX: usize = 1_000;
 ///
 /// # Errors
 /// The first field that is wrong; its path starts at the selector.
-pub(crate) fn select(
-    raw: Option<pb::JobSelector>,
-    tenant: &TenantId,
-    sealer: &Sealer,
-) -> Result<Vec<CancelBy>, Invalid> {
+pub(crate) fn select(raw: Option<pb::JobSelector>, tenant: &TenantId, sealer: &Sealer) -> Result<Vec<Names>, Invalid> {
     use pb::job_selector::By;
     let by = raw.and_then(|raw| raw.by).ok_or_else(|| Invalid::new("", Problem::Missing))?;
     let word = |space: &str, field: &str, raw: String| {
-        Ok(sealer.word_key(tenant, space, &required(field, raw, WORD_CHARS_MAX)?))
+        Ok(Some(sealer.word_key(tenant, space, &required(field, raw, WORD_CHARS_MAX)?)))
     };
-    Ok(match by {
-        By::Jobs(jobs) => job_ids("jobs.job_ids", &jobs.job_ids)?.into_iter().map(CancelBy::Job).collect(),
-        By::CancelKey(raw) => vec![CancelBy::Key(word(space::CANCEL_KEY, "cancel_key", raw)?)],
-        By::BatchId(raw) => vec![CancelBy::Batch(batch_id(&raw)?)],
-        By::CampaignId(raw) => vec![CancelBy::Campaign(word(space::CAMPAIGN, "campaign_id", raw)?)],
-        By::RunId(raw) => vec![CancelBy::Run(word(space::RUN, "run_id", raw)?)],
-        By::Recipient(raw) => {
-            let (recipient, kind) = meant(Some(raw)).map_err(|invalid| invalid.within("recipient"))?;
-            vec![CancelBy::Recipient(sealer.recipient_key(tenant, &recipient, kind))]
+    let none = Names::default();
+    Ok(vec![match by {
+        By::Jobs(jobs) => {
+            return Ok(job_ids("jobs.job_ids", &jobs.job_ids)?.into_iter().map(Names::job).collect());
         }
-        By::Filter(_) => return Err(Invalid::new("filter", Problem::NotYet("cancelling by a filter is"))),
+        By::CancelKey(raw) => Names { cancel_key: word(space::CANCEL_KEY, "cancel_key", raw)?, ..none },
+        By::BatchId(raw) => Names { batch: Some(batch_id(&raw)?), ..none },
+        By::CampaignId(raw) => Names { campaign: word(space::CAMPAIGN, "campaign_id", raw)?, ..none },
+        By::RunId(raw) => Names { run: word(space::RUN, "run_id", raw)?, ..none },
+        By::Recipient(raw) => named(raw, tenant, sealer).map_err(|invalid| invalid.within("recipient"))?,
+        By::Filter(raw) => names(raw, tenant, sealer).map_err(|invalid| invalid.within("filter"))?,
+    }])
+}
+
+/// Checks a filter that names `tenant`'s jobs for a rule.
+fn names(mut raw: pb::JobFilter, tenant: &TenantId, sealer: &Sealer) -> Result<Names, Invalid> {
+    not_yet("state", raw.state == 0, "naming jobs by state is")?;
+    let run = text("run_id", std::mem::take(&mut raw.run_id), WORD_CHARS_MAX)?;
+    let run = (!run.is_empty()).then(|| sealer.word_key(tenant, space::RUN, &run));
+    let recipient = raw.recipient.clone().map(|raw| named(raw, tenant, sealer)).transpose();
+    let Names { recipient, address, .. } =
+        recipient.map_err(|invalid| invalid.within("recipient"))?.unwrap_or_default();
+    let Filter { batch, campaign, kind, class, cancel_key, from, to, .. } = filter(Some(raw), tenant, sealer)?;
+    Ok(Names { cancel_key, recipient, address, batch, campaign, run, kind, class, from, to, ..Names::default() })
+}
+
+/// Returns the names of a recipient, who is meant by its id or its one address.
+fn named(raw: pb::Recipient, tenant: &TenantId, sealer: &Sealer) -> Result<Names, Invalid> {
+    let (recipient, kind) = meant(Some(raw))?;
+    let address = job_address(kind, &recipient).filter(|_| recipient.id.is_none());
+    Ok(Names {
+        recipient: Some(sealer.recipient_key(tenant, &recipient, kind)),
+        address: address.map(|address| sealer.address_key(&address)),
+        ..Names::default()
     })
 }
 
@@ -53,9 +72,7 @@ pub(crate) fn select(
 /// The first field that is wrong; its path starts at the filter.
 pub(crate) fn filter(raw: Option<pb::JobFilter>, tenant: &TenantId, sealer: &Sealer) -> Result<Filter, Invalid> {
     let Some(raw) = raw else { return Ok(Filter::default()) };
-    enums::known::<pb::Class>("class", raw.class)?;
     enums::known::<pb::State>("state", raw.state)?;
-    not_yet("class", raw.class == 0, "lists by class are")?;
     not_yet("state", raw.state == 0, "lists by state are")?;
     not_yet("labels", raw.labels.is_empty(), "lists by label are")?;
     not_yet("run_id", raw.run_id.is_empty(), "lists by run are")?;
@@ -72,6 +89,7 @@ pub(crate) fn filter(raw: Option<pb::JobFilter>, tenant: &TenantId, sealer: &Sea
         batch: if raw.batch_id.is_empty() { None } else { Some(batch_id(&raw.batch_id)?) },
         campaign: word(space::CAMPAIGN, "campaign_id", raw.campaign_id)?,
         kind: kind_filter("kind", raw.kind)?,
+        class: class_filter("class", raw.class)?,
         cancel_key: word(space::CANCEL_KEY, "cancel_key", raw.cancel_key)?,
         from,
         to,

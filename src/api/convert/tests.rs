@@ -6,7 +6,8 @@ use super::suppression::reach;
 use super::*;
 use crate::domain::cap::{Mode, Window, presets};
 use crate::domain::job::{Content, Kind};
-use crate::domain::suppression::{CancelBy, Scope};
+use crate::domain::rule::Names;
+use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
 use crate::pb;
 use crate::seal::Sealer;
@@ -172,8 +173,8 @@ fn schedules() {
         },
     );
     schedule_says("", expires(send_at(DAY), 2 * DAY));
-    schedule_says("schedule.expires_at", expires(pb::Schedule::default(), -1));
-    schedule_says("schedule.expires_at", expires(pb::Schedule::default(), 0));
+    // In the past: admission says so, once it knows that it is no repetition.
+    schedule_says("", expires(pb::Schedule::default(), -1));
     schedule_says("schedule.expires_at", expires(send_at(DAY), DAY));
     schedule_says("schedule.expires_at", expires(send_at(DAY), 431 * DAY));
     schedule_says("schedule.on_missed", pb::Schedule { on_missed: 7, ..pb::Schedule::default() });
@@ -189,7 +190,8 @@ fn items() {
     item_says("params[name]", |item| drop(item.params.insert("name".into(), "x".repeat(1_001))));
     item_says("params[name]", |item| drop(item.params.insert("name".into(), "\u{1b}[2J".into())));
     item_says("cancel_key", |item| item.cancel_key = "x".repeat(129));
-    item_says("collapse_key", |item| item.collapse_key = "x".into());
+    item_says("", |item| item.collapse_key = "x".into());
+    item_says("collapse_key", |item| item.collapse_key = "x".repeat(129));
     item_says("", |item| item.send_at = Some(at(400 * DAY)));
     item_says("send_at", |item| item.send_at = Some(at(400 * DAY + 1)));
 }
@@ -241,7 +243,7 @@ fn errors_read_as_sentences_with_a_way_out() {
     assert_eq!(said.to_string(), "spec.links: links need link domains, which are not available yet");
 }
 
-fn selector(by: pb::job_selector::By) -> Result<Vec<CancelBy>, Invalid> {
+fn selector(by: pb::job_selector::By) -> Result<Vec<Names>, Invalid> {
     let sealer = Sealer::ephemeral().unwrap();
     select(Some(pb::JobSelector { by: Some(by) }), &"acme".parse().unwrap(), &sealer)
 }
@@ -268,7 +270,12 @@ fn selectors() {
     selector_says("run_id", By::RunId("x\n".into()));
     selector_says("recipient", By::Recipient(pb::Recipient::default()));
     selector_says("", By::Recipient(pb::Recipient { recipient_id: "anna".into(), ..pb::Recipient::default() }));
-    selector_says("filter", By::Filter(pb::JobFilter::default()));
+    selector_says("", By::Filter(pb::JobFilter::default()));
+    selector_says("", By::Filter(pb::JobFilter { run_id: "r".into(), class: 1, ..pb::JobFilter::default() }));
+    selector_says("filter.state", By::Filter(pb::JobFilter { state: 1, ..pb::JobFilter::default() }));
+    selector_says("filter.kind", By::Filter(pb::JobFilter { kind: 9, ..pb::JobFilter::default() }));
+    let nobody = Some(pb::Recipient::default());
+    selector_says("filter.recipient", By::Filter(pb::JobFilter { recipient: nobody, ..pb::JobFilter::default() }));
     let sealer = Sealer::ephemeral().unwrap();
     assert!(select(None, &"acme".parse().unwrap(), &sealer).is_err());
 }
@@ -293,7 +300,7 @@ fn filters() {
         filter.accepted_from = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
     });
     filter_says("accepted_to", |filter| (filter.accepted_from, filter.accepted_to) = (Some(at(2)), Some(at(1))));
-    filter_says("class", |filter| filter.class = 1);
+    filter_says("", |filter| filter.class = 1);
     filter_says("class", |filter| filter.class = 77);
     filter_says("state", |filter| filter.state = 1);
     filter_says("labels", |filter| drop(filter.labels.insert("a".into(), "b".into())));

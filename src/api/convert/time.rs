@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 
 use super::enums::on_missed;
 use super::window::hours;
-use super::{Invalid, Problem};
+use super::{Invalid, Problem, not_yet};
 use crate::admission::{AHEAD_MAX, Start};
 use crate::domain::job::OnMissed;
 use crate::domain::time::UnixMicros;
@@ -43,7 +43,6 @@ pub(super) fn schedule(schedule: Option<pb::Schedule>, now: UnixMicros) -> Resul
     };
     let expires_at = schedule.expires_at.map(|at| ahead("expires_at", &at, now, EXPIRY_AHEAD_MAX)).transpose()?;
     match expires_at {
-        Some(at) if at <= now => return Err(Invalid::new("expires_at", Problem::Past)),
         Some(at) if matches!(start, Start::At(start) if at <= start) => {
             return Err(Invalid::new("expires_at", Problem::ExpiresFirst));
         }
@@ -80,6 +79,27 @@ fn local_time(raw: pb::LocalTime, now: UnixMicros) -> Result<Start, Invalid> {
         return Err(Invalid::new("", Problem::TooFar { days: AHEAD_MAX.as_secs() / (24 * 3600) }));
     }
     Ok(Start::Local(local))
+}
+
+/// Checks the time that jobs are moved to as of `now`: when they are due, and when they expire if that is said.
+pub(crate) fn new_time(
+    raw: Option<pb::Schedule>,
+    now: UnixMicros,
+) -> Result<(UnixMicros, Option<UnixMicros>), Invalid> {
+    let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
+    not_yet("on_missed", raw.on_missed == 0, "another on_missed for jobs that are moved is")?;
+    not_yet("windows", raw.windows.is_empty(), "other windows for jobs that are moved are")?;
+    let local = matches!(raw.start, Some(pb::schedule::Start::LocalTime(_)));
+    not_yet("local_time", !local, "a local time for jobs that are moved is")?;
+    let When { start, expires_at, .. } = schedule(Some(raw), now)?;
+    let due_at = match start {
+        Start::At(due_at) => due_at.max(now),
+        Start::Now | Start::Local(_) => now,
+    };
+    match expires_at {
+        Some(at) if at <= due_at => Err(Invalid::new("expires_at", Problem::ExpiresFirst)),
+        _ => Ok((due_at, expires_at)),
+    }
 }
 
 fn ahead(field: &str, at: &Timestamp, now: UnixMicros, most: Duration) -> Result<UnixMicros, Invalid> {

@@ -11,14 +11,13 @@ use crate::api::{Ports, tokens};
 use crate::domain::event::{Change, Fate, Outcome};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::Envelope;
-use crate::domain::keys::space;
-use crate::domain::suppression::{CancelBy, CancelRule};
 use crate::domain::time::UnixMicros;
-use crate::ledger::{History, JobRow, Ledger};
-use crate::limits::Limits;
+use crate::ledger::{History, JobRow, Ledger, NumberedEvent};
+use crate::limits::{Claim, Decision, Limits, Words};
 use crate::pb;
 use crate::queue::Queue;
 use crate::queue::frame::open_job;
+use crate::seal::Sealer;
 
 /// How long an answer waits for a job that was accepted a moment ago.
 const FRESH_WAIT: Duration = Duration::from_secs(2);
@@ -26,8 +25,6 @@ const FRESH_WAIT: Duration = Duration::from_secs(2);
 const FRESH_LOOK: Duration = Duration::from_millis(50);
 /// An id that tells its time and is older than this is not waited for.
 const FRESH: Duration = Duration::from_secs(60);
-/// Most cancellations of a tenant that are looked at; as many as limits keep.
-const RULES_MAX: u32 = 1_000;
 /// What a page token of the job list is for, before the filter's bytes.
 const JOBS: &[u8] = b"jobs\0";
 
@@ -37,9 +34,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let id = convert::job_id("job_id", &raw.job_id)?;
         let view = view(raw.view)?.unwrap_or(pb::JobView::Full);
         let history = self.find(tenant, id).await?.ok_or(Error::NotFound("job"))?;
-        let rules = self.rules(tenant, std::slice::from_ref(&history)).await?;
-        let job = show(&self.ports, &history, &rules, view)?.ok_or(Error::NotFound("job"))?;
-        Ok(pb::GetJobResponse { job: Some(job) })
+        let mut jobs = self.show(&[history], view).await?;
+        Ok(pb::GetJobResponse { job: Some(jobs.pop().ok_or(Error::NotFound("job"))?) })
     }
 
     /// Lists jobs of `tenant`.
@@ -61,14 +57,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         };
         let filter = convert::filter(raw.filter, tenant, &self.ports.sealer).map_err(|e| e.within("filter"))?;
         let histories = self.ports.ledger.jobs(tenant, &filter, page, most).await?;
-        let rules = self.rules(tenant, &histories).await?;
         let full = usize::try_from(most).is_ok_and(|most| histories.len() >= most);
         let next = histories.last().and_then(|history| history.row.as_ref()).filter(|_| full);
         let next_page_token = next.map(|row| tokens::give(&self.ports.sealer, tenant, &purpose, &place(row)));
-        let mut jobs = Vec::with_capacity(histories.len());
-        for history in &histories {
-            jobs.extend(show(&self.ports, history, &rules, view)?);
-        }
+        let jobs = self.show(&histories, view).await?;
         Ok(pb::ListJobsResponse { jobs, next_page_token: next_page_token.unwrap_or_default() })
     }
 
@@ -86,13 +78,71 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         }
     }
 
-    /// Returns the tenant's live cancellations, where a job of these may wait under one.
-    async fn rules(&self, tenant: &TenantId, histories: &[History]) -> Result<Vec<CancelRule>, Error> {
-        if histories.iter().all(|history| waits_until(history).is_none()) {
-            return Ok(vec![]);
+    /// Shows jobs as the rules that bind them leave them; not those of which only events have come.
+    async fn show(&self, histories: &[History], view: pb::JobView) -> Result<Vec<pb::Job>, Error> {
+        let Ports { limits, sealer, clock, .. } = &*self.ports;
+        let mut shown = Vec::with_capacity(histories.len());
+        let mut questions = Vec::new();
+        for history in histories {
+            let Some(row) = &history.row else { continue };
+            let waits = waits(history);
+            let envelope = if waits || view == pb::JobView::Full { Some(self.open(row)?) } else { None };
+            let question = envelope.as_ref().filter(|_| waits).and_then(|envelope| question(envelope, sealer));
+            let asked = question.is_some();
+            questions.extend(question);
+            shown.push((row, history, envelope, asked));
         }
-        Ok(self.ports.ledger.cancellations(tenant, RULES_MAX).await?)
+        // With limits away a job is shown as the ledger knows it.
+        let mut decisions = limits.peek(clock.now(), &questions).await.unwrap_or_default().into_iter();
+        let show = |(row, history, envelope, asked): (&JobRow, &History, Option<Envelope>, bool)| {
+            let mut job = convert::job_to_pb(row, &history.events, clock.now());
+            if let (Some(envelope), pb::JobView::Full) = (&envelope, view) {
+                convert::show_whole(&mut job, envelope, &history.events);
+            }
+            if asked && let Some(decision) = decisions.next() {
+                self.apply(&mut job, &decision, row);
+            }
+            job
+        };
+        Ok(shown.into_iter().map(show).collect())
     }
+
+    /// Shows what a rule makes of a job that waits.
+    fn apply(&self, job: &mut pb::Job, decision: &Decision, row: &JobRow) {
+        let mut cancelled = |reason| {
+            job.state = pb::State::Settled.into();
+            job.outcome = Some(convert::outcome_to_pb(&Outcome::new(Fate::Cancelled, reason)));
+        };
+        match *decision {
+            Decision::Cancelled => cancelled("request"),
+            Decision::Collapsed => cancelled("collapsed"),
+            Decision::Moved { due_at, expires_at, .. } => {
+                let expires_at = expires_at.unwrap_or_else(|| due_at.plus(self.ports.admission.life(row.class)));
+                job.due_at = Some(convert::moment_to_pb(due_at));
+                job.expires_at = Some(convert::moment_to_pb(expires_at));
+            }
+            Decision::Claimed
+            | Decision::Overshadowed(_)
+            | Decision::Held { .. }
+            | Decision::Forgotten
+            | Decision::Suppressed(_)
+            | Decision::OverCap { .. } => {}
+        }
+    }
+
+    fn open(&self, row: &JobRow) -> Result<Envelope, Error> {
+        open_job(&row.sealed, &self.ports.sealer).map_err(|error| {
+            tracing::error!(job = %row.id, %error, "cannot open a stored job");
+            Error::Unreadable
+        })
+    }
+}
+
+/// Returns what asks which rules bind a job.
+fn question(envelope: &Envelope, sealer: &Sealer) -> Option<Claim> {
+    let (shared, job) = (&envelope.shared, envelope.jobs.first()?);
+    let against = Words::new(shared, sealer).against(shared, job, sealer)?;
+    Some(Claim::question(shared, job, against, sealer))
 }
 
 fn view(raw: i32) -> Result<Option<pb::JobView>, Invalid> {
@@ -111,58 +161,10 @@ fn may_be_fresh(id: JobId, now: UnixMicros) -> bool {
     })
 }
 
-/// Shows a job; `None` while only its events have come.
-fn show<Q, L, B>(
-    ports: &Ports<Q, L, B>,
-    history: &History,
-    rules: &[CancelRule],
-    view: pb::JobView,
-) -> Result<Option<pb::Job>, Error> {
-    let Some(row) = &history.row else { return Ok(None) };
-    let mut job = convert::job_to_pb(row, &history.events, ports.clock.now());
-    let waits_until = waits_until(history).filter(|_| !rules.is_empty());
-    if waits_until.is_none() && view != pb::JobView::Full {
-        return Ok(Some(job));
-    }
-    let envelope = open_job(&row.sealed, &ports.sealer).map_err(|error| {
-        tracing::error!(job = %row.id, %error, "cannot open a stored job");
-        Error::Unreadable
-    })?;
-    let binds = |rule: &&CancelRule| waits_until.is_some_and(|until| until > rule.at);
-    if rules.iter().filter(binds).any(|rule| names(ports, rule, row, &envelope)) {
-        job.state = pb::State::Settled.into();
-        job.outcome = Some(convert::outcome_to_pb(&Outcome::new(Fate::Cancelled, "request")));
-    }
-    if view == pb::JobView::Full {
-        convert::show_whole(&mut job, &envelope, &history.events);
-    }
-    Ok(Some(job))
-}
-
-/// Returns until when a job waits that has certainly not been handed over before; `None` for any other.
-fn waits_until(history: &History) -> Option<UnixMicros> {
-    let row = history.row.as_ref()?;
-    match history.events.last().map(|numbered| &numbered.event.change) {
-        None => Some(row.due_at),
-        Some(Change::Deferred { until, .. }) => Some(*until),
-        Some(Change::Sent { .. } | Change::Unresolved { .. } | Change::Progress(_) | Change::Settled(_)) => None,
-    }
-}
-
-/// Returns whether a cancellation names a job.
-fn names<Q, L, B>(ports: &Ports<Q, L, B>, rule: &CancelRule, row: &JobRow, envelope: &Envelope) -> bool {
-    let Some(job) = envelope.jobs.first() else { return false };
-    let recipient = || ports.sealer.recipient_key(&row.tenant, &job.recipient, row.kind);
-    let run = || ports.sealer.word_key(&row.tenant, space::RUN, &envelope.shared.origin.run_id);
-    row.accepted_at <= rule.at
-        && match &rule.by {
-            CancelBy::Job(id) => *id == row.id,
-            CancelBy::Key(key) => row.cancel_key == Some(*key),
-            CancelBy::Recipient(key) => *key == recipient(),
-            CancelBy::Batch(batch) => row.batch == Some(*batch),
-            CancelBy::Campaign(key) => row.campaign == Some(*key),
-            CancelBy::Run(key) => *key == run(),
-        }
+/// Returns whether a job waits, as far as the ledger knows.
+fn waits(history: &History) -> bool {
+    let waits = |event: &NumberedEvent| matches!(event.event.change, Change::Deferred { .. });
+    history.events.last().is_none_or(waits)
 }
 
 fn place(row: &JobRow) -> [u8; 24] {

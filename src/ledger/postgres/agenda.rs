@@ -105,14 +105,14 @@ async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {
     let sql = format!(
         "with new as (
            insert into agenda (id, due_at, first_due, releasing_since, jobs, turn, sender, class, sort, tenant, pool,
-                               timer_kind, timer_owner, timer_key, payload)
+                               timer_kind, timer_owner, timer_key, payload, accepted_at)
            select id, due_at, due_at, releasing_since, jobs, turn, sender, class, sort, tenant, pool, timer_kind,
-                  timer_owner, timer_key, payload
+                  timer_owner, timer_key, payload, accepted_at
            from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[],
                        $7::smallint[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
-                       $14::bytea[])
+                       $14::bytea[], $15::timestamptz[])
              as w (id, due_at, releasing_since, jobs, turn, sender, class, sort, tenant, pool, timer_kind, timer_owner,
-                   timer_key, payload)
+                   timer_key, payload, accepted_at)
            on conflict do nothing returning jobs),
          more as (select count(*) as entries, coalesce(sum(jobs), 0) as jobs from new) {ADD}"
     );
@@ -134,6 +134,7 @@ async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {
             &timer(1),
             &timer(2),
             &column(entries, |entry| &entry.payload[..]),
+            &column(entries, |entry| entry.accepted_at.map(Micros)),
         ],
     )
     .await?;

@@ -1,4 +1,4 @@
-//! Tenants, keys, opt-outs, cancellations and counts.
+//! Tenants, keys, opt-outs and counts.
 
 use bytes::Bytes;
 use tokio_postgres::Row;
@@ -10,7 +10,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::AddressKey;
 use crate::domain::rate::Rate;
-use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
 use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant, tenant};
@@ -88,16 +88,6 @@ fn suppression(row: &Row) -> Result<Suppression, LedgerError> {
         source: Source::from_code(get(row, 5)?)?,
         at: rows::time(row, 6)?,
     })
-}
-
-/// Returns cancellations of a tenant, newest first.
-pub(super) async fn cancellations(conn: &Conn, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
-    let sql = "select sort, value, at from cancellation where tenant = $1 order by at desc, sort, value limit $2";
-    let read = |row: &Row| {
-        let by = columns::cancel_by(get(row, 0)?, get(row, 1)?)?;
-        Ok(CancelRule { tenant: tenant.clone(), by, at: rows::time(row, 2)? })
-    };
-    conn.query(sql, &[&tenant.as_str(), &i64::from(most)]).await?.iter().map(read).collect()
 }
 
 /// Returns every tenant.

@@ -22,7 +22,7 @@ use crate::ledger::{
 /// The first span that can hold an event of a job `j`: none from before its acceptance, give or take the clocks. Of a
 /// job without a row, any. The `offset 0` here and below keeps the planner from taking a probe apart: only a value
 /// that is there beforehand spares the spans before it.
-const FIRST_SPAN: &str = "(select coalesce((select s.span from event_span s
+pub(super) const FIRST_SPAN: &str = "(select coalesce((select s.span from event_span s
     where s.at_before < j.accepted_at - interval '1 h' order by s.span desc limit 1), 0) as span offset 0)";
 
 /// Returns the trails of jobs.
@@ -164,37 +164,16 @@ pub(super) async fn jobs(
     page: Option<(UnixMicros, JobId)>,
     most: u32,
 ) -> Result<Vec<History>, LedgerError> {
-    // Any other index finds fewer rows than the tenant's; without statistics the planner would not know.
-    let owner = if filter.is_selective() { "j.tenant || ''" } else { "j.tenant" };
-    let mut sql = format!("select {JOB} from job j where {owner} = $1");
-    let mut values: Vec<(Box<dyn ToSql + Sync + Send>, Type)> = vec![(Box::new(tenant.as_str()), Type::TEXT)];
-    let mut add = |clause: &str, value: Option<(Box<dyn ToSql + Sync + Send>, Type)>| {
-        if let Some(value) = value {
-            values.push(value);
-            // Writing into a string cannot fail.
-            let _never = write!(sql, " {clause} ${}", values.len());
-        }
-    };
-    let key = |key: [u8; 16]| -> (Box<dyn ToSql + Sync + Send>, Type) { (Box::new(Uuid::from_bytes(key)), Type::UUID) };
-    let time = |time| -> (Box<dyn ToSql + Sync + Send>, Type) { (Box::new(Micros(time)), Type::TIMESTAMPTZ) };
-    add("and j.batch =", filter.batch.map(|batch| key(batch.into_bytes())));
-    add("and j.campaign =", filter.campaign.map(|word| key(word.0)));
-    add("and j.address =", filter.address.map(|address| key(address.0)));
-    add("and j.recipient =", filter.recipient.map(|recipient| key(recipient.0)));
-    add("and j.cancel_key =", filter.cancel_key.map(|word| key(word.0)));
-    add("and j.kind =", filter.kind.map(|kind| (Box::new(kind.code()) as _, Type::INT2)));
-    add("and j.accepted_at >=", filter.from.map(time));
-    add("and j.accepted_at <", filter.to.map(time));
+    let (matching, mut values) = conditions(tenant, filter);
+    let mut sql = format!("select {JOB} from job j where {matching}");
     if let Some((accepted_at, id)) = page {
-        add("and (j.accepted_at, j.id) < (", Some(time(accepted_at)));
-        add(",", Some(key(id.0.into_bytes())));
-        sql.push(')');
+        values.push((Box::new(Micros(accepted_at)), Type::TIMESTAMPTZ));
+        values.push((Box::new(id.0), Type::UUID));
+        let _never = write!(sql, " and (j.accepted_at, j.id) < (${}, ${})", values.len() - 1, values.len());
     }
     // The number in place of a parameter tells the planner how few rows are wanted.
     let _never = write!(sql, " order by j.accepted_at desc, j.id desc limit {most}");
-    let values: Vec<(&(dyn ToSql + Sync), Type)> =
-        values.iter().map(|(value, of)| (&**value as &(dyn ToSql + Sync), of.clone())).collect();
-    let found = conn.client.query_typed(&sql, &values).await?;
+    let found = conn.client.query_typed(&sql, &typed(&values)).await?;
     let found: Vec<JobRow> = found.iter().map(|row| rows::job(row, 0)).collect::<Result<_, _>>()?;
     let trails = trails(conn, &column(&found, |row| row.id)).await?;
     let history = |(row, trail): (_, Option<Trail>)| History {
@@ -202,6 +181,42 @@ pub(super) async fn jobs(
         events: trail.map(|trail| trail.events).unwrap_or_default(),
     };
     Ok(found.into_iter().zip(trails).map(history).collect())
+}
+
+/// The value of a parameter, and its type.
+type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
+
+/// Returns which jobs `j` of a tenant match, and the values of its parameters.
+pub(super) fn conditions(tenant: &TenantId, filter: &Filter) -> (String, Vec<Parameter>) {
+    // Any other index finds fewer rows than the tenant's; without statistics the planner would not know.
+    let owner = if filter.is_selective() { "j.tenant || ''" } else { "j.tenant" };
+    let mut sql = format!("{owner} = $1");
+    let mut values: Vec<Parameter> = vec![(Box::new(tenant.as_str().to_owned()), Type::TEXT)];
+    let mut add = |clause: &str, value: Option<Parameter>| {
+        if let Some(value) = value {
+            values.push(value);
+            // Writing into a string cannot fail.
+            let _never = write!(sql, " and {clause} ${}", values.len());
+        }
+    };
+    let key = |key: [u8; 16]| -> Parameter { (Box::new(Uuid::from_bytes(key)), Type::UUID) };
+    let time = |time| -> Parameter { (Box::new(Micros(time)), Type::TIMESTAMPTZ) };
+    add("j.id =", filter.job.map(|job| key(job.0.into_bytes())));
+    add("j.batch =", filter.batch.map(|batch| key(batch.into_bytes())));
+    add("j.campaign =", filter.campaign.map(|word| key(word.0)));
+    add("j.address =", filter.address.map(|address| key(address.0)));
+    add("j.recipient =", filter.recipient.map(|recipient| key(recipient.0)));
+    add("j.cancel_key =", filter.cancel_key.map(|word| key(word.0)));
+    add("j.kind =", filter.kind.map(|kind| (Box::new(kind.code()) as _, Type::INT2)));
+    add("j.class =", filter.class.map(|class| (Box::new(class.code()) as _, Type::INT2)));
+    add("j.accepted_at >=", filter.from.map(time));
+    add("j.accepted_at <", filter.to.map(time));
+    (sql, values)
+}
+
+/// Returns parameters as the client takes them.
+pub(super) fn typed(values: &[Parameter]) -> Vec<(&(dyn ToSql + Sync), Type)> {
+    values.iter().map(|(value, of)| (&**value as &(dyn ToSql + Sync), of.clone())).collect()
 }
 
 /// Returns events after a number, and up to which number the answer is complete.

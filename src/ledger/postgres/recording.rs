@@ -6,9 +6,10 @@ use uuid::Uuid;
 use super::copy::copy_in;
 use super::pool::Conn;
 use super::rows::Micros;
+use super::rules;
 use super::schema::Spans;
 use crate::domain::suppression::{Source, Suppression};
-use crate::ledger::columns::{self, CANCELLATIONS_KEPT, ChangeColumns, Code, FRAMES_KEPT_SECS};
+use crate::ledger::columns::{self, ChangeColumns, Code, FRAMES_KEPT_SECS};
 use crate::ledger::{
     JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedSuppression, Segment, answers,
 };
@@ -76,7 +77,7 @@ async fn write(conn: &Conn, recording: &Recording, last: i64, jobs: Jobs) -> Res
     park(conn, recording).await?;
     insert_replies(conn, recording).await?;
     suppress(conn, recording).await?;
-    cancel(conn, recording).await?;
+    rules::add(conn, &recording.ruled).await?;
     add_counts(conn, recording).await?;
     conn.batch("commit").await?;
     Ok(Written::All(span))
@@ -275,19 +276,6 @@ fn latest(suppressed: &[SealedSuppression]) -> Vec<&SealedSuppression> {
         }
     }
     rows.into_values().collect()
-}
-
-async fn cancel(conn: &Conn, recording: &Recording) -> Result<(), LedgerError> {
-    let put = "insert into cancellation values ($1, $2, $3, $4) on conflict (tenant, sort, value) do update \
-               set at = greatest(cancellation.at, excluded.at)";
-    for rule in &recording.cancelled {
-        let (sort, value) = columns::cancel_columns(&rule.by);
-        let tenant = rule.tenant.as_str();
-        conn.execute(put, &[&tenant, &sort, &value, &Micros(rule.at)]).await?;
-        let oldest = Micros(rule.at.minus(CANCELLATIONS_KEPT));
-        conn.execute("delete from cancellation where tenant = $1 and at < $2", &[&tenant, &oldest]).await?;
-    }
-    Ok(())
 }
 
 async fn add_counts(conn: &Conn, recording: &Recording) -> Result<(), LedgerError> {

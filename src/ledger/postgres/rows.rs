@@ -28,7 +28,7 @@ pub(super) const SEGMENT: &str = "s.provider, s.message_id, s.job, s.attempt, s.
 
 /// Columns of [`entry`], in order.
 pub(super) const ENTRY: &str = "a.id, a.sort, a.timer_kind, a.timer_owner, a.timer_key, a.tenant, a.class, a.pool, \
-                                a.sender, a.turn, a.due_at, a.jobs, a.releasing_since, a.payload";
+                                a.sender, a.turn, a.due_at, a.jobs, a.releasing_since, a.payload, a.accepted_at";
 
 /// Microseconds between 1970 and 2000, where PostgreSQL's time begins.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -149,6 +149,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, LedgerError> {
         jobs: narrow(get::<i64>(row, 11)?, "jobs")?,
         releasing_since: get::<Option<Micros>>(row, 12)?.map(|time| time.0),
         payload: sealed(row, 13)?,
+        accepted_at: get::<Option<Micros>>(row, 14)?.map(|time| time.0),
     })
 }
 

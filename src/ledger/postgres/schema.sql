@@ -124,14 +124,17 @@ create table suppression (
 -- Opt-outs from every tenant.
 create index suppression_global on suppression (address) where scope = 6;
 
-create table cancellation (
+create table rule (
   tenant text collate "C" not null,
-  sort smallint not null,
-  value bytea not null,
+  act smallint not null,
+  names bytea not null,
   at timestamptz not null,
-  primary key (tenant, sort, value)
+  detail bytea not null,
+  sweeps smallint not null,
+  primary key (tenant, act, names)
 );
-create index cancellation_at on cancellation (tenant, at);
+create index rule_at on rule (tenant, at);
+create index rule_open on rule (at) where sweeps < 2;
 
 create table count (
   tenant text collate "C" not null,
@@ -160,7 +163,8 @@ create table agenda (
   timer_kind text,
   timer_owner text,
   timer_key text,
-  payload bytea not null
+  payload bytea not null,
+  accepted_at timestamptz
 ) with (
   -- What is released leaves dead entries in front of the ones that wait; the feeder reads from the front.
   autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0
@@ -171,6 +175,8 @@ create unique index agenda_timer on agenda (timer_kind, timer_owner, timer_key) 
 -- nothing.
 create index agenda_due on agenda (tenant, class, pool, sort, sender, turn, due_at, id) where releasing_since is null;
 create index agenda_releasing on agenda (releasing_since) where releasing_since is not null;
+-- Found for a rule: a request's entries have their jobs' acceptance in common.
+create index agenda_accepted on agenda (tenant, accepted_at, id) where accepted_at is not null;
 create index agenda_first_due on agenda (tenant, class, first_due) where sort <> 3;
 
 -- The agenda's depth as a sum of slots, so that writers do not wait for one another.

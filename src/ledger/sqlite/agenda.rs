@@ -24,7 +24,7 @@ pub(super) fn put(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), LedgerE
         "delete from agenda where sort = 3 and timer_kind = ?1 and timer_owner = ?2 and timer_key = ?3 returning jobs",
     )?;
     let mut insert = tx.prepare_cached(
-        "insert or ignore into agenda values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14)",
+        "insert or ignore into agenda values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15)",
     )?;
     let (mut more, mut more_jobs) = (0_i64, 0_i64);
     for entry in turns::distinct(entries) {
@@ -51,6 +51,7 @@ pub(super) fn put(tx: &Transaction<'_>, entries: &[Entry]) -> Result<(), LedgerE
             entry.jobs,
             entry.releasing_since.map(|since| since.0),
             &entry.payload[..],
+            entry.accepted_at.map(|at| at.0),
         ])?;
         if inserted == 1 {
             more += 1;

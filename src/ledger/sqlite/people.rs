@@ -1,4 +1,4 @@
-//! Tenants, keys, opt-outs, cancellations and counts.
+//! Tenants, keys, opt-outs and counts.
 
 use bytes::Bytes;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -8,7 +8,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::AddressKey;
 use crate::domain::rate::Rate;
-use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
 use crate::ledger::{ApiKey, Count, LedgerError, Role, SealedSuppression, Tenant, tenant};
@@ -87,21 +87,6 @@ fn suppression(row: &Row<'_>) -> Result<Suppression, LedgerError> {
         kind: columns::bound_kind(row.get(4)?)?,
         source: Source::from_code(row.get(5)?)?,
         at: UnixMicros(row.get(6)?),
-    })
-}
-
-/// Returns cancellations of a tenant, newest first.
-pub(super) fn cancellations(conn: &Connection, tenant: &TenantId, most: u32) -> Result<Vec<CancelRule>, LedgerError> {
-    let mut statement = conn.prepare_cached(
-        "select sort, value, at from cancellation where tenant = ?1 order by at desc, sort, value limit ?2",
-    )?;
-    rows::all(statement.query(params![tenant.as_str(), most])?, |row| {
-        let value = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        Ok(CancelRule {
-            tenant: tenant.clone(),
-            by: columns::cancel_by(row.get(0)?, value)?,
-            at: UnixMicros(row.get(2)?),
-        })
     })
 }
 

@@ -142,9 +142,24 @@ pub(super) fn jobs(
     page: Option<(UnixMicros, JobId)>,
     most: u32,
 ) -> Result<Vec<History>, LedgerError> {
+    let (matching, mut values) = conditions(tenant, filter);
+    let mut sql = format!("select {JOB} from job j where {matching}");
+    if let Some((accepted_at, id)) = page {
+        values.push(accepted_at.0.into());
+        values.push(Value::from(id.0.into_bytes().to_vec()));
+        let _never = write!(sql, " and (j.accepted_at, j.id) < (?{}, ?{})", values.len() - 1, values.len());
+    }
+    values.push(Value::from(i64::from(most)));
+    let _never = write!(sql, " order by j.accepted_at desc, j.id desc limit ?{}", values.len());
+    let found = rows::all(conn.prepare_cached(&sql)?.query(params_from_iter(values))?, rows::job)?;
+    found.into_iter().map(|row| Ok(History { events: job_events(conn, row.id)?, row: Some(row) })).collect()
+}
+
+/// Returns which jobs `j` of a tenant match, and the values of its parameters.
+pub(super) fn conditions(tenant: &TenantId, filter: &Filter) -> (String, Vec<Value>) {
     // Any other index finds fewer rows than the tenant's; the `+` keeps the planner from taking that one.
     let owner = if filter.is_selective() { "+j.tenant" } else { "j.tenant" };
-    let mut sql = format!("select {JOB} from job j where {owner} = ?1");
+    let mut sql = format!("{owner} = ?1");
     let mut values = vec![Value::from(tenant.as_str().to_owned())];
     let mut add = |clause: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -154,23 +169,17 @@ pub(super) fn jobs(
         }
     };
     let blob = |bytes: [u8; 16]| Value::from(bytes.to_vec());
+    add("j.id =", filter.job.map(|job| blob(job.0.into_bytes())));
     add("j.batch =", filter.batch.map(|batch| blob(batch.into_bytes())));
     add("j.campaign =", filter.campaign.map(|key| blob(key.0)));
     add("j.address =", filter.address.map(|key| blob(key.0)));
     add("j.recipient =", filter.recipient.map(|key| blob(key.0)));
     add("j.cancel_key =", filter.cancel_key.map(|key| blob(key.0)));
     add("j.kind =", filter.kind.map(|kind| Value::from(i64::from(kind.code()))));
+    add("j.class =", filter.class.map(|class| Value::from(i64::from(class.code()))));
     add("j.accepted_at >=", filter.from.map(|from| from.0.into()));
     add("j.accepted_at <", filter.to.map(|to| to.0.into()));
-    if let Some((accepted_at, id)) = page {
-        values.push(accepted_at.0.into());
-        values.push(blob(id.0.into_bytes()));
-        let _never = write!(sql, " and (j.accepted_at, j.id) < (?{}, ?{})", values.len() - 1, values.len());
-    }
-    values.push(Value::from(i64::from(most)));
-    let _never = write!(sql, " order by j.accepted_at desc, j.id desc limit ?{}", values.len());
-    let found = rows::all(conn.prepare_cached(&sql)?.query(params_from_iter(values))?, rows::job)?;
-    found.into_iter().map(|row| Ok(History { events: job_events(conn, row.id)?, row: Some(row) })).collect()
+    (sql, values)
 }
 
 /// Returns events after a number, and up to which number the answer is complete.

@@ -3,11 +3,12 @@
 use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
+use super::rules;
 use crate::domain::event::Receipt;
-use crate::domain::suppression::{CancelRule, Source, Suppression};
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::answers;
-use crate::ledger::columns::{self, CANCELLATIONS_KEPT, ChangeColumns, Code, FRAMES_KEPT_SECS};
+use crate::ledger::columns::{self, ChangeColumns, Code, FRAMES_KEPT_SECS};
 use crate::ledger::{
     Count, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedReply, SealedSuppression, Segment,
 };
@@ -23,7 +24,7 @@ pub(super) fn record(tx: &Transaction<'_>, recording: &Recording) -> Result<(), 
     park(tx, recording)?;
     suppress(tx, &recording.suppressed)?;
     unsuppress(tx, &recording.unsuppressed)?;
-    cancel(tx, &recording.cancelled)?;
+    rules::add(tx, &recording.ruled)?;
     add_counts(tx, &recording.counts)
 }
 
@@ -212,19 +213,6 @@ fn unsuppress(tx: &Transaction<'_>, taken_back: &[(Suppression, Source)]) -> Res
         } else {
             delete.execute(params![suppression.tenant.as_str(), address, sort, word, kind, source, every, at])?;
         }
-    }
-    Ok(())
-}
-
-fn cancel(tx: &Transaction<'_>, rules: &[CancelRule]) -> Result<(), LedgerError> {
-    let mut put = tx.prepare_cached(
-        "insert into cancellation values (?1, ?2, ?3, ?4) on conflict do update set at = max(at, excluded.at)",
-    )?;
-    let mut prune = tx.prepare_cached("delete from cancellation where tenant = ?1 and at < ?2")?;
-    for CancelRule { tenant, by, at } in rules {
-        let (sort, value) = columns::cancel_columns(by);
-        put.execute(params![tenant.as_str(), sort, value, at.0])?;
-        prune.execute(params![tenant.as_str(), at.minus(CANCELLATIONS_KEPT).0])?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(super) const SEGMENT: &str = "provider, message_id, job, attempt, part, part
 
 /// Columns of [`entry`], in order.
 pub(super) const ENTRY: &str = "id, sort, timer_kind, timer_owner, timer_key, tenant, class, pool, sender, turn, \
-                                due_at, jobs, releasing_since, payload";
+                                due_at, jobs, releasing_since, payload, accepted_at";
 
 /// Reads a job.
 pub(super) fn job(row: &Row<'_>) -> Result<JobRow, LedgerError> {
@@ -101,6 +101,7 @@ pub(super) fn entry(row: &Row<'_>) -> Result<Entry, LedgerError> {
         jobs: row.get(11)?,
         releasing_since: row.get::<_, Option<_>>(12)?.map(UnixMicros),
         payload: sealed(row, 13)?,
+        accepted_at: row.get::<_, Option<_>>(14)?.map(UnixMicros),
     })
 }
 

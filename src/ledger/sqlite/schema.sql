@@ -55,11 +55,12 @@ create table suppression (
 -- Opt-outs from every tenant.
 create index suppression_global on suppression (address) where scope = 6;
 
-create table cancellation (
-  tenant text not null, sort integer not null, value blob not null, at integer not null,
-  primary key (tenant, sort, value)
+create table rule (
+  tenant text not null, act integer not null, names blob not null, at integer not null, detail blob not null,
+  sweeps integer not null, primary key (tenant, act, names)
 ) without rowid;
-create index cancellation_at on cancellation (tenant, at);
+create index rule_at on rule (tenant, at);
+create index rule_open on rule (at) where sweeps < 2;
 
 create table count (
   tenant text not null, hour integer not null, kind integer not null, class integer not null, what text not null,
@@ -69,7 +70,8 @@ create table count (
 create table agenda (
   id blob not null, sort integer not null, timer_kind text, timer_owner text, timer_key text, tenant text not null,
   class integer not null, pool text not null, sender integer not null, turn integer not null,
-  due_at integer not null, first_due integer not null, jobs integer not null, releasing_since integer, payload blob not null
+  due_at integer not null, first_due integer not null, jobs integer not null, releasing_since integer,
+  payload blob not null, accepted_at integer
 );
 create unique index agenda_id on agenda (id);
 create unique index agenda_timer on agenda (timer_kind, timer_owner, timer_key) where sort = 3;
@@ -78,6 +80,8 @@ create unique index agenda_timer on agenda (timer_kind, timer_owner, timer_key) 
 create index agenda_due on agenda (tenant, class, pool, sort, sender, turn, due_at, id) where releasing_since is null;
 create index agenda_releasing on agenda (releasing_since) where releasing_since is not null;
 create index agenda_first_due on agenda (tenant, class, first_due) where sort <> 3;
+-- Found for a rule: a request's entries have their jobs' acceptance in common.
+create index agenda_accepted on agenda (tenant, accepted_at, id) where accepted_at is not null;
 create table agenda_sum (one integer primary key check (one = 1), entries integer not null, jobs integer not null);
 insert into agenda_sum values (1, 0, 0);
 

@@ -6,11 +6,13 @@ use super::Key;
 use super::buckets::Bucket;
 use super::memos::Memo;
 use super::people::Entry;
-use super::refusals::{Cancel, Optout, Target};
+use super::refusals::Optout;
+use super::rules::{Bound, Filter, Target};
 use super::rulesets::Kept;
 use crate::domain::job::Kind;
 use crate::domain::keys::WordKey;
 use crate::domain::rate::Rate;
+use crate::domain::rule::{Act, Names};
 use crate::domain::suppression::{Scope, Source};
 use crate::domain::time::UnixMicros;
 use crate::limits::Until;
@@ -61,12 +63,19 @@ pub enum Change {
         /// Whose opt-outs are taken back.
         source: Source,
     },
-    /// Something is cancelled.
-    Cancel {
+    /// A rule binds what one name stands for.
+    Rule {
         /// What.
         target: Target,
-        /// For whom and how long.
-        cancel: Cancel,
+        /// How, and how long.
+        bound: Bound,
+    },
+    /// A rule binds what several names stand for, or none.
+    Filter {
+        /// Whose jobs.
+        tenant: Key,
+        /// Which, how, and how long.
+        filter: Filter,
     },
     /// A bucket is at a level.
     Bucket {
@@ -89,11 +98,12 @@ pub struct Reader<'a>(&'a [u8]);
 const FIRST_ENTRY: u8 = 1;
 const GONE: u8 = 2;
 const MEMO: u8 = 3;
-const CANCEL: u8 = 6;
+const RULE: u8 = 6;
 const BUCKET: u8 = 7;
 // 4 and 5 were opt-outs without a kind.
 const OPTOUT: u8 = 8;
 const OPTIN: u8 = 9;
+const FILTER: u8 = 10;
 const ENTRY: u8 = 20;
 
 const AFTER: u8 = 0;
@@ -128,11 +138,18 @@ impl Change {
                 out.push(kind_number(*kind));
                 out.push(source_number(*source));
             }
-            Self::Cancel { target, cancel } => {
-                out.extend_from_slice(&[CANCEL, target.form]);
+            Self::Rule { target, bound } => {
+                out.extend_from_slice(&[RULE, target.form]);
                 out.extend_from_slice(&target.key);
-                out.extend_from_slice(&cancel.at.0.to_le_bytes());
-                out.extend_from_slice(&cancel.keep_until.0.to_le_bytes());
+                write_bound(out, bound);
+            }
+            Self::Filter { tenant, filter } => {
+                out.push(FILTER);
+                out.extend_from_slice(tenant);
+                write_bound(out, &filter.bound);
+                let names = filter.names.to_bytes();
+                out.extend_from_slice(&u16::try_from(names.len()).unwrap_or(u16::MAX).to_le_bytes());
+                out.extend_from_slice(&names);
             }
             Self::Bucket { name, bucket } => write_bucket(out, name, bucket),
         }
@@ -180,6 +197,13 @@ pub(in crate::limits) fn write_bucket(out: &mut Vec<u8>, name: &str, bucket: &Bu
     out.extend_from_slice(&bucket.at.0.to_le_bytes());
     out.extend_from_slice(&bucket.rate.per_s.get().to_le_bytes());
     out.extend_from_slice(&bucket.rate.burst.get().to_le_bytes());
+}
+
+fn write_bound(out: &mut Vec<u8>, bound: &Bound) {
+    out.push(bound.act.number());
+    out.extend_from_slice(&bound.act.detail());
+    out.extend_from_slice(&bound.at.0.to_le_bytes());
+    out.extend_from_slice(&bound.keep_until.0.to_le_bytes());
 }
 
 fn write_scope(out: &mut Vec<u8>, scope: Scope) {
@@ -263,9 +287,15 @@ impl<'a> Reader<'a> {
                 kind: self.kind()?,
                 source: self.source()?,
             },
-            CANCEL => {
+            RULE => {
                 let target = Target::new(self.u8()?, self.array()?).ok_or(Damaged)?;
-                Change::Cancel { target, cancel: Cancel { at: self.time()?, keep_until: self.time()? } }
+                Change::Rule { target, bound: self.bound()? }
+            }
+            FILTER => {
+                let (tenant, bound) = (self.array()?, self.bound()?);
+                let length = usize::from(self.u16()?);
+                let names = Names::from_bytes(self.bytes(length)?).map_err(|_| Damaged)?;
+                Change::Filter { tenant, filter: Filter { names, bound } }
             }
             BUCKET => {
                 let length = usize::from(self.u16()?);
@@ -294,6 +324,11 @@ impl<'a> Reader<'a> {
             Ok(Kept { rule, weight, until })
         };
         (0..count).map(kept).collect()
+    }
+
+    fn bound(&mut self) -> Result<Bound, Damaged> {
+        let act = Act::of(self.u8()?, self.array()?).ok_or(Damaged)?;
+        Ok(Bound { at: self.time()?, keep_until: self.time()?, act })
     }
 
     fn scope(&mut self) -> Result<Scope, Damaged> {

@@ -35,58 +35,105 @@ pub struct When {
     pub changed_at: UnixMicros,
 }
 
-/// Decides a claim and takes what it needs, or nothing; `refusal` is what an opt-out or a cancellation says. Tells
-/// `changed` every change that makes it last.
+/// What is to be done about a claim.
+enum Verdict {
+    /// Its places are to be taken: in which caps, and the shadows without room as bits.
+    Take(Vec<Room>, u32),
+    /// The same asking took them before.
+    Taken,
+    /// Nothing is to be taken.
+    Refuse(Decision),
+    /// Nothing is to be taken, and what the same asking took is to be undone: it got no answer, so nothing went out.
+    Undo(Decision),
+    /// A cap has no room: the take that says so, the one that opens last, and when.
+    Over(usize, usize, UnixMicros),
+}
+
+/// Decides a claim and takes what it needs, or nothing; `refusal` is what an opt-out or a rule says. Tells `changed` every
+/// change that makes it last.
 pub fn claim(
     memory: &mut impl Memory,
-    When { now, changed_at }: When,
+    when: When,
     claim: &Claim,
     refusal: Option<Decision>,
     mut changed: impl FnMut(Change),
 ) -> Decision {
     let person = key_of(&claim.tenant, claim.recipient.0);
-    let people = memory.people(&person);
-    people.sweep(now, SWEEP_STEPS);
-    let own = match people.standing(&person, short_job(claim.job), now) {
+    memory.people(&person).sweep(when.now, SWEEP_STEPS);
+    match decide(memory, when, claim, refusal) {
+        Verdict::Taken => Decision::Claimed,
+        Verdict::Refuse(decision) => decision,
+        Verdict::Undo(decision) => {
+            give_back(memory, &claim.give_back(), changed);
+            decision
+        }
+        Verdict::Over(index, latest, open_at) => {
+            let log = log_of(claim, claim.takes[latest].log);
+            let mut told = memory.people(&log).told.remove(&log).unwrap_or_default();
+            let over = over_cap(memory, when.now, claim, (index, latest, open_at), &mut told);
+            if !told.is_empty() {
+                memory.people(&log).told.insert(log, told);
+            }
+            over
+        }
+        Verdict::Take(rooms, shadows) => {
+            take_places(memory, when.now, claim, &rooms, &mut changed);
+            taken(shadows)
+        }
+    }
+}
+
+/// Returns what [`claim`] would decide, and takes nothing.
+pub fn peek(memory: &mut impl Memory, when: When, claim: &Claim, refusal: Option<Decision>) -> Decision {
+    match decide(memory, when, claim, refusal) {
+        Verdict::Taken => Decision::Claimed,
+        Verdict::Refuse(decision) | Verdict::Undo(decision) => decision,
+        Verdict::Over(index, latest, open_at) => {
+            let log = log_of(claim, claim.takes[latest].log);
+            let mut told = memory.people(&log).told.get(&log).cloned().unwrap_or_default();
+            over_cap(memory, when.now, claim, (index, latest, open_at), &mut told)
+        }
+        Verdict::Take(_, shadows) => taken(shadows),
+    }
+}
+
+fn decide(
+    memory: &mut impl Memory,
+    When { now, changed_at }: When,
+    claim: &Claim,
+    refusal: Option<Decision>,
+) -> Verdict {
+    let person = key_of(&claim.tenant, claim.recipient.0);
+    let own = match memory.people(&person).standing(&person, short_job(claim.job), now) {
         Some(entry) if entry.token == claim.token => true,
         Some(entry) if entry.attempt != claim.supersedes => {
-            return Decision::Held { attempt: entry.attempt, deadline: entry.deadline };
+            return Verdict::Refuse(Decision::Held { attempt: entry.attempt, deadline: entry.deadline });
         }
         Some(_) => false,
-        None if forgotten(claim, now, changed_at) => return Decision::Forgotten,
+        None if forgotten(claim, now, changed_at) => return Verdict::Refuse(Decision::Forgotten),
         None => false,
     };
-    if let Some(refusal) = refusal {
-        if own {
-            // The same asking may have claimed before the opt-out came. It got no answer, so nothing went out for it.
-            give_back(memory, &claim.give_back(), changed);
-        }
-        return refusal;
-    }
-    if own {
-        return Decision::Claimed;
+    match refusal {
+        // The same asking may have claimed before the refusal came.
+        Some(refusal) if own => return Verdict::Undo(refusal),
+        Some(refusal) => return Verdict::Refuse(refusal),
+        None if own => return Verdict::Taken,
+        None => {}
     }
     let touch = short(claim.touch);
-    let rooms: Vec<Room> = claim
-        .takes
-        .iter()
-        .map(|take| {
-            let log = log_of(claim, take.log);
-            room::room(take, memory.people(&log).places(&log, take.rule), touch, now)
-        })
-        .collect();
+    let room = |take: &Take| {
+        let log = log_of(claim, take.log);
+        room::room(take, memory.people(&log).places(&log, take.rule), touch, now)
+    };
+    let rooms: Vec<Room> = claim.takes.iter().map(room).collect();
     match over(&claim.takes, &rooms) {
-        Err((index, latest, open_at)) => {
-            let take = &claim.takes[latest];
-            let waits = claim.takes[index].on_limit == OnLimit::Defer;
-            let turn_at = if waits { turn(memory, claim, take, open_at, now) } else { open_at };
-            Decision::OverCap { take: index, open_at, turn_at }
-        }
-        Ok(shadows) => {
-            take_places(memory, now, claim, &rooms, &mut changed);
-            if shadows == 0 { Decision::Claimed } else { Decision::Overshadowed(shadows) }
-        }
+        Err((index, latest, open_at)) => Verdict::Over(index, latest, open_at),
+        Ok(shadows) => Verdict::Take(rooms, shadows),
     }
+}
+
+fn taken(shadows: u32) -> Decision {
+    if shadows == 0 { Decision::Claimed } else { Decision::Overshadowed(shadows) }
 }
 
 /// Gives back what a token took, if it took it, in every log.
@@ -130,19 +177,24 @@ fn over(takes: &[Take], rooms: &[Room]) -> Result<u32, (usize, usize, UnixMicros
     }
 }
 
-/// Says when a job's turn comes that has to wait for a cap.
-fn turn(memory: &mut impl Memory, claim: &Claim, take: &Take, open_at: UnixMicros, now: UnixMicros) -> UnixMicros {
-    if open_at >= claim.expires_at {
-        return open_at;
-    }
-    let log = log_of(claim, take.log);
-    let people = memory.people(&log);
-    let mut told = people.told.remove(&log).unwrap_or_default();
-    let turn = room::turn(&mut told, take, people.places(&log, take.rule), (open_at, claim.expires_at), now);
-    if !told.is_empty() {
-        people.told.insert(log, told);
-    }
-    turn
+/// Says that a cap has no room, and when the job's turn comes if it has to wait; notes that in what others were `told`.
+fn over_cap(
+    memory: &mut impl Memory,
+    now: UnixMicros,
+    claim: &Claim,
+    (index, latest, open_at): (usize, usize, UnixMicros),
+    told: &mut Vec<(UnixMicros, u32)>,
+) -> Decision {
+    let take = &claim.takes[latest];
+    let waits = claim.takes[index].on_limit == OnLimit::Defer && open_at < claim.expires_at;
+    let turn_at = if waits {
+        let log = log_of(claim, take.log);
+        let people = memory.people(&log);
+        room::turn(told, take, people.places(&log, take.rule), (open_at, claim.expires_at), now)
+    } else {
+        open_at
+    };
+    Decision::OverCap { take: index, open_at, turn_at }
 }
 
 /// Takes the free places: one entry in the recipient's log, which is the claim too, and one in each other log.

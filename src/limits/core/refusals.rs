@@ -1,39 +1,26 @@
-//! Opt-outs and cancellations: who or what must not be sent any more.
+//! What must not be sent any more: opt-outs, and the rules about jobs that wait.
 
 use std::collections::HashMap;
 
 use super::change::Change;
+use super::rules::Rules;
 use super::{Key, key_of};
 use crate::domain::ids::TenantId;
 use crate::domain::job::Kind;
-use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
-use crate::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use crate::domain::keys::AddressKey;
+use crate::domain::suppression::{Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::limits::{Against, Claim, Decision};
 
-/// Cancellations below this number are never pruned.
-const PRUNE_MIN: usize = 1024;
-
-/// What one rule cancels: a number for its form, and the key of what it names.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Target {
-    /// Below [`FORMS`].
-    pub(super) form: u8,
-    /// Of what it names, within its tenant.
-    pub(super) key: Key,
-}
-
-/// Every opt-out and cancellation.
+/// Every opt-out and rule.
 #[derive(Debug, Default)]
 pub struct Refusals {
     /// By the key of address and tenant; those that bind every tenant by that of the address alone.
     optouts: HashMap<Key, Vec<Optout>>,
     /// How many addresses have opted out of every tenant, so that a lookup that cannot hit is not made.
     globals: usize,
-    cancels: HashMap<Target, Cancel>,
-    /// How many cancellations there are of each form, so that a lookup that cannot hit is not made.
-    forms: [usize; FORMS],
-    prune_at: usize,
+    /// Rules about jobs that wait.
+    pub rules: Rules,
 }
 
 /// One opt-out of an address.
@@ -49,48 +36,15 @@ pub struct Optout {
     pub at: UnixMicros,
 }
 
-/// One cancellation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cancel {
-    /// Jobs accepted later are not bound.
-    pub at: UnixMicros,
-    /// When it is forgotten.
-    pub keep_until: UnixMicros,
-}
-
-/// Job, cancel key, recipient, batch, campaign, run. The numbers are on disk.
-const FORMS: usize = 6;
-
-// === impl Target ===
-
-impl Target {
-    /// Returns the target, if there is such a form.
-    pub(super) fn new(form: u8, key: Key) -> Option<Self> {
-        (usize::from(form) < FORMS).then_some(Self { form, key })
-    }
-
-    fn of(tenant: &TenantId, by: &CancelBy) -> Self {
-        let (form, key) = match by {
-            CancelBy::Job(job) => (0, job.0.into_bytes()),
-            CancelBy::Key(WordKey(key)) => (1, *key),
-            CancelBy::Recipient(RecipientKey(key)) => (2, *key),
-            CancelBy::Batch(batch) => (3, batch.into_bytes()),
-            CancelBy::Campaign(WordKey(key)) => (4, *key),
-            CancelBy::Run(WordKey(key)) => (5, *key),
-        };
-        Self { form, key: key_of(tenant, key) }
-    }
-}
-
 // === impl Refusals ===
 
 impl Refusals {
-    /// Returns what stands against a claim, if anything does.
+    /// Returns what stands against a claim, if anything does: an opt-out before a rule.
     pub fn against(&self, now: UnixMicros, claim: &Claim) -> Option<Decision> {
         if let Some(scope) = self.suppressing(&claim.tenant, &claim.against) {
             return Some(Decision::Suppressed(scope));
         }
-        (!self.cancels.is_empty() && self.cancelled(now, claim)).then_some(Decision::Cancelled)
+        self.rules.against(now, claim)
     }
 
     /// Adds an opt-out; an earlier one of the same scope and source gives way.
@@ -124,13 +78,6 @@ impl Refusals {
         found.flatten().map(shown).collect()
     }
 
-    /// Adds a cancellation. Of two for the same target the later times count.
-    pub fn cancel(&mut self, rule: &CancelRule, keep_until: UnixMicros) -> Change {
-        let target = Target::of(&rule.tenant, &rule.by);
-        let cancel = self.set_cancel(target, Cancel { at: rule.at, keep_until });
-        Change::Cancel { target, cancel }
-    }
-
     /// Sets what the log says.
     pub fn set_optout(&mut self, address: Key, optout: Optout) {
         let globals = &mut self.globals;
@@ -154,40 +101,12 @@ impl Refusals {
         }
     }
 
-    /// Sets what the log says, and returns what came of it.
-    pub fn set_cancel(&mut self, target: Target, cancel: Cancel) -> Cancel {
-        let forms = &mut self.forms[usize::from(target.form)];
-        let known = self.cancels.entry(target).or_insert_with(|| {
-            *forms += 1;
-            cancel
-        });
-        known.at = known.at.max(cancel.at);
-        known.keep_until = known.keep_until.max(cancel.keep_until);
-        *known
-    }
-
     /// Calls `each` with everything that has a meaning at `now`.
     pub fn each(&self, now: UnixMicros, mut each: impl FnMut(Change)) {
         for (&address, optouts) in &self.optouts {
             optouts.iter().for_each(|&optout| each(Change::Optout { address, optout }));
         }
-        for (&target, &cancel) in self.cancels.iter().filter(|(_, cancel)| cancel.keep_until > now) {
-            each(Change::Cancel { target, cancel });
-        }
-    }
-
-    /// Forgets cancellations whose time is over, once their number has doubled.
-    pub fn prune(&mut self, now: UnixMicros) {
-        if self.cancels.len() < self.prune_at.max(PRUNE_MIN) {
-            return;
-        }
-        let forms = &mut self.forms;
-        self.cancels.retain(|target, cancel| {
-            let lives = cancel.keep_until > now;
-            forms[usize::from(target.form)] -= usize::from(!lives);
-            lives
-        });
-        self.prune_at = self.cancels.len() * 2;
+        self.rules.each(now, each);
     }
 
     /// Returns the widest opt-out that binds the job.
@@ -197,21 +116,6 @@ impl Refusals {
         let optouts = own.into_iter().chain(global).flatten();
         let binding = optouts.filter(|optout| against.bound_by(optout.scope, optout.kind)).map(|optout| optout.scope);
         binding.max_by_key(|scope| scope.width())
-    }
-
-    fn cancelled(&self, now: UnixMicros, claim: &Claim) -> bool {
-        let (tenant, against) = (&claim.tenant, &claim.against);
-        let named = |by: CancelBy| {
-            let target = Target::of(tenant, &by);
-            self.forms[usize::from(target.form)] > 0
-                && self.cancels.get(&target).is_some_and(|it| it.keep_until > now && against.accepted_at <= it.at)
-        };
-        named(CancelBy::Job(claim.job))
-            || against.cancel_key.is_some_and(|key| named(CancelBy::Key(key)))
-            || named(CancelBy::Recipient(claim.recipient))
-            || against.batch.is_some_and(|batch| named(CancelBy::Batch(batch)))
-            || against.campaign.is_some_and(|campaign| named(CancelBy::Campaign(campaign)))
-            || against.run.is_some_and(|run| named(CancelBy::Run(run)))
     }
 }
 

@@ -172,7 +172,9 @@ fn claim(recipient: u8, job: u8, attempt: u16, token: u64, now: UnixMicros) -> C
             batch: None,
             campaign: None,
             run: None,
+            collapse_key: None,
             accepted_at: now,
+            moved_at: None,
         },
     }
 }

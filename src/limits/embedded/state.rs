@@ -117,8 +117,11 @@ impl State {
             Change::Optin { address, scope, kind, source } => {
                 self.refusals_mut().clear_optout(&address, scope, kind, source);
             }
-            Change::Cancel { target, cancel } => {
-                self.refusals_mut().set_cancel(target, cancel);
+            Change::Rule { target, bound } => {
+                self.refusals_mut().rules.set_point(target, bound);
+            }
+            Change::Filter { tenant, filter } => {
+                self.refusals_mut().rules.set_filter(tenant, filter);
             }
             Change::Bucket { name, bucket } => self.buckets().set(name, bucket),
         }

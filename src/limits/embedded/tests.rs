@@ -11,7 +11,8 @@ use super::*;
 use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{Fingerprint, RecipientKey};
-use crate::domain::suppression::{CancelBy, Scope};
+use crate::domain::rule::{Act, Names};
+use crate::domain::suppression::Scope;
 use crate::domain::time::Clock;
 use crate::limits::{Against, LeaseMode, Span, Take};
 
@@ -46,7 +47,9 @@ fn claim(recipient: u128, job: u128) -> Claim {
             batch: None,
             campaign: None,
             run: None,
+            collapse_key: None,
             accepted_at: NOW,
+            moved_at: None,
         },
     }
 }
@@ -60,8 +63,9 @@ fn optout() -> Suppression {
     Suppression { tenant: "acme".parse().unwrap(), address, scope, kind: None, source, at: NOW }
 }
 
-fn cancelled(job: u128) -> CancelRule {
-    CancelRule { tenant: "acme".parse().unwrap(), by: CancelBy::Job(JobId(Uuid::from_u128(job))), at: NOW }
+fn cancelled(job: u128) -> JobRule {
+    let names = Names::job(JobId(Uuid::from_u128(job)));
+    JobRule { tenant: "acme".parse().unwrap(), names, at: NOW, act: Act::Cancel }
 }
 
 fn wish() -> Lease {
@@ -102,7 +106,7 @@ async fn what_was_answered_survives_a_crash() {
     }
     limits.remember(NOW, std::slice::from_ref(&submit)).await.unwrap();
     limits.suppress(std::slice::from_ref(&optout)).await.unwrap();
-    limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
+    limits.rule(&[rule], NOW.plus(DAY)).await.unwrap();
     let (_copy, again) = crashed(&dir);
     let over = Decision::OverCap { take: 0, open_at: NOW.plus(DAY), turn_at: NOW.plus(DAY) };
     let held = Decision::Held { attempt: 1, deadline: NOW.plus(Duration::from_secs(30)) };
@@ -127,7 +131,7 @@ async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
     limits.remember(NOW, &[submit(1), submit(2)]).await.unwrap();
     limits.accepted(&[submit(1).id]).await.unwrap();
     limits.suppress(&[optout()]).await.unwrap();
-    limits.cancel(&[cancelled(44)], NOW.plus(DAY)).await.unwrap();
+    limits.rule(&[cancelled(44)], NOW.plus(DAY)).await.unwrap();
     limits.lease(NOW, &[wish()]).await.unwrap();
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..8u128 {

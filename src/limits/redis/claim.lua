@@ -1,20 +1,23 @@
--- Claims jobs with all the caps they need, or nothing of each; reads the opt-outs and cancellations that stand against
--- them. A repeated call with the same tokens takes nothing twice.
+-- Claims jobs with all the caps they need, or nothing of each; reads the opt-outs and rules that stand against them. A
+-- repeated call with the same tokens takes nothing twice. Or only says what it would decide, and writes nothing.
 --
 -- KEYS[1]              identity of this memory, a hash
 -- KEYS[2 .. n+1]       memory of each claim's recipient
 -- KEYS[n+2 .. 2n+1]    opt-outs of each claim's address
--- KEYS[2n+2 .. 2n+t+1] cancellations of the tenants that the claims belong to, hashes
--- KEYS[2n+t+2]         opt-outs from every tenant, a hash by address
--- KEYS[2n+t+3 .. ]     memory of other logs that takes are in: senders'
+-- KEYS[2n+2 .. ]       of each of the t tenants that the claims belong to: its point rules that cancel, those that move,
+--                      and its rules by filter (hashes, rule.lua)
+-- KEYS[2n+3t+2]        opt-outs from every tenant, a hash by address
+-- KEYS[2n+3t+3 .. ]    memory of other logs that takes are in, senders'; and what is newest under collapse keys
+--                      (collapse.lua)
 -- ARGV[1]              the identity's id, as the caller knows it
 -- ARGV[2]              now, in microseconds since the epoch
 -- ARGV[3]              since when this memory is whole, the same
 -- ARGV[4]              n
 -- ARGV[5]              t
--- ARGV[6]              the claims, packed one after the other, little-endian:
+-- ARGV[6]              1 to claim, 0 to say what would be decided
+-- ARGV[7]              the claims, packed one after the other, little-endian:
 --                      job 8 bytes, token 8 bytes, touch 8 bytes, attempt u16, supersedes u16, deadline f64,
---                      seen f64 (below 0: none), tenant u16 (index of its cancellations, from 0),
+--                      seen f64 (below 0: none), tenant u16 (index, from 0),
 --                      expires_at f64, takes u8, then takes x (rule 4 bytes, log u16 (index of its key; 0: the
 --                      recipient's own), limit u16, need u8, span u8 (0 rolling, 1 fixed, 2 from first, 3 bucket),
 --                      its numbers 2 x f64 in us (length; or start, end; or length; or refill), flags u8 (1 drops,
@@ -22,21 +25,26 @@
 --                      touting u8 (whether opt-outs bind the class that are not from everything), kind u8,
 --                      address 16 bytes, sender, signature and topic 17 bytes each (scope number, word;
 --                      scope 255: none),
---                      targets u8, then targets x 17 bytes: names of the cancellations that would bind it,
---                      accepted_at f64
+--                      names u8, then names x 17 bytes: point rules of these names would bind it,
+--                      id 16 bytes, class u8, accepted_at f64, moved_at f64 (below 0: never),
+--                      newest u16 (index of its collapse key's; 0: none)
 --
 -- Returns a string of n x (verdict u8, argument u16, time f64, time f64):
---   0 claimed, 1 held (attempt, deadline), 2 forgotten, 3 suppressed (scope number), 4 cancelled,
+--   0 claimed, 1 held (attempt, deadline), 2 forgotten, 3 suppressed (scope number), 4 cancelled (1: collapsed),
 --   5 over a cap (index of the rule from 0, when all have room, when the job's turn comes),
---   6 claimed, without room in shadows (their indexes as bits in the first time).
+--   6 claimed, without room in shadows (their indexes as bits in the first time),
+--   7 moved (when the rule was given);
+-- and then, for each that was moved, due_at and expires_at, i64 each.
 -- Fails with IDENTITY when this is another memory than the caller knows.
-assert(#KEYS >= 4 and #ARGV == 6, "4 keys or more, 6 arguments")
+assert(#KEYS >= 4 and #ARGV == 7, "4 keys or more, 7 arguments")
 
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then
   return redis.error_reply('IDENTITY this memory has changed')
 end
 
-local asked_at, changed_at, n, tenants, asks = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local asked_at, changed_at, n, tenants = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local takes_it, asks = ARGV[6] == '1', ARGV[7]
+local globals = 2 * n + 3 * tenants + 2
 -- As limits::take::TOLD_PER_PLACE and TOLD_MAX.
 local TOLD_PER_PLACE, TOLD_MAX = 2, 32
 local ROLLING, FIXED, FROM_FIRST, BUCKET = 0, 1, 2, 3
@@ -44,11 +52,36 @@ local CLAIMED = write('<BHdd', 0, 0, 0, 0)
 
 local memories = redis.call('MGET', unpack(KEYS, 2, n + 1))
 local optouts = redis.call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
-local everybody = redis.call('EXISTS', KEYS[2 * n + tenants + 2]) == 1 and KEYS[2 * n + tenants + 2]
+local everybody = redis.call('EXISTS', KEYS[globals]) == 1 and KEYS[globals]
 local latest = {}
-local cancelling = {}
-for i = 2 * n + 2, 2 * n + tenants + 1 do
-  cancelling[i - 2 * n - 2] = redis.call('EXISTS', KEYS[i]) == 1 and KEYS[i]
+local cancelling, moving, filtering = {}, {}, {}
+for i = 0, tenants - 1 do
+  local at = 2 * n + 2 + 3 * i
+  cancelling[i] = redis.call('EXISTS', KEYS[at]) == 1 and KEYS[at]
+  moving[i] = redis.call('EXISTS', KEYS[at + 1]) == 1 and KEYS[at + 1]
+  filtering[i] = redis.call('EXISTS', KEYS[at + 2]) == 1 and KEYS[at + 2]
+end
+
+-- Returns a tenant's rules by filter; their names are: act u8 (0 cancels, 1 moves), kind and class u8 (255: any), from
+-- and before which time accepted f64, names u8, names x 17 bytes.
+local known_filters = {}
+local function filters_of(tenant)
+  local filters = known_filters[tenant]
+  if not filters then
+    filters = {}
+    local stored = redis.call('HGETALL', filtering[tenant])
+    for i = 1, #stored, 2 do
+      local filter = { names = {} }
+      local names, p
+      filter.act, filter.kind, filter.class, filter.from, filter.to, names, p = read('<BBBddB', stored[i])
+      for name = 1, names do filter.names[name] = sub(stored[i], p + 17 * (name - 1), p + 17 * name - 1) end
+      filter.at, filter.keep_until = read('<dd', stored[i + 1])
+      filter.does = sub(stored[i + 1], 17)
+      filters[#filters + 1] = filter
+    end
+    known_filters[tenant] = filters
+  end
+  return filters
 end
 
 -- Returns the takes that a claim packs at p, by log, the recipient's own first; claims of a batch mostly pack the same.
@@ -87,18 +120,59 @@ local function suppressing(optouts, ask)
   return widest
 end
 
-local function cancelled(tenant, p, count, accepted_at, now)
-  local key = cancelling[tenant]
-  if not key then return false end
-  local targets = {}
-  for t = 1, count do targets[t] = sub(asks, p + 17 * (t - 1), p + 17 * t - 1) end
-  for _, cancel in ipairs(redis.call('HMGET', key, unpack(targets))) do
-    if cancel then
-      local at, keep_until = read('<dd', cancel)
-      if keep_until > now and accepted_at <= at then return true end
+-- Calls each(at, does) with the rules of a hash that bind the claim by one of its names.
+local function points(key, ask, now, each)
+  for _, rule in ipairs(redis.call('HMGET', key, unpack(ask.names))) do
+    if rule then
+      local at, keep_until = read('<dd', rule)
+      if keep_until > now and ask.accepted_at <= at then each(at, sub(rule, 17)) end
     end
   end
-  return false
+end
+
+-- Calls each(act, at, does) with the rules by filter that bind the claim.
+local function filters(ask, now, each)
+  local named = {}
+  for _, name in ipairs(ask.names) do named[name] = true end
+  for _, filter in ipairs(filters_of(ask.tenant)) do
+    local binds = filter.keep_until > now and ask.accepted_at <= filter.at
+      and ask.accepted_at >= filter.from and ask.accepted_at < filter.to
+      and (filter.kind == 255 or filter.kind == ask.kind) and (filter.class == 255 or filter.class == ask.class)
+    for _, name in ipairs(filter.names) do binds = binds and named[name] end
+    if binds then each(filter.act, filter.at, filter.does) end
+  end
+end
+
+-- Returns what the rules make of a claim, if any binds it: cancelled, else collapsed, else moved by the latest rule that
+-- it does not obey yet.
+local details = {}
+local function ruled(i, ask, now)
+  if cancelling[ask.tenant] or moving[ask.tenant] or filtering[ask.tenant] then
+    ask.names = {}
+    for name = 1, ask.count do ask.names[name] = sub(asks, ask.names_at + 17 * (name - 1), ask.names_at + 17 * name - 1) end
+  end
+  local cancelled, moved_at, does = false, ask.moved_at, nil
+  local function cancel() cancelled = true end
+  local function move(at, what)
+    if at > moved_at then moved_at, does = at, what end
+  end
+  if cancelling[ask.tenant] then points(cancelling[ask.tenant], ask, now, cancel) end
+  if moving[ask.tenant] then points(moving[ask.tenant], ask, now, move) end
+  if filtering[ask.tenant] then
+    filters(ask, now, function(act, at, what) if act == 0 then cancel() else move(at, what) end end)
+  end
+  if cancelled then return write('<BHdd', 4, 0, 0, 0) end
+  local note = ask.newest > 0 and redis.call('GET', KEYS[ask.newest])
+  if note then
+    local at, keep_until, job = read('<ddc16', note)
+    if keep_until > now and ask.accepted_at <= at and ask.id ~= job then
+      return write('<BHdd', 4, 1, 0, 0)
+    end
+  end
+  if does then
+    details[i] = does
+    return write('<BHdd', 7, 0, moved_at, 0)
+  end
 end
 
 -- Returns when a place leaves the window of a take, if it is in it.
@@ -230,12 +304,14 @@ local function turn(take, log, open_at, expires_at, now)
 end
 
 local function keep(key, memory, until_at, now)
+  if not takes_it then return end
   latest[key] = memory
   redis.call('SET', key, memory, 'PX', life_of(until_at, now))
 end
 
 -- Takes the entry of this asking out of a memory again.
 local function undo(log, ask, now)
+  if not takes_it then return end
   local sets, entries, until_at = prune(log.memory, now, ask.job, ask.token)
   if entries == '' then
     latest[log.key] = ''
@@ -345,8 +421,8 @@ local function decide(i, ask)
   scope = from_all and suppressing(from_all, ask) or scope
   if scope then
     refusal = write('<BHdd', 3, scope, 0, 0)
-  elseif cancelled(ask.tenant, ask.targets_at, ask.targets, ask.accepted_at, now) then
-    refusal = write('<BHdd', 4, 0, 0, 0)
+  else
+    refusal = ruled(i, ask, now)
   end
   if refusal then
     if own then
@@ -371,11 +447,12 @@ for i = 1, n do
     read('<c8c8c8HHddHdB', asks, p)
   ask.logs = takes_at(p, takes)
   p = p + 27 * takes
-  ask.touting, ask.kind, ask.address, ask.sender, ask.signature, ask.topic, ask.targets, p =
+  ask.touting, ask.kind, ask.address, ask.sender, ask.signature, ask.topic, ask.count, p =
     read('<BBc16c17c17c17B', asks, p)
-  ask.targets_at = p
-  p = p + 17 * ask.targets
-  ask.accepted_at, p = read('<d', asks, p)
+  ask.names_at = p
+  p = p + 17 * ask.count
+  ask.id, ask.class, ask.accepted_at, ask.moved_at, ask.newest, p = read('<c16BddH', asks, p)
   answers[i] = decide(i, ask)
 end
+for i = 1, n do answers[#answers + 1] = details[i] end
 return table.concat(answers)

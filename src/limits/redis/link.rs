@@ -178,7 +178,7 @@ impl Link {
         let error = classify(error);
         match error {
             LimitsError::Timeout | LimitsError::Unreachable(_) => self.drop_live(live),
-            LimitsError::Refused(_) | LimitsError::Storage(_) => {}
+            LimitsError::Refused(_) | LimitsError::Storage(_) | LimitsError::TooManyRules => {}
         }
         error
     }
@@ -203,6 +203,7 @@ fn classify(error: &RedisError) -> LimitsError {
     let text = || Box::from(error.category());
     match error.kind() {
         _ if error.is_timeout() => LimitsError::Timeout,
+        _ if error.code() == Some("RULES") => LimitsError::TooManyRules,
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
             | ServerErrorKind::ReadOnly

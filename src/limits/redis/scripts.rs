@@ -5,11 +5,12 @@ use deadpool_redis::redis::{Cmd, Script, cmd};
 /// Every script but the identity's, with its hash.
 pub(super) struct Scripts {
     pub accepted: Loaded,
-    pub cancel: Loaded,
     pub claim: Loaded,
+    pub collapse: Loaded,
     pub give_back: Loaded,
     pub lease: Loaded,
     pub remember: Loaded,
+    pub rule: Loaded,
     pub suppress: Loaded,
     pub suppressions: Loaded,
     pub unlease: Loaded,
@@ -26,11 +27,12 @@ impl Scripts {
     pub(super) fn new() -> Self {
         Self {
             accepted: Loaded::new(include_str!("accepted.lua")),
-            cancel: Loaded::new(include_str!("cancel.lua")),
             claim: Loaded::new(concat!(include_str!("memory.lua"), include_str!("claim.lua"))),
+            collapse: Loaded::new(include_str!("collapse.lua")),
             give_back: Loaded::new(concat!(include_str!("memory.lua"), include_str!("give_back.lua"))),
             lease: Loaded::new(include_str!("lease.lua")),
             remember: Loaded::new(include_str!("remember.lua")),
+            rule: Loaded::new(include_str!("rule.lua")),
             suppress: Loaded::new(include_str!("suppress.lua")),
             suppressions: Loaded::new(include_str!("suppressions.lua")),
             unlease: Loaded::new(include_str!("unlease.lua")),
@@ -40,9 +42,20 @@ impl Scripts {
 
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
-        let Self { accepted, cancel, claim, give_back, lease, remember, suppress, suppressions, unlease, unsuppress } =
-            self;
-        [accepted, cancel, claim, give_back, lease, remember, suppress, suppressions, unlease, unsuppress]
+        let Self {
+            accepted,
+            claim,
+            collapse,
+            give_back,
+            lease,
+            remember,
+            rule,
+            suppress,
+            suppressions,
+            unlease,
+            unsuppress,
+        } = self;
+        [accepted, claim, collapse, give_back, lease, remember, rule, suppress, suppressions, unlease, unsuppress]
             .into_iter()
             .map(|script| script.code)
     }

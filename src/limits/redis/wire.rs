@@ -1,10 +1,11 @@
 //! The bytes that the scripts read and write. Each layout is described in the script's head.
 
 use crate::domain::cap::{Mode, OnLimit};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::Class;
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
-use crate::domain::suppression::{CancelBy, CancelRule, Scope, Suppression};
+use crate::domain::rule::{Act, JobRule, Name, Names};
+use crate::domain::suppression::{Scope, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::limits::core::{key_of, kind_number, kind_of, short, short_job, source_number, source_of};
 use crate::limits::{Against, Claim, Decision, GiveBack, Granted, Lease, LeaseMode, Span, TAKES_MAX, Take};
@@ -16,14 +17,20 @@ pub(super) struct Strange;
 /// No scope has this number.
 const NO_SCOPE: u8 = 255;
 const DECISION_BYTES: usize = 19;
+const DETAIL_BYTES: usize = 16;
 const OPTOUT_BYTES: usize = 27;
 /// An opt-out with its address.
 pub(super) const ADDRESSED_BYTES: usize = 16 + OPTOUT_BYTES;
 const GRANTED_BYTES: usize = 12;
 
-/// Appends a claim as `claim.lua` reads it; `tenant` is the index of its cancellations' key, and `log` returns the index
-/// of a log's key.
-pub(super) fn put_claim(out: &mut Vec<u8>, claim: &Claim, tenant: u16, log: impl FnMut(RecipientKey) -> u16) {
+/// Appends a claim as `claim.lua` reads it; `tenant` is the index of its rules' keys from 0, `newest` that of its collapse
+/// key's among all, or 0; `log` returns the index of a log's key among all.
+pub(super) fn put_claim(
+    out: &mut Vec<u8>,
+    claim: &Claim,
+    (tenant, newest): (u16, u16),
+    log: impl FnMut(RecipientKey) -> u16,
+) {
     let against = &claim.against;
     out.extend_from_slice(&short_job(claim.job).to_le_bytes());
     out.extend_from_slice(&claim.token.to_le_bytes());
@@ -44,8 +51,12 @@ pub(super) fn put_claim(out: &mut Vec<u8>, claim: &Claim, tenant: u16, log: impl
     put_optional_scope(out, against.sender.map(Scope::Sender));
     put_optional_scope(out, against.signature.map(Scope::Signature));
     put_optional_scope(out, against.topic.map(Scope::Topic));
-    put_targets(out, claim);
+    put_names(out, &claim.tenant, &Names { collapse_key: None, ..claim.names() });
+    out.extend_from_slice(claim.job.0.as_bytes());
+    out.push(against.class as u8);
     put_time(out, against.accepted_at);
+    put_time(out, against.moved_at.unwrap_or(UnixMicros(-1)));
+    out.extend_from_slice(&newest.to_le_bytes());
 }
 
 /// Appends what `give_back.lua` reads.
@@ -70,10 +81,39 @@ pub(super) fn taken_back(suppression: &Suppression) -> Vec<u8> {
     out
 }
 
-/// Appends a cancellation as `cancel.lua` reads it.
-pub(super) fn put_cancel(out: &mut Vec<u8>, rule: &CancelRule) {
-    put_target(out, &rule.tenant, &rule.by);
-    put_time(out, rule.at);
+/// Appends a point rule as `rule.lua` keeps it.
+pub(super) fn put_point(out: &mut Vec<u8>, rule: &JobRule, name: Name) {
+    let mut names = Vec::with_capacity(17);
+    put_name(&mut names, &rule.tenant, name);
+    put_rule(out, &names, rule);
+}
+
+/// Appends a rule by filter as `rule.lua` keeps it and `claim.lua` reads it.
+pub(super) fn put_filter(out: &mut Vec<u8>, rule: &JobRule) {
+    const ANY: u8 = 255;
+    let Names { kind, class, from, to, .. } = rule.names;
+    let mut names =
+        vec![rule.act.number(), kind.map_or(ANY, |kind| kind as u8), class.map_or(ANY, |class| class as u8)];
+    put_time(&mut names, from.unwrap_or(UnixMicros(i64::MIN)));
+    put_time(&mut names, to.unwrap_or(UnixMicros::MAX));
+    put_names(&mut names, &rule.tenant, &rule.names);
+    put_rule(out, &names, rule);
+}
+
+fn put_rule(out: &mut Vec<u8>, names: &[u8], rule: &JobRule) {
+    let detail = rule.act.detail();
+    for (part, then) in [(names, Some(rule.at)), (&detail[..], None)] {
+        // Names take 3 + 16 + 1 + 7 x 17 bytes at most.
+        out.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(part);
+        then.inspect(|&at| put_time(out, at));
+    }
+}
+
+/// Appends the newest job of a collapse key as `collapse.lua` reads it.
+pub(super) fn put_newest(out: &mut Vec<u8>, at: UnixMicros, job: JobId) {
+    put_time(out, at);
+    out.extend_from_slice(job.0.as_bytes());
 }
 
 /// Appends a lease as `lease.lua` reads it.
@@ -97,11 +137,13 @@ pub(super) fn put_time(out: &mut Vec<u8>, time: UnixMicros) {
 
 /// Reads the decisions of `claim.lua`.
 pub(super) fn decisions(bytes: &[u8], claims: &[Claim]) -> Result<Vec<Decision>, Strange> {
-    let (answers, rest) = bytes.as_chunks::<DECISION_BYTES>();
-    if answers.len() != claims.len() || !rest.is_empty() {
-        return Err(Strange);
-    }
-    answers.iter().zip(claims).map(|(answer, claim)| decision(answer, claim)).collect()
+    let (answers, details) = bytes.split_at_checked(claims.len() * DECISION_BYTES).ok_or(Strange)?;
+    let (answers, _) = answers.as_chunks::<DECISION_BYTES>();
+    let (details, rest) = details.as_chunks::<DETAIL_BYTES>();
+    let mut details = details.iter();
+    let decisions: Result<Vec<_>, _> =
+        answers.iter().zip(claims).map(|(answer, claim)| decision(answer, &mut details, claim)).collect();
+    if rest.is_empty() && details.next().is_none() { decisions } else { Err(Strange) }
 }
 
 /// Reads the grants of `lease.lua`.
@@ -134,7 +176,11 @@ pub(super) fn suppressions(bytes: &[u8], tenant: &TenantId, address: AddressKey)
     optouts.iter().map(read).collect()
 }
 
-fn decision(&[verdict, a, b, ref times @ ..]: &[u8; DECISION_BYTES], claim: &Claim) -> Result<Decision, Strange> {
+fn decision<'a>(
+    &[verdict, a, b, ref times @ ..]: &[u8; DECISION_BYTES],
+    details: &mut impl Iterator<Item = &'a [u8; DETAIL_BYTES]>,
+    claim: &Claim,
+) -> Result<Decision, Strange> {
     let at = |n| times.as_chunks().0.get(n).copied().map(time).ok_or(Strange);
     let (argument, at, turn_at) = (u16::from_le_bytes([a, b]), at(0)?, at(1)?);
     Ok(match verdict {
@@ -148,9 +194,14 @@ fn decision(&[verdict, a, b, ref times @ ..]: &[u8; DECISION_BYTES], claim: &Cla
             let scope = Scope::of_width(width, word.unwrap_or(WordKey([0; 16]))).ok_or(Strange)?;
             Decision::Suppressed(scope)
         }
+        4 if argument == 1 => Decision::Collapsed,
         4 => Decision::Cancelled,
         5 => Decision::OverCap { take: argument.into(), open_at: at, turn_at },
         6 => Decision::Overshadowed(u32::try_from(at.0).map_err(|_| Strange)?),
+        7 => match Act::of(1, *details.next().ok_or(Strange)?) {
+            Some(Act::Move { due_at, expires_at }) => Decision::Moved { at, due_at, expires_at },
+            Some(Act::Cancel | Act::Collapse { .. }) | None => return Err(Strange),
+        },
         _ => return Err(Strange),
     })
 }
@@ -182,35 +233,18 @@ fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(RecipientKey
     }
 }
 
-fn put_targets(out: &mut Vec<u8>, claim: &Claim) {
-    let against = &claim.against;
-    let targets = [
-        Some(CancelBy::Job(claim.job)),
-        against.cancel_key.map(CancelBy::Key),
-        Some(CancelBy::Recipient(claim.recipient)),
-        against.batch.map(CancelBy::Batch),
-        against.campaign.map(CancelBy::Campaign),
-        against.run.map(CancelBy::Run),
-    ];
+fn put_names(out: &mut Vec<u8>, tenant: &TenantId, names: &Names) {
     let count = out.len();
     out.push(0);
-    for by in targets.iter().flatten() {
-        put_target(out, &claim.tenant, by);
+    for name in names.each() {
+        put_name(out, tenant, name);
         out[count] += 1;
     }
 }
 
-fn put_target(out: &mut Vec<u8>, tenant: &TenantId, by: &CancelBy) {
-    let (form, key) = match by {
-        CancelBy::Job(job) => (0, job.0.into_bytes()),
-        CancelBy::Key(WordKey(key)) => (1, *key),
-        CancelBy::Recipient(RecipientKey(key)) => (2, *key),
-        CancelBy::Batch(batch) => (3, batch.into_bytes()),
-        CancelBy::Campaign(WordKey(key)) => (4, *key),
-        CancelBy::Run(WordKey(key)) => (5, *key),
-    };
-    out.push(form);
-    out.extend_from_slice(&key_of(tenant, key));
+fn put_name(out: &mut Vec<u8>, tenant: &TenantId, name: Name) {
+    out.push(name.form);
+    out.extend_from_slice(&key_of(tenant, name.key));
 }
 
 fn put_optional_scope(out: &mut Vec<u8>, scope: Option<Scope>) {

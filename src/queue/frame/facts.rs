@@ -5,8 +5,9 @@ use super::wire::{Reader, Writer};
 use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Kind};
-use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
-use crate::domain::suppression::{CancelBy, CancelRule, Plain, Scope, Source, Suppression};
+use crate::domain::keys::{AddressKey, WordKey};
+use crate::domain::rule::{Act, JobRule, Names};
+use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 
 /// Fewest bytes of a fact: a receipt with nothing but what it must have.
 pub(super) const FACT_BYTES_MIN: usize = 15;
@@ -36,9 +37,9 @@ impl Writer<'_> {
                 self.suppression(suppression);
                 self.byte(*source as u8);
             }
-            Fact::Cancelled(rule) => {
+            Fact::Ruled(rule) => {
                 self.byte(5);
-                self.cancel_rule(rule);
+                self.job_rule(rule);
             }
         }
     }
@@ -131,19 +132,12 @@ impl Writer<'_> {
         self.text(&plain.word);
     }
 
-    fn cancel_rule(&mut self, rule: &CancelRule) {
+    fn job_rule(&mut self, rule: &JobRule) {
         self.text(rule.tenant.as_str());
-        let (tag, key) = match &rule.by {
-            CancelBy::Job(JobId(id)) => (0, id.as_bytes()),
-            CancelBy::Key(WordKey(key)) => (1, key),
-            CancelBy::Recipient(RecipientKey(key)) => (2, key),
-            CancelBy::Batch(id) => (3, id.as_bytes()),
-            CancelBy::Campaign(WordKey(key)) => (4, key),
-            CancelBy::Run(WordKey(key)) => (5, key),
-        };
-        self.byte(tag);
-        self.fixed(key);
+        self.bytes(&rule.names.to_bytes());
         self.time(rule.at);
+        self.byte(rule.act.number());
+        self.fixed(&rule.act.detail());
     }
 }
 
@@ -155,7 +149,7 @@ impl Reader<'_> {
             2 => Fact::Reply(self.reply()?),
             3 => Fact::Suppressed(self.suppression()?, self.plain()?),
             4 => Fact::Unsuppressed(self.suppression()?, self.word(Source::ALL, "source")?),
-            5 => Fact::Cancelled(self.cancel_rule()?),
+            5 => Fact::Ruled(self.job_rule()?),
             _ => return Err(FrameError::Field("fact")),
         })
     }
@@ -239,18 +233,11 @@ impl Reader<'_> {
         Ok(Plain { address: self.text()?, word: self.text()? })
     }
 
-    fn cancel_rule(&mut self) -> Result<CancelRule, FrameError> {
+    fn job_rule(&mut self) -> Result<JobRule, FrameError> {
         let tenant = self.tenant()?;
-        let (tag, key) = (self.byte()?, self.fixed()?);
-        let by = match tag {
-            0 => CancelBy::Job(JobId(uuid::Uuid::from_bytes(key))),
-            1 => CancelBy::Key(WordKey(key)),
-            2 => CancelBy::Recipient(RecipientKey(key)),
-            3 => CancelBy::Batch(uuid::Uuid::from_bytes(key)),
-            4 => CancelBy::Campaign(WordKey(key)),
-            5 => CancelBy::Run(WordKey(key)),
-            _ => return Err(FrameError::Field("cancel rule")),
-        };
-        Ok(CancelRule { tenant, by, at: self.time()? })
+        let names = Names::from_bytes(self.bytes()?).map_err(|_| FrameError::Field("rule"))?;
+        let at = self.time()?;
+        let act = Act::of(self.byte()?, self.fixed()?).ok_or(FrameError::Field("rule"))?;
+        Ok(JobRule { tenant, names, at, act })
     }
 }

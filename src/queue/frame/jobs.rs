@@ -11,8 +11,8 @@ use crate::domain::window::{Hours, Weekdays};
 
 /// Fewest bytes of a job: its id, and one byte for each other field.
 const JOB_BYTES_MIN: usize = 16 + 7;
-/// Fewest bytes of an envelope: three times, twelve other fields (names and content take two bytes), the count, a job.
-pub(super) const ENVELOPE_BYTES_MIN: usize = 3 * 8 + 15 + 1 + JOB_BYTES_MIN;
+/// Fewest bytes of an envelope: three times, thirteen other fields (names and content take two bytes), the count, a job.
+pub(super) const ENVELOPE_BYTES_MIN: usize = 3 * 8 + 16 + 1 + JOB_BYTES_MIN;
 /// Fewest bytes of a check.
 pub(super) const CHECK_BYTES_MIN: usize = 2 + 8 + ENVELOPE_BYTES_MIN;
 
@@ -70,6 +70,7 @@ impl Writer<'_> {
         // Few jobs have windows of their own: it costs the others no byte.
         let windows = if shared.windows.is_empty() { 0 } else { HAS_WINDOWS };
         self.byte(shared.on_missed as u8 | windows);
+        self.option(shared.moved_at, Self::time);
         if windows != 0 {
             self.count(shared.windows.len());
             shared.windows.iter().for_each(|hours| self.hours(hours));
@@ -194,9 +195,11 @@ impl Reader<'_> {
             expires_at: self.time()?,
             windows: vec![],
             on_missed: OnMissed::Defer,
+            moved_at: None,
         };
         let when = self.byte()?;
         shared.on_missed = *MISSED.get(usize::from(when & !HAS_WINDOWS)).ok_or(FrameError::Field("on_missed"))?;
+        shared.moved_at = self.option(Self::time)?;
         if when & HAS_WINDOWS != 0 {
             shared.windows = self.list(HOURS_BYTES_MIN, Self::hours)?;
         }
@@ -290,7 +293,7 @@ pub(super) fn shared_bytes(shared: &Shared) -> usize {
         [campaign_id, journey_id, version, run_id, step, variant, touch_id].iter().map(|text| text.len() + 5).sum();
     let names = shared.tenant.as_str().len() + shared.pool.as_str().len();
     let windows: usize = shared.windows.iter().map(|hours| hours.calendar().map_or(0, str::len) + 15).sum();
-    // Four times, the batch, eleven lengths of at most 5 bytes and ten single bytes.
+    // Five times, the batch, eleven lengths of at most 5 bytes and ten single bytes.
     names
         + windows
         + content
@@ -298,7 +301,7 @@ pub(super) fn shared_bytes(shared: &Shared) -> usize {
         + shared.sender.len()
         + shared.topic.len()
         + pairs_bytes(&shared.labels)
-        + 32
+        + 40
         + 17
         + 65
 }

@@ -10,9 +10,10 @@ use super::*;
 use crate::domain::event::{Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
-use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
+use crate::domain::keys::{AddressKey, WordKey};
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
-use crate::domain::suppression::{CancelBy, CancelRule, Plain, Scope, Source, Suppression};
+use crate::domain::rule::{Act, JobRule, Names};
+use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::domain::window::{Hours, Weekdays};
 
@@ -73,7 +74,8 @@ fn windows() -> impl Strategy<Value = Vec<Hours>> {
 fn shared() -> impl Strategy<Value = Shared> {
     let what = (name(), pick(Kind::ALL), pick(Class::ALL), name(), content());
     let about = (text(), text(), pairs(), origin(), prop::option::of(id()));
-    let when = (any::<i8>(), time(), time(), pick(&[OnMissed::Defer, OnMissed::Drop]), windows());
+    let missed = pick(&[OnMissed::Defer, OnMissed::Drop]);
+    let when = (any::<i8>(), time(), time(), missed, windows(), prop::option::of(time()));
     (what, about, when).prop_map(|(what, about, when)| Shared {
         tenant: what.0,
         kind: what.1,
@@ -90,6 +92,7 @@ fn shared() -> impl Strategy<Value = Shared> {
         expires_at: when.2,
         windows: when.4,
         on_missed: when.3,
+        moved_at: when.5,
     })
 }
 
@@ -213,16 +216,12 @@ fn plain() -> impl Strategy<Value = Plain> {
     (text(), text()).prop_map(|(address, word)| Plain { address, word })
 }
 
-fn cancel_rule() -> impl Strategy<Value = CancelRule> {
-    let by = (0..6, any::<[u8; 16]>()).prop_map(|(tag, key)| match tag {
-        0 => CancelBy::Job(JobId(Uuid::from_bytes(key))),
-        1 => CancelBy::Key(WordKey(key)),
-        2 => CancelBy::Recipient(RecipientKey(key)),
-        3 => CancelBy::Batch(Uuid::from_bytes(key)),
-        4 => CancelBy::Campaign(WordKey(key)),
-        _ => CancelBy::Run(WordKey(key)),
-    });
-    (name(), by, time()).prop_map(|(tenant, by, at)| CancelRule { tenant, by, at })
+fn job_rule() -> impl Strategy<Value = JobRule> {
+    let names = (prop::option::of(any::<[u8; 16]>()), prop::option::of(time()), prop::option::of(pick(Kind::ALL)));
+    let names = names.prop_map(|(word, to, kind)| Names { campaign: word.map(WordKey), to, kind, ..Names::default() });
+    let moved = (time(), prop::option::of(time())).prop_map(|(due_at, expires_at)| Act::Move { due_at, expires_at });
+    let act = prop_oneof![Just(Act::Cancel), moved, id().prop_map(|id| Act::Collapse { into: JobId(id) })];
+    (name(), names, time(), act).prop_map(|(tenant, names, at, act)| JobRule { tenant, names, at, act })
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
@@ -232,7 +231,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         reply().prop_map(Fact::Reply),
         (suppression(), plain()).prop_map(|(suppression, plain)| Fact::Suppressed(suppression, plain)),
         (suppression(), pick(Source::ALL)).prop_map(|(suppression, source)| Fact::Unsuppressed(suppression, source)),
-        cancel_rule().prop_map(Fact::Cancelled),
+        job_rule().prop_map(Fact::Ruled),
     ]
 }
 

@@ -46,8 +46,12 @@ impl Writer<'_> {
     }
 
     pub(super) fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+
+    pub(super) fn bytes(&mut self, value: &[u8]) {
         self.count(value.len());
-        self.out.extend_from_slice(value.as_bytes());
+        self.out.extend_from_slice(value);
     }
 
     /// An option takes the byte that says whether it is there.
@@ -132,9 +136,13 @@ impl<'a> Reader<'a> {
         T::try_from(self.uint()?).map_err(|_| FrameError::Field(field))
     }
 
-    pub(super) fn str(&mut self) -> Result<&'a str, FrameError> {
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], FrameError> {
         let length = self.small("length")?;
-        std::str::from_utf8(self.take(length)?).map_err(|_| FrameError::Field("text"))
+        self.take(length)
+    }
+
+    pub(super) fn str(&mut self) -> Result<&'a str, FrameError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| FrameError::Field("text"))
     }
 
     pub(super) fn text(&mut self) -> Result<Box<str>, FrameError> {

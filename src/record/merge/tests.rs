@@ -39,7 +39,7 @@ fn accepted(job: JobId) -> Accepted {
         cancel_key: None,
         sealed: Bytes::new(),
     };
-    Accepted { row, fresh: true }
+    Accepted { row, fresh: true, collapse_key: None }
 }
 
 fn event(job: JobId, attempt: u16, change: Change) -> Fact {
@@ -194,6 +194,7 @@ fn unanswered(class: Class, attempt: u16) -> Check {
         expires_at: UnixMicros::from_secs(10_000),
         windows: vec![],
         on_missed: OnMissed::Defer,
+        moved_at: None,
     };
     let job = Job {
         id: id(1),

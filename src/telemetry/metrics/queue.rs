@@ -21,8 +21,10 @@ words! {
         GiveBack = "give_back",
         /// Opt-outs: add, remove, read.
         Suppress = "suppress",
-        /// Cancel.
-        Cancel = "cancel",
+        /// Rule.
+        Rule = "rule",
+        /// Peek.
+        Peek = "peek",
         /// Tokens of shared buckets.
         Lease = "lease",
     }

@@ -4,7 +4,8 @@ use postrider::domain::event::{Event, Fate, Receipt, Report};
 use postrider::domain::ids::{JobId, Lane, ProviderId};
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
-use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source};
+use postrider::domain::rule::{Act, JobRule, Names};
+use postrider::domain::suppression::{Scope, Source};
 use postrider::ledger::{
     AnyLedger, Count, Entry, Filter, JobRow, Ledger, NumberedEvent, Recording, Release, SealedReply, Segment, Tag,
 };
@@ -115,8 +116,12 @@ async fn everything(ledger: &AnyLedger) -> Vec<String> {
             Filter { address: Some(AddressKey(key(1))), from: Some(at(2)), ..Filter::default() },
             Filter { recipient: Some(RecipientKey(key(1))), to: Some(at(9)), ..Filter::default() },
             Filter { cancel_key: Some(WordKey(key(1))), ..Filter::default() },
+            Filter { job: Some(id(1)), class: Some(Class::Marketing), ..Filter::default() },
         ];
         for filter in filters {
+            answers.push(format!("{:?}", ledger.tally(&owner, &filter, 2).await));
+            answers.push(format!("{:?}", ledger.entries_of(&owner, &filter, (at(2), uuid(1)), 2).await));
+            answers.push(format!("{:?}", ledger.entries_of(&owner, &filter, (at(0), uuid(0)), 99).await));
             answers.push(format!("{:?}", ledger.jobs(&owner, &filter, None, 3).await));
             answers.push(format!("{:?}", ledger.jobs(&owner, &filter, page, 99).await));
         }
@@ -127,7 +132,7 @@ async fn everything(ledger: &AnyLedger) -> Vec<String> {
         answers.push(format!("{:?}", ledger.replies(&owner, 2, 3).await));
         answers.push(format!("{:?}", ledger.suppressions(&owner, AddressKey(key(1))).await));
         answers.push(format!("{:?}", ledger.suppressions_after(Some(&owner), None, 3).await));
-        answers.push(format!("{:?}", ledger.cancellations(&owner, 4).await));
+        answers.push(format!("{:?}", ledger.rules(&owner, 4).await));
         answers.push(format!("{:?}", ledger.counts(Some(&owner), at(2), at(5)).await));
     }
     answers
@@ -176,7 +181,7 @@ fn any_recording() -> impl Strategy<Value = Recording> {
     (happened, reports, rules).prop_map(|(happened, reports, rules)| {
         let (frames, jobs, events, replies, swept_to) = happened;
         let (segments, parked, unparked) = reports;
-        let (suppressed, unsuppressed, cancelled, counts) = rules;
+        let (suppressed, unsuppressed, ruled, counts) = rules;
         Recording {
             after: 0,
             frames: frames.into_iter().map(uuid).collect(),
@@ -194,7 +199,7 @@ fn any_recording() -> impl Strategy<Value = Recording> {
                 .into_iter()
                 .map(|(scope, source, secs)| (opt_out(SCOPES[scope], source, secs), source))
                 .collect(),
-            cancelled: cancelled.into_iter().map(cancellation).collect(),
+            ruled: ruled.into_iter().map(rule).collect(),
             counts: counts.into_iter().map(count).collect(),
             swept_to,
         }
@@ -238,16 +243,17 @@ fn reply((owner, n): (Option<usize>, u32)) -> SealedReply {
     SealedReply { seq: 0, tenant, in_reply_to: Some(id(n)), at: at(n.into()), sealed: "reply".into() }
 }
 
-fn cancellation((owner, by, secs): (usize, u8, i64)) -> CancelRule {
-    let by = match by {
-        0 => CancelBy::Job(id(1)),
-        1 => CancelBy::Key(WordKey(key(1))),
-        2 => CancelBy::Recipient(RecipientKey(key(1))),
-        3 => CancelBy::Batch(uuid(1)),
-        4 => CancelBy::Campaign(WordKey(key(1))),
-        _ => CancelBy::Run(WordKey(key(1))),
+fn rule((owner, what, secs): (usize, u8, i64)) -> JobRule {
+    let word = Some(WordKey(key(1)));
+    let (names, act) = match what {
+        0 => (Names::job(id(1)), Act::Cancel),
+        1 => (Names { cancel_key: word, ..Names::default() }, Act::Cancel),
+        2 => (Names { batch: Some(uuid(1)), kind: Some(Kind::Sms), ..Names::default() }, Act::Cancel),
+        3 => (Names { campaign: word, ..Names::default() }, Act::Move { due_at: at(secs), expires_at: None }),
+        4 => (Names { collapse_key: word, ..Names::default() }, Act::Collapse { into: id(2) }),
+        _ => (Names::default(), Act::Cancel),
     };
-    CancelRule { tenant: tenant(OWNERS[owner]), by, at: at(secs) }
+    JobRule { tenant: tenant(OWNERS[owner]), names, at: at(secs), act }
 }
 
 fn count((owner, hour, jobs): (usize, i64, i64)) -> Count {
@@ -286,6 +292,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             lane: Lane { class, pool: "sms".parse().unwrap() },
             sender: n % 2,
             priority: (n % 8) as i8 - 4,
+            accepted_at: n.is_multiple_of(3).then(|| at(i64::from(n) % 9)),
             ..entry(n, at(secs))
         },
     )

@@ -1,19 +1,18 @@
-//! Tenants, keys, opt-outs, cancellations, counts; and the directory that serves tenants and keys from memory.
+//! Tenants, keys, opt-outs, counts; and the directory that serves tenants and keys from memory.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::domain::cap::{CapRule, Window};
-use postrider::domain::ids::JobId;
 use postrider::domain::job::{Class, Kind, OnMissed};
-use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
-use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use postrider::domain::keys::{AddressKey, WordKey};
+use postrider::domain::suppression::{Scope, Source, Suppression};
 use postrider::domain::time::Clock;
 use postrider::domain::window::WindowRule;
 use postrider::ledger::{ApiKey, Count, Directory, Ledger, Recording, Role, SealedSuppression, SenderRate, Tenant};
 use postrider::shutdown::Tasks;
 
-use super::samples::{at, key, tenant, uuid};
+use super::samples::{at, key, tenant};
 use super::{Fixture, on_every_backend};
 
 on_every_backend! {
@@ -23,7 +22,6 @@ on_every_backend! {
     the_api_takes_back_what_anybody_brought
     an_opt_out_from_every_tenant_is_every_tenants
     opt_outs_are_read_page_by_page
-    cancellations_are_listed_newest_first
     counts_add_up
 }
 
@@ -221,28 +219,6 @@ async fn opt_outs_are_read_page_by_page(Fixture { ledger, .. }: Fixture) {
         }
         assert_eq!(read, expected, "{owner:?}");
     }
-}
-
-async fn cancellations_are_listed_newest_first(Fixture { ledger, .. }: Fixture) {
-    let rule = |by, secs| CancelRule { tenant: tenant("acme"), by, at: at(secs) };
-    let rules = vec![
-        rule(CancelBy::Job(JobId(uuid(1))), 1),
-        rule(CancelBy::Key(WordKey(key(2))), 2),
-        rule(CancelBy::Recipient(RecipientKey(key(3))), 3),
-        rule(CancelBy::Batch(uuid(4)), 4),
-        rule(CancelBy::Campaign(WordKey(key(5))), 5),
-        rule(CancelBy::Run(WordKey(key(6))), 6),
-    ];
-    let mut cancelled = rules.clone();
-    cancelled.push(rule(CancelBy::Run(WordKey(key(6))), 5));
-    cancelled.push(CancelRule { tenant: tenant("bolt"), ..rule(CancelBy::Batch(uuid(9)), 9) });
-    ledger.record(&Recording { cancelled, ..Recording::default() }).await.unwrap();
-    let newest_first: Vec<CancelRule> = rules.iter().rev().cloned().collect();
-    assert_eq!(ledger.cancellations(&tenant("acme"), 100).await, Ok(newest_first.clone()));
-    assert_eq!(ledger.cancellations(&tenant("acme"), 2).await, Ok(newest_first[..2].to_vec()));
-    let much_later = rule(CancelBy::Batch(uuid(7)), 400 * 86_400 + 4);
-    ledger.record(&Recording { cancelled: vec![much_later], ..Recording::default() }).await.unwrap();
-    assert_eq!(ledger.cancellations(&tenant("acme"), 100).await.unwrap().len(), 4, "three are too old to bind any job");
 }
 
 async fn counts_add_up(Fixture { ledger, .. }: Fixture) {

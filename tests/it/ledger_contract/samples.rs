@@ -94,6 +94,7 @@ pub(crate) fn entry(n: u32, due_at: UnixMicros) -> Entry {
         sender: 0,
         priority: 0,
         due_at,
+        accepted_at: None,
         jobs: 10,
         releasing_since: None,
         payload: Bytes::from(n.to_be_bytes().repeat(200)),

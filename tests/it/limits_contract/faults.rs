@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use postrider::domain::ids::JobId;
 use postrider::domain::keys::{AddressKey, Fingerprint};
-use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
+use postrider::domain::rule::{Act, JobRule, Names};
+use postrider::domain::suppression::{Scope, Source, Suppression};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::redis::{Redis, Settings};
 use postrider::limits::{AnyLimits, Claim, Decision, Granted, Lease, LeaseMode, Limits, LimitsError, Remember};
@@ -206,7 +207,7 @@ async fn only_opt_outs_stay_for_ever() {
     let limits = &store.limits;
     let id = |id| JobId(Uuid::from_u128(id));
     let submit = Remember { id: id(1), fingerprint: Fingerprint([1; 16]), until: NOW.plus(DAY) };
-    let rule = CancelRule { tenant: acme(), by: CancelBy::Job(id(7)), at: NOW };
+    let rule = JobRule { tenant: acme(), names: Names::job(id(7)), at: NOW, act: Act::Cancel };
     let wish = Lease { bucket: "b".into(), rate: "1/s".parse().unwrap(), keep: 0, want: 1, mode: LeaseMode::Force };
     let (scope, source, address) = (Scope::Brand, Source::Api, AddressKey([9; 16]));
     let first = capped(1, 1, &[take(1, 5, DAY)]);
@@ -215,7 +216,7 @@ async fn only_opt_outs_stay_for_ever() {
     give_back(&store, &first).await;
     limits.remember(NOW, &[submit]).await.unwrap();
     limits.accepted(&[id(1), id(2)]).await.unwrap();
-    limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
+    limits.rule(&[rule], NOW.plus(DAY)).await.unwrap();
     limits.lease(NOW, &[wish]).await.unwrap();
     limits.unlease("b", 1).await.unwrap();
     limits.suppress(&[Suppression { tenant: acme(), address, scope, kind: None, source, at: NOW }]).await.unwrap();

@@ -1,22 +1,21 @@
-//! Opt-outs and cancellations bind every claim asked after they returned, and nothing else.
+//! Opt-outs bind every claim asked after they returned, and nothing else.
 
 use std::time::Duration;
 
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::{AddressKey, WordKey};
-use postrider::domain::suppression::{CancelBy, CancelRule, Scope, Source, Suppression};
-use postrider::domain::time::{Clock, UnixMicros};
+use postrider::domain::rule::{Act, JobRule, Names};
+use postrider::domain::suppression::{Scope, Source, Suppression};
+use postrider::domain::time::Clock;
 use postrider::limits::{Against, Claim, Decision, Limits};
-use uuid::Uuid;
 
-use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, full, give_back, on_every_backend, take};
+use super::{DAY, NOW, Store, acme, ask, capped, claim, full, on_every_backend, take};
 
 on_every_backend! {
     opt_outs_bind_by_scope_and_class
     each_source_takes_back_its_own
     an_opt_out_of_one_kind_binds_that_kind
     many_opt_outs_bind_at_once
-    cancellations_bind_what_was_accepted_before
     a_refused_claim_takes_nothing
     a_refused_resend_leaves_the_first_claim
     the_widest_opt_out_is_named
@@ -142,54 +141,6 @@ fn addressed(n: u32, scope: Scope) -> Suppression {
     Suppression { address: AddressKey(address), ..optout(0, scope, Source::Import) }
 }
 
-async fn cancellations_bind_what_was_accepted_before(store: Store) {
-    let word = |byte| WordKey([byte; 16]);
-    let plain = claim(1, 1);
-    let against = Against {
-        cancel_key: Some(word(21)),
-        batch: Some(Uuid::from_u128(22)),
-        campaign: Some(word(23)),
-        run: Some(word(24)),
-        ..plain.against.clone()
-    };
-    let named = Claim { against, ..plain };
-    let ways = [
-        CancelBy::Job(named.job),
-        CancelBy::Key(word(21)),
-        CancelBy::Recipient(named.recipient),
-        CancelBy::Batch(Uuid::from_u128(22)),
-        CancelBy::Campaign(word(23)),
-        CancelBy::Run(word(24)),
-    ];
-    let keep_until = NOW.plus(DAY);
-    // Names of one form are no names of another.
-    let strangers = [CancelBy::Key(word(23)), CancelBy::Campaign(word(21)), CancelBy::Run(word(22))];
-    for (index, by) in (1..).zip(ways.into_iter().chain(strangers)) {
-        // Each under a tenant of its own, so that one rule stands alone.
-        let tenant: postrider::domain::ids::TenantId = format!("tenant-{index}").parse().unwrap();
-        let asked = Claim { tenant: tenant.clone(), ..named.clone() };
-        let earlier = CancelRule { tenant: tenant.clone(), by: by.clone(), at: UnixMicros(NOW.0 - 1) };
-        store.limits.cancel(&[earlier], keep_until).await.unwrap();
-        assert_eq!(ask(&store, NOW, &asked).await, Decision::Claimed, "{by:?} before it was accepted");
-        give_back(&store, &asked).await;
-        let rule = CancelRule { tenant, by: by.clone(), at: NOW };
-        store.limits.cancel(&[rule.clone(), rule.clone()], keep_until).await.unwrap();
-        let shorter = CancelRule { at: UnixMicros(NOW.0 - 9), ..rule };
-        store.limits.cancel(&[shorter], NOW.plus(HOUR)).await.unwrap();
-        let expected = if index <= 6 { Decision::Cancelled } else { Decision::Claimed };
-        assert_eq!(ask(&store, NOW.plus(HOUR), &asked).await, expected, "{by:?}");
-        assert_eq!(ask(&store, NOW, &Claim { tenant: acme(), ..asked.clone() }).await, Decision::Claimed);
-        give_back(&store, &Claim { tenant: acme(), ..asked.clone() }).await;
-        give_back(&store, &asked).await;
-        let later = Against { accepted_at: UnixMicros(NOW.0 + 1), ..asked.against.clone() };
-        let later = Claim { against: later, ..asked.clone() };
-        assert_eq!(ask(&store, NOW, &later).await, Decision::Claimed, "{by:?} accepted later");
-        give_back(&store, &later).await;
-    }
-    let again = Claim { tenant: "tenant-1".parse().unwrap(), ..named };
-    assert_eq!(ask(&store, keep_until, &again).await, Decision::Claimed, "kept no longer than asked");
-}
-
 async fn a_refused_claim_takes_nothing(store: Store) {
     let caps = [take(1, 1, DAY)];
     let first = capped(1, 1, &caps);
@@ -201,8 +152,8 @@ async fn a_refused_claim_takes_nothing(store: Store) {
     // The first answer was lost, say: nothing went out for it, so the repeated asking is refused and undone.
     assert_eq!(ask(&store, NOW, &first).await, Decision::Suppressed(Scope::Brand));
     store.limits.unsuppress(&brand, Source::Api).await.unwrap();
-    let rule = CancelRule { tenant: acme(), by: CancelBy::Job(first.job), at: NOW };
-    store.limits.cancel(&[rule], NOW.plus(DAY)).await.unwrap();
+    let rule = JobRule { tenant: acme(), names: Names::job(first.job), at: NOW, act: Act::Cancel };
+    store.limits.rule(&[rule], NOW.plus(DAY)).await.unwrap();
     assert_eq!(ask(&store, NOW, &first).await, Decision::Cancelled);
     assert_eq!(ask(&store, NOW, &capped(1, 2, &caps)).await, Decision::Claimed, "the place is free");
     let forgotten = Claim { seen: Some(NOW.minus(DAY * 2)), ..first };

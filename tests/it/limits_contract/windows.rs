@@ -150,12 +150,12 @@ async fn logs_are_taken_together_or_not_at_all(store: Store) {
 }
 
 async fn a_refusal_after_a_lost_answer_frees_every_log(store: Store) {
-    use postrider::domain::suppression::{CancelBy, CancelRule};
+    use postrider::domain::rule::{Act, JobRule, Names};
     let caps = [take(1, 1, DAY), shared(1)];
     let asked = capped(1, 1, &caps);
     assert_eq!(ask(&store, at(0), &asked).await, Decision::Claimed);
-    let rule = CancelRule { tenant: super::acme(), by: CancelBy::Job(asked.job), at: at(0) };
-    store.limits.cancel(&[rule], at(99)).await.unwrap();
+    let rule = JobRule { tenant: super::acme(), names: Names::job(asked.job), at: at(0), act: Act::Cancel };
+    store.limits.rule(&[rule], at(99)).await.unwrap();
     assert_eq!(ask(&store, at(0), &asked).await, Decision::Cancelled);
     assert_eq!(ask(&store, at(0), &capped(1, 2, &caps)).await, Decision::Claimed);
 }

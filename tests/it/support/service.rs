@@ -139,9 +139,14 @@ impl Service {
 
     /// Returns a connection that presents the key. It connects at the first call, and again after each kill.
     pub(crate) fn connect(&self) -> Connection {
+        self.connect_with(&self.key())
+    }
+
+    /// Returns a connection that presents another key.
+    pub(crate) fn connect_with(&self, key: &str) -> Connection {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.grpc)).unwrap();
         let channel = endpoint.timeout(Duration::from_secs(20)).connect_timeout(Duration::from_secs(5)).connect_lazy();
-        let key = format!("Bearer {}", self.key()).parse().unwrap();
+        let key = format!("Bearer {key}").parse().unwrap();
         InterceptedService::new(channel, WithKey(key))
     }
 

@@ -1,0 +1,183 @@
+//! Carries rules out in the agenda: ends or moves the jobs that wait there, so that they need not come up first. A job
+//! that is moved to an earlier time is released then. What binds a job is asked of limits, job by job; the ledger only
+//! says where such jobs may be.
+//!
+//! The ledger learns of a rule after all jobs that were accepted before it, so their rows are there when the rule is.
+//! Their envelopes may still be on their way to the agenda: each rule is swept twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use uuid::Uuid;
+
+use super::{Context, later};
+use crate::domain::event::{Change, Event, Fact, Fate, Outcome};
+use crate::domain::job::{Envelope, Job, Shared};
+use crate::domain::rule::JobRule;
+use crate::domain::time::UnixMicros;
+use crate::ledger::{Entry, Filter, Ledger, Place, RULE_SWEEPS, Release};
+use crate::limits::{Claim, Decision, Limits, Words};
+use crate::queue::frame::Frame;
+use crate::queue::{Queue, QueueName, Route};
+
+/// How often new rules are looked for while there are none.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Rules read in one go.
+const RULES_MAX: u32 = 64;
+/// Entries read and rewritten in one go: 8 MiB at most, and a moment's work.
+const ENTRIES_MAX: u32 = 128;
+/// The second sweep comes this long after the rule: what was on its way to the agenda has arrived.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Where the sweep of rules stands.
+#[derive(Default)]
+pub(super) struct Sweep {
+    rules: Vec<JobRule>,
+    /// Where the last of them goes on.
+    place: Option<Place>,
+    look_at: UnixMicros,
+}
+
+/// What becomes of the jobs of an entry.
+#[derive(Default)]
+struct Outcomes {
+    facts: Vec<Fact>,
+    kept: Vec<Job>,
+    moved: Vec<Envelope>,
+}
+
+/// Why a sweep did not get on: it goes on from the same place.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stuck {
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
+    #[error(transparent)]
+    Limits(#[from] crate::limits::LimitsError),
+    #[error(transparent)]
+    Publish(#[from] crate::queue::PublishError),
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
+    /// Sweeps a part of what a rule may bind; returns how many entries were looked at.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub(super) async fn sweep(&self, sweep: &mut Sweep) -> Result<usize, Stuck> {
+        let now = self.clock.now();
+        if sweep.rules.is_empty() {
+            if now < sweep.look_at {
+                return Ok(0);
+            }
+            sweep.look_at = now.plus(LOOK_EVERY);
+            let mut rules = self.ledger.open_rules(1, UnixMicros::MAX, RULES_MAX).await?;
+            if rules.is_empty() {
+                rules = self.ledger.open_rules(RULE_SWEEPS, now.minus(AGAIN_AFTER), RULES_MAX).await?;
+            }
+            rules.reverse();
+            (sweep.rules, sweep.place) = (rules, None);
+        }
+        let Some(rule) = sweep.rules.last() else { return Ok(0) };
+        let after = sweep.place.unwrap_or((UnixMicros(i64::MIN), Uuid::nil()));
+        let (entries, next) =
+            self.ledger.entries_of(&rule.tenant, &Filter::bound(&rule.names, rule.at), after, ENTRIES_MAX).await?;
+        let looked_at = entries.len();
+        self.carry_out(entries).await?;
+        sweep.place = next;
+        if next.is_none() {
+            self.ledger.swept(rule).await?;
+            sweep.rules.pop();
+        }
+        Ok(looked_at.max(1))
+    }
+
+    /// Carries out what binds the jobs of entries.
+    async fn carry_out(&self, entries: Vec<Entry>) -> Result<(), Stuck> {
+        let (mut put, mut releases, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            let Ok(Frame::Jobs(mut envelopes)) = Frame::decode(&entry.payload, &self.sealer) else { continue };
+            let (Some(envelope), true) = (envelopes.pop(), envelopes.is_empty()) else { continue };
+            let outcomes = self.outcomes(&envelope).await?;
+            if outcomes.facts.is_empty() {
+                continue;
+            }
+            facts.extend(outcomes.facts);
+            // What stays has its place; else the first of what was moved takes it.
+            let mut left = outcomes.moved;
+            if !outcomes.kept.is_empty() {
+                left.insert(0, Envelope { due_at: entry.due_at, ..envelope.with_jobs(outcomes.kept) });
+            }
+            let mut left = left.into_iter();
+            releases
+                .push(left.next().map_or(Some(Release::Done(entry.id)), |envelope| self.rewritten(&entry, envelope)));
+            put.extend(left.filter_map(|envelope| {
+                let (id, due_at) = (part_id(&entry, &envelope), envelope.due_at);
+                later::entry(self, id, envelope, due_at)
+            }));
+        }
+        if facts.is_empty() {
+            return Ok(());
+        }
+        // In this order a crash in between leaves a job twice, and never nowhere: the second copy meets the first one's
+        // claim, and the same events again are no news.
+        self.ledger.put_entries(&put).await?;
+        self.facts.publish(facts, Route::To(QueueName::Record)).await?;
+        let releases: Vec<Release> = releases.into_iter().flatten().collect();
+        Ok(self.ledger.released(&releases).await?)
+    }
+
+    /// Asks what becomes of the jobs of an envelope.
+    async fn outcomes(&self, envelope: &Envelope) -> Result<Outcomes, Stuck> {
+        let (now, shared) = (self.clock.now(), &envelope.shared);
+        let words = Words::new(shared, &self.sealer);
+        let claims: Vec<Option<Claim>> = envelope
+            .jobs
+            .iter()
+            .map(|job| Some(Claim::question(shared, job, words.against(shared, job, &self.sealer)?, &self.sealer)))
+            .collect();
+        let asked: Vec<Claim> = claims.iter().flatten().cloned().collect();
+        let mut decisions = self.limits.peek(now, &asked).await?.into_iter();
+        let mut outcomes = Outcomes::default();
+        let mut moved: HashMap<(UnixMicros, UnixMicros), Envelope> = HashMap::new();
+        for (job, claim) in envelope.jobs.iter().zip(claims) {
+            let decision = claim.and_then(|_| decisions.next());
+            let change = match decision {
+                Some(Decision::Cancelled) => Change::Settled(Outcome::new(Fate::Cancelled, "request")),
+                Some(Decision::Collapsed) => Change::Settled(Outcome::new(Fate::Cancelled, "collapsed")),
+                Some(Decision::Moved { at, due_at, expires_at }) => {
+                    let new = || {
+                        let shared = Arc::new(shared.moved(at, due_at, expires_at, &self.lives));
+                        Envelope { shared, due_at, jobs: vec![] }
+                    };
+                    moved.entry((at, due_at)).or_insert_with(new).jobs.push(job.clone());
+                    Change::Deferred { reason: "rescheduled".into(), until: due_at }
+                }
+                Some(_) | None => {
+                    outcomes.kept.push(job.clone());
+                    continue;
+                }
+            };
+            outcomes.facts.push(Fact::Event(event(shared, job, change, now)));
+        }
+        outcomes.moved = moved.into_values().collect();
+        Ok(outcomes)
+    }
+
+    /// Returns the entry's release as what it holds now; `None` where that cannot be written, and the entry stays.
+    fn rewritten(&self, entry: &Entry, envelope: Envelope) -> Option<Release> {
+        let (due_at, jobs) = (envelope.due_at, u32::try_from(envelope.jobs.len()).ok()?);
+        let payload = Frame::Jobs(vec![envelope]).encode(&self.sealer).ok()?;
+        Some(Release::Left { id: entry.id, payload, jobs, due_at, sender: entry.sender })
+    }
+}
+
+/// Returns the id of a part of an entry that goes its own way: the same if it must be put again.
+fn part_id(entry: &Entry, envelope: &Envelope) -> Uuid {
+    let moved_at = envelope.shared.moved_at.unwrap_or_default();
+    Uuid::new_v5(&entry.id, &moved_at.0.to_be_bytes())
+}
+
+fn event(shared: &Shared, job: &Job, change: Change, at: UnixMicros) -> Event {
+    let Shared { tenant, kind, class, .. } = shared;
+    Event { job: job.id, tenant: tenant.clone(), kind: *kind, class: *class, at, attempt: job.attempt, change }
+}
