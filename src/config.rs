@@ -34,7 +34,7 @@ pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
 pub use self::provider::{Alphabet, Counting, IdForm, Link, Provider, Simulated, Smpp, SmppTls};
 pub use self::reference::{cap_reference, provider_reference, reference};
 pub use self::secret::{Secret, ServerUrl};
-pub use self::template::{Expression, Template};
+pub use self::template::{Escape, Expression, InvalidTemplate, Template, TemplateError};
 use self::tree::Tree;
 pub use self::windows::Windows;
 use crate::domain::job::{Class, words};
