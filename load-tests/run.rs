@@ -160,9 +160,12 @@ async fn settle(
     (watch, sink): (&mut Watch, &mut Sink),
 ) -> Result<Settled, RunError> {
     const PAUSE: Duration = Duration::from_millis(200);
+    const STILL_FOR: Duration = Duration::from_secs(5);
     let clock = Clock::system();
     let accepted: u64 = counts.iter().map(|counts| counts.read().accepted).sum();
     let give_up: UnixMicros = clock.now().plus(scenario.settle_max);
+    // A backlog that drains may balance for a moment: what waits is counted now and then.
+    let mut still: Option<((u64, u64), UnixMicros)> = None;
     loop {
         let asked_at = clock.now();
         let mut ledger = account::Ledger::default();
@@ -171,10 +174,13 @@ async fn settle(
         }
         let metrics = Metrics::scrape(service.metrics).await?;
         let waiting = metrics.sum(names::AGENDA_DEPTH) as u64;
-        let done = ledger.accepted >= accepted && ledger.accepted == ledger.settled + waiting;
-        if done || clock.now() > give_up {
+        let (balances, stands) =
+            (ledger.accepted >= accepted && ledger.accepted == ledger.settled + waiting, (ledger.settled, waiting));
+        still = balances.then(|| still.filter(|(stood, _)| *stood == stands).unwrap_or((stands, asked_at)));
+        let done = still.filter(|(_, since)| asked_at.since(*since) >= STILL_FOR);
+        if done.is_some() || clock.now() > give_up {
             watch.finish(metrics);
-            return Ok(Settled { ledger, waiting, drain: done.then(|| asked_at.since(watch.end())) });
+            return Ok(Settled { ledger, waiting, drain: done.map(|(_, since)| since.since(watch.end())) });
         }
         watch.settling(&ledger, waiting, sink).await?;
         clock.pause(PAUSE).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::grant::Part;
 use super::round::Memory;
 use super::*;
 use crate::domain::cap::{CapRule, Window};
@@ -312,4 +313,22 @@ async fn a_changed_rate_paces_what_waits_from_then_on() {
     }
     assert!(seconds[1..3].iter().all(|jobs| (9..=11).contains(jobs)), "{seconds:?}");
     assert!(seconds[4..].iter().all(|jobs| (450..=550).contains(jobs)), "{seconds:?}");
+}
+
+#[tokio::test]
+async fn work_past_the_agenda_draws_from_the_same_credit() {
+    let rig = Rig::new(&[("fast", "3000/s")], &[tenant("noisy", None), tenant("quiet", None)]).await;
+    let lane = Lane { class: Class::Marketing, pool: "fast".parse().unwrap() };
+    let (noisy, quiet): (TenantId, TenantId) = ("noisy".parse().unwrap(), "quiet".parse().unwrap());
+    let (mut loud, mut still) = (0, 0);
+    // A hundred steps a second: noisy asks for 128 jobs in each, quiet for ten in every tenth.
+    for step in 0..500 {
+        loud += rig.feeder.grant(&noisy, &[], &lane, (128, Part::Whole)).await.jobs;
+        if step % 10 == 0 {
+            still += rig.feeder.grant(&quiet, &[], &lane, (10, Part::Whole)).await.jobs;
+        }
+        rig.feeder.clock.advance(Duration::from_millis(10));
+    }
+    assert!((13_000..=15_000 + 750).contains(&(loud + still)), "{loud} and {still} in five seconds");
+    assert_eq!(still, 500, "who takes its share hardly feels who takes more");
 }

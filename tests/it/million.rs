@@ -1,5 +1,5 @@
 //! One tenant has a million rows in the agenda, all of them due and held back by its rate; another tenant's job still
-//! leaves when it is due.
+//! leaves within a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,10 @@ use crate::support::service::{Backends, Service};
 const ROWS: u128 = 1_000_000;
 /// Rows in one call.
 const LOT: u128 = 10_000;
-/// A job of the other tenant leaves within this time, on a machine that may be busy otherwise. Behind the million it
-/// would wait for eleven days.
-const SOON: Duration = Duration::from_secs(30);
+/// A job of the other tenant leaves within this time.
+const SOON: Duration = Duration::from_secs(1);
+/// So often it is measured at most: what holds up every round is no hiccup of the machine.
+const ROUNDS: usize = 3;
 const PROVIDER: &str = "\n[[provider]]\nid = \"sim\"\nkind = \"simulated\"\nlatency = \"1ms\"\nreceipts = false\n\
                         rate = \"2000/s\"\n";
 
@@ -127,9 +128,22 @@ fn envelope(now: UnixMicros) -> Envelope {
 /// Submits jobs of the tenant `default` through the same agenda, and measures how late each leaves.
 async fn others_leave_at_once(service: &Service) {
     service.restart(None);
-    let (clock, client) = (Clock::system(), api::jobs(service));
     // The feeder has met the million.
-    clock.pause(Duration::from_secs(3)).await;
+    Clock::system().pause(Duration::from_secs(3)).await;
+    let mut late = Vec::new();
+    for _ in 0..ROUNDS {
+        late = lateness(service).await;
+        println!("jobs beside a million waiting rows left after {late:?}");
+        if late.iter().all(|late| *late <= SOON) {
+            return;
+        }
+    }
+    panic!("late beside a million waiting rows, {ROUNDS} times: {late:?}; {}", service.log());
+}
+
+/// Returns how late each of twenty jobs leaves.
+async fn lateness(service: &Service) -> Vec<Duration> {
+    let (clock, client) = (Clock::system(), api::jobs(service));
     let mut due = Vec::new();
     for number in 0..20 {
         // Some wait in the feeder's memory, and some in the agenda among the million.
@@ -144,7 +158,5 @@ async fn others_leave_at_once(service: &Service) {
         watched.follow(&client, Duration::from_millis(500)).await;
         assert!(watch.elapsed() < Duration::from_secs(60), "the jobs did not leave; {}", service.log());
     }
-    let late: Vec<_> = due.iter().map(|(id, due)| watched.sent_after(id, *due)).collect();
-    println!("jobs beside a million waiting rows left after {late:?}");
-    assert!(late.iter().all(|late| *late <= SOON), "late beside a million waiting rows: {late:?}");
+    due.iter().map(|(id, due)| watched.sent_after(id, *due)).collect()
 }
