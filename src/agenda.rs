@@ -39,8 +39,8 @@ use crate::telemetry::metrics::AgendaMetrics;
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
 /// Keeps jobs for the same recipient apart that are released together.
-#[derive(Debug, Default)]
-pub struct Sequence(Mutex<Order>);
+#[derive(Debug)]
+pub struct Sequence(Option<Mutex<Order>>);
 
 /// What the feeder works with.
 pub struct Context<Q, L, B> {
@@ -89,6 +89,14 @@ pub async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: Arc<Context<Q, L, B>
     Ok(())
 }
 
+impl Sequence {
+    /// Returns a sequence by `clock`. On a clock that stands until it is told to move nothing is kept apart: who goes
+    /// second would never go.
+    pub fn by(clock: &Clock) -> Self {
+        Self((!clock.stands()).then(Mutex::default))
+    }
+}
+
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// Gives released envelopes their reserved times, in the order given. Only where caps bind does it matter who goes
     /// first.
@@ -96,16 +104,18 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         let now = self.clock.now();
         let mut by_rank: Vec<(usize, Envelope)> = released.into_iter().enumerate().collect();
         by_rank.sort_by_cached_key(|(_, envelope)| order::rank(envelope));
-        let mut order = self.order.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut order = self.order.0.as_ref().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner));
         let mut reserve = |mut envelope: Envelope| {
             let shared = Arc::clone(&envelope.shared);
             let capped = self.directory.tenant(&shared.tenant).is_some_and(|tenant| !tenant.caps.is_empty());
-            if !capped || shared.class == Class::Otp {
-                envelope.due_at = now;
-                return vec![envelope];
-            }
             let recipient = |job: &Job| self.sealer.recipient_key(&shared.tenant, &job.recipient, shared.kind);
-            order.divide(envelope, recipient, now)
+            match order.as_mut().filter(|_| capped && shared.class != Class::Otp) {
+                Some(order) => order.divide(envelope, recipient, now),
+                None => {
+                    envelope.due_at = now;
+                    vec![envelope]
+                }
+            }
         };
         let mut reserved: Vec<_> = by_rank.into_iter().map(|(index, envelope)| (index, reserve(envelope))).collect();
         reserved.sort_by_key(|(index, _)| *index);

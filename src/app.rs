@@ -249,7 +249,7 @@ impl Base {
             limits: self.limits.clone(),
             pacer: self.pacer.clone(),
             depths: self.depths.clone(),
-            order: agenda::Sequence::default(),
+            order: agenda::Sequence::by(&self.clock),
             work: self.envelopes.clone(),
             checks: self.checks.clone(),
             facts: self.facts.clone(),

@@ -88,7 +88,7 @@ impl Rig {
             lives: [Duration::from_secs(3_600); Class::ALL.len()],
             // Nobody consumes, and the lanes of this test are as short as they should be.
             depths: Depths::watch(queue.clone(), vec![], clock.clone(), &tasks),
-            order: Sequence::default(),
+            order: Sequence(Some(Mutex::default())),
             work: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
             checks: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
             facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),

@@ -145,6 +145,11 @@ impl Clock {
         Stopwatch(std::time::Instant::now())
     }
 
+    /// Returns whether it moves only when it is told to.
+    pub fn stands(&self) -> bool {
+        matches!(self.source, Source::Virtual { .. })
+    }
+
     /// Moves a virtual clock forward and returns its new time; the system clock refuses with `None`.
     pub fn advance(&self, by: Duration) -> Option<UnixMicros> {
         match &self.source {

@@ -83,6 +83,7 @@ impl Consumers {
     fn may_have(&self, at: usize) -> bool {
         let consumer = &self.all[at];
         let first = || self.all.iter().position(|other| other.queue == consumer.queue) == Some(at);
-        consumer.credit > 0 && (!consumer.exclusive || first())
+        // A receiver that is gone gives back what it gets: each time would count as a delivery, until the frame is dead.
+        consumer.credit > 0 && !consumer.hand.deliveries.is_closed() && (!consumer.exclusive || first())
     }
 }
