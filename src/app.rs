@@ -232,7 +232,9 @@ impl Base {
             senders: self.senders.clone(),
             metrics: Arc::new(DispatchMetrics::new()),
         };
-        dispatch::spawn(Arc::new(context)).await?;
+        let context = Arc::new(context);
+        dispatch::Recovery::new(Arc::clone(&context)).spawn();
+        dispatch::spawn(context).await?;
         Ok(entries)
     }
 

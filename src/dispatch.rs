@@ -7,12 +7,14 @@
 //! What a crash leaves behind: before the claim, nothing; after it, a claim that makes any other copy of the job a
 //! check, which record decides once the claim's deadline has passed.
 
+mod alone;
 mod claims;
 mod gate;
 mod hand;
 mod hours;
 mod learn;
 mod out;
+mod recovery;
 mod takes;
 mod verdict;
 
@@ -23,6 +25,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 pub use gate::{Gate, Gates, Permit, Provider, Wish};
+pub use recovery::Recovery;
 
 use crate::crash;
 use crate::domain::event::Fact;
@@ -32,7 +35,7 @@ use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Directory, Ledger};
 
 use crate::limits::pacer::Pacer;
-use crate::limits::{Claim, Decision, GiveBack, Limits};
+use crate::limits::{GiveBack, Limits};
 use crate::policy::windows::Windows;
 use crate::queue::frame::{Frame, FrameError};
 use crate::queue::outbox::{Item as Packable, Outbox};
@@ -54,8 +57,6 @@ const SPLIT_AT: u32 = 3;
 const DEAD_AT: u32 = 20;
 /// Work due within this time goes to the feeder's timing wheel instead of the agenda.
 const SOON: Duration = Duration::from_secs(30);
-/// How long limits may be away before a frame goes back to its lane.
-const LIMITS_PATIENCE: Duration = Duration::from_secs(600);
 /// Between two tries of something that must succeed before the frame may be acknowledged.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -231,39 +232,6 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             self.clock.pause(RETRY_EVERY).await;
         }
         true
-    }
-
-    /// Asks limits for claims. With limits away, what is urgent goes on without them; the rest waits for their answer.
-    async fn ask_limits(&self, claims: &[Claim], urgent: bool) -> Option<Vec<Decision>> {
-        if claims.is_empty() {
-            return Some(vec![]);
-        }
-        let watch = self.clock.stopwatch();
-        loop {
-            match self.limits.claim(self.clock.now(), claims).await {
-                Ok(decisions) => return Some(decisions),
-                Err(_) if urgent => return Some(self.decide_alone(claims).await),
-                Err(_) if self.tasks.stopping() || watch.elapsed() > LIMITS_PATIENCE => return None,
-                Err(_) => self.clock.pause(RETRY_EVERY).await,
-            }
-        }
-    }
-
-    /// Decides for urgent work while limits are away: the ledger is asked for opt-outs from everything.
-    async fn decide_alone(&self, claims: &[Claim]) -> Vec<Decision> {
-        let mut decisions = Vec::with_capacity(claims.len());
-        for claim in claims {
-            let known = self.ledger.suppressions(&claim.tenant, claim.against.address).await;
-            let everything =
-                |s: &crate::domain::suppression::Suppression| s.scope == crate::domain::suppression::Scope::Everything;
-            decisions.push(match known {
-                Ok(known) if known.iter().any(everything) => {
-                    Decision::Suppressed(crate::domain::suppression::Scope::Everything)
-                }
-                Ok(_) | Err(_) => Decision::Claimed,
-            });
-        }
-        decisions
     }
 
     /// Gives claims back; returns whether limits have them.

@@ -14,6 +14,7 @@ mod answers;
 mod any;
 mod columns;
 mod directory;
+mod kept;
 pub mod postgres;
 pub mod sqlite;
 mod tenant;
@@ -22,6 +23,7 @@ mod turns;
 pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, Sort, Tag};
 pub use any::AnyLedger;
 pub use directory::Directory;
+pub use kept::{SealedSuppression, Sent};
 pub use tenant::{ApiKey, Role, SENDER_RATES_MAX, SenderRate, Tenant};
 
 use std::future::Future;
@@ -164,15 +166,6 @@ pub struct SealedReply {
     /// When it came.
     pub at: UnixMicros,
     /// The whole reply, sealed.
-    pub sealed: Bytes,
-}
-
-/// An opt-out with its personal part sealed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SealedSuppression {
-    /// The opt-out.
-    pub suppression: Suppression,
-    /// What its keys stand for, sealed; empty: not known.
     pub sealed: Bytes,
 }
 
@@ -402,6 +395,23 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         after: Place,
         most: u32,
     ) -> impl Future<Output = Result<(Vec<Entry>, Option<Place>), LedgerError>> + Send;
+
+    /// Returns rules of all tenants in the order of their keys, from after `after` on.
+    fn rules_after(
+        &self,
+        after: Option<&JobRule>,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<JobRule>, LedgerError>> + Send;
+
+    /// Returns hand-overs of these tenants from `since` on, by their numbers from after `after` on; and the number to go
+    /// on from, unless these were the last.
+    fn sent_since(
+        &self,
+        tenants: &[TenantId],
+        since: UnixMicros,
+        after: i64,
+        most: u32,
+    ) -> impl Future<Output = Result<(Vec<Sent>, Option<i64>), LedgerError>> + Send;
 
     // The agenda.
 

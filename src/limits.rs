@@ -10,6 +10,8 @@
 //! - `now` never steps back: a store uses the latest time it was given.
 //! - A claim is decided in this order: held by another copy, forgotten, suppressed, cancelled, collapsed, moved, over a
 //!   cap, claimed. A peek says what the same claim would be told at that moment.
+//! - A memory that is new, or has lost something, is *recovering* until [`Limits::recovered`] is called: claims that
+//!   opt-outs of a brand bind are answered [`Decision::Recovering`] where others follow on forgotten, and take nothing.
 
 pub mod measured;
 pub mod pacer;
@@ -60,6 +62,9 @@ pub enum LimitsError {
     /// The store answered and refused.
     #[error("limits refused: {0}")]
     Refused(Box<str>),
+    /// They reload what they lost, and nothing may be taken back meanwhile: it could come back.
+    #[error("limits are reloading what they lost; ask again later")]
+    Recovering,
     /// The disk refused.
     #[error("cannot write limits: {0}")]
     Storage(Box<str>),
@@ -75,7 +80,21 @@ pub struct Identity {
     pub id: Box<str>,
     /// When that data began, or last lost something.
     pub changed_at: UnixMicros,
+    /// Whether what was lost is not reloaded yet.
+    pub recovering: bool,
 }
+
+/// A touch that limits may have lost: as [`Limits::restore`] takes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// The claim as it would be asked for now; what its takes count, the touch takes.
+    pub claim: Claim,
+    /// When the hand-over was answered.
+    pub at: UnixMicros,
+}
+
+/// How long the lead of a recovery lasts unless it is asked for again.
+pub const RECOVERY_LEAD: Duration = Duration::from_secs(15);
 
 /// A submit with an idempotency key, to be remembered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,12 +183,17 @@ pub struct Against {
 }
 
 impl Against {
-    /// Returns whether an opt-out of the job's address binds the job.
-    pub fn bound_by(&self, scope: Scope, kind: Option<Kind>) -> bool {
-        let touting = match self.class {
+    /// Returns whether opt-outs bind the job that are not from everything.
+    pub fn touting(&self) -> bool {
+        match self.class {
             Class::Otp | Class::Transactional => false,
             Class::Notification | Class::Marketing => true,
-        };
+        }
+    }
+
+    /// Returns whether an opt-out of the job's address binds the job.
+    pub fn bound_by(&self, scope: Scope, kind: Option<Kind>) -> bool {
+        let touting = self.touting();
         let reaches = match scope {
             Scope::Everything => true,
             Scope::Brand | Scope::Global => touting,
@@ -198,6 +222,12 @@ pub enum Decision {
     },
     /// It was seen before limits lost their memory, or longer ago than claims live: it may have been handed over.
     Forgotten,
+    /// Limits reload what they lost. Marketing and notification wait; anything else is claimed all the same, and its
+    /// opt-outs are to be asked of the ledger.
+    Recovering {
+        /// Whether it is claimed.
+        claimed: bool,
+    },
     /// An opt-out binds it. Nothing was taken.
     Suppressed(Scope),
     /// It was cancelled. Nothing was taken.
@@ -260,7 +290,7 @@ impl Claim {
 impl Decision {
     /// Returns whether the job may be handed over.
     pub fn claimed(&self) -> bool {
-        matches!(self, Self::Claimed | Self::Overshadowed(_))
+        matches!(self, Self::Claimed | Self::Overshadowed(_) | Self::Recovering { claimed: true })
     }
 }
 
@@ -345,7 +375,7 @@ pub trait Limits: Clone + Send + Sync + 'static {
     fn suppress(&self, suppressions: &[Suppression]) -> impl Future<Output = Result<(), LimitsError>> + Send;
 
     /// Takes back what `source` brought for this tenant, address, scope and kind; the API's word takes back every
-    /// source's.
+    /// source's. Refused with [`LimitsError::Recovering`] while what was lost is reloaded.
     fn unsuppress(
         &self,
         suppression: &Suppression,
@@ -373,6 +403,15 @@ pub trait Limits: Clone + Send + Sync + 'static {
 
     /// Gives unused tokens back to a bucket, which never holds more than its burst.
     fn unlease(&self, bucket: &str, tokens: u32) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Tries to become, or to stay, the one that reloads what was lost. The lead ends after [`RECOVERY_LEAD`].
+    fn lead_recovery(&self, now: UnixMicros, who: u64) -> impl Future<Output = Result<bool, LimitsError>> + Send;
+
+    /// Takes places for touches as of their times, whether there is room or not; one whose job is known takes nothing.
+    fn restore(&self, touches: &[Touch]) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Ends the recovery of the memory that `identity` names; returns whether that is still the one.
+    fn recovered(&self, identity: &Identity) -> impl Future<Output = Result<bool, LimitsError>> + Send;
 
     /// Makes what is written durable and closes.
     fn close(&self) -> impl Future<Output = ()> + Send;

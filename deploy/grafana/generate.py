@@ -161,6 +161,8 @@ DASHBOARDS = {
             panel("Time of calls to limits", "s", "99 of 100 calls are faster.", (quantile(0.99, "postrider_limits_seconds", "op"), "{{op}}")),
             panel("Calls to limits", "calls/s", "A call may carry many claims.", (rate("postrider_limits_seconds_count", "op"), "{{op}}"), stack=True),
             panel("Calls to limits that failed", "calls/s", "By what was asked.", (rate("postrider_limits_failures_total", "op"), "{{op}}"), stack=True),
+            panel("Limits recovering", "short", "1 while they reload what they lost: only one-time passwords and transactional jobs leave.", (f"max({series('postrider_limits_recovering')})", "recovering")),
+            panel("Jobs handed over without limits", "jobs/s", "While limits were away or recovering, by whether the ledger was asked for opt-outs.", (rate("postrider_without_limits_total", "class, opt_outs"), "{{class}} {{opt_outs}}")),
             panel("Urgent jobs accepted without a look at their key", "jobs/s", "Because limits were away; a repeated submit may have made two jobs of one.", (rate("postrider_keys_unchecked_total"), "jobs")),
         ],
     ),

@@ -65,6 +65,8 @@ pub(super) enum Next {
     Unresolved,
     /// It may have been handed over before limits lost their memory, and may go once more: ask again, unseen.
     AskUnseen,
+    /// Nobody can say now whether it may go.
+    Wait,
 }
 
 // === impl Ground ===
@@ -96,7 +98,8 @@ impl Ground {
     /// Returns what follows from the answer to a job's claim.
     pub(super) fn next(&self, shared: &Shared, decision: Decision) -> Next {
         match decision {
-            Decision::Claimed | Decision::Overshadowed(_) => Next::Go,
+            Decision::Claimed | Decision::Overshadowed(_) | Decision::Recovering { claimed: true } => Next::Go,
+            Decision::Recovering { claimed: false } => Next::Wait,
             Decision::Held { attempt, deadline } => Next::Check { attempt, deadline },
             Decision::Forgotten if shared.class.at_most_once(shared.kind) => Next::Unresolved,
             Decision::Forgotten => Next::AskUnseen,

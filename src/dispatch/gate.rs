@@ -1,13 +1,16 @@
 //! Permits to hand jobs over: provider up, room in its window, tokens of its rate. Higher classes first.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::Notify;
 
 use super::learn::Learned;
-use crate::channel::{Channel, Profile};
+use crate::channel::{Channel, Handover, Profile};
 use crate::domain::ids::PoolId;
 use crate::domain::job::{Class, Kind};
 use crate::domain::rate::Rate;
@@ -32,6 +35,8 @@ pub struct Provider {
     pub metrics: ProviderMetrics,
     learned: Mutex<Learned>,
     in_use: AtomicU32,
+    /// This node's own share of the rate, for when limits are away.
+    alone: Mutex<Option<(Rate, DefaultDirectRateLimiter)>>,
 }
 
 /// The providers of one pool.
@@ -71,7 +76,14 @@ impl Provider {
     /// Returns a provider that is believed to carry its configured rate.
     pub fn new(profile: Profile, channel: Arc<dyn Channel>, rate: Option<Rate>, now: UnixMicros) -> Self {
         let metrics = ProviderMetrics::new(&profile.id);
-        Self { metrics, profile, channel, learned: Mutex::new(Learned::new(rate, now)), in_use: AtomicU32::new(0) }
+        Self {
+            metrics,
+            profile,
+            channel,
+            learned: Mutex::new(Learned::new(rate, now)),
+            in_use: AtomicU32::new(0),
+            alone: Mutex::default(),
+        }
     }
 
     /// Notes a throttle reply: the provider is given less from now on.
@@ -120,6 +132,26 @@ impl Provider {
         taken
     }
 
+    /// Takes leave for one job from this node's own share of the rate, a tenth: how many other nodes there are, nobody
+    /// can tell without limits.
+    fn alone(&self, rate: Rate, units: u32) -> Result<u32, Duration> {
+        let share = |whole: NonZeroU32| NonZeroU32::new(whole.get() / URGENT_PARTS).unwrap_or(NonZeroU32::MIN);
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, limiter) = match alone.take().filter(|(known, _)| *known == rate) {
+            Some(known) => alone.insert(known),
+            None => {
+                let quota = Quota::per_second(share(rate.per_s)).allow_burst(share(rate.burst));
+                alone.insert((rate, RateLimiter::direct(quota)))
+            }
+        };
+        // A job of more segments than the burst goes like one of as many.
+        let wanted = NonZeroU32::new(units.min(share(rate.burst).get())).unwrap_or(NonZeroU32::MIN);
+        match limiter.check_n(wanted) {
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
+            Ok(Ok(())) | Err(_) => Ok(units),
+        }
+    }
+
     fn free_room(&self, units: u32) {
         self.in_use.fetch_sub(units, Ordering::AcqRel);
     }
@@ -149,6 +181,16 @@ impl<L: Limits> Gate<L> {
             }
             let _look = self.clock.timeout(wait, freed).await;
         }
+    }
+
+    /// Returns what a job takes of a provider's window, by the pool's first.
+    pub(super) fn cost(&self, handover: &Handover) -> u32 {
+        self.providers.first().map_or(1, |provider| provider.channel.cost(handover))
+    }
+
+    /// Returns how long the slowest of the pool's providers may take to answer.
+    pub fn response_timeout_max(&self) -> Duration {
+        self.providers.iter().map(|provider| provider.profile.response_timeout).max().unwrap_or_default()
     }
 
     /// Returns whether any provider of the pool is up.
@@ -181,7 +223,7 @@ impl<L: Limits> Gate<L> {
         let mut permit = Permit { provider: Arc::clone(provider), jobs, units, freed: Arc::clone(&self.freed) };
         if let Some(rate) = rate {
             let bucket = rates::provider(&provider.profile.id, rate, wish.class);
-            let tokens = self.tokens(&bucket, &costs[..jobs], now).await?;
+            let tokens = self.tokens(provider, &bucket, (wish, &costs[..jobs]), now).await?;
             let (jobs, units) = fitting(&costs[..jobs], tokens);
             self.pacer.credit(std::slice::from_ref(&bucket), tokens - units);
             permit.shrink(jobs, units);
@@ -190,12 +232,18 @@ impl<L: Limits> Gate<L> {
         Ok(permit)
     }
 
-    /// Takes tokens for these jobs: at least for the first, or says how long to wait.
-    async fn tokens(&self, bucket: &Bucket, costs: &[u32], now: UnixMicros) -> Result<u32, Duration> {
+    /// Takes tokens for these jobs: at least for the first, or says how long to wait. With limits away, what is urgent
+    /// goes on at this node's own rate, one job at a time; the rest waits.
+    async fn tokens(
+        &self,
+        provider: &Provider,
+        bucket: &Bucket,
+        (wish, costs): (Wish<'_>, &[u32]),
+        now: UnixMicros,
+    ) -> Result<u32, Duration> {
         let (first, want) = (costs.first().copied().unwrap_or(1), costs.iter().sum());
         let Ok(granted) = self.pacer.take(bucket, want, LeaseMode::UpTo).await else {
-            // With limits away only what is urgent gets here; its rate is this node's share, one job at a time.
-            return Ok(first);
+            return if wish.class.urgent() { provider.alone(bucket.rate, first) } else { Err(LOOK_EVERY) };
         };
         if granted.tokens >= first {
             return Ok(granted.tokens);

@@ -19,7 +19,7 @@ use super::out::Out;
 use super::takes::Caps;
 use super::verdict::{self, Verdict};
 use super::{Context, HOLD};
-use crate::channel::{Answer, Answered, Channel, Handover};
+use crate::channel::{Answered, Channel, Handover};
 use crate::crash;
 use crate::domain::event::{Change, Fate, Outcome};
 use crate::domain::job::{Content, Envelope, Job, Shared};
@@ -31,7 +31,6 @@ use crate::limits::rates::{self, Bucket};
 use crate::limits::{Decision, GiveBack, LeaseMode, Limits};
 use crate::policy::zones;
 use crate::queue::Queue;
-use crate::telemetry::metrics;
 
 /// Released work that is later than this has lost its reserved place in the tenant's rate and reserves anew. With the
 /// life of a lease, the time that it may be reserved ahead, and the wait for a permit, its token is 5 s old at most.
@@ -39,9 +38,11 @@ const RESERVED_FOR: Duration = Duration::from_millis(2_500);
 /// A place that a refused job leaves within this time goes to another.
 const CREDITED_WITHIN: Duration = Duration::from_millis(250);
 /// The claim's deadline is this long after the provider's own time-out.
-const DEADLINE_SLACK: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE_SLACK: Duration = Duration::from_secs(5);
 /// How old the rules may be by which a job is claimed: with the directory's own age, less than 5 s.
 const RULES_READ_EVERY: Duration = Duration::from_secs(2);
+/// What nobody can decide now is looked at again after this, or up to twice as long.
+const WAIT_FOR_LIMITS: Duration = Duration::from_secs(5);
 /// Answers taken at once.
 const ANSWERS_MAX: usize = 256;
 
@@ -52,8 +53,8 @@ pub(super) struct Item {
     pub(super) due_at: UnixMicros,
     /// What it is paced by: a token of each was taken for it.
     paced: Arc<[Bucket]>,
-    ground: Arc<Ground>,
-    handover: Handover,
+    pub(super) ground: Arc<Ground>,
+    pub(super) handover: Handover,
 }
 
 /// A job that was claimed, and how to give that back.
@@ -68,10 +69,10 @@ type Again = (Item, Option<(UnixMicros, Box<str>)>);
 
 /// The jobs of a delivery that are not decided yet.
 pub(super) struct Hand<'a, Q, L, B> {
-    context: &'a Arc<Context<Q, L, B>>,
-    line: VecDeque<Item>,
+    pub(super) context: &'a Arc<Context<Q, L, B>>,
+    pub(super) line: VecDeque<Item>,
     moved: Vec<Moved>,
-    watch: Stopwatch,
+    pub(super) watch: Stopwatch,
     /// Since the rules of the line's tenants were read.
     rules_read: Stopwatch,
     /// Limits did not answer: the frame must not be acknowledged.
@@ -131,10 +132,13 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 continue;
             }
             self.reserve_late().await;
-            let Some(mut permit) = self.permit().await else { continue };
+            let Some(mut permit) = self.permit().await else {
+                self.wait_for_limits().await;
+                continue;
+            };
             self.read_rules();
             let chunk: Vec<Item> = self.line.drain(..permit.jobs).collect();
-            let claimed = self.claim(chunk, &permit).await;
+            let claimed = self.claim(chunk, &mut permit).await;
             let now = self.context.clock.now();
             claimed.iter().for_each(|claimed| {
                 self.context.metrics.waited(claimed.item.shared.class, now.since(claimed.item.due_at));
@@ -219,7 +223,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     }
 
     /// Claims a chunk; returns the jobs to hand over.
-    async fn claim(&mut self, chunk: Vec<Item>, permit: &Permit) -> Vec<Claimed> {
+    async fn claim(&mut self, chunk: Vec<Item>, permit: &mut Permit) -> Vec<Claimed> {
         let now = self.context.clock.now();
         let deadline = now.plus(permit.provider.profile.response_timeout).plus(DEADLINE_SLACK);
         let mut asked = Vec::with_capacity(chunk.len());
@@ -244,10 +248,9 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 None => self.out.settle(&item, Outcome::new(Fate::Rejected, "no_address"), now),
             }
         }
-        let urgent = asked.first().is_some_and(|item| item.shared.class.urgent());
-        let Some(decisions) = self.context.ask_limits(&claims, urgent).await else {
-            // Whether they were claimed is not known: the frame goes back and its next copy is told.
-            self.given_up = true;
+        let Some(decisions) = self.decide(&asked, &claims).await else {
+            permit.shrink(0, 0);
+            self.ask_again(asked, claims).await;
             return vec![];
         };
         let mut claimed = Vec::with_capacity(asked.len());
@@ -281,11 +284,11 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     }
 
     /// Does what follows from a claim that was not granted. The place in the tenant's rate is free for another job.
-    fn follow(&mut self, mut item: Item, next: Next, now: UnixMicros) {
+    pub(super) fn follow(&mut self, mut item: Item, next: Next, now: UnixMicros) {
         let stays = match next {
             Next::Go | Next::AskUnseen => true,
             Next::Move { due_at, .. } => due_at <= now,
-            Next::Settle(_) | Next::Defer { .. } | Next::Check { .. } | Next::Unresolved => false,
+            Next::Settle(_) | Next::Defer { .. } | Next::Check { .. } | Next::Unresolved | Next::Wait => false,
         };
         if !stays && now.since(item.due_at) <= CREDITED_WITHIN {
             self.context.pacer.credit(&item.paced, 1);
@@ -303,6 +306,10 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             Next::AskUnseen => {
                 item.job.seen = None;
                 self.line.push_front(item);
+            }
+            Next::Wait => {
+                let until = now.plus(WAIT_FOR_LIMITS.mul_f64(1.0 + fastrand::f64()));
+                self.out.wait(item, until);
             }
         }
     }
@@ -352,7 +359,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         for (index, answer) in answers {
             let Some(claimed) = late.open.get_mut(index).and_then(Option::take) else { continue };
             (jobs, units) = (jobs + 1, units + claimed.units);
-            provider.metrics.attempt(word(&answer), watch.elapsed());
+            provider.metrics.attempt(verdict::word(&answer), watch.elapsed());
             let Claimed { item, give_back, .. } = claimed;
             if answer.definitely_not_sent() {
                 back.push(give_back);
@@ -412,7 +419,11 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
 }
 
 /// Returns what the claims of an envelope's jobs have in common, by the rules of now.
-fn ground<Q, L, B>(context: &Context<Q, L, B>, shared: &Shared, tenant: Option<&Arc<Tenant>>) -> Arc<Ground> {
+pub(super) fn ground<Q, L, B>(
+    context: &Context<Q, L, B>,
+    shared: &Shared,
+    tenant: Option<&Arc<Tenant>>,
+) -> Arc<Ground> {
     let windows = tenant.map_or(&[][..], |tenant| &tenant.windows);
     let Shared { class, kind, topic, sender, pool, .. } = shared;
     let means = Means { class: *class, kind: *kind, topic, sender, pool };
@@ -425,7 +436,7 @@ fn ground<Q, L, B>(context: &Context<Q, L, B>, shared: &Shared, tenant: Option<&
 // === impl Item ===
 
 impl Item {
-    fn new(shared: Arc<Shared>, job: Job, due_at: UnixMicros, ground: Arc<Ground>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, job: Job, due_at: UnixMicros, ground: Arc<Ground>) -> Self {
         let content = match &shared.content {
             Content::Text(text) => Content::Text(text::fill(text, &job.params).into()),
             other => other.clone(),
@@ -479,16 +490,5 @@ impl Late {
             let _lost = context.give_back(&back).await;
         }
         out
-    }
-}
-
-/// Returns the word under which an answer is counted.
-fn word(answer: &Answer) -> metrics::Verdict {
-    match answer {
-        Answer::Taken { .. } => metrics::Verdict::Taken,
-        Answer::Refused { .. } => metrics::Verdict::Refused,
-        Answer::Throttled { .. } => metrics::Verdict::Throttled,
-        Answer::NotSent { .. } => metrics::Verdict::NotSent,
-        Answer::NoAnswer => metrics::Verdict::Unresolved,
     }
 }

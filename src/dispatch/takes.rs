@@ -74,6 +74,7 @@ impl Caps {
             Decision::OverCap { take, .. } => self.rule(*take).map(|rule| (rule, full(rule))).into_iter().collect(),
             Decision::Held { .. }
             | Decision::Forgotten
+            | Decision::Recovering { .. }
             | Decision::Suppressed(_)
             | Decision::Cancelled
             | Decision::Collapsed

@@ -7,6 +7,7 @@ use crate::domain::event::{Change, Fate, Outcome};
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Job, Shared};
 use crate::domain::time::UnixMicros;
+use crate::telemetry::metrics;
 
 /// Attempts that definitely did not go out, at most; then the job has failed. With the backoff below this is more than
 /// a day, so a job's expiry ends it earlier in nearly every case.
@@ -74,6 +75,17 @@ fn retry(code: Box<str>, shared: &Shared, job: &Job, (now, wait): (UnixMicros, D
 pub(super) fn backoff(failed: u16, chance: f64) -> Duration {
     let doubled = BACKOFF_MIN.saturating_mul(1 << u32::from(failed.min(16)));
     doubled.min(BACKOFF_MAX).mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+}
+
+/// Returns the word under which an answer is counted.
+pub(super) fn word(answer: &Answer) -> metrics::Verdict {
+    match answer {
+        Answer::Taken { .. } => metrics::Verdict::Taken,
+        Answer::Refused { .. } => metrics::Verdict::Refused,
+        Answer::Throttled { .. } => metrics::Verdict::Throttled,
+        Answer::NotSent { .. } => metrics::Verdict::NotSent,
+        Answer::NoAnswer => metrics::Verdict::Unresolved,
+    }
 }
 
 #[cfg(test)]

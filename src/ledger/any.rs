@@ -6,7 +6,7 @@ use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
-    Recording, Release, SealedReply, SealedSuppression, Segment, Tally, Tenant, Trail,
+    Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -151,6 +151,20 @@ impl Ledger for AnyLedger {
         most: u32,
     ) -> Result<(Vec<Entry>, Option<Place>), LedgerError> {
         ask!(self, ledger => ledger.entries_of(tenant, filter, after, most))
+    }
+
+    async fn rules_after(&self, after: Option<&JobRule>, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        ask!(self, ledger => ledger.rules_after(after, most))
+    }
+
+    async fn sent_since(
+        &self,
+        tenants: &[TenantId],
+        since: UnixMicros,
+        after: i64,
+        most: u32,
+    ) -> Result<(Vec<Sent>, Option<i64>), LedgerError> {
+        ask!(self, ledger => ledger.sent_since(tenants, since, after, most))
     }
 
     async fn lead_agenda(&self) -> Result<bool, LedgerError> {

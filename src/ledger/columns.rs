@@ -84,6 +84,9 @@ pub(super) enum What {
 /// Every change.
 pub(super) const WHATS: &[What] = &[What::Deferred, What::Sent, What::Unresolved, What::Progress, What::Settled];
 
+/// The changes after which somebody may have been reached.
+pub(super) const MAY_HAVE_REACHED: [What; 2] = [What::Sent, What::Unresolved];
+
 /// A change, spread over columns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ChangeColumns<'a> {
@@ -407,6 +410,11 @@ pub(super) fn outstanding(most: Option<u64>) -> Option<i64> {
 }
 
 // === Reading ===
+
+/// Reads the number of an attempt.
+pub(super) fn attempt(number: i32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
 
 /// Reads a number that is never negative.
 pub(super) fn unsigned(number: i64) -> u64 {

@@ -25,7 +25,7 @@ use self::pool::{Connector, Pool};
 use self::schema::Spans;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
-    Recording, Release, SealedReply, SealedSuppression, Segment, Tally, Tenant, Trail,
+    Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -193,6 +193,23 @@ impl Ledger for Postgres {
         most: u32,
     ) -> Result<(Vec<Entry>, Option<Place>), LedgerError> {
         self.inner.others.call(|conn| async move { rules::entries(&conn, tenant, filter, after, most).await }).await
+    }
+
+    async fn rules_after(&self, after: Option<&JobRule>, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        self.inner.others.call(|conn| async move { rules::after(&conn, after, most).await }).await
+    }
+
+    async fn sent_since(
+        &self,
+        tenants: &[TenantId],
+        since: UnixMicros,
+        after: i64,
+        most: u32,
+    ) -> Result<(Vec<Sent>, Option<i64>), LedgerError> {
+        self.inner
+            .others
+            .call(|conn| async move { reading::sent_since(&conn, tenants, since, after, most).await })
+            .await
     }
 
     async fn lead_agenda(&self) -> Result<bool, LedgerError> {

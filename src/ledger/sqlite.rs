@@ -21,7 +21,7 @@ use uuid::Uuid;
 use self::threads::Threads;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
-    Recording, Release, SealedReply, SealedSuppression, Segment, Tally, Tenant, Trail,
+    Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
@@ -257,6 +257,22 @@ impl Ledger for Sqlite {
     ) -> Result<(Vec<Entry>, Option<Place>), LedgerError> {
         let (tenant, filter) = (tenant.clone(), filter.clone());
         self.read(move |conn| rules::entries(conn, &tenant, &filter, after, most)).await
+    }
+
+    async fn rules_after(&self, after: Option<&JobRule>, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+        let after = after.cloned();
+        self.read(move |conn| rules::after(conn, after.as_ref(), most)).await
+    }
+
+    async fn sent_since(
+        &self,
+        tenants: &[TenantId],
+        since: UnixMicros,
+        after: i64,
+        most: u32,
+    ) -> Result<(Vec<Sent>, Option<i64>), LedgerError> {
+        let tenants = tenants.to_vec();
+        self.read(move |conn| reading::sent_since(conn, &tenants, since, after, most)).await
     }
 
     /// Always leads: the file has one process.

@@ -2,7 +2,7 @@
 
 use super::embedded::Embedded;
 use super::redis::Redis;
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -74,6 +74,18 @@ impl Limits for AnyLimits {
 
     async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
         ask!(self.unlease(bucket, tokens))
+    }
+
+    async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {
+        ask!(self.lead_recovery(now, who))
+    }
+
+    async fn restore(&self, touches: &[Touch]) -> Result<(), LimitsError> {
+        ask!(self.restore(touches))
+    }
+
+    async fn recovered(&self, identity: &Identity) -> Result<bool, LimitsError> {
+        ask!(self.recovered(identity))
     }
 
     async fn close(&self) {

@@ -15,7 +15,8 @@ mod log;
 mod state;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -23,7 +24,7 @@ use self::files::Files;
 use self::log::{Compaction, Log, Offset, Start};
 use self::state::State;
 use super::core::{self, When, key_of};
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -43,6 +44,9 @@ struct Inner {
     state: Arc<State>,
     log: Log,
     identity: Identity,
+    dir: PathBuf,
+    /// As the identity's, which says how it was at the start.
+    recovering: AtomicBool,
     compactor: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -78,7 +82,9 @@ impl Embedded {
         let (sender, compactions) = mpsc::sync_channel(1);
         let compactor = spawn_compactor(Arc::clone(&files), Arc::clone(&state), compactions, compact_bytes)?;
         let log = Log::start(files, &start, compact_bytes, sender)?;
-        Ok(Self { inner: Arc::new(Inner { state, log, identity, compactor: Mutex::new(Some(compactor)) }) })
+        let recovering = AtomicBool::new(identity.recovering);
+        let compactor = Mutex::new(Some(compactor));
+        Ok(Self { inner: Arc::new(Inner { state, log, identity, dir: dir.to_owned(), recovering, compactor }) })
     }
 
     /// Returns how many recipients are remembered.
@@ -88,13 +94,16 @@ impl Embedded {
 
     fn claim_one(&self, now: UnixMicros, claim: &Claim) -> (Decision, Option<Offset>) {
         let Inner { state, log, identity, .. } = &*self.inner;
-        let refusal = state.refusals().against(now, claim);
+        let recovering = self.inner.recovering.load(Ordering::Acquire);
+        let waits = (recovering && claim.against.touting()).then_some(Decision::Recovering { claimed: false });
+        let refusal = waits.or_else(|| state.refusals().against(now, claim));
         let logs = std::iter::once(claim.recipient).chain(claim.takes.iter().filter_map(|take| take.log));
         let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
         let mut end = None;
         let append = |change| end = Some(log.append(&change));
         let decision = core::claim(&mut memory, When { now, changed_at: identity.changed_at }, claim, refusal, append);
-        (decision, end)
+        let claimed = recovering && decision.claimed();
+        (if claimed { Decision::Recovering { claimed } } else { decision }, end)
     }
 
     fn peek_one(&self, now: UnixMicros, claim: &Claim) -> Decision {
@@ -116,7 +125,7 @@ impl Embedded {
 impl Limits for Embedded {
     async fn identity(&self) -> Result<Identity, LimitsError> {
         self.inner.log.check()?;
-        Ok(self.inner.identity.clone())
+        Ok(Identity { recovering: self.inner.recovering.load(Ordering::Acquire), ..self.inner.identity.clone() })
     }
 
     async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
@@ -194,6 +203,9 @@ impl Limits for Embedded {
     }
 
     async fn unsuppress(&self, suppression: &Suppression, source: Source) -> Result<(), LimitsError> {
+        if self.inner.recovering.load(Ordering::Acquire) {
+            return Err(LimitsError::Recovering);
+        }
         self.refuse(|state, log| {
             let mut refusals = state.refusals_mut();
             log.append(&refusals.unsuppress(suppression, source))
@@ -247,6 +259,36 @@ impl Limits for Embedded {
         log.lazy(end.unwrap_or_default()).await
     }
 
+    /// Always leads: the directory has one process.
+    async fn lead_recovery(&self, _now: UnixMicros, _who: u64) -> Result<bool, LimitsError> {
+        self.inner.log.check().map(|()| true)
+    }
+
+    async fn restore(&self, touches: &[Touch]) -> Result<(), LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let mut end = Offset::default();
+        for touch in touches {
+            let claim = &touch.claim;
+            let logs = std::iter::once(claim.recipient).chain(claim.takes.iter().filter_map(|take| take.log));
+            let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
+            core::restore(&mut memory, touch, |change| end = log.append(&change));
+        }
+        log.durable(end).await
+    }
+
+    async fn recovered(&self, identity: &Identity) -> Result<bool, LimitsError> {
+        let inner = Arc::clone(&self.inner);
+        if identity.id != inner.identity.id {
+            return Ok(false);
+        }
+        let written = tokio::task::spawn_blocking(move || {
+            let whole = Identity { recovering: false, ..inner.identity.clone() };
+            files::write_identity(&inner.dir, &whole).map(|()| inner.recovering.store(false, Ordering::Release))
+        });
+        written.await.map_err(|error| LimitsError::Storage(error.to_string().into()))?.map(|()| true)
+    }
+
     async fn close(&self) {
         let inner = Arc::clone(&self.inner);
         // Threads are waited for, which blocks.
@@ -280,7 +322,7 @@ fn spawn_compactor(
     let work = move || {
         for Compaction { number, next_at } in compactions {
             match files.snapshot(number, |block| state.dump(block)) {
-                Ok(bytes) => next_at.store(bytes.max(compact_bytes), std::sync::atomic::Ordering::Relaxed),
+                Ok(bytes) => next_at.store(bytes.max(compact_bytes), Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, "cannot make a snapshot of limits, the log grows on"),
             }
         }

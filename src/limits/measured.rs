@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -86,6 +86,18 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
         self.measure(LimitsOp::Lease, self.limits.unlease(bucket, tokens)).await
+    }
+
+    async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {
+        self.measure(LimitsOp::Recover, self.limits.lead_recovery(now, who)).await
+    }
+
+    async fn restore(&self, touches: &[Touch]) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::Recover, self.limits.restore(touches)).await
+    }
+
+    async fn recovered(&self, identity: &Identity) -> Result<bool, LimitsError> {
+        self.measure(LimitsOp::Recover, self.limits.recovered(identity)).await
     }
 
     async fn close(&self) {

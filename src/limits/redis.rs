@@ -34,7 +34,10 @@ use self::rules::Sort;
 use self::scripts::Scripts;
 use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered};
+use super::{
+    Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remember, Remembered,
+    Touch,
+};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::rule::JobRule;
@@ -77,10 +80,12 @@ struct Inner {
 /// What is done with what claims need.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
-    /// It is taken.
-    Take,
     /// It is only looked at.
-    Leave,
+    Leave = 0,
+    /// It is taken.
+    Take = 1,
+    /// It is taken as of the claim's deadline, whether there is room or not: the touch has happened.
+    Restore = 2,
 }
 
 /// The names of keys.
@@ -171,7 +176,7 @@ impl Inner {
         let question = |live: &link::Live| {
             let mut call = self.scripts.claim.call(&keys);
             call.arg(&*live.identity.id).arg(now.0).arg(live.identity.changed_at.0).arg(claims.len());
-            call.arg(tenants.len()).arg(u8::from(then == Then::Take)).arg(&packed);
+            call.arg(tenants.len()).arg(then as u8).arg(&packed);
             call
         };
         let answer: Vec<u8> = self.link.ask(&self.scripts, question).await?;
@@ -253,9 +258,16 @@ impl Inner {
 
 impl Limits for Redis {
     async fn identity(&self) -> Result<Identity, LimitsError> {
-        // A question that changes nothing: a memory that changed under the connection is noticed.
-        self.inner.remember(UnixMicros(0), &[]).await?;
-        Ok(self.inner.link.live().await?.identity.clone())
+        let Inner { link, scripts, names, .. } = &*self.inner;
+        let keys = [names.identity()];
+        // Asked of the memory itself: one that changed under the connection is noticed.
+        let question = |live: &link::Live| {
+            let mut call = scripts.standing.call(&keys);
+            call.arg(&*live.identity.id);
+            call
+        };
+        let recovering = link.ask::<u8>(scripts, question).await? == 1;
+        Ok(Identity { recovering, ..link.live().await?.identity.clone() })
     }
 
     async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
@@ -297,7 +309,7 @@ impl Limits for Redis {
 
     async fn unsuppress(&self, suppression: &Suppression, source: Source) -> Result<(), LimitsError> {
         let Inner { link, scripts, names, .. } = &*self.inner;
-        let keys = [names.kept(suppression)];
+        let keys = [names.identity(), names.kept(suppression)];
         let taken_back = wire::taken_back(suppression);
         let source = match source {
             Source::Api => String::new(),
@@ -342,6 +354,39 @@ impl Limits for Redis {
             call
         };
         link.ask::<()>(scripts, question).await
+    }
+
+    async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {
+        let Inner { link, scripts, names, .. } = &*self.inner;
+        let (keys, now) = ([names.identity()], self.inner.now(now));
+        let life = i64::try_from(RECOVERY_LEAD.as_micros()).unwrap_or(i64::MAX);
+        let question = |live: &link::Live| {
+            let mut call = scripts.lead.call(&keys);
+            call.arg(&*live.identity.id).arg(now.0).arg(life).arg(who);
+            call
+        };
+        Ok(link.ask::<u8>(scripts, question).await? == 1)
+    }
+
+    async fn restore(&self, touches: &[Touch]) -> Result<(), LimitsError> {
+        let now = self.inner.now(self.inner.clock.now());
+        let as_of = |touch: &Touch| Claim { deadline: touch.at, ..touch.claim.clone() };
+        for part in touches.chunks(CLAIMS_PER_CALL) {
+            let claims: Vec<_> = part.iter().map(as_of).collect();
+            self.inner.decide(now, &claims, Then::Restore).await?;
+        }
+        Ok(())
+    }
+
+    async fn recovered(&self, identity: &Identity) -> Result<bool, LimitsError> {
+        let Inner { link, scripts, names, .. } = &*self.inner;
+        let keys = [names.identity()];
+        let question = |_: &link::Live| {
+            let mut call = scripts.recovered.call(&keys);
+            call.arg(&*identity.id);
+            call
+        };
+        Ok(link.ask::<u8>(scripts, question).await? == 1)
     }
 
     async fn close(&self) {

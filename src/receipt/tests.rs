@@ -43,6 +43,7 @@ impl Rig {
             ledger.put_tenant(&tenant(id)).await.unwrap();
         }
         let limits = limits::embedded::Embedded::open(&dir.path().join("limits"), clock.now()).unwrap();
+        assert!(limits.recovered(&limits.identity().await.unwrap()).await.unwrap());
         let queue = Embedded::open(&dir.path().join("queue"), Options::default(), &tasks, &clock).await.unwrap();
         queue.declare(&[]).await.unwrap();
         let record = queue.consume(QueueName::Record, 100).await.unwrap();

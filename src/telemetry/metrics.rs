@@ -14,10 +14,10 @@ pub use admission::{AdmissionMetrics, RefusedAs};
 pub use agenda::{AgendaMetrics, LaneDepth};
 pub use bounded::LABELS_MAX;
 pub use callback::{CallbackMetrics, CallbackResult};
-pub use dispatch::{CapDecision, DispatchMetrics};
+pub use dispatch::{CapDecision, DispatchMetrics, OptOutsAsked};
 pub use link::{LinkEvent, LinkMetrics};
 pub use provider::{Breaker, ProviderMetrics, Verdict};
-pub use queue::{LimitsMetrics, LimitsOp, QueueHealth, QueueMetrics};
+pub use queue::{LimitsMetrics, LimitsOp, QueueHealth, QueueMetrics, limits_recovering};
 pub use record::{RecordMetrics, opted_out};
 
 use super::reference;
@@ -94,6 +94,10 @@ metrics! {
     LIMITS_SECONDS = "postrider_limits_seconds", FastSeconds, ["op"];
     /// Calls to limits that failed.
     LIMITS_FAILURES = "postrider_limits_failures_total", Counter, ["op"];
+    /// 1 while limits reload what they lost: only one-time passwords and transactional jobs leave.
+    LIMITS_RECOVERING = "postrider_limits_recovering", Gauge, [];
+    /// Jobs handed over without limits while those were away or recovering, by whether the ledger was asked for opt-outs (`ledger`), or could not be (`unknown`).
+    WITHOUT_LIMITS = "postrider_without_limits_total", Counter, ["class", "opt_outs"];
     /// Jobs that a claim was asked for, by cap (the first 200 names, then `other`) and what it said.
     CAPS_DECISIONS = "postrider_caps_decisions_total", Counter, ["rule", "decision", "mode"];
     /// Frames that wait in a lane.

@@ -35,6 +35,8 @@ const QUIET: &[(&str, &str, &str)] = &[
     ("servers", "Dead letters", "nothing dies"),
     ("servers", "Frames not durable in time", "nothing fails"),
     ("servers", "Calls to limits that failed", "nothing fails"),
+    ("servers", "Limits recovering", "nothing is lost"),
+    ("servers", "Jobs handed over without limits", "limits are there"),
     ("servers", "Urgent jobs accepted without a look at their key", "nothing fails"),
 ];
 

@@ -6,6 +6,7 @@ mod concurrency;
 mod equivalence;
 mod faults;
 mod rates;
+mod recovery;
 mod refusals;
 mod rules;
 mod submits;
@@ -42,13 +43,13 @@ macro_rules! on_every_backend {
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
-                super::$check(crate::limits_contract::embedded()).await;
+                super::$check(crate::limits_contract::whole(crate::limits_contract::embedded()).await).await;
             })+
         }
         mod redis {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
-                super::$check(crate::limits_contract::redis()).await;
+                super::$check(crate::limits_contract::whole(crate::limits_contract::redis()).await).await;
             })+
         }
     };
@@ -67,6 +68,13 @@ pub(super) fn redis() -> Store {
     let settings = Settings::new(&servers::redis().database());
     let limits = Redis::new(&settings, &Clock::virtual_at(NOW.minus(DAY * 30))).unwrap();
     Store { limits: AnyLimits::Redis(limits), _dir: None }
+}
+
+/// Returns a store that has nothing to reload.
+pub(super) async fn whole(store: Store) -> Store {
+    let identity = store.limits.identity().await.unwrap();
+    assert!(store.limits.recovered(&identity).await.unwrap());
+    store
 }
 
 /// Returns a claim of a marketing text without caps, asked with the job's number as token.

@@ -125,6 +125,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
             | Decision::Overshadowed(_)
             | Decision::Held { .. }
             | Decision::Forgotten
+            | Decision::Recovering { .. }
             | Decision::Suppressed(_)
             | Decision::OverCap { .. } => {}
         }

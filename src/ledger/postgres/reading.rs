@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::domain::keys::AddressKey;
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code, IMMEDIATE};
 use crate::ledger::{
-    Filter, History, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, SealedReply, Segment, Trail, answers,
+    Filter, History, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, SealedReply, Segment, Sent, Trail, answers,
 };
 
 /// The first span that can hold an event of a job `j`: none from before its acceptance, give or take the clocks. Of a
@@ -265,4 +266,37 @@ pub(super) async fn replies(
 
 fn messages(ids: &[(ProviderId, Box<str>)]) -> (Vec<&str>, Vec<&str>) {
     ids.iter().map(|(provider, message_id)| (provider.as_str(), &**message_id)).unzip()
+}
+
+/// Returns hand-overs, see [`crate::ledger::Ledger::sent_since`].
+pub(super) async fn sent_since(
+    conn: &Conn,
+    tenants: &[TenantId],
+    since: UnixMicros,
+    after: i64,
+    most: u32,
+) -> Result<(Vec<Sent>, Option<i64>), LedgerError> {
+    // No event before a span is later than its at_before: those before the last such span are all too old.
+    let sql = "with beginning as (
+          select coalesce(max(span), 0) as span, coalesce(max(first_seq), 0) as seq from event_span where at_before < $2
+        )
+        select e.seq, e.at, e.attempt, j.sealed from beginning b, event e join job j on j.id = e.job
+        where e.span >= b.span and e.seq >= b.seq and e.seq > $3 and e.at >= $2 and e.tenant = any($1)
+          and e.what = any($4)
+        order by e.seq limit $5";
+    let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
+    let whats: Vec<i16> = columns::MAY_HAVE_REACHED.iter().map(|what| what.code()).collect();
+    let found = conn.query(sql, &[&names, &Micros(since), &after, &&whats[..], &i64::from(most)]).await?;
+    let read = |row: &Row| {
+        Ok(Sent {
+            seq: get(row, 0)?,
+            at: rows::time(row, 1)?,
+            attempt: columns::attempt(get(row, 2)?),
+            sealed: Bytes::copy_from_slice(get(row, 3)?),
+        })
+    };
+    let page = found.iter().map(read).collect::<Result<Vec<_>, LedgerError>>()?;
+    let full = u32::try_from(page.len()).is_ok_and(|found| found == most);
+    let next = page.last().filter(|_| full).map(|last| last.seq);
+    Ok((page, next))
 }

@@ -53,6 +53,16 @@ pub(super) async fn of(conn: &Conn, tenant: &TenantId, most: u32) -> Result<Vec<
     conn.query(&sql, &[&tenant.as_str(), &i64::from(most)]).await?.iter().map(read).collect()
 }
 
+/// Returns rules of all tenants in the order of their keys.
+pub(super) async fn after(conn: &Conn, after: Option<&JobRule>, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+    let sql = format!(
+        "select {RULE} from rule where (tenant, act, names) > ($1, $2, $3) order by tenant, act, names limit $4"
+    );
+    let (tenant, act) = after.map_or(("", -1_i16), |after| (after.tenant.as_str(), columns::act_columns(after.act).0));
+    let names = after.map_or_else(Vec::new, |after| after.names.to_bytes());
+    conn.query(&sql, &[&tenant, &act, &names, &i64::from(most)]).await?.iter().map(read).collect()
+}
+
 /// Returns rules that were swept fewer than `sweeps` times and given before `before`, oldest first.
 pub(super) async fn open(conn: &Conn, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
     let sql = format!("select {RULE} from rule where sweeps < $1 and sweeps < 2 and at < $2 order by at limit $3");

@@ -1,7 +1,9 @@
 //! Reads jobs, events, segments, receipts and replies.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
@@ -14,7 +16,7 @@ use crate::domain::keys::AddressKey;
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code, IMMEDIATE};
 use crate::ledger::{
-    Filter, History, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, SealedReply, Segment, Trail, answers,
+    Filter, History, JobRow, LedgerError, NumberedEvent, RECEIPT_MATCH, SealedReply, Segment, Sent, Trail, answers,
 };
 
 /// Returns the trails of jobs.
@@ -224,4 +226,55 @@ pub(super) fn replies(
 fn job_events(conn: &Connection, job: JobId) -> Result<Vec<NumberedEvent>, LedgerError> {
     let sql = format!("select {EVENT} from event where job = ?1 order by seq");
     rows::all(conn.prepare_cached(&sql)?.query([job.0.as_bytes()])?, rows::event)
+}
+
+/// Returns hand-overs, see [`crate::ledger::Ledger::sent_since`].
+pub(super) fn sent_since(
+    conn: &Connection,
+    tenants: &[TenantId],
+    since: UnixMicros,
+    after: i64,
+    most: u32,
+) -> Result<(Vec<Sent>, Option<i64>), LedgerError> {
+    let names = serde_json::json!(tenants.iter().map(TenantId::as_str).collect::<Vec<_>>()).to_string();
+    let mut statement = conn.prepare_cached(
+        "select e.seq, e.at, e.attempt, j.sealed from event e join job j on j.id = e.job \
+         where e.seq > ?1 and e.at >= ?2 and e.what in (?3, ?4) and e.tenant in (select value from json_each(?5)) \
+         order by e.seq limit ?6",
+    )?;
+    let from = after.max(seq_before(conn, since.minus(OUT_OF_ORDER))?);
+    let [sent, unresolved] = columns::MAY_HAVE_REACHED.map(Code::code);
+    let page = rows::all(statement.query(params![from, since.0, sent, unresolved, names, most])?, |row| {
+        let sealed = row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?;
+        Ok(Sent {
+            seq: row.get(0)?,
+            at: UnixMicros(row.get(1)?),
+            attempt: columns::attempt(row.get(2)?),
+            sealed: Bytes::copy_from_slice(sealed),
+        })
+    })?;
+    let full = u32::try_from(page.len()).is_ok_and(|found| found == most);
+    let next = page.last().filter(|_| full).map(|last| last.seq);
+    Ok((page, next))
+}
+
+/// How far the times of events may step back from one number to the next: clocks differ, and what a broker's absence held
+/// up comes late.
+const OUT_OF_ORDER: Duration = Duration::from_secs(3600);
+
+/// Returns a number before which all events are from before `at`, as far as times follow numbers.
+fn seq_before(conn: &Connection, at: UnixMicros) -> Result<i64, LedgerError> {
+    let mut statement = conn.prepare_cached("select seq, at from event where seq >= ?1 order by seq limit 1")?;
+    let (mut low, mut high): (i64, i64) =
+        (0, conn.query_row("select coalesce(max(seq), 0) from event", [], |row| row.get(0))?);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let (seq, time): (i64, i64) = statement.query_row([middle + 1], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if time < at.0 {
+            low = seq;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
 }

@@ -39,6 +39,16 @@ pub(super) fn of(conn: &Connection, tenant: &TenantId, most: u32) -> Result<Vec<
     rows::all(conn.prepare_cached(&sql)?.query(params![tenant.as_str(), most])?, read)
 }
 
+/// Returns rules of all tenants in the order of their keys.
+pub(super) fn after(conn: &Connection, after: Option<&JobRule>, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+    let sql = format!(
+        "select {RULE} from rule where (tenant, act, names) > (?1, ?2, ?3) order by tenant, act, names limit ?4"
+    );
+    let (tenant, act) = after.map_or(("", -1), |after| (after.tenant.as_str(), columns::act_columns(after.act).0));
+    let names = after.map_or_else(Vec::new, |after| after.names.to_bytes());
+    rows::all(conn.prepare_cached(&sql)?.query(params![tenant, act, names, most])?, read)
+}
+
 /// Returns rules that were swept fewer than `sweeps` times and given before `before`, oldest first.
 pub(super) fn open(conn: &Connection, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
     let sql = format!("select {RULE} from rule where sweeps < ?1 and sweeps < 2 and at < ?2 order by at limit ?3");

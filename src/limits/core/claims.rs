@@ -8,11 +8,14 @@ use super::{Key, key_of, short, short_job};
 use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::keys::RecipientKey;
 use crate::domain::time::UnixMicros;
-use crate::limits::{CLAIM_LIFE, Claim, Decision, GiveBack, Take};
+use crate::limits::{CLAIM_LIFE, Claim, Decision, GiveBack, Take, Touch};
 
 /// Places looked at for what can be forgotten, with each claim. At two, a memory of n recipients is swept every n / 2
 /// claims, so that what is dead is never more than about half of what is live.
 const SWEEP_STEPS: usize = 2;
+
+/// A limit that nobody reaches, for touches that have happened.
+const NEVER_FULL: u32 = 1_000_000;
 
 /// Where the logs are that one claim is about: its recipient's, and those of its takes that are in others.
 pub trait Memory {
@@ -120,12 +123,7 @@ fn decide(
         None if own => return Verdict::Taken,
         None => {}
     }
-    let touch = short(claim.touch);
-    let room = |take: &Take| {
-        let log = log_of(claim, take.log);
-        room::room(take, memory.people(&log).places(&log, take.rule), touch, now)
-    };
-    let rooms: Vec<Room> = claim.takes.iter().map(room).collect();
+    let rooms = rooms(memory, claim, now);
     match over(&claim.takes, &rooms) {
         Err((index, latest, open_at)) => Verdict::Over(index, latest, open_at),
         Ok(shadows) => Verdict::Take(rooms, shadows),
@@ -134,6 +132,18 @@ fn decide(
 
 fn taken(shadows: u32) -> Decision {
     if shadows == 0 { Decision::Claimed } else { Decision::Overshadowed(shadows) }
+}
+
+/// Takes the places of a touch as of its time, whether there is room or not, unless its job is known.
+pub fn restore(memory: &mut impl Memory, Touch { claim, at }: &Touch, mut changed: impl FnMut(Change)) {
+    let (person, job) = (key_of(&claim.tenant, claim.recipient.0), short_job(claim.job));
+    if memory.people(&person).entries(&person).any(|(entry, _)| entry.job == job) {
+        return;
+    }
+    let takes = claim.takes.iter().map(|take| Take { limit: NEVER_FULL, ..take.clone() }).collect();
+    let claim = Claim { deadline: *at, takes, ..claim.clone() };
+    let rooms = rooms(memory, &claim, *at);
+    take_places(memory, *at, &claim, &rooms, &mut changed);
 }
 
 /// Gives back what a token took, if it took it, in every log.
@@ -145,6 +155,16 @@ pub fn give_back(memory: &mut impl Memory, claim: &GiveBack, mut changed: impl F
             changed(Change::Gone { person, job, token: claim.token });
         }
     }
+}
+
+/// Returns what each of a claim's caps says at `now`.
+fn rooms(memory: &mut impl Memory, claim: &Claim, now: UnixMicros) -> Vec<Room> {
+    let touch = short(claim.touch);
+    let room = |take: &Take| {
+        let log = log_of(claim, take.log);
+        room::room(take, memory.people(&log).places(&log, take.rule), touch, now)
+    };
+    claim.takes.iter().map(room).collect()
 }
 
 /// Returns the key of the log that a take is in.

@@ -20,6 +20,9 @@ pub(super) struct Files {
     _lock: File,
 }
 
+/// Follows the identity of a memory whose loss is not made good.
+const RECOVERING: &str = "recovering";
+
 /// What a start found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -93,13 +96,8 @@ impl Files {
         if let Some(identity) = known {
             return Ok(identity);
         }
-        let identity = Identity { id: uuid::Uuid::new_v4().to_string().into(), changed_at: now };
-        let mut file = File::create(self.dir.join("identity.tmp")).map_err(storage)?;
-        writeln!(file, "{} {}", identity.id, identity.changed_at.0).map_err(storage)?;
-        file.sync_all().map_err(storage)?;
-        fs::rename(self.dir.join("identity.tmp"), self.dir.join("identity")).map_err(storage)?;
-        self.sync()?;
-        Ok(identity)
+        let identity = Identity { id: uuid::Uuid::new_v4().to_string().into(), changed_at: now, recovering: true };
+        write_identity(&self.dir, &identity).map(|()| identity)
     }
 
     /// Starts a segment, which says how long the one before is.
@@ -166,8 +164,25 @@ impl Files {
 
     /// Makes names durable.
     fn sync(&self) -> Result<(), LimitsError> {
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(storage)
+        sync(&self.dir)
     }
+}
+
+/// Writes the identity.
+///
+/// # Errors
+/// [`LimitsError::Storage`]; the one before stays.
+pub(super) fn write_identity(dir: &Path, identity: &Identity) -> Result<(), LimitsError> {
+    let mut file = File::create(dir.join("identity.tmp")).map_err(storage)?;
+    let recovering = if identity.recovering { RECOVERING } else { "" };
+    writeln!(file, "{} {} {recovering}", identity.id, identity.changed_at.0).map_err(storage)?;
+    file.sync_all().map_err(storage)?;
+    fs::rename(dir.join("identity.tmp"), dir.join("identity")).map_err(storage)?;
+    sync(dir)
+}
+
+fn sync(dir: &Path) -> Result<(), LimitsError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(storage)
 }
 
 fn read(path: &Path, each: impl FnMut(&[u8])) -> Result<Scan, LimitsError> {
@@ -176,6 +191,8 @@ fn read(path: &Path, each: impl FnMut(&[u8])) -> Result<Scan, LimitsError> {
 }
 
 fn parse_identity(text: &str) -> Option<Identity> {
-    let (id, changed_at) = text.trim().split_once(' ')?;
-    Some(Identity { id: id.into(), changed_at: UnixMicros(changed_at.parse().ok()?) })
+    let mut words = text.split_whitespace();
+    let (id, changed_at) = (words.next()?, words.next()?);
+    let recovering = words.next() == Some(RECOVERING);
+    Some(Identity { id: id.into(), changed_at: UnixMicros(changed_at.parse().ok()?), recovering })
 }

@@ -72,6 +72,13 @@ fn wish() -> Lease {
     Lease { bucket: "tenant:acme".into(), rate: "10/s".parse().unwrap(), keep: 0, want: 10, mode: LeaseMode::UpTo }
 }
 
+/// Returns limits that have lost nothing, or have it back.
+async fn whole(limits: Embedded) -> Embedded {
+    let identity = limits.identity().await.unwrap();
+    assert!(limits.recovered(&identity).await.unwrap());
+    limits
+}
+
 /// Copies the files as a crash would leave them, and opens the copy.
 fn crashed(dir: &TempDir) -> (TempDir, Embedded) {
     let mut copy = tempfile::tempdir().unwrap();
@@ -97,7 +104,7 @@ fn files(dir: &TempDir, kind: &str) -> Vec<PathBuf> {
 #[tokio::test]
 async fn what_was_answered_survives_a_crash() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    let limits = whole(Embedded::open(dir.path(), NOW).unwrap()).await;
     let tenant: TenantId = "acme".parse().unwrap();
     let (submit, optout, rule, lease) = (submit(9), optout(), cancelled(44), wish());
     assert_eq!(limits.lease(NOW, std::slice::from_ref(&lease)).await.unwrap()[0].tokens, 10);
@@ -126,7 +133,7 @@ async fn what_was_answered_survives_a_crash() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Embedded::open_with(dir.path(), NOW, 15_000).unwrap();
+    let limits = whole(Embedded::open_with(dir.path(), NOW, 15_000).unwrap()).await;
     let identity = limits.identity().await.unwrap();
     limits.remember(NOW, &[submit(1), submit(2)]).await.unwrap();
     limits.accepted(&[submit(1).id]).await.unwrap();
@@ -173,7 +180,7 @@ async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
 #[tokio::test]
 async fn a_torn_tail_is_cut_and_a_hole_changes_the_identity() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    let limits = whole(Embedded::open(dir.path(), NOW).unwrap()).await;
     for job in 1..=4 {
         limits.claim(NOW, &[claim(job, job)]).await.unwrap();
     }
@@ -196,7 +203,7 @@ async fn a_torn_tail_is_cut_and_a_hole_changes_the_identity() {
     let damaged = Embedded::open(dir.path(), later).unwrap();
     assert_eq!(damaged.recipients(), 3, "what can be read is kept");
     let changed = damaged.identity().await.unwrap();
-    assert!(changed.id != identity.id && changed.changed_at == later);
+    assert!(changed.id != identity.id && changed.changed_at == later && changed.recovering);
     let seen = Claim { seen: Some(NOW), ..claim(1, 1) };
     assert_eq!(damaged.claim(later, &[seen]).await.unwrap(), [Decision::Forgotten]);
     damaged.close().await;
@@ -208,7 +215,7 @@ async fn a_torn_tail_is_cut_and_a_hole_changes_the_identity() {
 async fn missing_and_short_segments_are_loss() {
     let dir = tempfile::tempdir().unwrap();
     let fill = async |from: u128| {
-        let limits = Embedded::open(dir.path(), NOW).unwrap();
+        let limits = whole(Embedded::open(dir.path(), NOW).unwrap()).await;
         limits.claim(NOW, &[claim(from, from), claim(from + 1, from + 1)]).await.unwrap();
         let identity = limits.identity().await.unwrap();
         limits.close().await;
@@ -232,7 +239,7 @@ async fn missing_and_short_segments_are_loss() {
 #[tokio::test]
 async fn a_failed_write_ends_the_store() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    let limits = whole(Embedded::open(dir.path(), NOW).unwrap()).await;
     limits.claim(NOW, &[claim(1, 1)]).await.unwrap();
     limits.inner.log.break_disk();
     let broken = Err(LimitsError::Storage("the disk is broken".into()));
@@ -248,7 +255,7 @@ async fn a_failed_write_ends_the_store() {
 #[tokio::test]
 async fn what_rides_along_is_no_promise_and_does_not_wait() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Embedded::open(dir.path(), NOW).unwrap();
+    let limits = whole(Embedded::open(dir.path(), NOW).unwrap()).await;
     limits.lease(NOW, &[wish()]).await.unwrap();
     // Longer than a change may stay in memory: it is written, and not said to be on the disk.
     Clock::system().pause(Duration::from_millis(60)).await;

@@ -14,7 +14,8 @@
 -- ARGV[3]              since when this memory is whole, the same
 -- ARGV[4]              n
 -- ARGV[5]              t
--- ARGV[6]              1 to claim, 0 to say what would be decided
+-- ARGV[6]              1 to claim, 0 to say what would be decided, 2 to take the places of touches that were lost, each as
+--                      of its deadline, whether there is room or not, unless its job is known
 -- ARGV[7]              the claims, packed one after the other, little-endian:
 --                      job 8 bytes, token 8 bytes, touch 8 bytes, attempt u16, supersedes u16, deadline f64,
 --                      seen f64 (below 0: none), tenant u16 (index, from 0),
@@ -33,22 +34,24 @@
 --   0 claimed, 1 held (attempt, deadline), 2 forgotten, 3 suppressed (scope number), 4 cancelled (1: collapsed),
 --   5 over a cap (index of the rule from 0, when all have room, when the job's turn comes),
 --   6 claimed, without room in shadows (their indexes as bits in the first time),
---   7 moved (when the rule was given);
+--   7 moved (when the rule was given), 8 recovering (1 when claimed all the same);
 -- and then, for each that was moved, due_at and expires_at, i64 each.
 -- Fails with IDENTITY when this is another memory than the caller knows.
 assert(#KEYS >= 4 and #ARGV == 7, "4 keys or more, 7 arguments")
 
-if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then
+local identity = redis.call('HMGET', KEYS[1], 'id', 'recovering')
+if identity[1] ~= ARGV[1] then
   return redis.error_reply('IDENTITY this memory has changed')
 end
+local recovering, restoring = identity[2] == '1', ARGV[6] == '2'
 
 local asked_at, changed_at, n, tenants = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local takes_it, asks = ARGV[6] == '1', ARGV[7]
+local takes_it, asks = ARGV[6] ~= '0', ARGV[7]
 local globals = 2 * n + 3 * tenants + 2
 -- As limits::take::TOLD_PER_PLACE and TOLD_MAX.
 local TOLD_PER_PLACE, TOLD_MAX = 2, 32
 local ROLLING, FIXED, FROM_FIRST, BUCKET = 0, 1, 2, 3
-local CLAIMED = write('<BHdd', 0, 0, 0, 0)
+local CLAIMED = recovering and write('<BHdd', 8, 1, 0, 0) or write('<BHdd', 0, 0, 0, 0)
 
 local memories = redis.call('MGET', unpack(KEYS, 2, n + 1))
 local optouts = redis.call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
@@ -346,7 +349,15 @@ local function take_places(log, kept, ask, now)
     entry = write('<HI7c8I7Hc8', 4 * set + form, now, ask.touch, ask.deadline, ask.attempt, ask.token)
     if form == 2 then entry = entry .. ask.job end
   end
-  keep(log.key, memory_of(sets, log.told, entry .. entries), until_at, now)
+  local p = 1
+  while restoring and p <= #entries do
+    -- What came after it stays before it.
+    local _, _, at, _, next, deadline = entry_at(entries, p)
+    if at <= now then break end
+    until_at = math.max(until_at, deadline + CLAIM_LIFE)
+    p = next
+  end
+  keep(log.key, memory_of(sets, log.told, sub(entries, 1, p - 1) .. entry .. sub(entries, p)), until_at, now)
 end
 
 -- Looks whether all caps have room. Returns the answer where they have not; else how to keep the places of each log, and
@@ -390,12 +401,12 @@ end
 -- Reads the logs that a claim is about, its recipient's own first; returns them and the time, which never goes back: the
 -- newest entry's is at most that of its log.
 local function read_logs(i, ask)
-  local logs, now = {}, asked_at
+  local logs, now = {}, restoring and ask.deadline or asked_at
   for l, takes in ipairs(ask.logs) do
     local key = takes.key == 0 and KEYS[i + 1] or KEYS[takes.key]
     local memory = latest[key] or (takes.key == 0 and memories[i] or takes.key > 0 and redis.call('GET', key)) or ''
     local sets, told, entries_at = parts_of(memory)
-    if entries_at < #memory then now = math.max(now, (read('<I7', memory, entries_at + 2))) end
+    if entries_at < #memory and not restoring then now = math.max(now, (read('<I7', memory, entries_at + 2))) end
     logs[l] = { key = key, own = takes.key == 0, memory = memory, sets = sets, told = told, entries_at = entries_at }
   end
   for l, takes in ipairs(ask.logs) do
@@ -415,6 +426,7 @@ local function decide(i, ask)
   if not standing and ask.seen >= 0 and (ask.seen < changed_at or ask.seen + CLAIM_LIFE < now) then
     return write('<BHdd', 2, 0, 0, 0)
   end
+  if recovering and ask.touting == 1 then return write('<BHdd', 8, 0, 0, 0) end
   local refusal
   local scope = optouts[i] and suppressing(optouts[i], ask)
   local from_all = everybody and redis.call('HGET', everybody, ask.address)
@@ -435,7 +447,21 @@ local function decide(i, ask)
   local over, places, shadows = weigh(logs, ask, now)
   if over then return over end
   for l = 1, #logs do take_places(logs[l], places[l], ask, now) end
-  return shadows == 0 and CLAIMED or write('<BHdd', 6, 0, shadows, 0)
+  return (recovering or shadows == 0) and CLAIMED or write('<BHdd', 6, 0, shadows, 0)
+end
+
+-- Takes the places of a touch that was lost as of its time, whether there is room or not, unless its job is known.
+local function restore(i, ask)
+  local logs, now = read_logs(i, ask)
+  if logs[1].look.standing then return end
+  for l, takes in ipairs(ask.logs) do
+    local look, kept = logs[l].look, {}
+    for t, take in ipairs(takes) do
+      local _, til = room(take, nil, look.last[t], now)
+      if til and not look.has[t] then kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til) end
+    end
+    take_places(logs[l], table.concat(kept), ask, now)
+  end
 end
 
 local answers = {}
@@ -452,7 +478,12 @@ for i = 1, n do
   ask.names_at = p
   p = p + 17 * ask.count
   ask.id, ask.class, ask.accepted_at, ask.moved_at, ask.newest, p = read('<c16BddH', asks, p)
-  answers[i] = decide(i, ask)
+  if restoring then
+    restore(i, ask)
+    answers[i] = CLAIMED
+  else
+    answers[i] = decide(i, ask)
+  end
 end
 for i = 1, n do answers[#answers + 1] = details[i] end
 return table.concat(answers)

@@ -32,6 +32,8 @@ pub(super) struct Link {
     live: RwLock<Option<Arc<Live>>>,
     /// Held while connecting, so that one does it for all; knows the last failure.
     connecting: tokio::sync::Mutex<Option<(Stopwatch, LimitsError)>>,
+    /// Why the last attempt failed; `None` once one succeeds.
+    down: RwLock<Option<LimitsError>>,
 }
 
 /// A connection that is believed to work.
@@ -67,7 +69,8 @@ impl Link {
             Client::open(url).map_err(|_| LimitsError::Refused("not a redis:// URL; TLS is not built in".into()))?;
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
-        Ok(Self { client, config, clock, marker, live: RwLock::default(), connecting: tokio::sync::Mutex::default() })
+        let connecting = tokio::sync::Mutex::default();
+        Ok(Self { client, config, clock, marker, live: RwLock::default(), connecting, down: RwLock::default() })
     }
 
     /// Asks a script, which `question` turns into a command for the connection that is used. Repeats it when the
@@ -108,7 +111,14 @@ impl Link {
         if let Some(live) = self.current() {
             return Ok(live);
         }
-        let mut failure = self.connecting.lock().await;
+        // While one tries again after a failure, the others are told at once.
+        let trying = self.connecting.try_lock();
+        let down = self.down.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut failure = match (trying, down) {
+            (Ok(failure), _) => failure,
+            (Err(_), Some(error)) => return Err(error),
+            (Err(_), None) => self.connecting.lock().await,
+        };
         if let Some(live) = self.current() {
             return Ok(live);
         }
@@ -121,11 +131,13 @@ impl Link {
             Ok(live) => {
                 let live = Arc::new(live);
                 *failure = None;
+                *self.down.write().unwrap_or_else(PoisonError::into_inner) = None;
                 *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live));
                 Ok(live)
             }
             Err(error) => {
                 *failure = Some((self.clock.stopwatch(), error.clone()));
+                *self.down.write().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
                 Err(error)
             }
         }
@@ -166,7 +178,8 @@ impl Link {
             .arg(Uuid::new_v4().to_string())
             .invoke_async(connection)
             .await?;
-        Ok(Identity { id: id.into(), changed_at: UnixMicros(changed_at) })
+        // Asked for anew whenever it matters.
+        Ok(Identity { id: id.into(), changed_at: UnixMicros(changed_at), recovering: true })
     }
 
     fn current(&self) -> Option<Arc<Live>> {
@@ -178,7 +191,8 @@ impl Link {
         let error = classify(error);
         match error {
             LimitsError::Timeout | LimitsError::Unreachable(_) => self.drop_live(live),
-            LimitsError::Refused(_) | LimitsError::Storage(_) | LimitsError::TooManyRules => {}
+            LimitsError::Refused(_) | LimitsError::Recovering | LimitsError::Storage(_) | LimitsError::TooManyRules => {
+            }
         }
         error
     }
@@ -201,6 +215,9 @@ async fn load(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Resu
 
 fn classify(error: &RedisError) -> LimitsError {
     let text = || Box::from(error.category());
+    if error.code() == Some("RECOVERING") {
+        return LimitsError::Recovering;
+    }
     match error.kind() {
         _ if error.is_timeout() => LimitsError::Timeout,
         _ if error.code() == Some("RULES") => LimitsError::TooManyRules,

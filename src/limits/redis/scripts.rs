@@ -8,9 +8,12 @@ pub(super) struct Scripts {
     pub claim: Loaded,
     pub collapse: Loaded,
     pub give_back: Loaded,
+    pub lead: Loaded,
     pub lease: Loaded,
+    pub recovered: Loaded,
     pub remember: Loaded,
     pub rule: Loaded,
+    pub standing: Loaded,
     pub suppress: Loaded,
     pub suppressions: Loaded,
     pub unlease: Loaded,
@@ -30,9 +33,12 @@ impl Scripts {
             claim: Loaded::new(concat!(include_str!("memory.lua"), include_str!("claim.lua"))),
             collapse: Loaded::new(include_str!("collapse.lua")),
             give_back: Loaded::new(concat!(include_str!("memory.lua"), include_str!("give_back.lua"))),
+            lead: Loaded::new(include_str!("lead.lua")),
             lease: Loaded::new(include_str!("lease.lua")),
+            recovered: Loaded::new(include_str!("recovered.lua")),
             remember: Loaded::new(include_str!("remember.lua")),
             rule: Loaded::new(include_str!("rule.lua")),
+            standing: Loaded::new(include_str!("standing.lua")),
             suppress: Loaded::new(include_str!("suppress.lua")),
             suppressions: Loaded::new(include_str!("suppressions.lua")),
             unlease: Loaded::new(include_str!("unlease.lua")),
@@ -42,21 +48,11 @@ impl Scripts {
 
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
-        let Self {
-            accepted,
-            claim,
-            collapse,
-            give_back,
-            lease,
-            remember,
-            rule,
-            suppress,
-            suppressions,
-            unlease,
-            unsuppress,
-        } = self;
-        [accepted, claim, collapse, give_back, lease, remember, rule, suppress, suppressions, unlease, unsuppress]
+        let Self { accepted, claim, collapse, give_back, lead, lease, recovered, remember, rule, .. } = self;
+        let Self { standing, suppress, suppressions, unlease, unsuppress, .. } = self;
+        [accepted, claim, collapse, give_back, lead, lease, recovered, remember, rule, standing, suppress]
             .into_iter()
+            .chain([suppressions, unlease, unsuppress])
             .map(|script| script.code)
     }
 }

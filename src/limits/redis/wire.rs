@@ -2,7 +2,6 @@
 
 use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::job::Class;
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::rule::{Act, JobRule, Name, Names};
 use crate::domain::suppression::{Scope, Suppression};
@@ -42,10 +41,7 @@ pub(super) fn put_claim(
     out.extend_from_slice(&tenant.to_le_bytes());
     put_time(out, claim.expires_at);
     put_takes(out, &claim.takes, log);
-    out.push(match against.class {
-        Class::Otp | Class::Transactional => 0,
-        Class::Notification | Class::Marketing => 1,
-    });
+    out.push(u8::from(against.touting()));
     out.push(kind_number(Some(against.kind)));
     out.extend_from_slice(&against.address.0);
     put_optional_scope(out, against.sender.map(Scope::Sender));
@@ -202,6 +198,7 @@ fn decision<'a>(
             Some(Act::Move { due_at, expires_at }) => Decision::Moved { at, due_at, expires_at },
             Some(Act::Cancel | Act::Collapse { .. }) | None => return Err(Strange),
         },
+        8 => Decision::Recovering { claimed: argument == 1 },
         _ => return Err(Strange),
     })
 }

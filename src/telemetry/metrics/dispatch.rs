@@ -20,6 +20,16 @@ words! {
     }
 }
 
+words! {
+    /// Who was asked for opt-outs while limits were away.
+    OptOutsAsked {
+        /// The ledger.
+        Ledger = "ledger",
+        /// Nobody could be.
+        Unknown = "unknown",
+    }
+}
+
 /// What dispatch counts, apart from what each provider does.
 #[derive(Debug)]
 pub struct DispatchMetrics {
@@ -57,6 +67,11 @@ impl DispatchMetrics {
     /// Counts what a cap said about `jobs` jobs; a shadow, what it would have said.
     pub fn cap(&self, rule: &str, decision: CapDecision, mode: Mode, jobs: usize) {
         self.caps.get(rule)[mode as usize][decision as usize].increment(jobs as u64);
+    }
+
+    /// Counts a job that is handed over while limits are away or recovering.
+    pub fn without_limits(&self, class: Class, asked: OptOutsAsked) {
+        counter!(super::WITHOUT_LIMITS, "class" => class.as_str(), "opt_outs" => asked.as_str()).increment(1);
     }
 
     /// Measures how long a job waited before its hand-over.

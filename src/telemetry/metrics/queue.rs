@@ -27,6 +27,8 @@ words! {
         Peek = "peek",
         /// Tokens of shared buckets.
         Lease = "lease",
+        /// Reload what was lost.
+        Recover = "recover",
     }
 }
 
@@ -118,6 +120,11 @@ impl LimitsMetrics {
     pub fn failed(&self, op: LimitsOp) {
         self.failures[op as usize].increment(1);
     }
+}
+
+/// Sets whether limits reload what they lost.
+pub fn limits_recovering(recovering: bool) {
+    gauge!(super::LIMITS_RECOVERING).set(f64::from(u8::from(recovering)));
 }
 
 impl Default for LimitsMetrics {

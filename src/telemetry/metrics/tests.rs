@@ -33,6 +33,8 @@ fn count_everything() {
     dispatch.deferred("rate");
     dispatch.suppressed("opt_out");
     dispatch.cap("daily", CapDecision::Taken, Mode::Enforce, 3);
+    dispatch.without_limits(Class::Otp, OptOutsAsked::Ledger);
+    limits_recovering(true);
     dispatch.waited(Class::Marketing, SECOND);
     dispatch.sent(Class::Marketing, SECOND);
     let agenda = AgendaMetrics::new();

@@ -11,13 +11,13 @@ use postrider::limits::redis::{Redis, Settings};
 use postrider::limits::{AnyLimits, Claim, Decision, Granted, Lease, LeaseMode, Limits, LimitsError, Remember};
 use uuid::Uuid;
 
-use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, full, give_back, take};
+use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, full, give_back, take, whole};
 use crate::support::proxy::{Direction, Proxy};
 use crate::support::servers;
 
-fn store(url: &str, clock: &Clock) -> Store {
+async fn store(url: &str, clock: &Clock) -> Store {
     let settings = Settings { timeout: Duration::from_millis(500), ..Settings::new(url) };
-    Store { limits: AnyLimits::Redis(Redis::new(&settings, clock).unwrap()), _dir: None }
+    whole(Store { limits: AnyLimits::Redis(Redis::new(&settings, clock).unwrap()), _dir: None }).await
 }
 
 fn clock() -> Clock {
@@ -43,7 +43,7 @@ async fn an_answer_lost_after_the_script_ran_takes_nothing_twice() {
     let database = servers::redis().database();
     let proxy = Proxy::to(servers::redis().port());
     let number = database.rsplit_once('/').unwrap().1;
-    let store = store(&format!("redis://127.0.0.1:{}/{number}", proxy.port()), &clock());
+    let store = store(&format!("redis://127.0.0.1:{}/{number}", proxy.port()), &clock()).await;
     let caps = [take(1, 30, DAY), take(2, 30, HOUR)];
     ask(&store, NOW, &claim(9, 1)).await;
     for job in 0..20 {
@@ -66,7 +66,7 @@ async fn a_hung_server_is_a_timeout_and_then_forgotten() {
     let database = servers::redis().database();
     let proxy = Proxy::to(servers::redis().port());
     let number = database.rsplit_once('/').unwrap().1;
-    let store = store(&format!("redis://127.0.0.1:{}/{number}", proxy.port()), &clock());
+    let store = store(&format!("redis://127.0.0.1:{}/{number}", proxy.port()), &clock()).await;
     let asked = capped(1, 1, &[take(1, 1, DAY)]);
     ask(&store, NOW, &claim(9, 1)).await;
     proxy.stall(Direction::ToClient);
@@ -85,7 +85,7 @@ async fn a_hung_server_is_a_timeout_and_then_forgotten() {
 async fn a_restart_with_the_data_keeps_the_memory_and_one_without_is_noticed() {
     let server = servers::Redis::start();
     let clock = clock();
-    let store = store(&server.database(), &clock);
+    let store = store(&server.database(), &clock).await;
     let first = capped(1, 1, &[take(1, 1, DAY)]);
     assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
     let identity = store.limits.identity().await.unwrap();
@@ -107,6 +107,7 @@ async fn a_restart_with_the_data_keeps_the_memory_and_one_without_is_noticed() {
     assert_eq!(patiently(&store, NOW.plus(HOUR * 2), &seen).await, Decision::Forgotten, "never blindly again");
     let changed = store.limits.identity().await.unwrap();
     assert!(changed.id != identity.id && changed.changed_at == NOW.plus(HOUR * 2), "{changed:?}");
+    let store = whole(store).await;
     let later = Claim { seen: Some(NOW.plus(HOUR * 2)), token: 9, ..first };
     assert_eq!(ask(&store, NOW.plus(HOUR * 2), &later).await, Decision::Claimed);
 }
@@ -132,7 +133,7 @@ async fn a_restart_that_may_lack_the_last_second_counts_as_a_loss() {
 async fn a_memory_that_vanishes_under_a_connection_is_noticed() {
     let url = servers::redis().database();
     let clock = clock();
-    let store = store(&url, &clock);
+    let store = store(&url, &clock).await;
     ask(&store, NOW, &claim(1, 1)).await;
     let identity = store.limits.identity().await.unwrap();
     let client = deadpool_redis::redis::Client::open(url).unwrap();
@@ -185,7 +186,7 @@ async fn a_wrong_url_is_refused_without_being_shown() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_whose_clocks_differ_keep_a_cap_and_a_rate() {
     let url = servers::redis().database();
-    let (ahead, behind) = (store(&url, &clock()), store(&url, &clock()));
+    let (ahead, behind) = (store(&url, &clock()).await, store(&url, &clock()).await);
     let caps = [take(1, 1, DAY)];
     assert_eq!(ask(&ahead, NOW.plus(HOUR), &claim(1, 1)).await, Decision::Claimed);
     assert_eq!(ask(&behind, NOW, &capped(1, 2, &caps)).await, Decision::Claimed);
@@ -203,7 +204,7 @@ async fn two_nodes_whose_clocks_differ_keep_a_cap_and_a_rate() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_opt_outs_stay_for_ever() {
     let url = servers::redis().database();
-    let store = store(&url, &clock());
+    let store = store(&url, &clock()).await;
     let limits = &store.limits;
     let id = |id| JobId(Uuid::from_u128(id));
     let submit = Remember { id: id(1), fingerprint: Fingerprint([1; 16]), until: NOW.plus(DAY) };
@@ -237,7 +238,7 @@ async fn only_opt_outs_stay_for_ever() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recipient_takes_at_most_400_bytes() {
     let url = servers::redis().database();
-    let store = store(&url, &clock());
+    let store = store(&url, &clock()).await;
     let caps = [take(1, 2, DAY), take(2, 5, DAY * 7), take(3, 10, DAY * 31)];
     for job in 0..10 {
         // The last one an hour after the one before.

@@ -1,0 +1,263 @@
+//! Gives limits back what they lost.
+//!
+//! A new memory knows no opt-out, no rule and no touch. Until it does, only one-time passwords and transactional
+//! work leave. One node at a time reloads it, page by page: once what was handed over before the loss has been answered
+//! and record has passed all of it, the ledger has every touch there was. What happens meanwhile goes to limits as ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::claims::Asking;
+use super::hand::{DEADLINE_SLACK, Item, ground};
+use super::{Context, Gates};
+use crate::domain::cap::{CapRule, Window};
+use crate::domain::ids::TenantId;
+use crate::domain::time::UnixMicros;
+use crate::ledger::{Ledger, LedgerError, Sent};
+use crate::limits::{Identity, Limits, LimitsError, Touch};
+use crate::queue::frame::{Frame, open_job};
+use crate::queue::{PublishError, Queue, QueueName, Route};
+use crate::telemetry::metrics;
+
+/// How often each node looks whether limits are whole.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether record has passed the loss.
+const RECORD_EVERY: Duration = Duration::from_millis(50);
+/// How long answers may take from a provider's time-out to the record queue.
+const PUBLISH_SLACK: Duration = Duration::from_secs(3);
+/// Opt-outs and rules in a page.
+const PAGE: u32 = 2_000;
+/// Touches in a page: with their sealed jobs about a megabyte.
+const TOUCHES: u32 = 1_000;
+/// The longest calendar window: a month, in whatever zone.
+const CALENDAR_MAX: Duration = Duration::from_secs(33 * 24 * 3600);
+/// Jobs cannot be scheduled farther ahead, and then wait a month for a cap at most.
+const RULES_KEPT: Duration = Duration::from_secs(431 * 24 * 3600);
+
+/// Looks after limits on one node.
+pub struct Recovery<Q, L, B> {
+    context: Arc<Context<Q, L, B>>,
+    /// This node among those that would reload.
+    who: u64,
+    /// How long after the loss the last answer of what was in flight then may reach record.
+    drain: Duration,
+}
+
+/// Why limits are not whole yet.
+#[derive(Debug, thiserror::Error)]
+enum NotYet {
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("another node leads the recovery")]
+    OthersLead,
+    #[error("limits have changed again")]
+    Changed,
+    #[error("the service stops")]
+    Stopping,
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
+    /// Returns the recovery of a node that works with `context`.
+    pub fn new(context: Arc<Context<Q, L, B>>) -> Self {
+        let drain = drain(&context.gates);
+        Self { context, who: fastrand::u64(..), drain }
+    }
+
+    /// Starts to look after limits, until the group of tasks stops.
+    pub fn spawn(self) {
+        let tasks = self.context.tasks.clone();
+        tasks.spawn("limits_recovery", async move {
+            let stop = self.context.tasks.stop().clone();
+            loop {
+                self.look().await;
+                if stop.run_until_cancelled(self.context.clock.pause(LOOK_EVERY)).await.is_none() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Reloads limits, if they need it and nobody else does it.
+    async fn look(&self) {
+        let Ok(identity) = self.context.limits.identity().await else { return };
+        metrics::limits_recovering(identity.recovering);
+        if !identity.recovering {
+            return;
+        }
+        match self.recover(&identity).await {
+            Ok(()) => metrics::limits_recovering(false),
+            Err(NotYet::OthersLead | NotYet::Stopping) => {}
+            Err(problem) => warn!(%problem, "limits are not whole yet; trying again"),
+        }
+    }
+
+    async fn recover(&self, identity: &Identity) -> Result<(), NotYet> {
+        self.lead().await?;
+        let watch = self.context.clock.stopwatch();
+        self.wait_for_record().await?;
+        let (last, _) = self.context.ledger.last_seq().await?;
+        if last > 0 {
+            let until = identity.changed_at.plus(self.drain);
+            warn!(
+                wait_s = until.since(self.context.clock.now()).as_secs(),
+                "limits have lost their memory: until it is reloaded only one-time passwords and transactional jobs leave"
+            );
+            self.wait_until(until).await?;
+            self.wait_for_record().await?;
+        }
+        let opt_outs = self.reload_opt_outs().await?;
+        let rules = self.reload_rules().await?;
+        let touches = self.reload_touches().await?;
+        if !self.context.limits.recovered(identity).await? {
+            return Err(NotYet::Changed);
+        }
+        info!(opt_outs, rules, touches, took_s = watch.elapsed().as_secs(), "limits are whole");
+        Ok(())
+    }
+
+    /// Takes or keeps the lead.
+    async fn lead(&self) -> Result<(), NotYet> {
+        if self.context.tasks.stopping() {
+            return Err(NotYet::Stopping);
+        }
+        let leads = self.context.limits.lead_recovery(self.context.clock.now(), self.who).await?;
+        if leads { Ok(()) } else { Err(NotYet::OthersLead) }
+    }
+
+    async fn wait_until(&self, until: UnixMicros) -> Result<(), NotYet> {
+        while self.context.clock.now() < until {
+            self.lead().await?;
+            let left = until.since(self.context.clock.now());
+            self.context.clock.pause(left.min(LOOK_EVERY)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is in the ledger that is in the record queue now: sends an empty frame after it and waits
+    /// until that is recorded.
+    async fn wait_for_record(&self) -> Result<(), NotYet> {
+        let Ok(frame) = Frame::Facts(vec![]).encode(&self.context.sealer) else { return Ok(()) };
+        let id = Uuid::new_v4();
+        self.context.queue.publish(id, frame, Route::To(QueueName::Record)).await?;
+        let watch = self.context.clock.stopwatch();
+        let mut told = Duration::ZERO;
+        while self.context.ledger.recorded(&[id]).await?.is_empty() {
+            self.lead().await?;
+            if watch.elapsed() > told + LOOK_EVERY * 10 {
+                told = watch.elapsed();
+                info!(
+                    waited_s = told.as_secs(),
+                    "limits wait for the ledger to have all that happened before their loss"
+                );
+            }
+            self.context.clock.pause(RECORD_EVERY).await;
+        }
+        Ok(())
+    }
+
+    async fn reload_opt_outs(&self) -> Result<usize, NotYet> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            self.lead().await?;
+            let page = self.context.ledger.suppressions_after(None, after.as_ref(), PAGE).await?;
+            let page: Vec<_> = page.into_iter().map(|row| row.suppression).collect();
+            let Some(last) = page.last() else { return Ok(count) };
+            self.context.limits.suppress(&page).await?;
+            count += page.len();
+            after = Some(last.clone());
+        }
+    }
+
+    async fn reload_rules(&self) -> Result<usize, NotYet> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            self.lead().await?;
+            let page = self.context.ledger.rules_after(after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            let keep_until = self.context.clock.now().plus(RULES_KEPT);
+            match self.context.limits.rule(&page, keep_until).await {
+                // A tenant has given more over the year than may bind at a time: those that fit bind.
+                Err(LimitsError::TooManyRules) => {
+                    for rule in &page {
+                        match self.context.limits.rule(std::slice::from_ref(rule), keep_until).await {
+                            Ok(()) | Err(LimitsError::TooManyRules) => {}
+                            Err(problem) => return Err(problem.into()),
+                        }
+                    }
+                }
+                answer => answer?,
+            }
+            count += page.len();
+            after = Some(last.clone());
+        }
+    }
+
+    /// Reloads what tenants' caps count: every hand-over within their longest window.
+    async fn reload_touches(&self) -> Result<usize, NotYet> {
+        let now = self.context.clock.now();
+        let capped: Vec<_> =
+            self.context.directory.tenants().into_iter().filter(|tenant| !tenant.caps.is_empty()).collect();
+        let Some(longest) = capped.iter().flat_map(|tenant| &tenant.caps).map(life).max() else {
+            return Ok(0);
+        };
+        let tenants: Vec<TenantId> = capped.iter().map(|tenant| tenant.id.clone()).collect();
+        let (since, mut count, mut after) = (now.minus(longest), 0, 0);
+        loop {
+            self.lead().await?;
+            let (page, next) = self.context.ledger.sent_since(&tenants, since, after, TOUCHES).await?;
+            let touches: Vec<_> = page.iter().filter_map(|sent| self.touch(sent)).collect();
+            self.context.limits.restore(&touches).await?;
+            count += touches.len();
+            match next {
+                Some(next) => after = next,
+                None => return Ok(count),
+            }
+            if count % 100_000 < touches.len() {
+                info!(touches = count, "limits are being reloaded");
+            }
+        }
+    }
+
+    fn touch(&self, sent: &Sent) -> Option<Touch> {
+        let envelope = match open_job(&sent.sealed, &self.context.sealer) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                warn!(%error, "cannot open a job whose touch is to be restored");
+                return None;
+            }
+        };
+        let (shared, mut job) = (Arc::clone(&envelope.shared), envelope.jobs.first()?.clone());
+        job.attempt = sent.attempt.saturating_sub(1);
+        let tenant = self.context.directory.tenant(&shared.tenant);
+        let ground = ground(&self.context, &shared, tenant.as_ref());
+        let item = Item::new(shared, job, envelope.due_at, ground);
+        let gate = self.context.gates.get(&item.shared.pool);
+        let units = gate.map_or(1, |gate| gate.cost(&item.handover));
+        let asking = Asking { now: sent.at, deadline: sent.at, units };
+        let claim = item.ground.claim(&item.shared, &item.job, asking, &self.context.sealer)?;
+        Some(Touch { claim, at: sent.at })
+    }
+}
+
+/// Returns how long a touch can matter to a rule at most.
+fn life(rule: &CapRule) -> Duration {
+    match rule.window {
+        Window::Calendar(_) => CALENDAR_MAX,
+        Window::Bucket(refill) => refill.saturating_mul(rule.limit.max(1)),
+        window => window.length().unwrap_or(CALENDAR_MAX),
+    }
+}
+
+/// Returns how long after a loss the last answer may reach record of what was in flight then: a hand-over that nobody
+/// answers is looked into after its time-out, and once more after as long again.
+fn drain<L: Limits>(gates: &Gates<L>) -> Duration {
+    let slowest = gates.values().map(|gate| gate.response_timeout_max()).max().unwrap_or_default();
+    2 * slowest + DEADLINE_SLACK + PUBLISH_SLACK
+}
