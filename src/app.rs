@@ -2,6 +2,7 @@
 
 mod backends;
 mod calendars;
+mod doctor;
 mod error;
 mod first_start;
 mod front;
@@ -42,6 +43,7 @@ use crate::telemetry::exporter::Exporter;
 use crate::telemetry::metrics::{AgendaMetrics, DispatchMetrics};
 
 use self::backends::Backends;
+pub use self::doctor::examine;
 pub use self::error::StartError;
 pub use self::first_start::FirstKey;
 use self::running::Addresses;

@@ -1,6 +1,7 @@
 //! The nouns of Postrider, one word per thing. No I/O and no vendor: everything above builds on these.
 
 pub mod cap;
+pub mod checkup;
 pub mod event;
 pub mod ids;
 pub mod job;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use postrider::app::{self, Running};
 use postrider::config::{self, Loaded, Settings};
+use postrider::domain::checkup::Finding;
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::telemetry::{exporter, logs};
 use postrider::{cli, demo, shutdown, simulator};
@@ -34,6 +35,8 @@ enum Command {
     Simulate(simulator::Options),
     /// Checks or prints the settings.
     Config(Config),
+    /// Looks at settings, machine and servers, and says what to fix; exit code 0 if nothing is, 1 if something is.
+    Doctor(Doctor),
     #[command(flatten)]
     Client(Box<cli::Command>),
 }
@@ -66,6 +69,15 @@ struct SettingsFile {
     /// The settings file. Default: `postrider.toml`, if it is there.
     #[arg(long, short)]
     config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Doctor {
+    #[command(flatten)]
+    file: SettingsFile,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -106,6 +118,10 @@ fn main() -> ExitCode {
             Err(error) => complain(&error, USAGE),
         },
         Command::Config(Config { act }) => config(&act),
+        Command::Doctor(Doctor { file, json }) => match config::load(file.config.as_deref(), std::env::vars()) {
+            Ok(loaded) => run(doctor(loaded.settings, json)),
+            Err(error) => complain(&error, USAGE),
+        },
         Command::Client(command) => run(cli::run(*command, Postrider::command())),
     }
 }
@@ -214,6 +230,19 @@ fn config(act: &ConfigAct) -> ExitCode {
         }
         (_, Err(error)) => complain(&error, USAGE),
     }
+}
+
+async fn doctor(settings: Settings, json: bool) -> ExitCode {
+    let findings = app::examine(&settings, &Clock::system()).await;
+    for Finding { about, found, text, fix } in &findings {
+        if json {
+            println!("{}", serde_json::json!({"about": about, "found": found.as_str(), "text": text, "fix": fix}));
+        } else {
+            let fix = if fix.is_empty() { String::new() } else { format!("\n        -> {fix}") };
+            println!("{:<7} {about}: {text}{fix}", found.as_str());
+        }
+    }
+    if findings.iter().any(Finding::is_bad) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {

@@ -92,6 +92,18 @@ impl fmt::Debug for Tls {
     }
 }
 
+// === impl Settings ===
+
+impl Settings {
+    /// Says whether a server could be made from these.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`] for a certificate or key that cannot be used.
+    pub fn check(self) -> Result<(), ServeError> {
+        server(self).map(drop)
+    }
+}
+
 // === impl Api ===
 
 impl Api {

@@ -57,3 +57,18 @@ pub enum StartError {
     #[error("grpc.tls_cert and grpc.tls_key: {0}")]
     Tls(Box<str>),
 }
+
+/// Returns an error in one line, with what caused it.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> Box<str> {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some repeat their cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text.into()
+}

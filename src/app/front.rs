@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tracing::error;
 
+use super::error::with_causes;
 use super::{Base, StartError};
 use crate::api::{self, Api, Health, ProviderEntry};
 use crate::config::GrpcTls;
@@ -35,8 +36,7 @@ impl Base {
             providers,
         };
         let tls = self.settings.grpc.tls.as_ref().map(read_tls).transpose()?;
-        let api =
-            Api::new(ports, api::Settings { tls }).await.map_err(|error| StartError::Tls(error.to_string().into()))?;
+        let api = Api::new(ports, api::Settings { tls }).await.map_err(|error| StartError::Tls(with_causes(&error)))?;
         let front = Front { address, health: api.health() };
         let stop = self.groups.front.stop().clone();
         self.groups.front.spawn("grpc", async move {
@@ -60,7 +60,7 @@ impl Front {
     }
 }
 
-fn read_tls(tls: &GrpcTls) -> Result<api::Tls, StartError> {
+pub(super) fn read_tls(tls: &GrpcTls) -> Result<api::Tls, StartError> {
     let read = |path: &std::path::Path| {
         std::fs::read_to_string(path).map_err(|error| StartError::Tls(format!("{}: {error}", path.display()).into()))
     };

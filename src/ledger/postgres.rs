@@ -4,6 +4,7 @@
 //! more. Each statement is a handful of index probes, so that no backlog, however long, slows another tenant down.
 
 mod agenda;
+mod checkup;
 mod copy;
 mod people;
 mod pool;
@@ -21,6 +22,7 @@ use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use self::agenda::Leader;
+pub use self::checkup::checkup;
 use self::pool::{Connector, Pool};
 use self::schema::Spans;
 use super::{

@@ -23,6 +23,7 @@ use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
     Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
 };
+use crate::domain::checkup::Finding;
 use crate::domain::event::Receipt;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -119,6 +120,25 @@ fn migrate(conn: &Connection) -> Result<(), LedgerError> {
         newer => Err(LedgerError::Refused(
             format!("the file has schema version {newer}, this program knows {VERSION}").into(),
         )),
+    }
+}
+
+/// Looks at the file from outside: changes nothing in it.
+pub fn checkup(path: &Path) -> Finding {
+    const ABOUT: &str = "ledger.url";
+    if !path.exists() {
+        return Finding::fine(ABOUT, "embedded; the first start makes the file");
+    }
+    let read = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .and_then(|conn| conn.query_row("pragma user_version", [], |row| row.get::<_, i64>(0)));
+    match read {
+        Ok(version) if version > VERSION => Finding::fault(
+            ABOUT,
+            format!("{} has schema version {version}, this program knows {VERSION}", path.display()),
+            "run the version of postrider that wrote it, or a newer one",
+        ),
+        Ok(_) => Finding::fine(ABOUT, format!("embedded, in {}", path.display())),
+        Err(error) => Finding::fault(ABOUT, format!("{}: {error}", path.display()), "restore it from the backup"),
     }
 }
 

@@ -17,6 +17,7 @@
 //!   the sender's, which many recipients share, so both keys must be in one server, and in Cluster such a rule would be
 //!   taken first and given back where the recipient's refuse: too strict for a moment, never too lax.
 
+mod checkup;
 mod link;
 mod rules;
 mod scripts;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
+pub use self::checkup::checkup;
 use self::link::Link;
 use self::rules::Sort;
 use self::scripts::Scripts;

@@ -8,6 +8,7 @@
 //! costs the bytes of the second copy between us and the server; what the server does with it, a write and a sync in
 //! each queue, is the same.
 
+mod checkup;
 mod link;
 mod outlet;
 mod subscription;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub use self::checkup::checkup;
 use self::link::{Line, Link, Purpose, State};
 use self::outlet::Job;
 use self::subscription::Subscription;

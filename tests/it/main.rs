@@ -11,6 +11,7 @@ mod cli;
 mod clouds;
 mod crash;
 mod dashboards;
+mod doctor;
 mod e2e_python;
 mod fuzz_callbacks;
 mod fuzz_frame;

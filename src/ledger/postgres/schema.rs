@@ -36,14 +36,21 @@ pub(super) async fn migrate(conn: &Conn) -> Result<(), LedgerError> {
     match version.get::<_, i32>(0) {
         0 => conn.batch(&format!("{SCHEMA}{}", parts())).await?,
         VERSION => {}
-        newer => {
-            return Err(LedgerError::Refused(
-                format!("the database has schema version {newer}, this program knows {VERSION}").into(),
-            ));
-        }
+        newer => return Err(LedgerError::Refused(unknown(newer))),
     }
     conn.batch(&words()).await?;
     Ok(conn.batch("commit").await?)
+}
+
+/// Returns why this program must not use a schema that is there already; `None` where it may.
+pub(super) async fn refused(conn: &Conn) -> Result<Option<Box<str>>, LedgerError> {
+    let row = conn.client.query_one("select coalesce(max(version), 0) from schema_version", &[]).await?;
+    let version = row.get::<_, i32>(0);
+    Ok((version > VERSION).then(|| unknown(version)))
+}
+
+fn unknown(version: i32) -> Box<str> {
+    format!("the database has schema version {version}, this program knows {VERSION}").into()
 }
 
 impl Spans {

@@ -47,7 +47,7 @@ pub(super) struct Live {
 
 /// What of an answered write survives a crash of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Durability {
+pub(super) enum Durability {
     /// All of it: `appendfsync always`. Many calls share one fsync, since the server answers them after it.
     Always,
     /// All but the last seconds. `everysec` puts the write itself off for up to two seconds while an fsync lasts.
@@ -213,7 +213,7 @@ async fn load(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Resu
     pipe.query_async(connection).await
 }
 
-fn classify(error: &RedisError) -> LimitsError {
+pub(super) fn classify(error: &RedisError) -> LimitsError {
     let text = || Box::from(error.category());
     if error.code() == Some("RECOVERING") {
         return LimitsError::Recovering;
@@ -236,7 +236,7 @@ fn classify(error: &RedisError) -> LimitsError {
 }
 
 /// Returns what of an answered write survives the server's crash.
-async fn durability(connection: &mut MultiplexedConnection, info: &InfoDict) -> Durability {
+pub(super) async fn durability(connection: &mut MultiplexedConnection, info: &InfoDict) -> Durability {
     if info.get::<u8>("aof_enabled") != Some(1) {
         return Durability::None;
     }
@@ -248,7 +248,7 @@ async fn durability(connection: &mut MultiplexedConnection, info: &InfoDict) -> 
 }
 
 /// Returns what makes the server less than durable, in words.
-fn warnings(info: &InfoDict, durability: Durability) -> Vec<Box<str>> {
+pub(super) fn warnings(info: &InfoDict, durability: Durability) -> Vec<Box<str>> {
     let mut warnings: Vec<Box<str>> = Vec::new();
     match durability {
         Durability::None => warnings.push(

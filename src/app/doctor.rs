@@ -1,0 +1,124 @@
+//! `postrider doctor`: looks at the settings, the machine and the servers, and says what to fix. Changes nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpStream;
+
+use super::error::with_causes;
+use super::front;
+use crate::api;
+use crate::config::{self, Link, Provider, Role, Settings};
+use crate::domain::checkup::Finding;
+use crate::domain::time::Clock;
+use crate::ledger::{postgres, sqlite};
+use crate::limits::redis;
+use crate::queue::amqp;
+use crate::seal::Sealer;
+
+/// A connection for each caller, provider and backend, and the files of the embedded backends.
+const FILES_MIN: u64 = 4096;
+/// How long a provider's host may take to take a connection.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// Looks at everything that the settings name, and returns what was found, in the order of the settings.
+pub fn examine<'a>(settings: &'a Settings, clock: &'a Clock) -> BoxFuture<'a, Vec<Finding>> {
+    Box::pin(async move {
+        let mut findings = vec![data_dir(&settings.data_dir), key_file(settings), open_files()];
+        findings.extend(certificate(settings));
+        findings.extend(match &settings.queue.url {
+            Some(url) => amqp::checkup(url.reveal(), clock).await,
+            None => vec![Finding::fine("queue.url", "embedded")],
+        });
+        findings.extend(match &settings.limits.url {
+            Some(url) => redis::checkup(url.reveal(), settings.limits.timeout, clock).await,
+            None => vec![Finding::fine("limits.url", "embedded")],
+        });
+        findings.extend(match &settings.ledger.url {
+            Some(url) => postgres::checkup(url.reveal(), clock).await,
+            None => vec![sqlite::checkup(&settings.data_dir.join("ledger.sqlite"))],
+        });
+        if settings.runs(Role::Dispatch) {
+            for each in &settings.providers {
+                findings.push(provider(each, clock).await);
+            }
+        }
+        findings
+    })
+}
+
+fn data_dir(dir: &Path) -> Finding {
+    let tried = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir)).and_then(|mut file| {
+        use std::io::Write as _;
+        file.write_all(&[0; 4096])?;
+        file.sync_all()
+    });
+    match tried {
+        Ok(()) => Finding::fine("data_dir", format!("{} can be written", dir.display())),
+        Err(error) => Finding::fault(
+            "data_dir",
+            format!("{}: {error}", dir.display()),
+            "make it a directory that this user may write, on a disk with room",
+        ),
+    }
+}
+
+fn key_file(settings: &Settings) -> Finding {
+    let path = &settings.key_file;
+    match Sealer::open_file(path) {
+        Ok(_) => Finding::fine("seal.key_file", format!("{} is readable; is there a copy elsewhere?", path.display())),
+        Err(_) if !path.exists() => {
+            Finding::fine("seal.key_file", format!("{} is made at the first start", path.display()))
+        }
+        Err(error) => Finding::fault("seal.key_file", error.to_string(), ""),
+    }
+}
+
+/// Linux tells the limit in a file; elsewhere it cannot be seen.
+fn open_files() -> Finding {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    match soft.map(|soft| (soft, soft.parse::<u64>())) {
+        None => Finding::unseen("machine", "the limit of open files cannot be seen", "ulimit -n"),
+        Some((_, Ok(files))) if files < FILES_MIN => Finding::risk(
+            "machine",
+            format!("a process may open {files} files"),
+            "raise it to 65536 (LimitNOFILE in the unit, ulimits in compose)",
+        ),
+        Some((soft, _)) => Finding::fine("machine", format!("a process may open {soft} files")),
+    }
+}
+
+fn certificate(settings: &Settings) -> Option<Finding> {
+    let tls = settings.grpc.tls.as_ref()?;
+    let checked = front::read_tls(tls).map_err(|error| error.to_string()).and_then(|tls| {
+        let settings = api::Settings { tls: Some(tls) };
+        settings.check().map_err(|error| with_causes(&error).into())
+    });
+    Some(match checked {
+        Ok(()) => Finding::fine("grpc.tls_cert", "certificate and key belong together"),
+        Err(error) => Finding::fault("grpc.tls_cert", error, "name a certificate chain and its private key, in PEM"),
+    })
+}
+
+/// Only whether the host answers: a log-in would take a place from the service, where the carrier counts them.
+async fn provider(provider: &Provider, clock: &Clock) -> Finding {
+    let about = format!("provider {}", provider.id);
+    if let Link::Simulated(_) = provider.link {
+        return Finding::fine(&about, "simulated: reaches nobody");
+    }
+    let Link::Smpp(config::Smpp { address, .. }) = &provider.link else {
+        return Finding::unseen(&about, "a call would be a message", "submit one to yourself");
+    };
+    match clock.timeout(DIAL_MAX, TcpStream::connect(&**address)).await {
+        Ok(Ok(_)) => Finding::fine(&about, format!("{address} takes connections; the log-in was not tried")),
+        Ok(Err(error)) => {
+            Finding::fault(&about, format!("{address}: {error}"), "is the address right, and ours allowed there?")
+        }
+        Err(_) => {
+            Finding::fault(&about, format!("{address}: no answer"), "is the address right, and ours allowed there?")
+        }
+    }
+}
