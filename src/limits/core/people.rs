@@ -94,6 +94,11 @@ impl People {
         let mut older = self.people[person].first;
         while let Some(slot) = self.slots.get(older) {
             if slot.entry.job == entry.job && slot.entry.token == entry.token {
+                if slot.entry.at < entry.at {
+                    // What the same asking took before has ended, and is only not swept yet.
+                    self.remove(key, entry.job, entry.token);
+                    return self.insert(key, entry, kept);
+                }
                 return;
             }
             if slot.entry.at <= entry.at {

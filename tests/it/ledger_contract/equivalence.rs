@@ -285,8 +285,11 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     ];
     (0..16_u32, tag, 0..3_usize, proptest::sample::select(Class::ALL), 0..20_i64).prop_map(
         |(n, tag, owner, class, secs)| Entry {
-            // Timers have ids of their own, as everybody gives them.
-            id: if matches!(tag, Tag::Timer { .. }) { uuid(100 + n) } else { uuid(n) },
+            // The same id is the same thing again: another timer has another one.
+            id: match &tag {
+                Tag::Timer { key, .. } => uuid(100 + 3 * n + key.parse::<u32>().unwrap()),
+                Tag::Send | Tag::Check => uuid(n),
+            },
             tag,
             tenant: tenant(OWNERS[owner]),
             lane: Lane { class, pool: "sms".parse().unwrap() },
