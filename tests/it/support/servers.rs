@@ -19,7 +19,7 @@ pub(crate) use redis::Redis;
 /// Returns the RabbitMQ that all tests share; started at the first call.
 pub(crate) fn rabbitmq() -> &'static RabbitMq {
     static SHARED: OnceLock<RabbitMq> = OnceLock::new();
-    SHARED.get_or_init(|| RabbitMq::start(32))
+    SHARED.get_or_init(|| RabbitMq::start(64))
 }
 
 /// Returns the Redis that all tests share; started at the first call.
