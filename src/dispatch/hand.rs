@@ -1,6 +1,8 @@
 //! The jobs of one delivery, from claim to verdict. What follows from each is collected in [`Out`]; nothing is
 //! published here.
 
+mod answers;
+mod item;
 mod rules;
 
 use std::cmp::Reverse;
@@ -9,27 +11,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
-use jiff::tz::TimeZone;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
 
+use self::answers::{Claimed, Late};
+use self::item::paced;
+pub(super) use self::item::{Item, ground};
 use self::rules::Moved;
 use super::claims::{self, Asking, Ground, Next};
-use super::gate::{Permit, Provider, Wish};
+use super::gate::{Permit, Wish};
 use super::out::Out;
-use super::takes::Caps;
-use super::verdict::{self, Verdict};
 use super::{Context, HOLD};
-use crate::channel::{Answered, Channel, Handover};
+use crate::channel::Channel;
 use crate::crash;
 use crate::domain::event::{Change, Fate, Outcome};
-use crate::domain::job::{Content, Envelope, Job, Shared};
-use crate::domain::text;
+use crate::domain::job::Envelope;
 use crate::domain::time::{Stopwatch, UnixMicros};
-use crate::domain::window::Means;
-use crate::ledger::{Ledger, Tenant};
-use crate::limits::rates::{self, Bucket};
-use crate::limits::{Decision, GiveBack, LeaseMode, Limits};
-use crate::policy::zones;
+use crate::ledger::Ledger;
+use crate::limits::{Decision, LeaseMode, Limits};
 use crate::queue::Queue;
 
 /// Released work that is later than this has lost its reserved place in the tenant's rate and reserves anew. With the
@@ -43,29 +40,6 @@ pub(super) const DEADLINE_SLACK: Duration = Duration::from_secs(5);
 const RULES_READ_EVERY: Duration = Duration::from_secs(2);
 /// What nobody can decide now is looked at again after this, or up to twice as long.
 const WAIT_FOR_LIMITS: Duration = Duration::from_secs(5);
-/// Answers taken at once.
-const ANSWERS_MAX: usize = 256;
-
-/// One job in hand.
-pub(super) struct Item {
-    pub(super) shared: Arc<Shared>,
-    pub(super) job: Job,
-    pub(super) due_at: UnixMicros,
-    /// What it is paced by: a token of each was taken for it.
-    paced: Arc<[Bucket]>,
-    pub(super) ground: Arc<Ground>,
-    pub(super) handover: Handover,
-}
-
-/// A job that was claimed, and how to give that back.
-struct Claimed {
-    item: Item,
-    give_back: GiveBack,
-    units: u32,
-}
-
-/// A job that did not go out, and when and why it is tried again; `None`: at once.
-type Again = (Item, Option<(UnixMicros, Box<str>)>);
 
 /// The jobs of a delivery that are not decided yet.
 pub(super) struct Hand<'a, Q, L, B> {
@@ -78,13 +52,6 @@ pub(super) struct Hand<'a, Q, L, B> {
     /// Limits did not answer: the frame must not be acknowledged.
     pub(super) given_up: bool,
     pub(super) out: Out,
-}
-
-/// Answers that come after the frame was let go, and the permit they hold.
-pub(super) struct Late {
-    answers: UnboundedReceiver<Answered>,
-    open: Vec<Option<Claimed>>,
-    permit: Permit,
 }
 
 impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
@@ -324,90 +291,6 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         }
     }
 
-    /// Hands claimed jobs over and takes the answers, for as long as the frame may be held.
-    async fn hand_over(&mut self, claimed: Vec<Claimed>, permit: Permit) -> Option<Late> {
-        let (tx, answers) = mpsc::unbounded_channel();
-        let handovers = claimed.iter().map(|claimed| claimed.item.handover.clone()).collect();
-        permit.provider.channel.submit(handovers, tx);
-        let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit };
-        let watch = self.context.clock.stopwatch();
-        while late.permit.jobs > 0 {
-            let patience = HOLD.saturating_sub(self.watch.elapsed());
-            let mut some = Vec::new();
-            let received = self.context.clock.timeout(patience, late.answers.recv_many(&mut some, ANSWERS_MAX)).await;
-            match received {
-                Ok(1..) => self.take_answers(some, &mut late, &watch).await,
-                // A channel that drops its answers has handed over what nobody knows of.
-                Ok(0) | Err(_) => break,
-            }
-        }
-        for claimed in late.open.iter().flatten() {
-            self.out.check_claimed(&claimed.item, &late.permit.provider.profile.id, self.deadline(&late.permit));
-        }
-        (late.permit.jobs > 0).then_some(late)
-    }
-
-    fn deadline(&self, permit: &Permit) -> UnixMicros {
-        self.context.clock.now().plus(permit.provider.profile.response_timeout).plus(DEADLINE_SLACK)
-    }
-
-    async fn take_answers(&mut self, answers: Vec<Answered>, late: &mut Late, watch: &Stopwatch) {
-        let now = self.context.clock.now();
-        let provider = Arc::clone(&late.permit.provider);
-        let (mut back, mut again) = (Vec::new(), Vec::new());
-        let (mut jobs, mut units) = (0, 0);
-        for (index, answer) in answers {
-            let Some(claimed) = late.open.get_mut(index).and_then(Option::take) else { continue };
-            (jobs, units) = (jobs + 1, units + claimed.units);
-            provider.metrics.attempt(verdict::word(&answer), watch.elapsed());
-            let Claimed { item, give_back, .. } = claimed;
-            if answer.definitely_not_sent() {
-                back.push(give_back);
-            }
-            match verdict::after(answer, &provider.profile.id, (&item.shared, &item.job), now, fastrand::f64()) {
-                Verdict::Event(change) => {
-                    if matches!(change, Change::Sent { .. }) {
-                        self.context.metrics.sent(item.shared.class, now.since(item.due_at));
-                    }
-                    self.out.event_of_attempt(&item, change, now);
-                }
-                Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
-                Verdict::Again { retry_after } => {
-                    provider.throttled(retry_after, now);
-                    again.push((item, None));
-                }
-                Verdict::RetryAt { at, code } => again.push((item, Some((at, code)))),
-            }
-        }
-        crash::point(crash::Point::AfterAnswer);
-        late.permit.shrink(late.permit.jobs - jobs, late.permit.units().saturating_sub(units));
-        self.give_back(back, again, &provider).await;
-    }
-
-    /// Gives back what did not go out, and lets it try again. A claim that cannot be given back stands: record decides.
-    async fn give_back(&mut self, back: Vec<GiveBack>, again: Vec<Again>, provider: &Provider) {
-        let now = self.context.clock.now();
-        if back.is_empty() {
-            return;
-        }
-        let given = self.context.give_back(&back).await;
-        for (mut item, retry) in again.into_iter().rev() {
-            if !given {
-                let deadline = now.plus(DEADLINE_SLACK);
-                self.out.check_claimed(&item, &provider.profile.id, deadline);
-                continue;
-            }
-            item.job.seen = None;
-            match retry {
-                None => self.line.push_front(item),
-                Some((at, code)) => {
-                    item.job.attempt = item.job.attempt.saturating_add(1);
-                    self.defer(item, code, (at, at), now);
-                }
-            }
-        }
-    }
-
     /// Lets go of what has no permit yet: it waits in the agenda.
     fn let_go(&mut self) {
         let again_at = self.context.clock.now().plus(Duration::from_secs(1));
@@ -415,80 +298,5 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             let until = item.due_at.max(again_at);
             self.out.wait(item, until);
         }
-    }
-}
-
-/// Returns what the claims of an envelope's jobs have in common, by the rules of now.
-pub(super) fn ground<Q, L, B>(
-    context: &Context<Q, L, B>,
-    shared: &Shared,
-    tenant: Option<&Arc<Tenant>>,
-) -> Arc<Ground> {
-    let windows = tenant.map_or(&[][..], |tenant| &tenant.windows);
-    let Shared { class, kind, topic, sender, pool, .. } = shared;
-    let means = Means { class: *class, kind: *kind, topic, sender, pool };
-    let windows = context.windows.bind(windows, &means, &shared.windows);
-    let zone = tenant.and_then(|tenant| zones::named(tenant.time_zone.as_deref()?)).unwrap_or(TimeZone::UTC);
-    let caps = Caps::new(shared, &context.directory.caps(&shared.tenant), zone, &context.sealer);
-    Arc::new(Ground::new(shared, caps, windows, &context.sealer))
-}
-
-// === impl Item ===
-
-impl Item {
-    pub(super) fn new(shared: Arc<Shared>, job: Job, due_at: UnixMicros, ground: Arc<Ground>) -> Self {
-        let content = match &shared.content {
-            Content::Text(text) => Content::Text(text::fill(text, &job.params).into()),
-            other => other.clone(),
-        };
-        let handover = Handover {
-            job: job.id,
-            attempt: job.attempt.saturating_add(1),
-            kind: shared.kind,
-            class: shared.class,
-            recipient: Arc::new(job.recipient.clone()),
-            sender: shared.sender.clone(),
-            content,
-            params: job.params.clone(),
-            validity: shared.expires_at.since(due_at),
-        };
-        Self { shared, job, due_at, paced: Arc::default(), ground, handover }
-    }
-}
-
-fn paced(shared: &Shared, tenant: Option<&Tenant>) -> Arc<[Bucket]> {
-    let of =
-        |tenant: &Tenant| rates::of_jobs(&tenant.id, tenant.rate, &shared.sender, tenant.sender_rate(&shared.sender));
-    tenant.map_or_else(Vec::new, of).into()
-}
-
-impl Late {
-    /// Takes the answers that are still to come; returns the events they make.
-    pub(super) async fn finish<Q: Queue, L: Limits, B: Ledger>(mut self, context: &Context<Q, L, B>) -> Out {
-        let mut out = Out::new(Arc::clone(&context.metrics));
-        let patience = self.permit.provider.profile.response_timeout + DEADLINE_SLACK;
-        let mut back = Vec::new();
-        let answers = async {
-            while let Some((index, answer)) = self.answers.recv().await {
-                let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
-                let now = context.clock.now();
-                let item = &claimed.item;
-                let provider = &self.permit.provider.profile.id;
-                let unsent = answer.definitely_not_sent();
-                // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
-                if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
-                    out.event_of_attempt(item, change, now);
-                    if unsent {
-                        back.push(claimed.give_back);
-                    }
-                }
-            }
-        };
-        let _late = context.clock.timeout(patience, answers).await;
-        if !back.is_empty() {
-            // Lost, the caps are too strict until their windows end.
-            let _lost = context.give_back(&back).await;
-        }
-        out
     }
 }

@@ -1,0 +1,158 @@
+//! Handing claimed jobs over, and what follows from the answers, in time and late.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use super::{DEADLINE_SLACK, Hand, Item};
+use crate::channel::Answered;
+use crate::crash;
+use crate::dispatch::gate::{Permit, Provider};
+use crate::dispatch::out::Out;
+use crate::dispatch::verdict::{self, Verdict};
+use crate::dispatch::{Context, HOLD};
+use crate::domain::event::Change;
+use crate::domain::time::{Stopwatch, UnixMicros};
+use crate::ledger::Ledger;
+use crate::limits::{GiveBack, Limits};
+use crate::queue::Queue;
+
+/// Answers taken at once.
+const ANSWERS_MAX: usize = 256;
+
+/// A job that was claimed, and how to give that back.
+pub(super) struct Claimed {
+    pub(super) item: Item,
+    pub(super) give_back: GiveBack,
+    pub(super) units: u32,
+}
+
+/// A job that did not go out, and when and why it is tried again; `None`: at once.
+type Again = (Item, Option<(UnixMicros, Box<str>)>);
+
+/// Answers that come after the frame was let go, and the permit they hold.
+pub(in crate::dispatch) struct Late {
+    answers: UnboundedReceiver<Answered>,
+    open: Vec<Option<Claimed>>,
+    permit: Permit,
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
+    /// Hands claimed jobs over and takes the answers, for as long as the frame may be held.
+    pub(super) async fn hand_over(&mut self, claimed: Vec<Claimed>, permit: Permit) -> Option<Late> {
+        let (tx, answers) = mpsc::unbounded_channel();
+        let handovers = claimed.iter().map(|claimed| claimed.item.handover.clone()).collect();
+        permit.provider.channel.submit(handovers, tx);
+        let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit };
+        let watch = self.context.clock.stopwatch();
+        while late.permit.jobs > 0 {
+            let patience = HOLD.saturating_sub(self.watch.elapsed());
+            let mut some = Vec::new();
+            let received = self.context.clock.timeout(patience, late.answers.recv_many(&mut some, ANSWERS_MAX)).await;
+            match received {
+                Ok(1..) => self.take_answers(some, &mut late, &watch).await,
+                // A channel that drops its answers has handed over what nobody knows of.
+                Ok(0) | Err(_) => break,
+            }
+        }
+        for claimed in late.open.iter().flatten() {
+            self.out.check_claimed(&claimed.item, &late.permit.provider.profile.id, self.deadline(&late.permit));
+        }
+        (late.permit.jobs > 0).then_some(late)
+    }
+
+    fn deadline(&self, permit: &Permit) -> UnixMicros {
+        self.context.clock.now().plus(permit.provider.profile.response_timeout).plus(DEADLINE_SLACK)
+    }
+
+    async fn take_answers(&mut self, answers: Vec<Answered>, late: &mut Late, watch: &Stopwatch) {
+        let now = self.context.clock.now();
+        let provider = Arc::clone(&late.permit.provider);
+        let (mut back, mut again) = (Vec::new(), Vec::new());
+        let (mut jobs, mut units) = (0, 0);
+        for (index, answer) in answers {
+            let Some(claimed) = late.open.get_mut(index).and_then(Option::take) else { continue };
+            (jobs, units) = (jobs + 1, units + claimed.units);
+            provider.metrics.attempt(verdict::word(&answer), watch.elapsed());
+            let Claimed { item, give_back, .. } = claimed;
+            if answer.definitely_not_sent() {
+                back.push(give_back);
+            }
+            match verdict::after(answer, &provider.profile.id, (&item.shared, &item.job), now, fastrand::f64()) {
+                Verdict::Event(change) => {
+                    if matches!(change, Change::Sent { .. }) {
+                        self.context.metrics.sent(item.shared.class, now.since(item.due_at));
+                    }
+                    self.out.event_of_attempt(&item, change, now);
+                }
+                Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
+                Verdict::Again { retry_after } => {
+                    provider.throttled(retry_after, now);
+                    again.push((item, None));
+                }
+                Verdict::RetryAt { at, code } => again.push((item, Some((at, code)))),
+            }
+        }
+        crash::point(crash::Point::AfterAnswer);
+        late.permit.shrink(late.permit.jobs - jobs, late.permit.units().saturating_sub(units));
+        self.give_back(back, again, &provider).await;
+    }
+
+    /// Gives back what did not go out, and lets it try again. A claim that cannot be given back stands: record decides.
+    async fn give_back(&mut self, back: Vec<GiveBack>, again: Vec<Again>, provider: &Provider) {
+        let now = self.context.clock.now();
+        if back.is_empty() {
+            return;
+        }
+        let given = self.context.give_back(&back).await;
+        for (mut item, retry) in again.into_iter().rev() {
+            if !given {
+                let deadline = now.plus(DEADLINE_SLACK);
+                self.out.check_claimed(&item, &provider.profile.id, deadline);
+                continue;
+            }
+            item.job.seen = None;
+            match retry {
+                None => self.line.push_front(item),
+                Some((at, code)) => {
+                    item.job.attempt = item.job.attempt.saturating_add(1);
+                    self.defer(item, code, (at, at), now);
+                }
+            }
+        }
+    }
+}
+
+impl Late {
+    /// Takes the answers that are still to come; returns the events they make.
+    pub(in crate::dispatch) async fn finish<Q: Queue, L: Limits, B: Ledger>(
+        mut self,
+        context: &Context<Q, L, B>,
+    ) -> Out {
+        let mut out = Out::new(Arc::clone(&context.metrics));
+        let patience = self.permit.provider.profile.response_timeout + DEADLINE_SLACK;
+        let mut back = Vec::new();
+        let answers = async {
+            while let Some((index, answer)) = self.answers.recv().await {
+                let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
+                let now = context.clock.now();
+                let item = &claimed.item;
+                let provider = &self.permit.provider.profile.id;
+                let unsent = answer.definitely_not_sent();
+                // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
+                if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
+                    out.event_of_attempt(item, change, now);
+                    if unsent {
+                        back.push(claimed.give_back);
+                    }
+                }
+            }
+        };
+        let _late = context.clock.timeout(patience, answers).await;
+        if !back.is_empty() {
+            // Lost, the caps are too strict until their windows end.
+            let _lost = context.give_back(&back).await;
+        }
+        out
+    }
+}

@@ -1,0 +1,72 @@
+//! One job in hand, and what its envelope's jobs have in common.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::channel::Handover;
+use crate::dispatch::Context;
+use crate::dispatch::claims::Ground;
+use crate::dispatch::takes::Caps;
+use crate::domain::job::{Content, Job, Shared};
+use crate::domain::text;
+use crate::domain::time::UnixMicros;
+use crate::domain::window::Means;
+use crate::ledger::Tenant;
+use crate::limits::rates::{self, Bucket};
+use crate::policy::zones;
+
+/// One job in hand.
+pub(in crate::dispatch) struct Item {
+    pub(in crate::dispatch) shared: Arc<Shared>,
+    pub(in crate::dispatch) job: Job,
+    pub(in crate::dispatch) due_at: UnixMicros,
+    /// What it is paced by: a token of each was taken for it.
+    pub(super) paced: Arc<[Bucket]>,
+    pub(in crate::dispatch) ground: Arc<Ground>,
+    pub(in crate::dispatch) handover: Handover,
+}
+
+/// Returns what the claims of an envelope's jobs have in common, by the rules of now.
+pub(in crate::dispatch) fn ground<Q, L, B>(
+    context: &Context<Q, L, B>,
+    shared: &Shared,
+    tenant: Option<&Arc<Tenant>>,
+) -> Arc<Ground> {
+    let windows = tenant.map_or(&[][..], |tenant| &tenant.windows);
+    let Shared { class, kind, topic, sender, pool, .. } = shared;
+    let means = Means { class: *class, kind: *kind, topic, sender, pool };
+    let windows = context.windows.bind(windows, &means, &shared.windows);
+    let zone = tenant.and_then(|tenant| zones::named(tenant.time_zone.as_deref()?)).unwrap_or(TimeZone::UTC);
+    let caps = Caps::new(shared, &context.directory.caps(&shared.tenant), zone, &context.sealer);
+    Arc::new(Ground::new(shared, caps, windows, &context.sealer))
+}
+
+// === impl Item ===
+
+impl Item {
+    pub(in crate::dispatch) fn new(shared: Arc<Shared>, job: Job, due_at: UnixMicros, ground: Arc<Ground>) -> Self {
+        let content = match &shared.content {
+            Content::Text(text) => Content::Text(text::fill(text, &job.params).into()),
+            other => other.clone(),
+        };
+        let handover = Handover {
+            job: job.id,
+            attempt: job.attempt.saturating_add(1),
+            kind: shared.kind,
+            class: shared.class,
+            recipient: Arc::new(job.recipient.clone()),
+            sender: shared.sender.clone(),
+            content,
+            params: job.params.clone(),
+            validity: shared.expires_at.since(due_at),
+        };
+        Self { shared, job, due_at, paced: Arc::default(), ground, handover }
+    }
+}
+
+pub(super) fn paced(shared: &Shared, tenant: Option<&Tenant>) -> Arc<[Bucket]> {
+    let of =
+        |tenant: &Tenant| rates::of_jobs(&tenant.id, tenant.rate, &shared.sender, tenant.sender_rate(&shared.sender));
+    tenant.map_or_else(Vec::new, of).into()
+}
