@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::event::{Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId};
 use crate::domain::job::{Class, Content, Kind};
+use crate::domain::money::Money;
 use crate::domain::recipient::Recipient;
 
 /// One job on its way to a provider, with its content filled in.
@@ -146,6 +147,8 @@ pub struct Profile {
     pub kinds: Vec<Kind>,
     /// How long an answer may take before it counts as none.
     pub response_timeout: Duration,
+    /// What one segment, template message or begun minute of a call costs; `None`: no price is known.
+    pub price: Option<Money>,
 }
 
 impl fmt::Debug for Handover {

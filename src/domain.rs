@@ -6,6 +6,7 @@ pub mod event;
 pub mod ids;
 pub mod job;
 pub mod keys;
+pub mod money;
 pub mod rate;
 pub mod recent;
 pub mod recipient;

@@ -77,6 +77,7 @@ impl Rig {
             pool: pool.parse().unwrap(),
             kinds: vec![Kind::Sms],
             rate: Some(rate(per_s)),
+            price: None,
         };
         let routes = Arc::new(Routes::new(&pools.iter().map(member).collect::<Vec<_>>()));
         queue.declare(&routes.lanes()).await.unwrap();

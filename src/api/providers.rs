@@ -48,7 +48,7 @@ fn show(entry: &Entry) -> pb::Provider {
         in_flight: health.in_flight,
         window: health.window,
         pools: vec![entry.pool.as_str().into()],
-        price: None,
+        price: entry.profile.price.map(convert::money_to_pb),
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         pool: provider.pool.clone(),
         kinds: provider.kinds.clone(),
         rate: provider.rate,
+        price: provider.price,
     };
     settings.providers.iter().map(member).collect()
 }
@@ -52,6 +53,7 @@ pub(super) fn start(base: &Base, inbox: &mpsc::Sender<Inbound>) -> Result<Starte
             id: provider.id.clone(),
             kinds: provider.kinds.clone(),
             response_timeout: provider.response_timeout,
+            price: provider.price,
         };
         let channel = channel(base, provider, inbox.clone())?;
         entries.push(ProviderEntry {

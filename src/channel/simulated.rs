@@ -175,6 +175,7 @@ impl Settings {
             id: provider.id.clone(),
             kinds: provider.kinds.clone(),
             response_timeout: provider.response_timeout,
+            price: provider.price,
         };
         Self { profile, window: simulated.window.get(), rate: None, behaviour, seed: 0, log: None }
     }

@@ -49,7 +49,8 @@ impl ProviderCommand {
         let request = pb::ProviderServiceListRequest { page_size: 1000, page_token: String::new() };
         let page = to.service.providers().list(request).await?.into_inner();
         let rows: Vec<_> = page.providers.iter().map(provider).collect();
-        let columns = ["provider_id", "state", "protocol", "kinds", "pools", "rate_per_second", "in_flight", "window"];
+        let columns =
+            ["provider_id", "state", "protocol", "kinds", "pools", "rate_per_second", "in_flight", "window", "price"];
         to.out.list(&columns, &rows)?;
         Ok(())
     }
@@ -95,6 +96,7 @@ fn provider(provider: &pb::Provider) -> Value {
         "rate_per_second": provider.rate_per_second,
         "in_flight": provider.in_flight,
         "window": provider.window,
+        "price": provider.price.as_ref().map(print::money),
     })
 }
 

@@ -6,6 +6,7 @@ use comfy_table::{Table, presets};
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 
+use crate::domain::money::Money;
 use crate::pb;
 
 /// Where a command prints, and in which form.
@@ -66,6 +67,12 @@ pub(super) fn word(name: &str, prefix: &str) -> String {
 /// Returns a time as RFC 3339 writes it, or null.
 pub(super) fn time(at: Option<&Timestamp>) -> Value {
     at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok()).map_or(Value::Null, |at| json!(at.to_string()))
+}
+
+/// Returns an amount as people write it: `0.045 CNY`.
+pub(super) fn money(money: &pb::Money) -> String {
+    let amount = money.currency.parse().and_then(|currency| Money::new(currency, money.micros));
+    amount.map_or_else(|_| format!("{} millionths of {}", money.micros, money.currency), |amount| amount.to_string())
 }
 
 /// Returns a job with what is known of it.

@@ -8,6 +8,7 @@ use super::endpoint::InvalidEndpoint;
 use super::template::InvalidTemplate;
 use crate::domain::cap::BadCap;
 use crate::domain::ids::InvalidName;
+use crate::domain::money::InvalidMoney;
 use crate::domain::rate::InvalidRate;
 use crate::domain::window::InvalidHours;
 
@@ -125,6 +126,9 @@ pub enum Reason {
     /// Not a rate.
     #[error(transparent)]
     Rate(#[from] InvalidRate),
+    /// Not an amount of money.
+    #[error(transparent)]
+    Money(#[from] InvalidMoney),
     /// Not a name.
     #[error(transparent)]
     Name(#[from] InvalidName),
@@ -251,6 +255,9 @@ pub enum Contradiction {
     /// A job in a lane must suit every provider of its pool.
     #[error("providers of pool `{0}` carry different kinds: give each kind a pool of its own")]
     MixedPool(Box<str>),
+    /// What a pool may cost must be comparable.
+    #[error("providers of pool `{0}` have prices in different currencies: give each currency a pool of its own")]
+    MixedCurrencies(Box<str>),
     /// A secret in more than one place.
     #[error("provider `{id}` has its {name} in more than one of `{name}`, `{name}_env` and `{name}_file`")]
     ManySecrets {

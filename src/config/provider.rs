@@ -16,6 +16,7 @@ use super::error::{ConfigError, Contradiction, Reason};
 use super::secret::Secret;
 use crate::domain::ids::{PoolId, ProviderId};
 use crate::domain::job::{Kind, words};
+use crate::domain::money::Money;
 use crate::domain::rate::Rate;
 
 /// A provider as set.
@@ -29,6 +30,8 @@ pub struct Provider {
     pub kinds: Vec<Kind>,
     /// Hand-overs per second over all nodes; `None`: as fast as it answers.
     pub rate: Option<Rate>,
+    /// What one segment, template message or begun minute of a call costs; `None`: no price is known.
+    pub price: Option<Money>,
     /// Whether it sends receipts.
     pub receipts: bool,
     /// How long an answer may take.
@@ -176,6 +179,11 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
         if providers.iter().any(|other| other.pool == provider.pool && other.kinds != provider.kinds) {
             return Err(Contradiction::MixedPool(provider.pool.as_str().into()).into());
         }
+        let elsewhere =
+            |other: &Provider| other.price.zip(provider.price).is_some_and(|(a, b)| a.currency != b.currency);
+        if providers.iter().any(|other| other.pool == provider.pool && elsewhere(other)) {
+            return Err(Contradiction::MixedCurrencies(provider.pool.as_str().into()).into());
+        }
         providers.push(provider);
     }
     Ok(providers)
@@ -248,6 +256,7 @@ fn smpp(raw: &RawSmpp, place: &Place<'_>, environment: &[(String, String)]) -> R
         pool: parsed(&key("pool"), &raw.pool)?,
         kinds,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
+        price: optional(&raw.price, |text| parsed(&key("price"), text))?,
         receipts: raw.receipts,
         response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
         link: Link::Smpp(link),
@@ -272,6 +281,7 @@ fn simulated(raw: &RawSimulated, place: &Place<'_>) -> Result<Provider, ConfigEr
         pool: parsed(&key("pool"), &raw.pool)?,
         kinds: kinds(&key("kinds"), &raw.kinds, Kind::ALL)?,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
+        price: optional(&raw.price, |text| parsed(&key("price"), text))?,
         receipts: raw.receipts,
         response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
         link: Link::Simulated(link),

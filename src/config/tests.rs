@@ -12,6 +12,7 @@ password = "s3cret"
 binds = 2
 window = 500
 rate = "5000/s"
+price = "0.045 CNY"
 "#;
 
 fn read(text: &str) -> Result<Loaded, ConfigError> {
@@ -52,6 +53,7 @@ fn a_provider_reads_as_documented() {
     let Link::Smpp(smpp) = &provider.link else { panic!("smpp") };
     assert_eq!(provider.pool.as_str(), "default");
     assert_eq!(provider.rate.unwrap().to_string(), "5000/s");
+    assert_eq!(provider.price.unwrap().to_string(), "0.045 CNY");
     assert_eq!((smpp.binds.get(), smpp.window.get(), smpp.password.reveal()), (2, 500, "s3cret"));
     assert_eq!((&*smpp.address, &*smpp.system_id), ("127.0.0.1:2775", "postrider"));
     assert!(provider.receipts && smpp.tls.is_none());
@@ -108,6 +110,9 @@ fn values_are_checked() {
     refused(&SMPP.replace("\"postrider\"", "\"\""), "provider[carrier-a].system_id`: must be set");
     refused(&SMPP.replace("\"carrier-a\"", "\"Carrier A\""), "may hold only a-z");
     refused(&format!("{SMPP}kinds = [\"call\"]"), "\"call\" is none of sms");
+    let priced = |price: &str| SMPP.replace("0.045 CNY", price);
+    refused(&priced("0.045"), "provider[carrier-a].price`: an amount of money reads like");
+    refused(&priced("0.045 yuan"), "three capital letters");
     refused(&format!("{SMPP}tls = \"yes\""), "provider[0].tls`: invalid type: string");
     refused("[[provider]]\nid = \"s\"\nkind = \"simulated\"\nrefused = 1.5", "must be between 0 and 1");
     refused("grpc = 5", "unknown setting `grpc`");
@@ -128,6 +133,8 @@ fn contradictions_are_named() {
     refused(&format!("{SMPP}{SMPP}"), "two providers have the id `carrier-a`");
     refused(&format!("{SMPP}[[provider]]\nid = \"s\"\nkind = \"simulated\""), "providers of pool `default`");
     refused(&format!("{SMPP}password_env = \"P\""), "more than one of");
+    let other = "[[provider]]\nid = \"s\"\nkind = \"simulated\"\nkinds = [\"sms\"]\nprice = \"0.01 USD\"";
+    refused(&format!("{SMPP}{other}"), "prices in different currencies");
     refused(&format!("{SMPP}tls_name = \"n\""), "`tls` is false");
 }
 

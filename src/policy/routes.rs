@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::domain::ids::{Lane, PoolId};
 use crate::domain::job::{Class, Kind};
+use crate::domain::money::Money;
 use crate::domain::rate::Rate;
 
 /// A provider's place among the pools, from the settings.
@@ -15,6 +16,8 @@ pub struct Member {
     pub kinds: Vec<Kind>,
     /// How fast it may send; `None`: as fast as it answers.
     pub rate: Option<Rate>,
+    /// What one segment, template message or begun minute costs there; `None`: no price is known.
+    pub price: Option<Money>,
 }
 
 /// The pools by kind. A kind goes to the first pool, in the order of the settings, with a provider that carries it.
@@ -29,6 +32,8 @@ struct Pool {
     kinds: Vec<Kind>,
     /// `None` as soon as one provider has no rate.
     per_s: Option<u32>,
+    /// The dearest; `None` as soon as one provider has none.
+    price: Option<Money>,
 }
 
 impl Routes {
@@ -41,8 +46,12 @@ impl Routes {
                 Some(pool) => {
                     pool.kinds.extend(&member.kinds);
                     pool.per_s = pool.per_s.zip(per_s).map(|(sum, more)| sum.saturating_add(more));
+                    pool.price = pool.price.zip(member.price).map(|(a, b)| if a.micros() < b.micros() { b } else { a });
                 }
-                None => pools.push(Pool { id: member.pool.clone(), kinds: member.kinds.clone(), per_s }),
+                None => {
+                    let (id, kinds) = (member.pool.clone(), member.kinds.clone());
+                    pools.push(Pool { id, kinds, per_s, price: member.price });
+                }
             }
         }
         Self { pools }
@@ -60,6 +69,12 @@ impl Routes {
         Some(Rate { per_s: NonZeroU32::new(per_s)?, burst: NonZeroU32::new(per_s.div_ceil(4))? })
     }
 
+    /// Returns the most that one segment, template message or begun minute costs through a pool: which of its providers
+    /// carries a job is known only when it goes. `None`: one of them has no price.
+    pub fn price(&self, pool: &PoolId) -> Option<Money> {
+        self.pools.iter().find(|candidate| candidate.id == *pool)?.price
+    }
+
     /// Returns every lane there is.
     pub fn lanes(&self) -> Vec<Lane> {
         let lanes =
@@ -73,7 +88,8 @@ mod tests {
     use super::*;
 
     fn member(pool: &str, kinds: &[Kind], rate: Option<&str>) -> Member {
-        Member { pool: pool.parse().unwrap(), kinds: kinds.to_vec(), rate: rate.map(|rate| rate.parse().unwrap()) }
+        let rate = rate.map(|rate| rate.parse().unwrap());
+        Member { pool: pool.parse().unwrap(), kinds: kinds.to_vec(), rate, price: None }
     }
 
     #[test]
@@ -89,5 +105,22 @@ mod tests {
         assert_eq!(routes.credit(&"fast".parse().unwrap()).unwrap().to_string(), "150/s:38");
         assert_eq!(routes.credit(&"all".parse().unwrap()), None);
         assert_eq!(routes.lanes().len(), 8);
+    }
+
+    #[test]
+    fn a_pool_costs_what_its_dearest_provider_does() {
+        let priced = |pool, price: Option<&str>| {
+            let price = price.map(|price| price.parse().unwrap());
+            Member { price, ..member(pool, &[Kind::Sms], None) }
+        };
+        let routes = Routes::new(&[
+            priced("all", Some("0.04 CNY")),
+            priced("all", Some("0.05 CNY")),
+            priced("all", Some("0.03 CNY")),
+            priced("some", Some("0.04 CNY")),
+            priced("some", None),
+        ]);
+        assert_eq!(routes.price(&"all".parse().unwrap()).unwrap().to_string(), "0.05 CNY");
+        assert_eq!(routes.price(&"some".parse().unwrap()), None, "nobody knows what it may cost");
     }
 }

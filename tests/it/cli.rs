@@ -77,9 +77,11 @@ async fn settled(shell: &Shell<'_>, job: &str) -> Value {
 
 #[tokio::test]
 async fn a_job_is_submitted_shown_listed_and_cancelled() {
-    let service = Service::start(&Backends::Embedded, "");
+    let priced = "[[provider]]\nid = \"carrier-a\"\nkind = \"simulated\"\nprice = \"0.045 CNY\"\n";
+    let service = Service::start(&Backends::Embedded, priced);
     let shell = Shell { service: &service, key: service.key() };
     let number = "+4915112345678";
+    assert_eq!(shell.one(&["provider", "list"])["price"], "0.045 CNY");
 
     let accepted = shell.one(&["submit", "sms", "--to", number, "--text", "Hi {name}", "--param", "name=Anna"]);
     let id = accepted["job_id"].as_str().unwrap();

@@ -14,7 +14,7 @@ use crate::domain::time::UnixMicros;
 
 fn settings(behaviour: Behaviour) -> Settings {
     let kinds = Kind::ALL.to_vec();
-    let profile = Profile { id: "sim".parse().unwrap(), kinds, response_timeout: Duration::from_secs(5) };
+    let profile = Profile { id: "sim".parse().unwrap(), kinds, response_timeout: Duration::from_secs(5), price: None };
     Settings { profile, window: 1_000, rate: None, behaviour, seed: 7, log: None }
 }
 

@@ -159,6 +159,7 @@ pub(super) fn custom(
         pool: parsed(&key("pool"), &raw.pool)?,
         kinds: kinds(&key("kinds"), &raw.kinds, &[Kind::Sms])?,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
+        price: optional(&raw.price, |text| parsed(&key("price"), text))?,
         receipts: raw.receipts,
         response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
         link: Link::Custom(Box::new(link)),

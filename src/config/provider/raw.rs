@@ -60,6 +60,7 @@ pub(in crate::config) struct RawSmpp {
     pub(in crate::config) binds: i64,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
     pub(in crate::config) receipts: bool,
     pub(in crate::config) counting: String,
     pub(in crate::config) alphabet: String,
@@ -79,6 +80,7 @@ pub(in crate::config) struct RawSimulated {
     pub(in crate::config) kinds: Vec<String>,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
     pub(in crate::config) receipts: bool,
     pub(in crate::config) latency: String,
     pub(in crate::config) receipt_after: String,
@@ -106,6 +108,7 @@ pub(in crate::config) struct RawTwilio {
     pub(in crate::config) connections: i64,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
     pub(in crate::config) receipts: bool,
     pub(in crate::config) response_timeout: String,
 }
@@ -132,6 +135,7 @@ pub(in crate::config) struct RawAliyun {
     pub(in crate::config) connections: i64,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
     pub(in crate::config) receipts: bool,
     pub(in crate::config) response_timeout: String,
 }
@@ -160,6 +164,7 @@ pub(in crate::config) struct RawTencent {
     pub(in crate::config) connections: i64,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
     pub(in crate::config) receipts: bool,
     pub(in crate::config) response_timeout: String,
 }
@@ -204,6 +209,7 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) connections: i64,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
     pub(in crate::config) receipts: bool,
     pub(in crate::config) response_timeout: String,
 }
