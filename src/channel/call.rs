@@ -1,3 +1,4 @@
 //! Smart calls: what they say and do.
 
 pub mod flow;
+pub mod runner;

@@ -153,9 +153,12 @@ impl Flow {
         &self.locale
     }
 
-    /// Returns the parameters that a job must bring, each once, in order of name.
+    /// Returns the parameters that a job must bring, each once, in order of name. What was pressed at a gather node has
+    /// the node's name, so no job brings that.
     pub fn variables(&self) -> Vec<&str> {
+        let asked = |name: &str| matches!(self.node(name), Some(Node { act: Act::Gather { .. }, .. }));
         let mut names: Vec<&str> = self.nodes.values().flat_map(|node| node.act.variables()).collect();
+        names.retain(|name| !asked(name));
         names.sort_unstable();
         names.dedup();
         names
