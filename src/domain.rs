@@ -1,5 +1,6 @@
 //! The nouns of Postrider, one word per thing. No I/O and no vendor: everything above builds on these.
 
+pub mod call;
 pub mod cap;
 pub mod checkup;
 pub mod event;

@@ -2,7 +2,7 @@
 //!
 //! # Path of a job
 //! A call comes in ([`api`]), is let in and made durable ([`admission`]), waits if it must ([`agenda`]), is sent
-//! ([`dispatch`]) through a provider ([`channel`]); what providers say of it comes in ([`receipt`]), and what becomes of
+//! ([`dispatch`]; calls on lines of the [`dialer`]) through a provider ([`channel`]); what providers say of it comes in ([`receipt`]), and what becomes of
 //! it is written down ([`record`]). [`app`] puts the parts together. Each part asks only those below it: [`policy`]
 //! decides, [`queue`], [`limits`] and [`ledger`] are the three ports with their backends, [`domain`] holds the nouns.
 
@@ -10,6 +10,7 @@
 pub mod admission;
 pub mod agenda;
 pub mod api;
+pub mod dialer;
 pub mod dispatch;
 pub mod receipt;
 pub mod record;

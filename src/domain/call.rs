@@ -1,0 +1,140 @@
+//! How calls end, and when one that did not get through is tried again. Pure.
+
+use std::time::Duration;
+
+use super::job::words;
+
+words! {
+    /// How an attempt to call somebody ended.
+    CallResult {
+        /// Somebody answered, and it ended.
+        Completed = "completed",
+        /// The line was busy.
+        Busy = "busy",
+        /// Nobody answered.
+        NoAnswer = "no_answer",
+        /// The callee declined.
+        Declined = "declined",
+        /// The number does not exist.
+        InvalidNumber = "invalid_number",
+        /// Switched off or out of reach.
+        Unreachable = "unreachable",
+        /// A machine answered.
+        Machine = "machine",
+        /// The trunk or the network failed: the callee noticed nothing.
+        Network = "network",
+    }
+}
+
+/// When a call with this result is tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retry {
+    /// The result.
+    pub result: CallResult,
+    /// After which time.
+    pub after: Duration,
+    /// How often at most.
+    pub times: u8,
+}
+
+/// Most tries after the first that a rule may ask for.
+pub const RETRIES_MAX: u8 = 5;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// When a call is tried again unless its job says otherwise. A line that is busy is free again soon; who is not there now
+/// is there in an hour; a phone that is off stays off for longer; a machine is asked once more, a day later. Who declined
+/// has answered, and a number that does not exist will not exist tomorrow.
+const DEFAULTS: [Retry; 5] = [
+    Retry { result: CallResult::Busy, after: MINUTE.saturating_mul(5), times: 2 },
+    Retry { result: CallResult::NoAnswer, after: MINUTE.saturating_mul(60), times: 2 },
+    Retry { result: CallResult::Unreachable, after: MINUTE.saturating_mul(180), times: 1 },
+    Retry { result: CallResult::Machine, after: MINUTE.saturating_mul(24 * 60), times: 1 },
+    Retry { result: CallResult::Network, after: MINUTE, times: 3 },
+];
+
+/// How often a job was tried, by result.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tries([u8; CallResult::ALL.len()]);
+
+// === impl Tries ===
+
+impl Tries {
+    /// Counts a try.
+    pub fn count(&mut self, result: CallResult) {
+        let tries = &mut self.0[result as usize];
+        *tries = tries.saturating_add(1);
+    }
+
+    /// Returns how many tries had this result.
+    pub fn with(&self, result: CallResult) -> u8 {
+        self.0[result as usize]
+    }
+}
+
+// === impl CallResult ===
+
+impl CallResult {
+    /// Returns whether the callee was spoken to, or might have been.
+    pub const fn reached(self) -> bool {
+        match self {
+            Self::Completed | Self::Machine => true,
+            Self::Busy | Self::NoAnswer | Self::Declined | Self::InvalidNumber | Self::Unreachable | Self::Network => {
+                false
+            }
+        }
+    }
+}
+
+/// Returns after which time a job is called again whose last call had this result; `None`: it is not. `tries` counts that
+/// call. A rule of the job stands for the default of its result; `chance` in 0..1 adds up to a fifth, so that calls which
+/// failed together do not come back together.
+pub fn retry_after(result: CallResult, tries: Tries, rules: &[Retry], chance: f64) -> Option<Duration> {
+    let same = |rule: &&Retry| rule.result == result;
+    let rule = rules.iter().find(same).or_else(|| DEFAULTS.iter().find(same))?;
+    let again = result != CallResult::Completed && tries.with(result) <= rule.times.min(RETRIES_MAX);
+    again.then(|| rule.after.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 5.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns after how many minutes each further call comes, if every one ends like that.
+    fn minutes(result: CallResult, rules: &[Retry], chance: f64) -> Vec<u64> {
+        let mut tries = Tries::default();
+        let next = || {
+            tries.count(result);
+            Some(retry_after(result, tries, rules, chance)?.as_secs() / 60)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn each_result_has_its_own_patience() {
+        for (result, expected) in [
+            (CallResult::Completed, &[][..]),
+            (CallResult::Busy, &[5, 5]),
+            (CallResult::NoAnswer, &[60, 60]),
+            (CallResult::Declined, &[]),
+            (CallResult::InvalidNumber, &[]),
+            (CallResult::Unreachable, &[180]),
+            (CallResult::Machine, &[24 * 60]),
+            (CallResult::Network, &[1, 1, 1]),
+        ] {
+            assert_eq!(minutes(result, &[], 0.0), expected, "{result}");
+        }
+        assert_eq!(minutes(CallResult::Busy, &[], 1.0), [6, 6]);
+    }
+
+    #[test]
+    fn a_job_may_have_rules_of_its_own() {
+        let rule = |result, after, times| Retry { result, after: MINUTE * after, times };
+        let rules = [rule(CallResult::Busy, 2, 1), rule(CallResult::Declined, 600, 1), rule(CallResult::Network, 1, 0)];
+        assert_eq!(minutes(CallResult::Busy, &rules, 0.0), [2]);
+        assert_eq!(minutes(CallResult::Declined, &rules, 0.0), [600]);
+        assert_eq!(minutes(CallResult::Network, &rules, 0.0), [0_u64; 0]);
+        assert_eq!(minutes(CallResult::NoAnswer, &rules, 0.0), [60, 60]);
+        assert_eq!(minutes(CallResult::Completed, &[rule(CallResult::Completed, 1, 5)], 0.0), [0_u64; 0]);
+    }
+}
