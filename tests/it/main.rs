@@ -27,6 +27,7 @@ mod oracle;
 mod queue_contract;
 mod queue_faults;
 mod queue_rates;
+mod race;
 mod recall;
 mod recorders;
 mod smpp;

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use postrider::domain::time::Clock;
 use postrider::pb::job_selector::By;
-use postrider::pb::tenant_service_client::TenantServiceClient;
 use postrider::pb::{self, CancelJobsRequest, Class, Fate, JobFilter, JobSelector, RescheduleJobsRequest, Schedule};
 use prost_types::Timestamp;
 
-use crate::support::api::{self, Client, Watched};
+use crate::support::api::{self, Client, Watched, numbers};
 use crate::support::service::{Backends, Service};
 
 /// Jobs in a group; four groups wait for the provider at the same time.
@@ -82,10 +81,6 @@ struct Run {
 
 fn ended(watched: &Watched, ids: &[String]) -> bool {
     ids.iter().all(|id| watched.outcomes.contains_key(id))
-}
-
-fn numbers(from: usize, count: usize) -> Vec<String> {
-    (from..from + count).map(|number| format!("+8613{number:09}")).collect()
 }
 
 impl Run {
@@ -177,7 +172,7 @@ impl Run {
         let request = api::batch("mine", spec, &numbers(920_000, 1));
         let batch = self.client.submit_batch(request.clone()).await.unwrap().into_inner().batch_id;
         let ids = api::insist(&self.client, &request).await;
-        let mut stranger = self.stranger().await;
+        let mut stranger = api::tenant(&self.service, "stranger", None).await;
         let everything = JobFilter::default();
         for by in [
             By::Jobs(pb::JobIds { job_ids: ids.clone() }),
@@ -196,16 +191,6 @@ impl Run {
         }
         let shown = self.get(&ids[0]).await;
         assert_eq!((shown.state(), shown.outcome), (pb::State::Scheduled, None), "it waits as before");
-    }
-
-    async fn stranger(&self) -> Client {
-        let mut tenants = TenantServiceClient::new(self.service.connect());
-        let tenant = pb::Tenant { tenant_id: "stranger".into(), ..pb::Tenant::default() };
-        tenants.create_tenant(pb::CreateTenantRequest { tenant: Some(tenant) }).await.unwrap();
-        let role = pb::Role::Submitter.into();
-        let request = pb::CreateApiKeyRequest { tenant_id: "stranger".into(), role };
-        let key = tenants.create_api_key(request).await.unwrap().into_inner().secret;
-        Client::new(self.service.connect_with(&key))
     }
 
     async fn cancel(&self, by: By) -> pb::CancelJobsResponse {

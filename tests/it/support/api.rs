@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use postrider::domain::time::Clock;
 use postrider::pb::job_service_client::JobServiceClient;
+use postrider::pb::suppression_service_client::SuppressionServiceClient;
+use postrider::pb::tenant_service_client::TenantServiceClient;
 use postrider::pb::{
-    BatchItem, Class, Event, JobSpec, Recipient, Schedule, SmsContent, State, SubmitBatchRequest, SubmitRequest,
-    WatchEventsRequest, event, job_spec,
+    BatchItem, CapRule, CapWindow, Class, CreateApiKeyRequest, CreateTenantRequest, Event, JobSpec, Rate, Recipient,
+    Role, RuleFilter, Schedule, SmsContent, State, SubmitBatchRequest, SubmitRequest, Suppression, SuppressionScope,
+    SuppressionServiceAddRequest, Tenant, UpdateTenantRequest, WatchEventsRequest, cap_window, event, job_spec,
 };
 use prost_types::Timestamp;
 use tonic::Code;
@@ -60,6 +63,44 @@ pub(crate) fn submit(key: &str, spec: JobSpec, number: &str) -> SubmitRequest {
 pub(crate) fn batch(key: &str, spec: JobSpec, numbers: &[String]) -> SubmitBatchRequest {
     let item = |number: &String| BatchItem { recipient: Some(phone(number)), ..BatchItem::default() };
     SubmitBatchRequest { idempotency_key: key.to_owned(), spec: Some(spec), items: numbers.iter().map(item).collect() }
+}
+
+/// Returns so many made-up numbers, each of which is another.
+pub(crate) fn numbers(from: usize, count: usize) -> Vec<String> {
+    (from..from + count).map(|number| format!("+8613{number:09}")).collect()
+}
+
+/// Takes a number out; it binds when this returns.
+pub(crate) async fn opt_out(service: &Service, number: &str, scope: SuppressionScope) {
+    let suppression = Suppression { address: Some(phone(number)), scope: scope.into(), ..Suppression::default() };
+    let request = SuppressionServiceAddRequest { suppression: Some(suppression) };
+    SuppressionServiceClient::new(service.connect()).add(request).await.unwrap();
+}
+
+/// Lets one marketing job a day through to a recipient of the tenant `default`.
+pub(crate) async fn cap_marketing(service: &Service) {
+    let window = Some(cap_window::Window::Rolling(prost_types::Duration { seconds: 86_400, nanos: 0 }));
+    let rule = CapRule {
+        name: "daily".into(),
+        filter: Some(RuleFilter { classes: vec![Class::Marketing.into()], ..RuleFilter::default() }),
+        limit: 1,
+        window: Some(CapWindow { window, ..CapWindow::default() }),
+        ..CapRule::default()
+    };
+    let tenant = Tenant { tenant_id: "default".into(), caps: vec![rule], ..Tenant::default() };
+    let mask = prost_types::FieldMask { paths: vec!["caps".into()] };
+    let request = UpdateTenantRequest { tenant: Some(tenant), update_mask: Some(mask) };
+    TenantServiceClient::new(service.connect()).update_tenant(request).await.unwrap();
+}
+
+/// Creates a tenant, with a rate if there is one, and returns a client that presents its key.
+pub(crate) async fn tenant(service: &Service, id: &str, rate: Option<Rate>) -> Client {
+    let mut tenants = TenantServiceClient::new(service.connect());
+    let tenant = Tenant { tenant_id: id.to_owned(), rate, ..Tenant::default() };
+    tenants.create_tenant(CreateTenantRequest { tenant: Some(tenant) }).await.unwrap();
+    let request = CreateApiKeyRequest { tenant_id: id.to_owned(), role: Role::Submitter.into() };
+    let key = tenants.create_api_key(request).await.unwrap().into_inner().secret;
+    Client::new(service.connect_with(&key))
 }
 
 /// Submits a batch until it is accepted, through every crash, as a careful caller does; returns the ids in order.

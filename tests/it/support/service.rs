@@ -23,6 +23,8 @@ pub(crate) struct Service {
     dir: PathBuf,
     grpc: u16,
     metrics: u16,
+    /// It is the first of its service: a tenant and a key are created at its start.
+    first: bool,
 }
 
 /// Which backends a service runs on.
@@ -68,14 +70,27 @@ impl Service {
         command.push(file.to_str().unwrap().to_owned());
         command.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let janitor = Janitor::hire(&Job { dir: &dir, end_signal: "KILL", command: &command, env: &[] });
-        Self { janitor, dir, grpc, metrics }
+        Self { janitor, dir, grpc, metrics, first: true }
+    }
+
+    /// Starts another process of this service, with these roles.
+    pub(crate) fn join(&self, backends: &Backends, roles: &str, settings: &str) -> Self {
+        let keys = format!("\n[seal]\nkey_file = {:?}\n", self.dir.join("data/keys"));
+        let service = Self::prepare(backends, &(keys + settings), &["--roles", roles]);
+        let service = Self { first: false, ..service };
+        service.restart(None);
+        service
     }
 
     /// Starts the service that was killed or has ended; `crash` arms a crash point, as `after_claim:500`.
     pub(crate) fn restart(&self, crash: Option<&str>) {
         let armed = crash.map(|crash| format!("{}={crash}", postrider::crash::VARIABLE));
         self.janitor.start_with(armed.as_deref(), || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.grpc)).is_ok() && self.found_key().is_some()
+            match self.first {
+                true => TcpStream::connect((Ipv4Addr::LOCALHOST, self.grpc)).is_ok() && self.found_key().is_some(),
+                // It may have no role that listens.
+                false => self.log().lines().any(|line| line.ends_with("ready")),
+            }
         });
     }
 

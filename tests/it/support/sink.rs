@@ -1,5 +1,7 @@
 //! An SMSC that remembers: each hand-over is in an fsynced file before it is answered, whatever happens to the service.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::smsc::Smsc;
@@ -44,6 +46,12 @@ impl Sink {
         // A line that is being written has no end yet.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().filter_map(|line| submit(&serde_json::from_str(line).unwrap())).collect()
+    }
+
+    /// Returns how many messages for some numbers the SMSC took.
+    pub(crate) fn reached(&self, among: &[String]) -> usize {
+        let among: HashSet<_> = among.iter().map(|number| number.trim_start_matches('+')).collect();
+        self.taken().iter().filter(|submit| among.contains(&*submit.to)).count()
     }
 
     /// Returns the submit_sms that the SMSC took, in order.
