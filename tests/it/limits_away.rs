@@ -1,22 +1,16 @@
-//! Redis cut off, and Redis restarted empty, while jobs go through the whole service.
-//!
-//! `--long` forms of the gate set `POSTRIDER_LONG`: the cut lasts a minute then.
+//! Redis cut off, Redis that carries out what it does not answer, and Redis restarted empty, while jobs go through the
+//! whole service.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postrider::domain::time::Clock;
-use postrider::pb::suppression_service_client::SuppressionServiceClient;
-use postrider::pb::tenant_service_client::TenantServiceClient;
-use postrider::pb::{
-    CapRule, CapWindow, Class, Fate, RuleFilter, Suppression, SuppressionServiceAddRequest, Tenant,
-    UpdateTenantRequest, cap_window,
-};
+use postrider::pb::{Class, Fate, State, SuppressionScope};
 use postrider::shutdown::Tasks;
 
-use crate::support::api::{self, Watched};
-use crate::support::proxy::Proxy;
+use crate::support::api::{self, Watched, cap_marketing, numbers, opt_out};
+use crate::support::proxy::{Direction, Proxy};
 use crate::support::servers::{self, Redis};
 use crate::support::service::{Backends, Service, smpp_provider};
 use crate::support::sink::Sink;
@@ -44,10 +38,6 @@ fn behind(proxy: &Proxy) -> Backends {
     }
 }
 
-fn numbers(from: usize, count: usize) -> Vec<String> {
-    (from..from + count).map(|number| format!("+8613{number:09}")).collect()
-}
-
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let clock = Clock::system();
     let watch = clock.stopwatch();
@@ -57,93 +47,127 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn reached(sink: &Sink, among: &[String]) -> usize {
-    let among: HashSet<_> = among.iter().map(|number| number.trim_start_matches('+')).collect();
-    sink.taken().iter().filter(|submit| among.contains(&*submit.to)).count()
+#[tokio::test(flavor = "multi_thread")]
+async fn without_limits_passwords_go_on_and_marketing_waits() {
+    limits_are_away(Duration::from_secs(10)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_limits_passwords_go_on_and_marketing_waits() {
+#[ignore = "long: limits are away for a minute"]
+async fn without_limits_for_a_minute_passwords_go_on_and_marketing_waits() {
+    limits_are_away(Duration::from_secs(60)).await;
+}
+
+async fn limits_are_away(cut: Duration) {
     let clock = Clock::system();
     let sink = Sink::start(&["--latency", "5"]);
     let proxy = Proxy::to(servers::redis().port());
     let service = Service::start(&behind(&proxy), &provider(&sink));
     let client = api::jobs(&service);
-    let mut watched = Watched::default();
     // Somebody has opted out of everything, and the ledger knows.
     let opted_out = numbers(900, 1);
-    opt_out(&service, &opted_out[0], postrider::pb::SuppressionScope::Everything).await;
+    opt_out(&service, &opted_out[0], SuppressionScope::Everything).await;
     let first = numbers(0, 5);
-    api::insist(&client, &api::batch("first", api::text(Class::Marketing, "hello"), &first)).await;
-    until("marketing goes while limits are there", async || reached(&sink, &first) == 5).await;
+    submit(&service, Class::Marketing, &first).await;
+    until("marketing goes while limits are there", async || sink.reached(&first) == 5).await;
 
-    let waiting = numbers(1_000, 2_000);
-    for (part, numbers) in waiting.chunks(500).enumerate() {
-        api::insist(&client, &api::batch(&format!("waiting-{part}"), api::text(Class::Marketing, "sale"), numbers))
-            .await;
+    let mut waiting = numbers(1_000, 2_000);
+    for numbers in waiting.chunks(500) {
+        submit(&service, Class::Marketing, numbers).await;
     }
     proxy.refuse();
     let away = clock.stopwatch();
     // What had its answer before the cut still goes.
     clock.pause(Duration::from_secs(2)).await;
-    let before = reached(&sink, &waiting);
-    let passwords = numbers(5_000, 20);
-    let urgent = [passwords.clone(), opted_out.clone()].concat();
-    api::insist(&client, &api::batch("", api::text(Class::Otp, "1234"), &urgent)).await;
-    let orders = numbers(6_000, 10);
-    api::insist(&client, &api::batch("", api::text(Class::Transactional, "shipped"), &orders)).await;
-    until("passwords and orders go without limits", async || {
-        reached(&sink, &passwords) == 20 && reached(&sink, &orders) == 10
-    })
-    .await;
-    let cut = if std::env::var_os("POSTRIDER_LONG").is_some() { 60 } else { 10 };
-    clock.pause(Duration::from_secs(cut).saturating_sub(away.elapsed())).await;
-    assert_eq!(reached(&sink, &waiting), before, "marketing waits for limits");
-    assert_eq!(reached(&sink, &opted_out), 0, "the ledger was asked");
+    let before = sink.reached(&waiting);
+    let mut urgent = opted_out.clone();
+    submit(&service, Class::Otp, &opted_out).await;
+    // All the while, jobs of every sort come.
+    while away.elapsed() < cut {
+        for (class, from) in [(Class::Otp, 100_000), (Class::Transactional, 200_000)] {
+            let more = numbers(from + urgent.len(), 2);
+            submit(&service, class, &more).await;
+            urgent.extend(more);
+        }
+        let more = numbers(10_000 + waiting.len(), 20);
+        submit(&service, Class::Marketing, &more).await;
+        waiting.extend(more);
+        clock.pause(Duration::from_millis(250)).await;
+    }
+    until("passwords and orders go without limits", async || sink.reached(&urgent) == urgent.len() - 1).await;
+    assert_eq!(sink.reached(&waiting), before, "marketing waits for limits");
+    assert_eq!(sink.reached(&opted_out), 0, "the ledger was asked");
     let alone = service.metrics().into_iter().filter(|line| line.starts_with("postrider_without_limits_total")).count();
     assert!(alone > 0, "it is counted");
+    println!("{} urgent jobs went in {:?} without limits, {} waited", urgent.len() - 1, away.elapsed(), waiting.len());
 
     proxy.heal();
     let watch = clock.stopwatch();
     until("all that waited goes", async || {
-        let sent = reached(&sink, &waiting);
+        let sent = sink.reached(&waiting);
         // What is counted was sent before now; a second for the lease.
         let most = BURST + RATE * usize::try_from(watch.elapsed().as_secs() + 2).unwrap();
         assert!(sent - before <= most, "no stampede: {} in {:?}, at most {most}", sent - before, watch.elapsed());
         sent == waiting.len()
     })
     .await;
+    let mut watched = Watched::default();
     until("each has its outcome", async || {
         watched.follow(&client, Duration::from_millis(200)).await;
-        watched.outcomes.len() >= first.len() + waiting.len() + urgent.len() + orders.len()
+        watched.outcomes.len() >= first.len() + waiting.len() + urgent.len()
     })
     .await;
+    assert!(watched.outcomes.values().all(|outcomes| outcomes.len() == 1), "one each");
+    nobody_twice(&sink, &waiting);
+}
+
+async fn submit(service: &Service, class: Class, numbers: &[String]) {
+    api::insist(&api::jobs(service), &api::batch("", api::text(class, "news for you"), numbers)).await;
+}
+
+fn nobody_twice(sink: &Sink, among: &[String]) {
     let mut handed: HashMap<String, usize> = HashMap::new();
     sink.taken().into_iter().for_each(|submit| *handed.entry(submit.to).or_default() += 1);
-    let twice: Vec<_> = waiting.iter().filter(|number| handed[number.trim_start_matches('+')] != 1).collect();
+    let twice = |number: &&String| handed.get(number.trim_start_matches('+')).is_some_and(|times| *times > 1);
+    let twice: Vec<_> = among.iter().filter(twice).collect();
     assert!(twice.is_empty(), "nobody twice: {twice:?}");
 }
 
-async fn opt_out(service: &Service, number: &str, scope: postrider::pb::SuppressionScope) {
-    let suppression = Suppression { address: Some(api::phone(number)), scope: scope.into(), ..Suppression::default() };
-    let request = SuppressionServiceAddRequest { suppression: Some(suppression) };
-    SuppressionServiceClient::new(service.connect()).add(request).await.unwrap();
-}
-
-/// One marketing text a day.
-async fn cap_marketing(service: &Service) {
-    let window = Some(cap_window::Window::Rolling(prost_types::Duration { seconds: 86_400, nanos: 0 }));
-    let rule = CapRule {
-        name: "daily".into(),
-        filter: Some(RuleFilter { classes: vec![Class::Marketing.into()], ..RuleFilter::default() }),
-        limit: 1,
-        window: Some(CapWindow { window, ..CapWindow::default() }),
-        ..CapRule::default()
-    };
-    let tenant = Tenant { tenant_id: "default".into(), caps: vec![rule], ..Tenant::default() };
-    let mask = prost_types::FieldMask { paths: vec!["caps".into()] };
-    let request = UpdateTenantRequest { tenant: Some(tenant), update_mask: Some(mask) };
-    TenantServiceClient::new(service.connect()).update_tenant(request).await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_lost_after_limits_took_the_places_take_none_twice() {
+    let clock = Clock::system();
+    let sink = Sink::start(&["--latency", "5"]);
+    let proxy = Proxy::to(servers::redis().port());
+    let service = Service::start(&behind(&proxy), &provider(&sink));
+    let client = api::jobs(&service);
+    cap_marketing(&service).await;
+    // Two for each, one of which goes: as it does if no place is taken twice, nor given away twice.
+    let people = numbers(0, 600);
+    let mut jobs = vec![];
+    for (part, numbers) in people.chunks(50).enumerate() {
+        for round in ["first", "again"] {
+            let request = api::batch(&format!("{round}-{part}"), api::text(Class::Marketing, round), numbers);
+            jobs.extend(api::insist(&client, &request).await);
+        }
+        // The next answer is cut off somewhere in it: what it says was carried out.
+        proxy.cut_after(Direction::ToClient, 1 + fastrand::u32(..400));
+    }
+    let (mut watched, mut cuts) = (Watched::default(), people.len() / 50);
+    until("each is reached or put off", async || {
+        watched.follow(&client, Duration::from_millis(200)).await;
+        if sink.reached(&people) < people.len() * 9 / 10 {
+            proxy.cut_after(Direction::ToClient, 1 + fastrand::u32(..400));
+            cuts += 1;
+        }
+        jobs.iter().all(|job| watched.outcomes.contains_key(job) || watched.states.get(job) == Some(&State::Scheduled))
+    })
+    .await;
+    let sent = jobs.iter().filter(|job| watched.outcomes.contains_key(*job)).count();
+    let before_now = sink.reached(&people);
+    clock.pause(Duration::from_secs(1)).await;
+    println!("{cuts} answers lost; of {} jobs {sent} were sent", jobs.len());
+    assert_eq!((before_now, sink.reached(&people), sent), (people.len(), people.len(), people.len()));
+    nobody_twice(&sink, &people);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,16 +185,19 @@ async fn a_redis_that_comes_back_empty_reaches_nobody_it_must_not() {
     cap_marketing(&service).await;
     let opted_out = numbers(0, 50);
     for number in &opted_out {
-        opt_out(&service, number, postrider::pb::SuppressionScope::Brand).await;
+        opt_out(&service, number, SuppressionScope::Brand).await;
     }
     let capped = numbers(100, 300);
     api::insist(&client, &api::batch("", api::text(Class::Marketing, "hello"), &capped)).await;
-    until("everybody is reached once", async || reached(&sink, &capped) == capped.len()).await;
+    until("everybody is reached once", async || sink.reached(&capped) == capped.len()).await;
 
     // Jobs for all of them, and for others, flow while Redis dies and comes back empty.
     let others = numbers(1_000, 3_000);
     let sent = Arc::new(Mutex::new(0_usize));
-    let all = [&opted_out[..], &capped[..], &others[..]].concat();
+    let mut all = [&opted_out[..], &capped[..], &others[..]].concat();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    fastrand::Rng::with_seed(seed).shuffle(&mut all);
     let flow = {
         let (client, clock, sent) = (client.clone(), clock.clone(), Arc::clone(&sent));
         let all = all.clone();
@@ -191,25 +218,22 @@ async fn a_redis_that_comes_back_empty_reaches_nobody_it_must_not() {
     redis.restart();
     let passwords = numbers(9_000, 10);
     api::insist(&client, &api::batch("", api::text(Class::Otp, "1234"), &passwords)).await;
-    until("passwords go meanwhile", async || reached(&sink, &passwords) == passwords.len()).await;
+    until("passwords go meanwhile", async || sink.reached(&passwords) == passwords.len()).await;
     until("limits are whole", async || {
         service.log().contains("limits are whole")
             && service.metrics().iter().any(|line| line == "postrider_limits_recovering 0")
     })
     .await;
     until("everything is accepted", async || *sent.lock().unwrap() == all.len()).await;
-    until("the others are reached", async || reached(&sink, &others) == others.len()).await;
+    until("the others are reached", async || sink.reached(&others) == others.len()).await;
     let mut watched = Watched::default();
     until("the opted out have their outcome", async || {
         watched.follow(&client, Duration::from_millis(200)).await;
         watched.outcomes.values().flatten().filter(|(fate, _)| *fate == Fate::Suppressed).count() >= opted_out.len()
     })
     .await;
-    assert_eq!(reached(&sink, &opted_out), 0, "nobody who opted out");
-    assert_eq!(reached(&sink, &capped), capped.len(), "nobody beyond the cap");
-    let mut handed: HashMap<String, usize> = HashMap::new();
-    sink.taken().into_iter().for_each(|submit| *handed.entry(submit.to).or_default() += 1);
-    let twice: Vec<_> = handed.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "nobody twice: {twice:?}");
+    assert_eq!(sink.reached(&opted_out), 0, "nobody who opted out");
+    assert_eq!(sink.reached(&capped), capped.len(), "nobody beyond the cap");
+    nobody_twice(&sink, &all);
     tasks.finish(&clock, Duration::from_secs(5)).await;
 }

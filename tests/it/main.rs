@@ -17,6 +17,7 @@ mod fuzz_callbacks;
 mod fuzz_frame;
 mod fuzz_smpp;
 mod harness;
+mod ledger_away;
 mod ledger_contract;
 mod limits_away;
 mod limits_contract;
