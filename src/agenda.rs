@@ -1,6 +1,9 @@
 //! When is it due, whose turn is it? The feeder: keeps what is due soon un-acknowledged in memory, what is due later in
 //! the ledger, and releases both into the lanes, fairly, as fast as rates and credit allow.
 //!
+//! The opening of a window is paced by that alone: what waited for it is released at the credit of its pool, in turn with
+//! whatever else comes due, and stays in the agenda until then.
+//!
 //! An entry is marked as releasing before its jobs are published, and ends after they are confirmed. A feeder that dies
 //! in between leaves a mark: the next one releases the entry again with its jobs `seen`, so that no copy is handed over
 //! twice.
