@@ -16,7 +16,9 @@ pub(super) struct Standing {
     state: Option<State>,
     /// The last attempt that is known to have come to a result.
     answered: u16,
-    /// The first attempt that is known to have had no answer; 0: none.
+    /// Attempts of which all that is known is their claim: whoever held it was never heard of.
+    lost: u16,
+    /// Attempts that are known to have been handed over, and had no answer.
     unanswered: u16,
     sent: bool,
 }
@@ -41,8 +43,9 @@ impl Standing {
         match change {
             Change::Deferred { .. } => {}
             Change::Sent { .. } => self.sent = true,
-            Change::Unresolved { .. } if self.unanswered == 0 || attempt < self.unanswered => self.unanswered = attempt,
-            Change::Unresolved { .. } | Change::Progress(_) | Change::Settled(_) => {}
+            Change::Unresolved { provider: None } => self.lost = self.lost.saturating_add(1),
+            Change::Unresolved { provider: Some(_) } => self.unanswered = self.unanswered.saturating_add(1),
+            Change::Progress(_) | Change::Settled(_) => {}
         }
         if !matches!(change, Change::Deferred { .. }) {
             self.answered = self.answered.max(attempt);
@@ -92,9 +95,14 @@ impl Standing {
         self.answered
     }
 
-    /// Returns whether an attempt before this one had no answer.
-    pub(super) fn unanswered_before(&self, attempt: u16) -> bool {
-        (1..attempt).contains(&self.unanswered)
+    /// Returns of how many attempts all that is known is their claim.
+    pub(super) fn lost(&self) -> u16 {
+        self.lost
+    }
+
+    /// Returns how many attempts are known to have been handed over, and had no answer.
+    pub(super) fn unanswered(&self) -> u16 {
+        self.unanswered
     }
 
     /// Returns whether all that is known is that it was handed over.
@@ -180,7 +188,7 @@ mod tests {
                 standing.admit(1, change);
             }
             assert!(!standing.unresolved());
-            assert!(standing.unanswered_before(2) && !standing.unanswered_before(1));
+            assert_eq!((standing.lost(), standing.unanswered()), (1, 0));
         }
     }
 

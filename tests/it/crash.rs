@@ -2,6 +2,7 @@
 //! accepted is lost, nobody is reached twice who must not be, and what cannot be known ends as such.
 
 mod account;
+mod again;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpStream};

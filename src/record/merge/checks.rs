@@ -8,18 +8,35 @@ use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Job};
 use crate::domain::time::UnixMicros;
 use crate::ledger::NumberedEvent;
+use crate::record::standing::Standing;
 
 /// The reason of an outcome without a receipt.
 const NO_RECEIPT: &str = "no_receipt";
 /// The reason of an outcome without an answer.
 const NO_ANSWER: &str = "no_answer";
+/// How often a job may be claimed and not be heard of again before it has failed. Each time the process that held it
+/// died; twenty in a row is what a queue lets a message do to its consumers, too.
+const LOST_MAX: u16 = 20;
+
+/// What follows for a job that goes out at least once, from a hand-over without an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// It goes out again.
+    Resend,
+    /// It went out twice: its receipt may still come.
+    Wait,
+    /// It could not be handed over.
+    Fail,
+}
 
 impl Merger {
     /// Decides what became of a hand-over without an answer. Every event that was published before its claim's deadline
     /// is merged already, because the check came into the queue after it.
     ///
     /// A known result, or an outcome: nothing is left to do. Else the job is unresolved; and what must be handed over at
-    /// least once goes out a second time, but not a third. Deciding the same check again finds the first decision.
+    /// least once goes out again. A hand-over that nobody answered is repeated once. A claim whose holder was never heard
+    /// of may be no hand-over at all, so it is repeated until one is, or the job expires or has failed. Deciding the same
+    /// check again finds the first decision.
     pub(in crate::record) fn check(&mut self, check: &Check, now: UnixMicros) {
         for job in &check.envelope.jobs {
             self.check_job(check, job, now);
@@ -32,17 +49,16 @@ impl Merger {
         if standing.is_some_and(|standing| standing.fate().is_some() || standing.answered() >= check.attempt) {
             return;
         }
-        let resent_before = standing.is_some_and(|standing| standing.unanswered_before(check.attempt));
-        let repeatable = !shared.class.at_most_once(shared.kind);
-        let change = if repeatable && now >= shared.expires_at {
+        let next = next(check, standing);
+        let change = if shared.class.at_most_once(shared.kind) {
+            Change::Unresolved { provider: check.provider.clone() }
+        } else if now >= shared.expires_at {
             Change::Settled(Outcome::new(Fate::Expired, NO_ANSWER))
+        } else if next == Next::Fail {
+            Change::Settled(Outcome::new(Fate::Failed, NO_ANSWER))
         } else {
-            if repeatable && !resent_before {
-                let again = Job { attempt: check.attempt, supersedes: check.attempt, seen: Some(now), ..job.clone() };
-                let mut envelope = check.envelope.with_jobs(vec![again]);
-                envelope.due_at = now;
-                self.merged.resends.push(envelope);
-                self.merged.tally.resent += 1;
+            if next == Next::Resend {
+                self.resend(check, job, now);
             }
             Change::Unresolved { provider: check.provider.clone() }
         };
@@ -55,6 +71,14 @@ impl Merger {
             attempt: check.attempt,
             change,
         });
+    }
+
+    fn resend(&mut self, check: &Check, job: &Job, now: UnixMicros) {
+        let again = Job { attempt: check.attempt, supersedes: check.attempt, seen: Some(now), ..job.clone() };
+        let mut envelope = check.envelope.with_jobs(vec![again]);
+        envelope.due_at = now;
+        self.merged.resends.push(envelope);
+        self.merged.tally.resent += 1;
     }
 
     /// Returns the jobs that [`Merger::sweep`] needs to know.
@@ -95,6 +119,17 @@ impl Merger {
             let change = Change::Settled(Outcome::new(Fate::Unknown, reason));
             self.event(Event { at: now, change, ..waiting.clone() });
         }
+    }
+}
+
+/// Returns what follows from an attempt without an answer; `standing` is the job's, before it is known to have had none.
+fn next(check: &Check, standing: Option<&Standing>) -> Next {
+    let (lost, unanswered) = standing.map_or((0, 0), |standing| (standing.lost(), standing.unanswered()));
+    match check.provider {
+        Some(_) if unanswered == 0 => Next::Resend,
+        Some(_) => Next::Wait,
+        None if lost + 1 < LOST_MAX => Next::Resend,
+        None => Next::Fail,
     }
 }
 

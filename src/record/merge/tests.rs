@@ -210,6 +210,11 @@ fn unanswered(class: Class, attempt: u16) -> Check {
     Check { envelope, attempt, provider: Some(provider()), due_at: NOW }
 }
 
+/// Returns the check of a copy that met another's claim.
+fn lost(class: Class, attempt: u16) -> Check {
+    Check { provider: None, ..unanswered(class, attempt) }
+}
+
 /// Decides a check after `facts`; returns the last event's change and what goes out again.
 fn decided(facts: Vec<Fact>, check: &Check, now: UnixMicros) -> (Option<Change>, Vec<Job>) {
     let mut merger = Merger::new(0, 1_000);
@@ -247,13 +252,33 @@ fn a_result_of_the_attempt_or_a_later_one_leaves_nothing_to_decide() {
 }
 
 #[test]
-fn nothing_goes_out_a_third_time_nor_after_its_expiry() {
-    let once = event(id(1), 1, Change::Unresolved { provider: None });
-    let (change, again) = decided(vec![once], &unanswered(Class::Otp, 2), NOW);
-    assert_eq!((change, again), (Some(Change::Unresolved { provider: Some(provider()) }), vec![]));
+fn an_unanswered_hand_over_is_repeated_once_and_nothing_goes_out_after_its_expiry() {
+    let unresolved = Change::Unresolved { provider: Some(provider()) };
+    let once = event(id(1), 1, unresolved.clone());
+    assert_eq!(decided(vec![once], &unanswered(Class::Otp, 2), NOW), (Some(unresolved), vec![]));
     let late = UnixMicros::from_secs(10_000);
-    let (change, again) = decided(vec![], &unanswered(Class::Otp, 1), late);
-    assert_eq!((change, again), (Some(Change::Settled(Outcome::new(Fate::Expired, "no_answer"))), vec![]));
+    let expired = Some(Change::Settled(Outcome::new(Fate::Expired, "no_answer")));
+    for check in [unanswered(Class::Otp, 1), lost(Class::Otp, 1)] {
+        assert_eq!(decided(vec![], &check, late), (expired.clone(), vec![]));
+    }
+}
+
+#[test]
+fn a_claim_that_was_not_heard_of_is_repeated_until_it_has_failed() {
+    let before = |attempts: u16| -> Vec<_> {
+        (1..=attempts).map(|attempt| event(id(1), attempt, Change::Unresolved { provider: None })).collect()
+    };
+    for lost_before in [0, 1, 18] {
+        let (change, again) = decided(before(lost_before), &lost(Class::Otp, lost_before + 1), NOW);
+        assert_eq!((change, again.len()), (Some(Change::Unresolved { provider: None }), 1), "{lost_before}");
+    }
+    let failed = Some(Change::Settled(Outcome::new(Fate::Failed, "no_answer")));
+    assert_eq!(decided(before(19), &lost(Class::Otp, 20), NOW), (failed, vec![]));
+    // It was handed over after all: that is repeated once, however often it was lost before.
+    assert_eq!(decided(before(19), &unanswered(Class::Otp, 20), NOW).1.len(), 1);
+    // What goes out at most once stays unresolved.
+    let unresolved = Some(Change::Unresolved { provider: None });
+    assert_eq!(decided(vec![], &lost(Class::Notification, 1), NOW), (unresolved, vec![]));
 }
 
 #[test]
