@@ -85,6 +85,8 @@ pub struct JobRow {
     pub batch: Option<Uuid>,
     /// Its campaign.
     pub campaign: Option<WordKey>,
+    /// Its run.
+    pub run: Option<WordKey>,
     /// Its cancel key.
     pub cancel_key: Option<WordKey>,
     /// The whole job, as a sealed single-job envelope.
@@ -229,6 +231,8 @@ pub struct Filter {
     pub batch: Option<Uuid>,
     /// Of this campaign.
     pub campaign: Option<WordKey>,
+    /// Of this run.
+    pub run: Option<WordKey>,
     /// To this address.
     pub address: Option<AddressKey>,
     /// For this recipient, by the tenant's id.
@@ -377,8 +381,8 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Notes that the agenda was looked through for a rule once more; of a later rule for the same names nothing is noted.
     fn swept(&self, rule: &JobRule) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Counts a tenant's jobs that match: the newest `most` of them. Only for filters that name a job, a batch, a
-    /// campaign, an address, a recipient or a cancel key: others would have to be searched for.
+    /// Counts a tenant's jobs that match: the newest `most` of them. Where the filter names nothing of which jobs are few
+    /// ([`Filter::is_selective`]), those that match among the tenant's newest `most` jobs of that time.
     fn tally(
         &self,
         tenant: &TenantId,

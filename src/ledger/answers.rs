@@ -1,5 +1,6 @@
 //! What both stores must decide alike: the numbers of a recording, the window of a watch, whose a history is.
 
+use super::columns::Code;
 use super::{Filter, History, LedgerError, NumberedEvent, Recording, Tally, Trail};
 use crate::domain::ids::TenantId;
 use crate::domain::rule::Names;
@@ -59,12 +60,12 @@ impl History {
 impl Filter {
     /// Returns what finds the jobs that a rule with these names, given at `at`, may bind.
     pub fn bound(names: &Names, at: UnixMicros) -> Self {
-        let Names { job, cancel_key, recipient, address, batch, campaign, kind, class, from, to, .. } = *names;
+        let Names { job, cancel_key, recipient, address, batch, campaign, run, kind, class, from, to, .. } = *names;
         let until = UnixMicros(at.0.saturating_add(1));
         // A recipient who is named by an address has no id that could be looked for.
         let recipient = recipient.filter(|_| address.is_none());
         let to = Some(to.map_or(until, |to| to.min(until)));
-        Self { job, batch, campaign, address, recipient, kind, class, cancel_key, from, to }
+        Self { job, batch, campaign, run, address, recipient, kind, class, cancel_key, from, to }
     }
 
     /// Returns whether it names something of which a tenant's jobs are few, and which has an index.
@@ -72,24 +73,42 @@ impl Filter {
         self.job.is_some()
             || self.batch.is_some()
             || self.campaign.is_some()
+            || self.run.is_some()
             || self.address.is_some()
             || self.recipient.is_some()
             || self.cancel_key.is_some()
+    }
+
+    /// Returns by which filter rows are read where they are only counted, and the SQL condition for those of them, as
+    /// `j`, that count: kind and class have no index, so what matches them might be looked for without end.
+    pub(super) fn scan(&self) -> (Self, String) {
+        if self.is_selective() {
+            return (self.clone(), "true".into());
+        }
+        let kind = self.kind.map(|kind| format!("j.kind = {}", kind.code()));
+        let class = self.class.map(|class| format!("j.class = {}", class.code()));
+        let meant: Vec<_> = kind.into_iter().chain(class).collect();
+        let condition = if meant.is_empty() { "true".into() } else { meant.join(" and ") };
+        (Self { kind: None, class: None, ..self.clone() }, condition)
     }
 }
 
 // === impl Tally ===
 
 impl Tally {
-    /// Counts whether jobs were handed over, of at most one more than `most`.
-    pub(super) fn of(handed: impl IntoIterator<Item = bool>, most: u32) -> Self {
+    /// Counts whether jobs were handed over (`None`: not meant), of at most one more than `most`.
+    pub(super) fn of(handed: impl IntoIterator<Item = Option<bool>>, most: u32) -> Self {
         let mut tally = Self::default();
-        for handed in handed {
-            if tally.waiting + tally.claimed >= u64::from(most) {
+        for (seen, handed) in (0..).zip(handed) {
+            if seen >= u64::from(most) {
                 tally.more = true;
                 break;
             }
-            *(if handed { &mut tally.claimed } else { &mut tally.waiting }) += 1;
+            match handed {
+                Some(true) => tally.claimed += 1,
+                Some(false) => tally.waiting += 1,
+                None => {}
+            }
         }
         tally
     }

@@ -113,6 +113,7 @@ impl Rig {
             recipient: None,
             batch: None,
             campaign: None,
+            run: None,
             cancel_key: None,
             sealed: Bytes::new(),
         };

@@ -12,6 +12,7 @@ pub(super) fn accepted(envelope: &Envelope, sealer: &Sealer, rows: &mut Vec<Acce
     let shared = &envelope.shared;
     let word = |space: &str, word: &str| (!word.is_empty()).then(|| sealer.word_key(&shared.tenant, space, word));
     let campaign: Option<WordKey> = word(space::CAMPAIGN, &shared.origin.campaign_id);
+    let run: Option<WordKey> = word(space::RUN, &shared.origin.run_id);
     for (job, sealed) in envelope.jobs.iter().zip(seal_jobs(envelope, sealer)) {
         let address = job_address(shared.kind, &job.recipient).unwrap_or_default();
         let row = JobRow {
@@ -26,6 +27,7 @@ pub(super) fn accepted(envelope: &Envelope, sealer: &Sealer, rows: &mut Vec<Acce
             recipient: job.recipient.id.as_deref().map(|id| sealer.recipient_id_key(&shared.tenant, id)),
             batch: shared.batch,
             campaign,
+            run,
             cancel_key: word(space::CANCEL_KEY, &job.cancel_key),
             sealed,
         };

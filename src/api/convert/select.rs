@@ -44,14 +44,12 @@ pub(crate) fn select(raw: Option<pb::JobSelector>, tenant: &TenantId, sealer: &S
 }
 
 /// Checks a filter that names `tenant`'s jobs for a rule.
-fn names(mut raw: pb::JobFilter, tenant: &TenantId, sealer: &Sealer) -> Result<Names, Invalid> {
+fn names(raw: pb::JobFilter, tenant: &TenantId, sealer: &Sealer) -> Result<Names, Invalid> {
     not_yet("state", raw.state == 0, "naming jobs by state is")?;
-    let run = text("run_id", std::mem::take(&mut raw.run_id), WORD_CHARS_MAX)?;
-    let run = (!run.is_empty()).then(|| sealer.word_key(tenant, space::RUN, &run));
     let recipient = raw.recipient.clone().map(|raw| named(raw, tenant, sealer)).transpose();
     let Names { recipient, address, .. } =
         recipient.map_err(|invalid| invalid.within("recipient"))?.unwrap_or_default();
-    let Filter { batch, campaign, kind, class, cancel_key, from, to, .. } = filter(Some(raw), tenant, sealer)?;
+    let Filter { batch, campaign, run, kind, class, cancel_key, from, to, .. } = filter(Some(raw), tenant, sealer)?;
     Ok(Names { cancel_key, recipient, address, batch, campaign, run, kind, class, from, to, ..Names::default() })
 }
 
@@ -75,7 +73,6 @@ pub(crate) fn filter(raw: Option<pb::JobFilter>, tenant: &TenantId, sealer: &Sea
     enums::known::<pb::State>("state", raw.state)?;
     not_yet("state", raw.state == 0, "lists by state are")?;
     not_yet("labels", raw.labels.is_empty(), "lists by label are")?;
-    not_yet("run_id", raw.run_id.is_empty(), "lists by run are")?;
     let word = |space: &str, field: &str, raw: String| -> Result<Option<WordKey>, Invalid> {
         let word = text(field, raw, WORD_CHARS_MAX)?;
         Ok((!word.is_empty()).then(|| sealer.word_key(tenant, space, &word)))
@@ -88,6 +85,7 @@ pub(crate) fn filter(raw: Option<pb::JobFilter>, tenant: &TenantId, sealer: &Sea
     let mut filter = Filter {
         batch: if raw.batch_id.is_empty() { None } else { Some(batch_id(&raw.batch_id)?) },
         campaign: word(space::CAMPAIGN, "campaign_id", raw.campaign_id)?,
+        run: word(space::RUN, "run_id", raw.run_id)?,
         kind: kind_filter("kind", raw.kind)?,
         class: class_filter("class", raw.class)?,
         cancel_key: word(space::CANCEL_KEY, "cancel_key", raw.cancel_key)?,

@@ -304,7 +304,8 @@ fn filters() {
     filter_says("class", |filter| filter.class = 77);
     filter_says("state", |filter| filter.state = 1);
     filter_says("labels", |filter| drop(filter.labels.insert("a".into(), "b".into())));
-    filter_says("run_id", |filter| filter.run_id = "r".into());
+    filter_says("", |filter| filter.run_id = "r".into());
+    filter_says("run_id", |filter| filter.run_id = "r".repeat(129));
 }
 
 #[track_caller]

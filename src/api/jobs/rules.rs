@@ -87,11 +87,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
             }
             return Ok(Some(tally));
         }
-        let Some(names) = named.first().filter(|names| names.run.is_none()) else { return Ok(None) };
-        let filter = Filter::bound(names, at);
-        if !filter.is_selective() {
-            return Ok(None);
-        }
-        self.ports.ledger.tally(tenant, &filter, COUNTED_MAX).await.map(Some)
+        let Some(names) = named.first() else { return Ok(None) };
+        self.ports.ledger.tally(tenant, &Filter::bound(names, at), COUNTED_MAX).await.map(Some)
     }
 }

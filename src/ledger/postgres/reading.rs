@@ -205,6 +205,7 @@ pub(super) fn conditions(tenant: &TenantId, filter: &Filter) -> (String, Vec<Par
     add("j.id =", filter.job.map(|job| key(job.0.into_bytes())));
     add("j.batch =", filter.batch.map(|batch| key(batch.into_bytes())));
     add("j.campaign =", filter.campaign.map(|word| key(word.0)));
+    add("j.run =", filter.run.map(|word| key(word.0)));
     add("j.address =", filter.address.map(|address| key(address.0)));
     add("j.recipient =", filter.recipient.map(|recipient| key(recipient.0)));
     add("j.cancel_key =", filter.cancel_key.map(|word| key(word.0)));

@@ -126,12 +126,13 @@ async fn remember_frames(conn: &Conn, frames: &[Uuid]) -> Result<(), LedgerError
 }
 
 async fn insert_jobs(conn: &Conn, jobs: &[JobRow], how: Jobs) -> Result<(), tokio_postgres::Error> {
-    const COLUMNS: &str = "(id, accepted_at, due_at, expires_at, address, recipient, batch, campaign, cancel_key, kind, \
-                           class, immediate, tenant, sealed)";
+    const COLUMNS: &str = "(id, accepted_at, due_at, expires_at, address, recipient, batch, campaign, run, cancel_key, \
+                           kind, class, immediate, tenant, sealed)";
     let write = |job: &JobRow, row: &mut super::copy::Row<'_>| {
         row.uuid(job.id.0).time(job.accepted_at).time(job.due_at).time(job.expires_at).key(job.address.0);
         row.maybe(job.recipient, |row, key| row.key(key.0)).maybe(job.batch, |row, batch| row.uuid(batch));
-        row.maybe(job.campaign, |row, key| row.key(key.0)).maybe(job.cancel_key, |row, key| row.key(key.0));
+        row.maybe(job.campaign, |row, key| row.key(key.0)).maybe(job.run, |row, key| row.key(key.0));
+        row.maybe(job.cancel_key, |row, key| row.key(key.0));
         row.small(job.kind.code())
             .small(job.class.code())
             .flag(columns::immediate(job))
@@ -139,10 +140,10 @@ async fn insert_jobs(conn: &Conn, jobs: &[JobRow], how: Jobs) -> Result<(), toki
             .bytes(&job.sealed);
     };
     match how {
-        Jobs::Unseen => copy_in(conn, &format!("job {COLUMNS}"), 14, jobs, write).await,
+        Jobs::Unseen => copy_in(conn, &format!("job {COLUMNS}"), 15, jobs, write).await,
         Jobs::SomeSeen => {
             conn.batch("create temporary table if not exists job_in (like job) on commit delete rows").await?;
-            copy_in(conn, &format!("job_in {COLUMNS}"), 14, jobs, write).await?;
+            copy_in(conn, &format!("job_in {COLUMNS}"), 15, jobs, write).await?;
             conn.execute("insert into job select * from job_in on conflict do nothing", &[]).await?;
             Ok(())
         }

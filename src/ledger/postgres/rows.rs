@@ -17,7 +17,7 @@ use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment, turns};
 
 /// Columns of [`job`], in order.
 pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.due_at, j.expires_at, j.address, \
-                              j.recipient, j.batch, j.campaign, j.cancel_key, j.sealed";
+                              j.recipient, j.batch, j.campaign, j.run, j.cancel_key, j.sealed";
 
 /// Columns of [`event`], in order.
 pub(super) const EVENT: &str = "e.seq, e.job, e.tenant, e.kind, e.class, e.at, e.attempt, e.what, e.state, e.fate, \
@@ -93,8 +93,9 @@ pub(super) fn job(row: &Row, from: usize) -> Result<JobRow, LedgerError> {
         recipient: key(8)?.map(RecipientKey),
         batch: get(row, from + 9)?,
         campaign: key(10)?.map(WordKey),
-        cancel_key: key(11)?.map(WordKey),
-        sealed: sealed(row, from + 12)?,
+        run: key(11)?.map(WordKey),
+        cancel_key: key(12)?.map(WordKey),
+        sealed: sealed(row, from + 13)?,
     })
 }
 

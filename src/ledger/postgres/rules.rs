@@ -80,11 +80,13 @@ pub(super) async fn swept(conn: &Conn, rule: &JobRule) -> Result<(), LedgerError
 
 /// Counts jobs that match by whether they wait.
 pub(super) async fn tally(conn: &Conn, tenant: &TenantId, filter: &Filter, most: u32) -> Result<Tally, LedgerError> {
-    let (matching, values) = conditions(tenant, filter);
+    let (scanned, meant) = filter.scan();
+    let (matching, values) = conditions(tenant, &scanned);
     // The number in place of a parameter tells the planner how few rows are wanted.
     let sql = format!(
-        "select exists (select from event e where e.job = j.id and e.span >= f.span and e.what <> {} offset 0) \
-         from (select j.id, j.accepted_at from job j where {matching} \
+        "select case when {meant} then \
+           exists (select from event e where e.job = j.id and e.span >= f.span and e.what <> {} offset 0) end \
+         from (select j.id, j.accepted_at, j.kind, j.class from job j where {matching} \
                order by j.accepted_at desc, j.id desc limit {}) j cross join lateral {FIRST_SPAN} f",
         What::Deferred.code(),
         u64::from(most) + 1,

@@ -114,7 +114,7 @@ fn words() -> String {
         "create or replace view event_words as select seq, at, tenant, job, attempt, {kind}, {class}, {what}, {state}, \
          {fate}, reason, provider, until, message_ids, receipt_expected from event; \
          create or replace view job_words as select id, tenant, {kind}, {class}, accepted_at, due_at, expires_at, \
-         address, recipient, batch, campaign, cancel_key from job;"
+         address, recipient, batch, campaign, run, cancel_key from job;"
     )
 }
 

@@ -26,6 +26,7 @@ create table job (
   recipient uuid,
   batch uuid,
   campaign uuid,
+  run uuid,
   cancel_key uuid,
   kind smallint not null,
   class smallint not null,
@@ -41,6 +42,7 @@ create index job_address on job (address, accepted_at);
 create index job_recipient on job (recipient, accepted_at) where recipient is not null;
 create index job_batch on job (batch, accepted_at) where batch is not null;
 create index job_campaign on job (campaign, accepted_at) where campaign is not null;
+create index job_run on job (run, accepted_at) where run is not null;
 create index job_cancel_key on job (cancel_key, accepted_at) where cancel_key is not null;
 -- Strays among scheduled jobs; the immediate ones are found by when they were accepted.
 create index job_due on job (due_at) where not immediate;

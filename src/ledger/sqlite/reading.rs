@@ -174,6 +174,7 @@ pub(super) fn conditions(tenant: &TenantId, filter: &Filter) -> (String, Vec<Val
     add("j.id =", filter.job.map(|job| blob(job.0.into_bytes())));
     add("j.batch =", filter.batch.map(|batch| blob(batch.into_bytes())));
     add("j.campaign =", filter.campaign.map(|key| blob(key.0)));
+    add("j.run =", filter.run.map(|key| blob(key.0)));
     add("j.address =", filter.address.map(|key| blob(key.0)));
     add("j.recipient =", filter.recipient.map(|key| blob(key.0)));
     add("j.cancel_key =", filter.cancel_key.map(|key| blob(key.0)));

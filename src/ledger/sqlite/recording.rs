@@ -72,7 +72,7 @@ fn remember_frames(tx: &Transaction<'_>, frames: &[Uuid]) -> Result<(), LedgerEr
 
 fn insert_jobs(tx: &Transaction<'_>, jobs: &[JobRow]) -> Result<(), LedgerError> {
     let mut insert = tx.prepare_cached(
-        "insert or ignore into job values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        "insert or ignore into job values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     for job in jobs {
         insert.execute(params![
@@ -88,6 +88,7 @@ fn insert_jobs(tx: &Transaction<'_>, jobs: &[JobRow]) -> Result<(), LedgerError>
             job.recipient.map(|key| key.0),
             job.batch.map(Uuid::into_bytes),
             job.campaign.map(|key| key.0),
+            job.run.map(|key| key.0),
             job.cancel_key.map(|key| key.0),
             &job.sealed[..],
         ])?;

@@ -14,7 +14,7 @@ use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment, turns};
 
 /// Columns of [`job`], in order.
 pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.due_at, j.expires_at, j.address, \
-                              j.recipient, j.batch, j.campaign, j.cancel_key, j.sealed";
+                              j.recipient, j.batch, j.campaign, j.run, j.cancel_key, j.sealed";
 
 /// Columns of [`event`], in order.
 pub(super) const EVENT: &str = "seq, job, tenant, kind, class, at, attempt, what, state, fate, reason, provider, until, \
@@ -41,8 +41,9 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRow, LedgerError> {
         recipient: row.get::<_, Option<_>>(8)?.map(RecipientKey),
         batch: row.get::<_, Option<_>>(9)?.map(Uuid::from_bytes),
         campaign: row.get::<_, Option<_>>(10)?.map(WordKey),
-        cancel_key: row.get::<_, Option<_>>(11)?.map(WordKey),
-        sealed: sealed(row, 12)?,
+        run: row.get::<_, Option<_>>(11)?.map(WordKey),
+        cancel_key: row.get::<_, Option<_>>(12)?.map(WordKey),
+        sealed: sealed(row, 13)?,
     })
 }
 

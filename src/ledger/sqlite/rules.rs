@@ -65,16 +65,18 @@ pub(super) fn swept(tx: &Transaction<'_>, rule: &JobRule) -> Result<(), LedgerEr
 
 /// Counts jobs that match by whether they wait.
 pub(super) fn tally(conn: &Connection, tenant: &TenantId, filter: &Filter, most: u32) -> Result<Tally, LedgerError> {
-    let (matching, mut values) = conditions(tenant, filter);
+    let (scanned, meant) = filter.scan();
+    let (matching, mut values) = conditions(tenant, &scanned);
     values.push(i64::from(most).saturating_add(1).into());
     let sql = format!(
-        "select exists (select 1 from event e where e.job = j.id and e.what <> {}) \
-         from job j where {matching} order by j.accepted_at desc, j.id desc limit ?{}",
+        "select case when {meant} then exists (select 1 from event e where e.job = j.id and e.what <> {}) end \
+         from (select j.id, j.kind, j.class from job j where {matching} \
+               order by j.accepted_at desc, j.id desc limit ?{}) j",
         What::Deferred.code(),
         values.len(),
     );
     let mut statement = conn.prepare_cached(&sql)?;
-    let handed: Vec<bool> = rows::all(statement.query(params_from_iter(values))?, |row| Ok(row.get(0)?))?;
+    let handed: Vec<Option<bool>> = rows::all(statement.query(params_from_iter(values))?, |row| Ok(row.get(0)?))?;
     Ok(Tally::of(handed, most))
 }
 

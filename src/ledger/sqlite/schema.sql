@@ -10,7 +10,7 @@ create table job (
   id blob not null, tenant text not null, kind integer not null, class integer not null,
   accepted_at integer not null, due_at integer not null, expires_at integer not null,
   immediate integer not null, -- Due within 30 s of its acceptance.
-  address blob not null, recipient blob, batch blob, campaign blob, cancel_key blob, sealed blob not null
+  address blob not null, recipient blob, batch blob, campaign blob, run blob, cancel_key blob, sealed blob not null
 );
 create unique index job_id on job (id);
 create index job_tenant on job (tenant, accepted_at, id);
@@ -18,6 +18,7 @@ create index job_address on job (address, accepted_at);
 create index job_recipient on job (recipient, accepted_at) where recipient is not null;
 create index job_batch on job (batch, accepted_at) where batch is not null;
 create index job_campaign on job (campaign, accepted_at) where campaign is not null;
+create index job_run on job (run, accepted_at) where run is not null;
 create index job_cancel_key on job (cancel_key, accepted_at) where cancel_key is not null;
 -- Strays among scheduled jobs; the immediate ones are found by when they were accepted.
 create index job_due on job (due_at) where not immediate;

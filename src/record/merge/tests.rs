@@ -36,6 +36,7 @@ fn accepted(job: JobId) -> Accepted {
         recipient: None,
         batch: None,
         campaign: None,
+        run: None,
         cancel_key: None,
         sealed: Bytes::new(),
     };

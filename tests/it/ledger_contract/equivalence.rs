@@ -113,6 +113,7 @@ async fn everything(ledger: &AnyLedger) -> Vec<String> {
             Filter::default(),
             Filter { batch: Some(uuid(1)), ..Filter::default() },
             Filter { campaign: Some(WordKey(key(1))), kind: Some(Kind::Sms), ..Filter::default() },
+            Filter { run: Some(WordKey(key(41))), ..Filter::default() },
             Filter { address: Some(AddressKey(key(1))), from: Some(at(2)), ..Filter::default() },
             Filter { recipient: Some(RecipientKey(key(1))), to: Some(at(9)), ..Filter::default() },
             Filter { cancel_key: Some(WordKey(key(1))), ..Filter::default() },
@@ -271,6 +272,7 @@ fn any_job() -> impl Strategy<Value = JobRow> {
             recipient: recipient.map(|n| RecipientKey(key(n))),
             batch: batch.map(uuid),
             campaign: campaign.map(|n| WordKey(key(n))),
+            run: campaign.map(|n| WordKey(key(n + 40))),
             cancel_key: cancel_key.map(|n| WordKey(key(n))),
             ..of_owner(n)
         },

@@ -17,6 +17,7 @@ on_every_backend! {
     the_latest_rule_for_the_same_names_stays
     a_rule_is_swept_twice
     jobs_that_wait_are_counted_apart
+    what_no_index_finds_is_counted_among_the_newest
     entries_are_found_by_the_jobs_they_may_hold
     entries_come_page_by_page
 }
@@ -108,6 +109,21 @@ async fn jobs_that_wait_are_counted_apart(Fixture { ledger, .. }: Fixture) {
     let one = Filter { job: Some(id(2)), ..Filter::default() };
     assert_eq!(tally("acme", &one, 9).await, Tally { waiting: 0, claimed: 1, more: false });
     assert_eq!(tally("bolt", &one, 9).await, Tally::default(), "another tenant's");
+}
+
+async fn what_no_index_finds_is_counted_among_the_newest(Fixture { ledger, .. }: Fixture) {
+    let of_run = |n| JobRow { run: word(3), ..job(n) };
+    let otp = |n| JobRow { class: Class::Otp, ..job(n) };
+    let jobs = vec![otp(1), of_run(2), of_run(3), job(4), otp(5), JobRow { tenant: tenant("bolt"), ..of_run(6) }];
+    let events = vec![event(1, 3, Change::Unresolved { provider: None })];
+    ledger.record(&Recording { jobs, events, ..Recording::default() }).await.unwrap();
+    let tally = async |filter: Filter, most| ledger.tally(&tenant("acme"), &filter, most).await.unwrap();
+    let run = Filter { run: word(3), ..Filter::default() };
+    assert_eq!(tally(run, 9).await, Tally { waiting: 1, claimed: 1, more: false });
+    let class = Filter { class: Some(Class::Otp), ..Filter::default() };
+    assert_eq!(tally(class.clone(), 9).await, Tally { waiting: 2, claimed: 0, more: false });
+    assert_eq!(tally(class, 3).await, Tally { waiting: 1, claimed: 0, more: true }, "of the three newest");
+    assert_eq!(tally(Filter::default(), 9).await, Tally { waiting: 4, claimed: 1, more: false }, "all of the tenant's");
 }
 
 const START: Place = (UnixMicros(i64::MIN), Uuid::nil());

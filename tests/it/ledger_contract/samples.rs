@@ -50,6 +50,7 @@ pub(crate) fn job(n: u32) -> JobRow {
         recipient: None,
         batch: None,
         campaign: None,
+        run: None,
         cancel_key: None,
         sealed: Bytes::from(vec![n as u8; 300]),
     }
