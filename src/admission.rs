@@ -4,8 +4,9 @@
 
 mod guard;
 mod intake;
+mod open;
 mod plan;
-mod quota;
+mod quotas;
 
 pub use guard::Guard;
 pub use intake::{Admission, Ports, Settings};
@@ -16,9 +17,11 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use uuid::Uuid;
 
-use crate::domain::ids::JobId;
+use crate::domain::cap::CalendarUnit;
+use crate::domain::ids::{JobId, PoolId, RuleName};
 use crate::domain::job::{Class, Content, Kind, OnMissed, Origin};
 use crate::domain::keys::Fingerprint;
+use crate::domain::money::Currency;
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
 use crate::domain::window::Hours;
@@ -170,10 +173,39 @@ pub enum Refusal {
     },
     /// The tenant has too many open jobs.
     #[error("more open jobs than this tenant's outstanding_max allows")]
-    OverQuota {
+    TooManyOpen {
         /// When to come back.
         retry_after: Duration,
     },
+    /// A quota has no room.
+    #[error("the quota {quota} of this tenant is used up for {}", quotas::this(*.per))]
+    OverQuota {
+        /// The quota.
+        quota: RuleName,
+        /// Its window.
+        per: CalendarUnit,
+        /// When the next window begins.
+        retry_after: Duration,
+    },
+    /// A quota had no room for this item when the batch came first.
+    #[error("a quota had no room for this item when its batch was first submitted: submit it under another key")]
+    OverQuotaBefore,
+    /// A quota counts money, and nobody knows what the job may cost.
+    #[error(
+        "the quota {quota} of this tenant counts {currency}, and not every provider of the pool {pool} has a price in that \
+         currency"
+    )]
+    NoPrice {
+        /// The quota.
+        quota: RuleName,
+        /// What it counts.
+        currency: Currency,
+        /// The pool that would carry the job.
+        pool: PoolId,
+    },
+    /// Limits cannot say what is left of a quota.
+    #[error("the quotas of this tenant cannot be checked just now")]
+    QuotasAway,
     /// More jobs in one request than the ingress rate's burst ever allows.
     #[error("the request has more jobs than this tenant's ingress burst of {0} ever allows: send smaller batches")]
     OverBurst(u32),

@@ -6,6 +6,7 @@ mod flow;
 mod job;
 mod operate;
 mod print;
+mod quota;
 mod submit;
 mod suppress;
 mod tenant;

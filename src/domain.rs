@@ -8,6 +8,7 @@ pub mod ids;
 pub mod job;
 pub mod keys;
 pub mod money;
+pub mod quota;
 pub mod rate;
 pub mod recent;
 pub mod recipient;

@@ -22,6 +22,7 @@ mod any;
 pub mod core;
 pub mod embedded;
 pub mod redis;
+mod spend;
 mod take;
 
 use std::future::Future;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 pub use against::Words;
 pub use any::AnyLimits;
+pub use spend::{ALLOWANCES_MAX, Allowance, Counts, Need, Spend, Spent};
 pub use take::{Span, Take, Until};
 
 use crate::domain::ids::{JobId, TenantId};
@@ -97,7 +99,7 @@ pub struct Touch {
 pub const RECOVERY_LEAD: Duration = Duration::from_secs(15);
 
 /// A submit with an idempotency key, to be remembered.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Remember {
     /// The id that tenant and key give (a batch's id for a batch key).
     pub id: JobId,
@@ -344,12 +346,8 @@ pub trait Limits: Clone + Send + Sync + 'static {
     /// Returns which memory this is.
     fn identity(&self) -> impl Future<Output = Result<Identity, LimitsError>> + Send;
 
-    /// Remembers submits as pending unless they are known.
-    fn remember(
-        &self,
-        now: UnixMicros,
-        submits: &[Remember],
-    ) -> impl Future<Output = Result<Vec<Remembered>, LimitsError>> + Send;
+    /// Takes of quotas what submits need, and remembers those that have a key as pending; a known one takes nothing.
+    fn spend(&self, now: UnixMicros, spends: &[Spend]) -> impl Future<Output = Result<Vec<Spent>, LimitsError>> + Send;
 
     /// Marks remembered submits as accepted. Lost marks cost a second publish under the same id, nothing more.
     fn accepted(&self, ids: &[JobId]) -> impl Future<Output = Result<(), LimitsError>> + Send;

@@ -56,18 +56,8 @@ mod tests {
     use crate::domain::time::UnixMicros;
 
     fn tenant(ingress_rate: Option<&str>) -> Tenant {
-        Tenant {
-            id: "acme".parse().unwrap(),
-            name: "Acme".into(),
-            rate: None,
-            ingress_rate: ingress_rate.map(|rate| rate.parse().unwrap()),
-            outstanding_max: None,
-            caps: vec![],
-            windows: vec![],
-            sender_rates: vec![],
-            time_zone: None,
-            created_at: UnixMicros(0),
-        }
+        let ingress_rate = ingress_rate.map(|rate| rate.parse().unwrap());
+        Tenant { ingress_rate, ..Tenant::new("acme".parse().unwrap(), UnixMicros(0)) }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::open::Open;
 use super::plan::{self, Group, Plan};
-use super::quota::Quota;
+use super::quotas::Till;
 use super::{Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
 use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::{Class, ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
@@ -19,7 +20,7 @@ use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::window::Means;
 use crate::ledger::Ledger;
 use crate::limits::pacer::Pacer;
-use crate::limits::{LeaseMode, Limits, Remember, Remembered, rates};
+use crate::limits::{LeaseMode, Limits, Remember, Remembered, Spend, Spent, rates};
 use crate::policy::routes::Routes;
 use crate::policy::windows::{self, Windows};
 use crate::queue::depths::Depths;
@@ -59,7 +60,7 @@ pub struct Admission<Q, L, B> {
     tasks: Tasks,
     settings: Settings,
     guard: Arc<Guard>,
-    quota: Quota<B>,
+    open: Open<B>,
     depths: Depths,
     sealer: Sealer,
     outbox: Outbox<Q, Envelope>,
@@ -93,7 +94,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         Self {
             outbox: ports.outbox,
             limits: ports.limits,
-            quota: Quota::new(ports.ledger.clone()),
+            open: Open::new(ports.ledger.clone()),
             ledger: ports.ledger,
             pacer: ports.pacer,
             clock,
@@ -113,10 +114,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// A [`Refusal`]. After [`Refusal::NotDurable`] the jobs may have been accepted: retry with the same key.
     pub async fn submit(&self, request: Request) -> Result<Accepted, Refusal> {
         let watch = self.clock.stopwatch();
-        let (tenant, jobs) = (Arc::clone(&request.tenant), request.items.len());
-        let means = (request.kind, request.class);
+        let (tenant, means) = (Arc::clone(&request.tenant), (request.kind, request.class));
         let accepted = self.admit(request).await?;
-        self.metrics.accepted(&tenant.id, means, jobs, watch.elapsed());
+        self.metrics.accepted(&tenant.id, means, accepted.jobs.len(), watch.elapsed());
         Ok(accepted)
     }
 
@@ -143,30 +143,27 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             None => JobId::new(now, fastrand::u128(..)),
         };
         let ids = ids(&request, root, now);
-        let plan = match self.plan(&request, &pool, now) {
+        let mut plan = match self.plan(&request, &pool, now) {
             Ok(plan) => plan,
             Err(refusal) => return self.accepted_before(&request, root, &ids, now).await?.ok_or(refusal),
         };
-        let refused = |(place, refusal): &(usize, Refusal)| (request.items[*place].index, refusal.clone());
-        let taken = |(place, _): &(usize, _)| plan.refused.binary_search_by_key(place, |(place, _)| *place).is_err();
-        let jobs = request.items.iter().zip(&ids).enumerate().filter(taken);
-        let accepted = Accepted {
-            batch: (request.batch == Batch::Many).then_some(root.0),
-            jobs: jobs.map(|(_, (item, id))| (item.index, *id)).collect(),
-            refused: plan.refused.iter().map(refused).collect(),
-            scheduled: plan.groups.iter().all(|group| group.due_at > now),
-        };
         if plan.jobs() == 0 {
+            let accepted = accepted(&request, root, &ids, (&plan, now));
             return Ok(self.accepted_before(&request, root, &ids, now).await?.unwrap_or(accepted));
         }
-        self.quota.admit(&request.tenant, u32::try_from(plan.jobs()).unwrap_or(u32::MAX), now).await?;
-        let seen = match self.first_time(&request, root, &ids, (now, plan.last_due().unwrap_or(now))).await? {
+        let planned = plan.jobs();
+        self.open.admit(&request.tenant, u32::try_from(planned).unwrap_or(u32::MAX), now).await?;
+        let met = self.let_in(&request, &pool, &mut plan, (root, &ids, now)).await;
+        self.open.give_back(&request.tenant, if met.is_ok() { planned - plan.jobs() } else { planned }, now);
+        let accepted = accepted(&request, root, &ids, (&plan, now));
+        let seen = match met? {
+            _ if plan.jobs() == 0 => return Ok(accepted),
             Remembered::New => None,
             Remembered::Pending => Some(now),
             Remembered::Accepted => return Ok(accepted),
             Remembered::Conflict => return Err(Refusal::KeyConflict),
         };
-        plan.deferred.iter().for_each(|(reason, jobs)| self.metrics.deferred(reason, *jobs));
+        plan.deferred.iter().for_each(|(reason, places)| self.metrics.deferred(reason, places.len()));
         let keyed = request.key.is_some();
         let urgent = request.class.urgent();
         let newer = self.newer(&request, &accepted, now);
@@ -224,10 +221,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         ids: &[JobId],
         now: UnixMicros,
     ) -> Result<Option<Accepted>, Refusal> {
-        if request.key.is_none() {
-            return Ok(None);
-        }
-        match self.first_time(request, root, ids, (now, now)).await? {
+        let Some(key) = remember(request, root, now) else { return Ok(None) };
+        let spend = Spend { tenant: request.tenant.id.clone(), key: Some(key), from: vec![], items: vec![] };
+        let Met { remembered, items, .. } = self.meet(request, ids, spend, now).await?;
+        match remembered {
             Remembered::Accepted => {}
             Remembered::Conflict => return Err(Refusal::KeyConflict),
             // The mark may be lost. Known to be durable only if the ledger has it.
@@ -236,9 +233,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
                 Some(_) | None => return Ok(None),
             },
         }
-        let jobs = request.items.iter().zip(ids).map(|(item, id)| (item.index, *id)).collect();
+        let jobs = request.items.iter().zip(ids).take(items).map(|(item, id)| (item.index, *id)).collect();
+        let refused = request.items.iter().skip(items).map(|item| (item.index, Refusal::OverQuotaBefore)).collect();
         let batch = (request.batch == Batch::Many).then_some(root.0);
-        Ok(Some(Accepted { batch, jobs, refused: vec![], scheduled: false }))
+        Ok(Some(Accepted { batch, jobs, refused, scheduled: false }))
     }
 
     /// Publishes the jobs, each group to its queue.
@@ -266,42 +264,62 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         Ok(())
     }
 
-    /// Asks whether a keyed request was seen before. With limits away, what is urgent goes on: its resend carries the
-    /// same reference.
-    async fn first_time(
+    /// Settles whether a request is new, and takes what it needs of its tenant's quotas; what they have no room for leaves
+    /// the plan.
+    async fn let_in(
         &self,
         request: &Request,
-        root: JobId,
-        ids: &[JobId],
-        (now, last_due): (UnixMicros, UnixMicros),
+        pool: &PoolId,
+        plan: &mut Plan,
+        (root, ids, now): (JobId, &[JobId], UnixMicros),
     ) -> Result<Remembered, Refusal> {
-        let Some((_, fingerprint)) = request.key else { return Ok(Remembered::New) };
-        let remember = Remember { id: root, fingerprint, until: last_due.plus(KEY_LIFE) };
-        match self.limits.remember(now, std::slice::from_ref(&remember)).await {
-            Ok(known) => match known.first() {
-                Some(Remembered::New) | None => Ok(self.second_witness(request, ids, now).await),
-                Some(&known) => Ok(known),
-            },
-            Err(_) if request.class.urgent() => {
-                self.metrics.keys_away();
-                Ok(Remembered::New)
-            }
-            Err(_) => Err(Refusal::KeysAway),
+        let key = remember(request, root, plan.last_due().unwrap_or(now));
+        if key.is_none() && request.tenant.quotas.is_empty() {
+            return Ok(Remembered::New);
+        }
+        let till = Till { pool: (pool, self.settings.routes.tariff(pool)), sealer: &self.sealer, now };
+        let spend = Spend { key, ..till.spend(request, plan)? };
+        let Met { remembered, items, full } = self.meet(request, ids, spend, now).await?;
+        let refusal = till.refusal(request, full);
+        plan.refuse_from(items, &refusal);
+        match remembered {
+            Remembered::New if request.batch == Batch::Single && plan.jobs() == 0 => Err(refusal),
+            met => Ok(met),
         }
     }
 
-    /// Asks the ledger for a key that limits do not know, while limits are younger than keys live: they may have lost
-    /// it.
-    async fn second_witness(&self, request: &Request, ids: &[JobId], now: UnixMicros) -> Remembered {
+    /// Asks limits for what a request needs. With limits away, what is urgent goes on: its resend carries the same
+    /// reference.
+    async fn meet(&self, request: &Request, ids: &[JobId], spend: Spend, now: UnixMicros) -> Result<Met, Refusal> {
+        let all = Met { remembered: Remembered::New, items: request.items.len(), full: None };
+        if spend.key.is_some() && self.second_witness(request, ids, now).await {
+            // Limits may know how much of a batch was let in; what they have lost was accepted.
+            let look = Spend { from: vec![], items: vec![], ..spend };
+            return Ok(match self.limits.spend(now, &[look]).await.unwrap_or_default().first() {
+                Some(&spent) if spent.met != Remembered::New => Met::of(spent),
+                Some(_) | None => Met { remembered: Remembered::Accepted, ..all },
+            });
+        }
+        match self.limits.spend(now, std::slice::from_ref(&spend)).await {
+            Ok(spent) => Ok(spent.first().map_or(all, |&spent| Met::of(spent))),
+            Err(_) if request.class.urgent() => {
+                self.metrics.keys_away();
+                Ok(all)
+            }
+            Err(_) if spend.key.is_some() => Err(Refusal::KeysAway),
+            Err(_) => Err(Refusal::QuotasAway),
+        }
+    }
+
+    /// Returns whether the ledger knows a key's job, while limits are younger than keys live: they may have lost it. Asked
+    /// first, so that nothing is taken of a quota for what was accepted long ago.
+    async fn second_witness(&self, request: &Request, ids: &[JobId], now: UnixMicros) -> bool {
         let young = |identity: &crate::limits::Identity| now.since(identity.changed_at) < KEY_LIFE;
         if !self.limits.identity().await.is_ok_and(|identity| young(&identity)) {
-            return Remembered::New;
+            return false;
         }
-        let Some(&first) = ids.first() else { return Remembered::New };
-        match self.ledger.job(&request.tenant.id, first).await {
-            Ok(Some(_)) => Remembered::Accepted,
-            Ok(None) | Err(_) => Remembered::New,
-        }
+        let Some(&first) = ids.first() else { return false };
+        matches!(self.ledger.job(&request.tenant.id, first).await, Ok(Some(_)))
     }
 
     /// Chooses the work queue. Straight to a lane goes what is urgent, and what rate and credit grant whole, now.
@@ -357,6 +375,41 @@ fn ids(request: &Request, root: JobId, now: UnixMicros) -> Vec<JobId> {
         (Batch::Many, None) => JobId::new(now, fastrand::u128(..)),
     };
     request.items.iter().map(id).collect()
+}
+
+/// Returns what is remembered under a request's key, if it has one.
+fn remember(request: &Request, root: JobId, last_due: UnixMicros) -> Option<Remember> {
+    let (_, fingerprint) = request.key.as_ref()?;
+    Some(Remember { id: root, fingerprint: *fingerprint, until: last_due.plus(KEY_LIFE) })
+}
+
+/// Returns what a request is answered whose plan comes true.
+fn accepted(request: &Request, root: JobId, ids: &[JobId], (plan, now): (&Plan, UnixMicros)) -> Accepted {
+    let refused = |(place, refusal): &(usize, Refusal)| (request.items[*place].index, refusal.clone());
+    let taken = |(place, _): &(usize, _)| plan.refused.binary_search_by_key(place, |(place, _)| *place).is_err();
+    let jobs = request.items.iter().zip(ids).enumerate().filter(taken);
+    Accepted {
+        batch: (request.batch == Batch::Many).then_some(root.0),
+        jobs: jobs.map(|(_, (item, id))| (item.index, *id)).collect(),
+        refused: plan.refused.iter().map(refused).collect(),
+        scheduled: plan.groups.iter().all(|group| group.due_at > now),
+    }
+}
+
+/// What a request met in limits: whether it was there before, how many of its items are let in, and which quota has no
+/// room for the next.
+struct Met {
+    remembered: Remembered,
+    items: usize,
+    full: Option<usize>,
+}
+
+impl Met {
+    fn of(Spent { met, items, full }: Spent) -> Self {
+        // Nothing is cut off a request that is refused as a whole.
+        let items = if met == Remembered::Conflict { u32::MAX } else { items };
+        Self { remembered: met, items: usize::try_from(items).unwrap_or(usize::MAX), full }
+    }
 }
 
 /// What admission has decided of all jobs of a request.

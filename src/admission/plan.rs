@@ -24,8 +24,8 @@ pub(super) struct Plan {
     pub(super) groups: Vec<Group>,
     /// Items that can never be sent.
     pub(super) refused: Vec<(usize, Refusal)>,
-    /// How many items wait for a window, by its reason.
-    pub(super) deferred: Vec<(Box<str>, usize)>,
+    /// Items that wait for a window, by its reason.
+    pub(super) deferred: Vec<(Box<str>, Vec<usize>)>,
 }
 
 /// Items that are due and expire together.
@@ -134,12 +134,25 @@ impl Plan {
         self.groups.iter().map(|group| group.due_at).max()
     }
 
+    /// Refuses all items from a place on that are not refused anyway.
+    pub(super) fn refuse_from(&mut self, first: usize, refusal: &Refusal) {
+        for group in &mut self.groups {
+            let over = group.items.partition_point(|place| *place < first);
+            self.refused.extend(group.items.drain(over..).map(|place| (place, refusal.clone())));
+        }
+        self.groups.retain(|group| !group.items.is_empty());
+        self.refused.sort_unstable_by_key(|(place, _)| *place);
+        for (_, places) in &mut self.deferred {
+            places.retain(|place| *place < first);
+        }
+    }
+
     fn put(&mut self, place: usize, first: First, expires_at: UnixMicros) {
         let First { due_at, held_by } = first;
         if let Some(by) = held_by {
             match self.deferred.iter_mut().find(|(reason, _)| *reason == by) {
-                Some((_, jobs)) => *jobs += 1,
-                None => self.deferred.push((by, 1)),
+                Some((_, places)) => places.push(place),
+                None => self.deferred.push((by, vec![place])),
             }
         }
         // The newest first: most items are like the one before.
@@ -171,18 +184,7 @@ mod tests {
     }
 
     fn request(start: Start, numbers: &[&str]) -> Request {
-        let tenant = Tenant {
-            id: "acme".parse().unwrap(),
-            name: "Acme".into(),
-            rate: None,
-            ingress_rate: None,
-            outstanding_max: None,
-            caps: vec![],
-            windows: vec![],
-            sender_rates: vec![],
-            time_zone: None,
-            created_at: UnixMicros(0),
-        };
+        let tenant = Tenant::new("acme".parse().unwrap(), UnixMicros(0));
         let item = |(index, number): (usize, &&str)| Item {
             index: u32::try_from(index).unwrap(),
             recipient: Recipient { phone: Some(number.parse().unwrap()), ..Recipient::default() },
@@ -241,8 +243,19 @@ mod tests {
         assert_eq!(dues(&plan), [(morning, vec![0, 2]), (now, vec![1])]);
         assert_eq!(plan.groups[0].expires_at, morning.plus(LIFE), "it lives from its first moment on");
         assert_eq!(plan.refused, [(3, Refusal::NoZone("a send window"))]);
-        assert_eq!(plan.deferred, [("window:day".into(), 2)]);
+        assert_eq!(plan.deferred, [("window:day".into(), vec![0, 2])]);
         assert_eq!((plan.jobs(), plan.last_due()), (3, Some(morning)));
+    }
+
+    #[test]
+    fn what_is_over_a_quota_leaves_the_plan() {
+        let request = request(Start::Now, &["+8613800000000", "+4915112345678", "+12025550100", "+8613800000001"]);
+        let mut plan = plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, at("2026-06-01T14:00:00Z"));
+        plan.refuse_from(1, &Refusal::OverQuotaBefore);
+        assert_eq!((plan.jobs(), plan.groups.len()), (1, 1));
+        assert_eq!(plan.refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(plan.refused[1].1, Refusal::NoZone("a send window"), "what was refused before stays so");
+        assert_eq!(plan.deferred, [("window:day".into(), vec![0])]);
     }
 
     #[test]

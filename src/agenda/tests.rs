@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::grant::Part;
 use super::round::Memory;
 use super::*;
+use crate::config::Counting;
 use crate::domain::cap::{CapRule, Window};
 use crate::domain::ids::{JobId, Lane, PoolId, TenantId};
 use crate::domain::job::{Content, Kind, OnMissed, Origin, Shared};
@@ -36,18 +37,7 @@ fn rate(raw: &str) -> Rate {
 }
 
 fn tenant(id: &str, paced: Option<&str>) -> Tenant {
-    Tenant {
-        id: id.parse().unwrap(),
-        name: id.into(),
-        rate: paced.map(rate),
-        ingress_rate: None,
-        outstanding_max: None,
-        caps: vec![],
-        windows: vec![],
-        sender_rates: vec![],
-        time_zone: None,
-        created_at: START,
-    }
+    Tenant { rate: paced.map(rate), ..Tenant::new(id.parse().unwrap(), START) }
 }
 
 /// What the jobs of an envelope have in common, as far as it matters here.
@@ -78,6 +68,8 @@ impl Rig {
             kinds: vec![Kind::Sms],
             rate: Some(rate(per_s)),
             price: None,
+            counting: Counting::GsmIntl,
+            signature: "".into(),
         };
         let routes = Arc::new(Routes::new(&pools.iter().map(member).collect::<Vec<_>>()));
         queue.declare(&routes.lanes()).await.unwrap();

@@ -5,6 +5,7 @@ mod cap;
 mod enums;
 mod item;
 mod money;
+mod quota;
 mod select;
 mod show;
 mod spec;
@@ -20,6 +21,7 @@ pub(crate) use self::cap::{name_taken, window_from_pb, window_to_pb};
 pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, role_from_pb};
 pub(crate) use self::item::item;
 pub(crate) use self::money::money_to_pb;
+pub(crate) use self::quota::no_such_price;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
 pub(crate) use self::spec::{Spec, spec};
@@ -30,6 +32,8 @@ pub(crate) use self::window::calendars;
 
 use crate::domain::cap::BadCap;
 use crate::domain::ids::{InvalidJobId, InvalidName};
+use crate::domain::money::InvalidMoney;
+use crate::domain::quota::BadQuota;
 use crate::domain::recipient::InvalidMsisdn;
 use crate::domain::window::InvalidHours;
 
@@ -171,6 +175,15 @@ pub enum Problem {
     /// A cap that cannot be.
     #[error("{0}")]
     Cap(BadCap),
+    /// A quota that cannot be.
+    #[error("{0}")]
+    Quota(BadQuota),
+    /// A quota over money that no job costs.
+    #[error("is a currency in which no provider has a price: set `price` in the settings of the providers first")]
+    NoSuchPrice,
+    /// Not an amount of money.
+    #[error("is wrong: {0}")]
+    Money(InvalidMoney),
     /// A preset that is none.
     #[error("is no preset; there are {}", .0.join(", "))]
     Preset(Vec<&'static str>),

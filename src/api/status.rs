@@ -2,6 +2,7 @@
 //!
 //! Details of the inside (addresses of servers, texts of databases) are logged, never returned.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -122,9 +123,23 @@ impl Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Refused(Refusal::OverRate { retry_after } | Refusal::OverQuota { retry_after }) => Some(*retry_after),
+            Self::Refused(
+                Refusal::OverRate { retry_after }
+                | Refusal::TooManyOpen { retry_after }
+                | Refusal::OverQuota { retry_after, .. },
+            ) => Some(*retry_after),
             _ if self.meaning().code == Code::Unavailable => Some(RETRY_AFTER),
             _ => None,
+        }
+    }
+
+    /// Returns what programs are told beside the reason.
+    fn metadata(&self) -> HashMap<String, String> {
+        match self {
+            Self::Refused(Refusal::OverQuota { quota, .. } | Refusal::NoPrice { quota, .. }) => {
+                HashMap::from([("quota".to_owned(), quota.to_string())])
+            }
+            _ => HashMap::new(),
         }
     }
 
@@ -156,7 +171,10 @@ impl Meaning {
             Refusal::TooLarge => (Code::InvalidArgument, "TOO_LARGE", As::Invalid),
             Refusal::KeyConflict => (Code::FailedPrecondition, "KEY_CONFLICT", As::KeyConflict),
             Refusal::OverRate { .. } => (Code::ResourceExhausted, "OVER_RATE", As::Rate),
-            Refusal::OverQuota { .. } => (Code::ResourceExhausted, "OVER_QUOTA", As::Quota),
+            Refusal::TooManyOpen { .. } => (Code::ResourceExhausted, "TOO_MANY_OPEN", As::Quota),
+            Refusal::OverQuota { .. } | Refusal::OverQuotaBefore => (Code::ResourceExhausted, "OVER_QUOTA", As::Quota),
+            Refusal::NoPrice { .. } => (Code::FailedPrecondition, "NO_PRICE", As::NoProvider),
+            Refusal::QuotasAway => (Code::Unavailable, "QUOTAS_AWAY", As::KeysAway),
             Refusal::OverBurst(_) => (Code::InvalidArgument, "OVER_BURST", As::Rate),
             Refusal::Draining => (Code::Unavailable, "DRAINING", As::Draining),
             Refusal::KeysAway => (Code::Unavailable, "KEYS_AWAY", As::KeysAway),
@@ -171,7 +189,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let Meaning { code, reason, .. } = error.meaning();
         let message = error.to_string();
-        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, [] as [(String, String); 0]);
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
         if let (Code::InvalidArgument, Some(field)) = (code, error.field()) {
             details.add_bad_request_violation(field, message.as_str());
         }
@@ -218,6 +236,7 @@ impl From<LimitsError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::cap::CalendarUnit;
 
     #[track_caller]
     fn check(error: Error, code: Code, field: Option<&str>, retries: bool) {
@@ -241,6 +260,11 @@ mod tests {
         check(Error::Refused(Refusal::KeyConflict), Code::FailedPrecondition, None, false);
         let retry_after = Duration::from_millis(20);
         check(Error::Refused(Refusal::OverRate { retry_after }), Code::ResourceExhausted, None, true);
+        let daily = Refusal::OverQuota { quota: "daily".parse().unwrap(), per: CalendarUnit::Day, retry_after };
+        let status = Status::from(Error::Refused(daily.clone()));
+        assert_eq!(status.get_error_details().error_info().unwrap().metadata["quota"], "daily");
+        check(Error::Refused(daily), Code::ResourceExhausted, None, true);
+        check(Error::Refused(Refusal::QuotasAway), Code::Unavailable, None, true);
         check(Error::Refused(Refusal::NotDurable(PublishError::Full)), Code::Unavailable, None, true);
         check(Error::Refused(Refusal::ExpiresFirst), Code::InvalidArgument, Some("spec.schedule.expires_at"), false);
         check(Error::NoKey, Code::Unauthenticated, None, false);

@@ -9,6 +9,7 @@ use super::convert;
 use super::status::Error;
 use super::{Ports, keys, tokens};
 use crate::domain::ids::TenantId;
+use crate::domain::quota::Quota;
 use crate::ledger::{ApiKey, Directory, Ledger, Role, Tenant};
 use crate::limits::Limits;
 use crate::pb;
@@ -50,6 +51,14 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
         for (index, rule) in tenant.windows.iter().enumerate() {
             let checked = convert::calendars(&rule.hours, self.ports.windows.calendars());
             checked.map_err(|e| e.at("windows", index).within("tenant"))?;
+        }
+        let price = |currency| {
+            let mut prices = self.ports.providers.iter().filter_map(|entry| entry.profile.price);
+            prices.any(|price| price.currency == currency)
+        };
+        let unknown = |quota: &Quota| quota.most.money().is_some_and(|money| !price(money.currency));
+        if let Some(index) = tenant.quotas.iter().position(unknown) {
+            return Err(convert::no_such_price(index).into());
         }
         Ok(tenant)
     }

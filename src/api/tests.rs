@@ -5,16 +5,5 @@ use crate::ledger::Tenant;
 
 /// Returns a tenant without settings.
 pub(super) fn tenant(id: &str) -> Tenant {
-    Tenant {
-        id: id.parse().unwrap(),
-        name: id.into(),
-        rate: None,
-        ingress_rate: None,
-        outstanding_max: None,
-        caps: vec![],
-        windows: vec![],
-        sender_rates: vec![],
-        time_zone: None,
-        created_at: UnixMicros(0),
-    }
+    Tenant::new(id.parse().unwrap(), UnixMicros(0))
 }

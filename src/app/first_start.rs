@@ -16,18 +16,7 @@ pub(super) async fn tenant(base: &Base) -> Result<Option<FirstKey>, StartError> 
     let Ok(id) = "default".parse() else { return Ok(None) };
     let now = base.clock.now();
     let (key, text) = api::mint(&base.sealer, &id, Role::Operator, now)?;
-    let tenant = Tenant {
-        id,
-        name: "Default".into(),
-        rate: None,
-        ingress_rate: None,
-        outstanding_max: None,
-        caps: vec![],
-        windows: vec![],
-        sender_rates: vec![],
-        time_zone: None,
-        created_at: now,
-    };
+    let tenant = Tenant { name: "Default".into(), ..Tenant::new(id, now) };
     base.directory.put_tenant(&base.ledger, &tenant).await?;
     base.directory.put_api_key(&base.ledger, &key).await?;
     Ok(Some(FirstKey(text)))

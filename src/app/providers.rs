@@ -17,7 +17,7 @@ use crate::channel::sms::smpp::{self, Smpp};
 use crate::channel::sms::tencent::{self, Tencent};
 use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::{Channel, Inbound, Profile};
-use crate::config::{self, Link, Provider, Settings};
+use crate::config::{self, Counting, Link, Provider, Settings};
 use crate::dispatch::{self, Gate, Gates};
 use crate::policy::routes::Member;
 use crate::receipt::Desks;
@@ -32,6 +32,16 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         kinds: provider.kinds.clone(),
         rate: provider.rate,
         price: provider.price,
+        counting: match &provider.link {
+            Link::Smpp(link) => link.counting,
+            Link::Aliyun(_) | Link::Tencent(_) => Counting::CnDomestic,
+            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) => Counting::GsmIntl,
+        },
+        signature: match &provider.link {
+            Link::Aliyun(link) => link.sign_name.clone(),
+            Link::Tencent(link) => link.sign_name.clone(),
+            Link::Smpp(_) | Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) => "".into(),
+        },
     };
     settings.providers.iter().map(member).collect()
 }

@@ -7,6 +7,7 @@ use prost_types::Timestamp;
 
 use crate::api;
 use crate::config;
+use crate::domain::money::InvalidMoney;
 use crate::domain::rate::Rate;
 use crate::domain::window::InvalidHours;
 use crate::pb;
@@ -50,6 +51,14 @@ pub enum InvalidArg {
         "write NAME=LIMIT/WINDOW and options, such as daily=3/24h,drop,class=marketing or \"daily=1/calendar day\", or preset=NAME"
     )]
     Cap,
+    /// No quota.
+    #[error(
+        "write NAME=JOBS/WINDOW or 'NAME=AMOUNT CURRENCY/WINDOW', such as daily=100000/day or 'budget=1000 CNY/month'"
+    )]
+    Quota,
+    /// No amount of money.
+    #[error(transparent)]
+    Money(#[from] InvalidMoney),
     /// No time of day on a date.
     #[error("write a date and time without an offset, such as 2026-12-24T10:00")]
     LocalTime,

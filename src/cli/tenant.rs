@@ -7,6 +7,7 @@ use super::To;
 use super::args::{self, Cap};
 use super::connect::Failure;
 use super::print::{self, word};
+use super::quota::{self, Quota};
 use super::window;
 use super::window::Window;
 use crate::api;
@@ -18,6 +19,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   postrider tenant create acme --name 'Acme Ltd' --rate 500/s
   postrider tenant set acme --cap daily=3/24h,class=marketing --cap weekly=7/7d,drop,class=marketing
   postrider tenant set acme --window 'day=mon-fri 09:00-12:00 CN;14:00-18:00,class=marketing' --window 'call=10:00-12:00,drop,kind=call'
+  postrider tenant set acme --quota daily=100000/day --quota 'budget=1000 CNY/month'
   postrider tenant set acme --no-rate
   postrider tenant list --json";
 
@@ -83,6 +85,13 @@ pub struct Settings {
     /// Where it is, such as Asia/Shanghai: for calendar windows of caps, where a recipient's own zone is unknown; empty: UTC
     #[arg(long)]
     time_zone: Option<String>,
+    /// The most that it may have accepted or spend, as `NAME=JOBS/day`, `NAME=JOBS/month`, or with an amount such as `1000
+    /// CNY` instead of the jobs; replaces all quotas
+    #[arg(long = "quota", value_name = "QUOTA")]
+    quotas: Vec<Quota>,
+    /// No quotas at all
+    #[arg(long, conflicts_with = "quotas")]
+    no_quotas: bool,
     /// The windows of the service
     #[arg(long, conflicts_with = "windows")]
     no_windows: bool,
@@ -156,7 +165,16 @@ impl Command {
                     }
                 }
                 to.out.list(
-                    &["tenant_id", "display_name", "rate", "ingress_rate", "outstanding_max", "caps", "windows"],
+                    &[
+                        "tenant_id",
+                        "display_name",
+                        "rate",
+                        "ingress_rate",
+                        "outstanding_max",
+                        "caps",
+                        "windows",
+                        "quotas",
+                    ],
                     &rows,
                 )?;
                 Ok(())
@@ -176,6 +194,7 @@ impl Settings {
             ("caps", !self.caps.is_empty() || self.no_caps),
             ("windows", !self.windows.is_empty() || self.no_windows),
             ("time_zone", self.time_zone.is_some()),
+            ("quotas", !self.quotas.is_empty() || self.no_quotas),
         ];
         let tenant = pb::Tenant {
             tenant_id,
@@ -186,6 +205,7 @@ impl Settings {
             caps: self.caps.into_iter().map(|Cap(cap)| cap).collect(),
             windows: self.windows.into_iter().map(|Window(window)| window).collect(),
             time_zone: self.time_zone.unwrap_or_default(),
+            quotas: self.quotas.into_iter().map(|Quota(quota)| quota).collect(),
             ..pb::Tenant::default()
         };
         (tenant, given.into_iter().filter(|(_, given)| *given).map(|(path, _)| path).collect())
@@ -238,9 +258,9 @@ fn show(to: &To, tenant: Option<pb::Tenant>) -> Result<(), Failure> {
             Value::String(text) => format!("  {name:<16} {text}"),
             other => format!("  {name:<16} {other}"),
         };
-        let names =
-            ["display_name", "rate", "ingress_rate", "outstanding_max", "caps", "windows", "time_zone", "created_at"];
-        let lines: Vec<_> = names.iter().map(|name| line(name)).collect();
+        let rates = ["display_name", "rate", "ingress_rate", "outstanding_max"];
+        let rest = ["caps", "windows", "quotas", "time_zone", "created_at"];
+        let lines: Vec<_> = rates.iter().chain(&rest).map(|name| line(name)).collect();
         format!("{}\n{}", shown["tenant_id"].as_str().unwrap_or("-"), lines.join("\n"))
     })?;
     Ok(())
@@ -256,6 +276,7 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
         "outstanding_max": tenant.outstanding_max,
         "caps": tenant.caps.iter().map(cap_text).collect::<Vec<_>>(),
         "windows": tenant.windows.iter().map(window::text).collect::<Vec<_>>(),
+        "quotas": tenant.quotas.iter().map(quota::text).collect::<Vec<_>>(),
         "time_zone": tenant.time_zone,
         "created_at": print::time(tenant.created_at.as_ref()),
     })

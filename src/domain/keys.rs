@@ -44,6 +44,8 @@ pub mod space {
     pub const CAMPAIGN: &str = "campaign";
     /// A run.
     pub const RUN: &str = "run";
+    /// A quota with its window.
+    pub const QUOTA: &str = "quota";
     /// A topic.
     pub const TOPIC: &str = "topic";
     /// A sender.

@@ -31,9 +31,10 @@ use crate::domain::rule::JobRule;
 use crate::domain::suppression::Suppression;
 use crate::domain::time::{Clock, UnixMicros};
 
+/// What each version of the schema adds to the one before; the first makes an empty file version 1.
+const SCHEMA: &[&str] = &[include_str!("sqlite/schema.sql"), include_str!("sqlite/schema/tenant_further.sql")];
 /// Version of the schema that this program writes.
-const VERSION: i64 = 1;
-const SCHEMA: &str = include_str!("sqlite/schema.sql");
+const VERSION: i64 = SCHEMA.len() as i64;
 
 /// Threads that read: on a small machine more of them only wait for the same disk.
 const READERS: usize = 2;
@@ -110,17 +111,13 @@ impl Sqlite {
 
 fn migrate(conn: &Connection) -> Result<(), LedgerError> {
     let version: i64 = conn.query_row("pragma user_version", [], |row| row.get(0))?;
-    match version {
-        0 => {
-            conn.execute_batch(SCHEMA)?;
-            conn.pragma_update(None, "user_version", VERSION)?;
-            Ok(())
-        }
-        VERSION => Ok(()),
-        newer => Err(LedgerError::Refused(
-            format!("the file has schema version {newer}, this program knows {VERSION}").into(),
-        )),
+    let from = usize::try_from(version).ok().filter(|from| *from <= SCHEMA.len()).ok_or_else(|| {
+        LedgerError::Refused(format!("the file has schema version {version}, this program knows {VERSION}").into())
+    })?;
+    for more in &SCHEMA[from..] {
+        conn.execute_batch(more)?;
     }
+    Ok(conn.pragma_update(None, "user_version", VERSION)?)
 }
 
 /// Looks at the file from outside: changes nothing in it.

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::LedgerError;
 use super::columns::missing;
-use crate::domain::cap::CapRule;
+use crate::domain::cap::{CalendarUnit, CapRule};
 use crate::domain::ids::TenantId;
+use crate::domain::quota::{Most, Quota};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
 use crate::domain::window::WindowRule;
@@ -34,6 +35,8 @@ pub struct Tenant {
     pub sender_rates: Vec<SenderRate>,
     /// IANA time zone, for calendar windows of recipients whose own is unknown; `None`: UTC.
     pub time_zone: Option<Box<str>>,
+    /// The most that it may have accepted, or spend, per day or month; at most [`crate::domain::quota::QUOTAS_MAX`].
+    pub quotas: Vec<Quota>,
     /// When it was created.
     pub created_at: UnixMicros,
 }
@@ -79,9 +82,55 @@ pub(super) fn sender_rates(json: &str) -> Result<Vec<SenderRate>, LedgerError> {
     rates.and_then(|rates| rates.iter().map(read).collect()).ok_or_else(|| missing("sender_rates"))
 }
 
+/// Writes those settings of a tenant that have no column of their own, as JSON.
+pub(super) fn further_json(tenant: &Tenant) -> Value {
+    let quota = |quota: &Quota| {
+        let (name, most) = match quota.most {
+            Most::Jobs(jobs) => ("jobs", json!(jobs)),
+            Most::Money(money) => ("money", json!(money.to_string())),
+        };
+        json!({ "name": quota.name.as_str(), "per": quota.per.as_str(), name: most })
+    };
+    json!({ "quotas": tenant.quotas.iter().map(quota).collect::<Value>() })
+}
+
+/// Returns the tenant with the settings that [`further_json`] wrote; what it does not name is as a new tenant's.
+pub(super) fn with_further(tenant: Tenant, json: &str) -> Result<Tenant, LedgerError> {
+    let further: Value = serde_json::from_str(json).map_err(|_| missing("further"))?;
+    let quota = |of: &Value| {
+        let name = of["name"].as_str()?.parse().ok()?;
+        let per = CalendarUnit::from_word(of["per"].as_str()?)?;
+        let most = match of["money"].as_str() {
+            Some(money) => Most::Money(money.parse().ok()?),
+            None => Most::Jobs(of["jobs"].as_u64()?),
+        };
+        Some(Quota { name, per, most })
+    };
+    let all = further["quotas"].as_array().into_iter().flatten();
+    let quotas = all.map(|of| quota(of).ok_or_else(|| missing("quota"))).collect::<Result<_, _>>()?;
+    Ok(Tenant { quotas, ..tenant })
+}
+
 // === impl Tenant ===
 
 impl Tenant {
+    /// Returns a tenant without settings, whose name is its id.
+    pub fn new(id: TenantId, created_at: UnixMicros) -> Self {
+        Self {
+            name: id.as_str().into(),
+            id,
+            rate: None,
+            ingress_rate: None,
+            outstanding_max: None,
+            caps: vec![],
+            windows: vec![],
+            sender_rates: vec![],
+            time_zone: None,
+            quotas: vec![],
+            created_at,
+        }
+    }
+
     /// Returns the rate that a sender has of its own.
     pub fn sender_rate(&self, sender: &str) -> Option<Rate> {
         self.sender_rates.iter().find(|of| *of.sender == *sender).map(|of| of.rate)

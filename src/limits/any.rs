@@ -2,7 +2,7 @@
 
 use super::embedded::Embedded;
 use super::redis::Redis;
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered, Touch};
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -32,8 +32,8 @@ impl Limits for AnyLimits {
         ask!(self.identity())
     }
 
-    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
-        ask!(self.remember(now, submits))
+    async fn spend(&self, now: UnixMicros, spends: &[Spend]) -> Result<Vec<Spent>, LimitsError> {
+        ask!(self.spend(now, spends))
     }
 
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {

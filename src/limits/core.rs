@@ -7,6 +7,7 @@
 mod buckets;
 mod change;
 mod claims;
+mod counters;
 mod memos;
 mod people;
 mod places;
@@ -23,6 +24,7 @@ pub use buckets::{Bucket, Buckets};
 pub use change::{Change, Damaged, Reader};
 pub(super) use change::{kind_number, kind_of, source_number, source_of, write_bucket, write_entry, write_memo};
 pub use claims::{Memory, When, claim, give_back, peek, restore};
+pub use counters::{Counter, Counters};
 pub use memos::{Memo, Memos};
 pub use people::{Entry, People};
 pub use refusals::{Optout, Refusals};

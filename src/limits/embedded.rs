@@ -24,7 +24,7 @@ use self::files::Files;
 use self::log::{Compaction, Log, Offset, Start};
 use self::state::State;
 use super::core::{self, When, key_of};
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered, Touch};
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -128,19 +128,23 @@ impl Limits for Embedded {
         Ok(Identity { recovering: self.inner.recovering.load(Ordering::Acquire), ..self.inner.identity.clone() })
     }
 
-    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
+    async fn spend(&self, now: UnixMicros, spends: &[Spend]) -> Result<Vec<Spent>, LimitsError> {
         let Inner { state, log, .. } = &*self.inner;
         log.check()?;
         let now = state.now(now);
-        let mut end = Offset::default();
-        let remember = |submit: &Remember| {
-            let mut shard = state.shard(&submit.id.0.into_bytes());
-            let (met, change) = shard.memos.remember(now, submit);
-            end = change.map_or(end, |change| log.append(&change));
-            met
+        let spend = |spend: &Spend| {
+            let mut counters = state.counters();
+            let id = spend.key.as_ref().map_or([0; 16], |key| key.id.0.into_bytes());
+            let (spent, change) = counters.spend(&mut state.shard(&id).memos, now, spend);
+            // Still under the lock: the log has the changes of a counter in order.
+            change.inspect(|change| {
+                log.append(change);
+            });
+            spent
         };
-        let met = submits.iter().map(remember).collect();
-        log.durable(end).await.map(|()| met)
+        let spent = spends.iter().map(spend).collect();
+        // Also for what was there before: the call that took it may not have seen it to the disk yet.
+        log.durable(log.end()).await.map(|()| spent)
     }
 
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {

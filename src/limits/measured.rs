@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Remember, Remembered, Touch};
+use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -44,8 +44,8 @@ impl<L: Limits> Limits for Measured<L> {
         self.measure(LimitsOp::Identity, self.limits.identity()).await
     }
 
-    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
-        self.measure(LimitsOp::Remember, self.limits.remember(now, submits)).await
+    async fn spend(&self, now: UnixMicros, spends: &[Spend]) -> Result<Vec<Spent>, LimitsError> {
+        self.measure(LimitsOp::Remember, self.limits.spend(now, spends)).await
     }
 
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {

@@ -21,6 +21,7 @@ mod checkup;
 mod link;
 mod rules;
 mod scripts;
+mod spend;
 mod wire;
 
 use std::fmt;
@@ -37,7 +38,7 @@ use self::scripts::Scripts;
 use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{
-    Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remember, Remembered,
+    Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remembered, Spend, Spent,
     Touch,
 };
 use crate::domain::ids::{JobId, TenantId};
@@ -218,32 +219,6 @@ impl Inner {
         self.link.ask::<()>(&self.scripts, question).await
     }
 
-    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
-        let mut keys = Vec::with_capacity(submits.len() + 1);
-        keys.push(self.names.identity());
-        let mut packed = Vec::with_capacity(submits.len() * 24);
-        for submit in submits {
-            keys.push(self.names.memo(submit.id));
-            packed.extend_from_slice(&submit.fingerprint.0);
-            wire::put_time(&mut packed, submit.until);
-        }
-        let question = |live: &link::Live| {
-            let mut call = self.scripts.remember.call(&keys);
-            call.arg(&*live.identity.id).arg(now.0).arg(&packed);
-            call
-        };
-        let answer: Vec<u8> = self.link.ask(&self.scripts, question).await?;
-        let read = |digit: &u8| match digit {
-            b'0' => Ok(Remembered::New),
-            b'1' => Ok(Remembered::Pending),
-            b'2' => Ok(Remembered::Accepted),
-            b'3' => Ok(Remembered::Conflict),
-            _ => Err(Strange),
-        };
-        let met = answer.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        if met.len() == submits.len() { Ok(met) } else { Err(Strange.into()) }
-    }
-
     async fn lease(&self, now: UnixMicros, leases: &[Lease]) -> Result<Vec<Granted>, LimitsError> {
         let keys: Vec<_> = leases.iter().map(|lease| self.names.bucket(&lease.bucket)).collect();
         let mut packed = Vec::with_capacity(leases.len() * 17);
@@ -272,10 +247,10 @@ impl Limits for Redis {
         Ok(Identity { recovering, ..link.live().await?.identity.clone() })
     }
 
-    async fn remember(&self, now: UnixMicros, submits: &[Remember]) -> Result<Vec<Remembered>, LimitsError> {
+    async fn spend(&self, now: UnixMicros, spends: &[Spend]) -> Result<Vec<Spent>, LimitsError> {
         let now = self.inner.now(now);
-        let calls = submits.chunks(KEYS_PER_CALL).map(|submits| self.inner.remember(now, submits));
-        Ok(try_join_all(calls).await?.concat())
+        // One after the other by the server: it answers in the order in which it was asked.
+        try_join_all(spends.iter().map(|spend| self.inner.spend(now, spend))).await
     }
 
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {
@@ -446,6 +421,10 @@ impl Names {
         self.name(b'k', id.0.as_bytes())
     }
 
+    fn counter(&self, tenant: &TenantId, key: WordKey) -> Vec<u8> {
+        self.name(b'q', &key_of(tenant, key.0))
+    }
+
     fn bucket(&self, name: &str) -> Vec<u8> {
         self.name(b'b', name.as_bytes())
     }
@@ -456,6 +435,17 @@ impl Names {
         name.push(kind);
         name.extend_from_slice(rest);
         name
+    }
+}
+
+/// Reads what a submit met.
+fn met(digit: u8) -> Result<Remembered, Strange> {
+    match digit {
+        b'0' => Ok(Remembered::New),
+        b'1' => Ok(Remembered::Pending),
+        b'2' => Ok(Remembered::Accepted),
+        b'3' => Ok(Remembered::Conflict),
+        _ => Err(Strange),
     }
 }
 

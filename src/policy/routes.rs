@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use crate::config::Counting;
 use crate::domain::ids::{Lane, PoolId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::money::Money;
@@ -18,6 +19,21 @@ pub struct Member {
     pub rate: Option<Rate>,
     /// What one segment, template message or begun minute costs there; `None`: no price is known.
     pub price: Option<Money>,
+    /// How it counts segments.
+    pub counting: Counting,
+    /// The signature that it puts in front of texts that have none; empty: none.
+    pub signature: Box<str>,
+}
+
+/// What a pool asks for, whichever of its providers carries a job: which one that is is known only when it goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tariff {
+    /// The most that one segment, template message or begun minute costs; `None`: one of them has no price.
+    pub price: Option<Money>,
+    /// How segments are counted: as where they are shortest.
+    pub counting: Counting,
+    /// The longest signature that is put in front of texts; empty: none.
+    pub signature: Box<str>,
 }
 
 /// The pools by kind. A kind goes to the first pool, in the order of the settings, with a provider that carries it.
@@ -32,8 +48,7 @@ struct Pool {
     kinds: Vec<Kind>,
     /// `None` as soon as one provider has no rate.
     per_s: Option<u32>,
-    /// The dearest; `None` as soon as one provider has none.
-    price: Option<Money>,
+    tariff: Tariff,
 }
 
 impl Routes {
@@ -46,11 +61,11 @@ impl Routes {
                 Some(pool) => {
                     pool.kinds.extend(&member.kinds);
                     pool.per_s = pool.per_s.zip(per_s).map(|(sum, more)| sum.saturating_add(more));
-                    pool.price = pool.price.zip(member.price).map(|(a, b)| if a.micros() < b.micros() { b } else { a });
+                    pool.tariff.or_dearer(member);
                 }
                 None => {
                     let (id, kinds) = (member.pool.clone(), member.kinds.clone());
-                    pools.push(Pool { id, kinds, per_s, price: member.price });
+                    pools.push(Pool { id, kinds, per_s, tariff: Tariff::of(member) });
                 }
             }
         }
@@ -69,10 +84,9 @@ impl Routes {
         Some(Rate { per_s: NonZeroU32::new(per_s)?, burst: NonZeroU32::new(per_s.div_ceil(4))? })
     }
 
-    /// Returns the most that one segment, template message or begun minute costs through a pool: which of its providers
-    /// carries a job is known only when it goes. `None`: one of them has no price.
-    pub fn price(&self, pool: &PoolId) -> Option<Money> {
-        self.pools.iter().find(|candidate| candidate.id == *pool)?.price
+    /// Returns what a pool asks for; `None`: there is no such pool.
+    pub fn tariff(&self, pool: &PoolId) -> Option<&Tariff> {
+        self.pools.iter().find(|candidate| candidate.id == *pool).map(|pool| &pool.tariff)
     }
 
     /// Returns every lane there is.
@@ -83,13 +97,31 @@ impl Routes {
     }
 }
 
+impl Tariff {
+    fn of(member: &Member) -> Self {
+        Self { price: member.price, counting: member.counting, signature: member.signature.clone() }
+    }
+
+    /// Makes it the dearer of what it is and what another provider asks for.
+    fn or_dearer(&mut self, other: &Member) {
+        self.price = self.price.zip(other.price).map(|(a, b)| if a.micros() < b.micros() { b } else { a });
+        if other.counting == Counting::CnDomestic {
+            self.counting = Counting::CnDomestic;
+        }
+        if other.signature.chars().count() > self.signature.chars().count() {
+            self.signature = other.signature.clone();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn member(pool: &str, kinds: &[Kind], rate: Option<&str>) -> Member {
         let rate = rate.map(|rate| rate.parse().unwrap());
-        Member { pool: pool.parse().unwrap(), kinds: kinds.to_vec(), rate, price: None }
+        let (counting, signature) = (Counting::GsmIntl, "".into());
+        Member { pool: pool.parse().unwrap(), kinds: kinds.to_vec(), rate, price: None, counting, signature }
     }
 
     #[test]
@@ -108,19 +140,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_costs_what_its_dearest_provider_does() {
+    fn a_pool_asks_for_what_its_dearest_provider_does() {
         let priced = |pool, price: Option<&str>| {
             let price = price.map(|price| price.parse().unwrap());
             Member { price, ..member(pool, &[Kind::Sms], None) }
         };
+        let domestic =
+            Member { counting: Counting::CnDomestic, signature: "晨星".into(), ..priced("all", Some("0.03 CNY")) };
         let routes = Routes::new(&[
             priced("all", Some("0.04 CNY")),
             priced("all", Some("0.05 CNY")),
-            priced("all", Some("0.03 CNY")),
+            domestic,
             priced("some", Some("0.04 CNY")),
             priced("some", None),
         ]);
-        assert_eq!(routes.price(&"all".parse().unwrap()).unwrap().to_string(), "0.05 CNY");
-        assert_eq!(routes.price(&"some".parse().unwrap()), None, "nobody knows what it may cost");
+        let all = routes.tariff(&"all".parse().unwrap()).unwrap();
+        assert_eq!((all.price.unwrap().to_string(), all.counting), ("0.05 CNY".into(), Counting::CnDomestic));
+        assert_eq!(&*all.signature, "晨星");
+        assert_eq!(routes.tariff(&"some".parse().unwrap()).unwrap().price, None, "nobody knows what it may cost");
     }
 }

@@ -123,18 +123,7 @@ impl Rig {
 }
 
 fn tenant(id: &str) -> Tenant {
-    Tenant {
-        id: id.parse().unwrap(),
-        name: id.into(),
-        rate: None,
-        ingress_rate: None,
-        outstanding_max: None,
-        caps: vec![],
-        windows: vec![],
-        sender_rates: vec![],
-        time_zone: None,
-        created_at: UnixMicros::default(),
-    }
+    Tenant::new(id.parse().unwrap(), UnixMicros::default())
 }
 
 fn tenants_of(facts: &[Fact]) -> Vec<&str> {

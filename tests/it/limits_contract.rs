@@ -5,6 +5,7 @@ mod claims;
 mod concurrency;
 mod equivalence;
 mod faults;
+mod quotas;
 mod rates;
 mod recovery;
 mod refusals;
@@ -21,7 +22,7 @@ use postrider::domain::keys::{AddressKey, RecipientKey};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::embedded::Embedded;
 use postrider::limits::redis::{Redis, Settings};
-use postrider::limits::{Against, AnyLimits, Claim, Decision, Limits, Span, Take};
+use postrider::limits::{Against, AnyLimits, Claim, Decision, Limits, Need, Remember, Remembered, Span, Spend, Take};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -150,6 +151,13 @@ pub(super) async fn ask_all(store: &Store, now: UnixMicros, claims: &[Claim]) ->
 /// Gives one claim back.
 pub(super) async fn give_back(store: &Store, claim: &Claim) {
     store.limits.give_back(&[claim.give_back()]).await.unwrap();
+}
+
+/// Asks for submits with keys and without quotas.
+pub(super) async fn remember(limits: &AnyLimits, now: UnixMicros, submits: &[Remember]) -> Vec<Remembered> {
+    let spend = |key: &Remember| Spend { tenant: acme(), key: Some(*key), from: vec![], items: vec![Need::default()] };
+    let spends: Vec<_> = submits.iter().map(spend).collect();
+    limits.spend(now, &spends).await.unwrap().into_iter().map(|spent| spent.met).collect()
 }
 
 pub(super) fn acme() -> TenantId {

@@ -30,6 +30,7 @@ mod pools;
 mod queue_contract;
 mod queue_faults;
 mod queue_rates;
+mod quotas;
 mod race;
 mod recall;
 mod recorders;

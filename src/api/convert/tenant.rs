@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use super::cap::{cap_to_pb, caps};
 use super::enums::role_to_pb;
 use super::item::zone;
+use super::quota::{quota_to_pb, quotas};
 use super::spec::LABEL_CHARS_MAX;
 use super::window::{window_rule_to_pb, window_rules};
 use super::{Invalid, Problem, check_count, moment_to_pb, name, not_yet, required, text};
@@ -26,7 +27,6 @@ const RATE_MAX: u32 = 1_000_000;
 pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<Tenant, Invalid> {
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
     not_yet("routes", raw.routes.is_empty(), "routes of a tenant are")?;
-    not_yet("quotas", raw.quotas.is_empty(), "quotas are")?;
     not_yet("stop_words", raw.stop_words.is_empty(), "opt-out words of a tenant are")?;
     let display_name = text("display_name", raw.display_name, DISPLAY_NAME_CHARS_MAX)?;
     Ok(Tenant {
@@ -39,6 +39,7 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
         windows: window_rules(raw.windows)?,
         sender_rates: sender_rates(raw.sender_rates)?,
         time_zone: zone("time_zone", raw.time_zone)?,
+        quotas: quotas(raw.quotas)?,
         created_at,
     })
 }
@@ -66,9 +67,10 @@ pub(crate) fn apply_mask(
         windows,
         sender_rates,
         time_zone,
+        quotas,
         created_at: _,
     } = new;
-    let (mut name, mut caps, mut windows) = (Some(name), Some(caps), Some(windows));
+    let (mut name, mut caps, mut windows, mut quotas) = (Some(name), Some(caps), Some(windows), Some(quotas));
     let (mut sender_rates, mut time_zone) = (Some(sender_rates), Some(time_zone));
     for path in paths {
         match path.as_str() {
@@ -81,6 +83,7 @@ pub(crate) fn apply_mask(
             "sender_rates" => {
                 tenant.sender_rates = sender_rates.take().unwrap_or_else(|| std::mem::take(&mut tenant.sender_rates));
             }
+            "quotas" => tenant.quotas = quotas.take().unwrap_or_else(|| std::mem::take(&mut tenant.quotas)),
             "time_zone" => tenant.time_zone = time_zone.take().unwrap_or_else(|| tenant.time_zone.take()),
             other => {
                 let shown: String = other.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -133,6 +136,7 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         windows: tenant.windows.iter().map(|rule| window_rule_to_pb(rule)).collect(),
         sender_rates: tenant.sender_rates.iter().map(sender_rate).collect(),
         time_zone: tenant.time_zone.as_deref().unwrap_or_default().into(),
+        quotas: tenant.quotas.iter().map(quota_to_pb).collect(),
         created_at: Some(moment_to_pb(tenant.created_at)),
         ..pb::Tenant::default()
     }

@@ -410,7 +410,6 @@ fn tenants() {
     tenant_says("caps", |tenant| tenant.caps = vec![tenant.caps[0].clone(); 17]);
     tenant_says("caps[1].name", |tenant| tenant.caps.push(tenant.caps[0].clone()));
     tenant_says("routes", |tenant| tenant.routes.push(pb::TenantRoute::default()));
-    tenant_says("quotas", |tenant| tenant.quotas.push(pb::Quota::default()));
     let rate = |per_second| Some(pb::Rate { per_second, burst: 0 });
     let sender = |sender: &str, per_second| pb::SenderRate { sender: sender.into(), rate: rate(per_second) };
     tenant_says("", |tenant| tenant.sender_rates = vec![sender("Acme", 1), sender("Bolt", 1)]);

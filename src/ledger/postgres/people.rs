@@ -93,11 +93,11 @@ fn suppression(row: &Row) -> Result<Suppression, LedgerError> {
 /// Returns every tenant.
 pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
     let sql = "select id, name, rate, ingress_rate, outstanding_max, caps::text, windows::text, created_at, \
-               sender_rates::text, time_zone \
+               sender_rates::text, time_zone, further::text \
                from tenant order by id";
     let rate = |raw: Option<&str>| raw.map(columns::name::<Rate>).transpose();
     let read = |row: &Row| {
-        Ok(Tenant {
+        let tenant = Tenant {
             id: rows::tenant(row, 0)?,
             name: get(row, 1)?,
             rate: rate(get(row, 2)?)?,
@@ -108,7 +108,9 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
             created_at: rows::time(row, 7)?,
             sender_rates: tenant::sender_rates(get(row, 8)?)?,
             time_zone: get(row, 9)?,
-        })
+            quotas: vec![],
+        };
+        tenant::with_further(tenant, get(row, 10)?)
     };
     conn.query(sql, &[]).await?.iter().map(read).collect()
 }
@@ -116,12 +118,12 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
 /// Creates or replaces a tenant.
 pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), LedgerError> {
     let sql = "insert into tenant \
-               values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9::text::jsonb, $10) \
+               values ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9::text::jsonb, $10, $11::text::jsonb) \
                on conflict (id) do update \
                set name = excluded.name, rate = excluded.rate, ingress_rate = excluded.ingress_rate, \
                outstanding_max = excluded.outstanding_max, caps = excluded.caps, windows = excluded.windows, \
                created_at = excluded.created_at, sender_rates = excluded.sender_rates, \
-               time_zone = excluded.time_zone";
+               time_zone = excluded.time_zone, further = excluded.further";
     conn.execute(
         sql,
         &[
@@ -135,6 +137,7 @@ pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), Ledge
             &Micros(tenant.created_at),
             &tenant::sender_rates_json(&tenant.sender_rates).to_string(),
             &tenant.time_zone.as_deref(),
+            &tenant::further_json(tenant).to_string(),
         ],
     )
     .await?;

@@ -9,9 +9,10 @@ use crate::domain::job::{Class, Kind};
 use crate::ledger::LedgerError;
 use crate::ledger::columns::{Code, WHATS};
 
+/// What each version of the schema adds to the one before, the first to an empty database.
+const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema/tenant_further.sql")];
 /// Version of the schema that this program writes.
-const VERSION: i32 = 1;
-const SCHEMA: &str = include_str!("schema.sql");
+const VERSION: i32 = SCHEMA.len() as i32;
 
 /// Parts of the job table: smaller indexes, and vacuums that run side by side.
 const JOB_PARTS: u32 = 8;
@@ -33,10 +34,16 @@ pub(super) async fn migrate(conn: &Conn) -> Result<(), LedgerError> {
     conn.batch("create schema if not exists postrider; create table if not exists schema_version (version integer)")
         .await?;
     let version = conn.client.query_one("select coalesce(max(version), 0) from schema_version", &[]).await?;
-    match version.get::<_, i32>(0) {
-        0 => conn.batch(&format!("{SCHEMA}{}", parts())).await?,
-        VERSION => {}
-        newer => return Err(LedgerError::Refused(unknown(newer))),
+    let version = version.get::<_, i32>(0);
+    let from = usize::try_from(version).ok().filter(|from| *from <= SCHEMA.len());
+    for (index, more) in SCHEMA.iter().enumerate().skip(from.ok_or_else(|| LedgerError::Refused(unknown(version)))?) {
+        conn.batch(more).await?;
+        if index == 0 {
+            conn.batch(&parts()).await?;
+        }
+    }
+    if version < VERSION {
+        conn.batch(&format!("insert into schema_version values ({VERSION})")).await?;
     }
     conn.batch(&words()).await?;
     Ok(conn.batch("commit").await?)
@@ -96,10 +103,7 @@ fn parts() -> String {
             "create table job_{part} partition of job for values with (modulus {JOB_PARTS}, remainder {part});"
         );
     }
-    let _never = write!(
-        sql,
-        "create table event_0 partition of event for values from (0) to (1); insert into schema_version values ({VERSION})"
-    );
+    sql.push_str("create table event_0 partition of event for values from (0) to (1);");
     sql
 }
 

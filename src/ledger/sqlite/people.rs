@@ -93,13 +93,13 @@ fn suppression(row: &Row<'_>) -> Result<Suppression, LedgerError> {
 /// Returns every tenant.
 pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "select id, name, rate, ingress_rate, outstanding_max, caps, windows, created_at, sender_rates, time_zone \
-         from tenant order by id",
+        "select id, name, rate, ingress_rate, outstanding_max, caps, windows, created_at, sender_rates, time_zone, \
+         further from tenant order by id",
     )?;
     let rate = |raw: Option<String>| raw.map(|raw| columns::name::<Rate>(&raw)).transpose();
     rows::all(statement.query([])?, |row| {
         let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-        Ok(Tenant {
+        let tenant = Tenant {
             id: rows::name(row, 0)?,
             name: row.get(1)?,
             rate: rate(row.get(2)?)?,
@@ -110,13 +110,15 @@ pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
             created_at: UnixMicros(row.get(7)?),
             sender_rates: tenant::sender_rates(text(8)?)?,
             time_zone: row.get(9)?,
-        })
+            quotas: vec![],
+        };
+        tenant::with_further(tenant, text(10)?)
     })
 }
 
 /// Creates or replaces a tenant.
 pub(super) fn put_tenant(tx: &Transaction<'_>, tenant: &Tenant) -> Result<(), LedgerError> {
-    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
+    tx.prepare_cached("insert or replace into tenant values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?.execute(
         params![
             tenant.id.as_str(),
             tenant.name,
@@ -128,6 +130,7 @@ pub(super) fn put_tenant(tx: &Transaction<'_>, tenant: &Tenant) -> Result<(), Le
             tenant.created_at.0,
             tenant::sender_rates_json(&tenant.sender_rates).to_string(),
             tenant.time_zone,
+            tenant::further_json(tenant).to_string(),
         ],
     )?;
     Ok(())

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::Key;
 use super::buckets::Bucket;
+use super::counters::Counter;
 use super::memos::Memo;
 use super::people::Entry;
 use super::refusals::Optout;
@@ -16,6 +17,7 @@ use crate::domain::rule::{Act, Names};
 use crate::domain::suppression::{Scope, Source};
 use crate::domain::time::UnixMicros;
 use crate::limits::Until;
+use crate::limits::spend::ALL_ITEMS;
 
 /// An absolute statement about one key: saying it twice is saying it once.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,6 +79,14 @@ pub enum Change {
         /// Which, how, and how long.
         filter: Filter,
     },
+    /// So much was taken of quotas, and the submit that took it is remembered; one change, so that neither is ever there
+    /// without the other.
+    Spent {
+        /// Of each, what is taken by now.
+        counters: Vec<(Key, Counter)>,
+        /// The submit, if it has a key.
+        memo: Option<(Key, Memo)>,
+    },
     /// A bucket is at a level.
     Bucket {
         /// Which.
@@ -104,6 +114,9 @@ const BUCKET: u8 = 7;
 const OPTOUT: u8 = 8;
 const OPTIN: u8 = 9;
 const FILTER: u8 = 10;
+/// A memo of a submit of which some items were let in.
+const CUT_MEMO: u8 = 11;
+const SPENT: u8 = 12;
 const ENTRY: u8 = 20;
 
 const AFTER: u8 = 0;
@@ -151,6 +164,16 @@ impl Change {
                 out.extend_from_slice(&u16::try_from(names.len()).unwrap_or(u16::MAX).to_le_bytes());
                 out.extend_from_slice(&names);
             }
+            Self::Spent { counters, memo } => {
+                out.extend_from_slice(&[SPENT, u8::try_from(counters.len()).unwrap_or(u8::MAX)]);
+                for (key, counter) in counters.iter().take(usize::from(u8::MAX)) {
+                    out.extend_from_slice(key);
+                    out.extend_from_slice(&counter.used.to_le_bytes());
+                    out.extend_from_slice(&counter.until.0.to_le_bytes());
+                }
+                out.push(u8::from(memo.is_some()));
+                memo.iter().for_each(|(id, memo)| write_memo(out, id, memo));
+            }
             Self::Bucket { name, bucket } => write_bucket(out, name, bucket),
         }
     }
@@ -181,11 +204,14 @@ pub(in crate::limits) fn write_entry(out: &mut Vec<u8>, person: &Key, entry: &En
 
 /// Appends [`Change::Memo`] from borrowed parts.
 pub(in crate::limits) fn write_memo(out: &mut Vec<u8>, id: &Key, memo: &Memo) {
-    out.push(MEMO);
+    out.push(if memo.items == ALL_ITEMS { MEMO } else { CUT_MEMO });
     out.extend_from_slice(id);
     out.extend_from_slice(&memo.fingerprint.to_le_bytes());
     out.extend_from_slice(&memo.until_s.to_le_bytes());
     out.push(u8::from(memo.accepted));
+    if memo.items != ALL_ITEMS {
+        out.extend_from_slice(&memo.items.to_le_bytes());
+    }
 }
 
 /// Appends [`Change::Bucket`] from borrowed parts.
@@ -270,10 +296,22 @@ impl<'a> Reader<'a> {
                 Change::Entry { person, entry, kept: self.kept(form)? }
             }
             GONE => Change::Gone { person: self.array()?, job: self.u64()?, token: self.u64()? },
-            MEMO => {
-                let id = self.array()?;
-                let memo = Memo { fingerprint: self.u64()?, until_s: self.u32()?, accepted: self.u8()? != 0 };
+            form @ (MEMO | CUT_MEMO) => {
+                let (id, memo) = self.memo(form)?;
                 Change::Memo { id, memo }
+            }
+            SPENT => {
+                let count = self.u8()?;
+                let counter = |_| Ok((self.array()?, Counter { used: self.u64()?, until: self.time()? }));
+                let counters = (0..count).map(counter).collect::<Result<_, _>>()?;
+                let memo = match self.u8()? {
+                    0 => None,
+                    _ => {
+                        let form = self.u8()?;
+                        Some(self.memo(form)?)
+                    }
+                };
+                Change::Spent { counters, memo }
             }
             OPTOUT => {
                 let address = self.array()?;
@@ -306,6 +344,16 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(Damaged),
         })
+    }
+
+    fn memo(&mut self, form: u8) -> Result<(Key, Memo), Damaged> {
+        let (id, fingerprint, until_s, accepted) = (self.array()?, self.u64()?, self.u32()?, self.u8()? != 0);
+        let items = match form {
+            MEMO => ALL_ITEMS,
+            CUT_MEMO => self.u32()?,
+            _ => return Err(Damaged),
+        };
+        Ok((id, Memo { fingerprint, until_s, accepted, items }))
     }
 
     fn kept(&mut self, form: u8) -> Result<Vec<Kept>, Damaged> {

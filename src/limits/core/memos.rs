@@ -21,6 +21,8 @@ pub struct Memo {
     pub until_s: u32,
     /// Whether it is known to be durable.
     pub accepted: bool,
+    /// How many of its items, from the first on, are let in; `u32::MAX`: all.
+    pub items: u32,
 }
 
 /// The memos of one shard, by job id.
@@ -31,28 +33,26 @@ pub struct Memos {
 }
 
 impl Memos {
-    /// Remembers a submit as pending unless it is known; returns what it meets, and the change that makes it last.
-    pub fn remember(&mut self, now: UnixMicros, submit: &Remember) -> (Remembered, Option<Change>) {
+    /// Returns what a submit meets that is known, and how many of its items are let in.
+    pub(super) fn met(&self, now: UnixMicros, submit: &Remember) -> Option<(Remembered, u32)> {
+        let memo = self.memos.get(&submit.id.0.into_bytes()).filter(|memo| lives(memo, now))?;
+        let met = match memo {
+            memo if memo.fingerprint != short(submit.fingerprint) => Remembered::Conflict,
+            Memo { accepted: true, .. } => Remembered::Accepted,
+            Memo { accepted: false, .. } => Remembered::Pending,
+        };
+        Some((met, memo.items))
+    }
+
+    /// Remembers a submit as pending, of which so many items are let in.
+    pub(super) fn put(&mut self, now: UnixMicros, submit: &Remember, items: u32) -> (Key, Memo) {
         self.prune(now);
+        // Rounded up: never forgotten early.
+        let until_s = u32::try_from(submit.until.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+        let memo = Memo { fingerprint: short(submit.fingerprint), until_s, accepted: false, items };
         let id = submit.id.0.into_bytes();
-        let fingerprint = short(submit.fingerprint);
-        match self.memos.get(&id) {
-            Some(memo) if lives(memo, now) => {
-                let met = match memo {
-                    memo if memo.fingerprint != fingerprint => Remembered::Conflict,
-                    Memo { accepted: true, .. } => Remembered::Accepted,
-                    Memo { accepted: false, .. } => Remembered::Pending,
-                };
-                (met, None)
-            }
-            Some(_) | None => {
-                // Rounded up: never forgotten early.
-                let until_s = u32::try_from(submit.until.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
-                let memo = Memo { fingerprint, until_s, accepted: false };
-                self.memos.insert(id, memo);
-                (Remembered::New, Some(Change::Memo { id, memo }))
-            }
-        }
+        self.memos.insert(id, memo);
+        (id, memo)
     }
 
     /// Marks a submit as accepted.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use crate::domain::time::UnixMicros;
 use crate::limits::LimitsError;
 use crate::limits::core::{
-    Buckets, Change, Key, Memory, Memos, People, Reader, Refusals, write_bucket, write_entry, write_memo,
+    Buckets, Change, Counters, Key, Memory, Memos, People, Reader, Refusals, write_bucket, write_entry, write_memo,
 };
 
 /// Shards of recipients and memos: enough that 16 workers rarely meet, and that a snapshot holds each lock for a
@@ -21,6 +21,7 @@ pub(super) struct State {
     shards: Box<[Mutex<Shard>]>,
     refusals: RwLock<Refusals>,
     buckets: Mutex<Buckets>,
+    counters: Mutex<Counters>,
     latest: AtomicI64,
 }
 
@@ -52,6 +53,7 @@ impl State {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             refusals: RwLock::default(),
             buckets: Mutex::default(),
+            counters: Mutex::default(),
             latest: AtomicI64::new(i64::MIN),
         }
     }
@@ -93,6 +95,11 @@ impl State {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks the counters of quotas; before any shard, where both are needed.
+    pub(super) fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns how many recipients are remembered.
     pub(super) fn people(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).people.count()).sum()
@@ -123,6 +130,12 @@ impl State {
             Change::Filter { tenant, filter } => {
                 self.refusals_mut().rules.set_filter(tenant, filter);
             }
+            Change::Spent { counters, memo } => {
+                counters.into_iter().for_each(|(key, counter)| self.counters().set(key, counter));
+                if let Some((id, memo)) = memo {
+                    self.shard(&id).memos.set(id, memo);
+                }
+            }
             Change::Bucket { name, bucket } => self.buckets().set(name, bucket),
         }
     }
@@ -145,6 +158,7 @@ impl State {
             }
         }
         self.refusals().each(now, |change| change.write(&mut out));
+        self.counters().each(now, |change| change.write(&mut out));
         self.buckets().each(now, |name, bucket| write_bucket(&mut out, name, bucket));
         if out.is_empty() { Ok(()) } else { block(&out) }
     }

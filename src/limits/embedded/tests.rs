@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::job::{Class, Kind};
-use crate::domain::keys::{Fingerprint, RecipientKey};
+use crate::domain::keys::{Fingerprint, RecipientKey, WordKey};
 use crate::domain::rule::{Act, Names};
 use crate::domain::suppression::Scope;
 use crate::domain::time::Clock;
-use crate::limits::{Against, LeaseMode, Span, Take};
+use crate::limits::{Against, Allowance, Counts, LeaseMode, Need, Remember, Remembered, Span, Take};
 
 const NOW: UnixMicros = UnixMicros::from_secs(1_800_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -56,6 +56,17 @@ fn claim(recipient: u128, job: u128) -> Claim {
 
 fn submit(id: u128) -> Remember {
     Remember { id: JobId(Uuid::from_u128(id)), fingerprint: Fingerprint([7; 16]), until: NOW.plus(DAY) }
+}
+
+fn spend(key: Option<Remember>, jobs: usize) -> Spend {
+    let quota = Allowance { key: WordKey([3; 16]), counts: Counts::Jobs, most: 10, ends_at: NOW.plus(DAY) };
+    Spend { tenant: "acme".parse().unwrap(), key, from: vec![quota], items: vec![Need { jobs: 1, micros: 0 }; jobs] }
+}
+
+/// Asks for submits with keys and without quotas.
+async fn remember(limits: &Embedded, submits: &[Remember]) -> Vec<Remembered> {
+    let spends: Vec<_> = submits.iter().map(|key| Spend { from: vec![], ..spend(Some(*key), 1) }).collect();
+    limits.spend(NOW, &spends).await.unwrap().into_iter().map(|spent| spent.met).collect()
 }
 
 fn optout() -> Suppression {
@@ -111,7 +122,10 @@ async fn what_was_answered_survives_a_crash() {
     for job in 1..=3 {
         assert_eq!(limits.claim(NOW, &[claim(1, job)]).await.unwrap(), [Decision::Claimed]);
     }
-    limits.remember(NOW, std::slice::from_ref(&submit)).await.unwrap();
+    remember(&limits, &[submit]).await;
+    let (spent, cut) = (|items, full| Spent { met: Remembered::New, items, full }, spend(Some(self::submit(10)), 9));
+    let spends = [spend(Some(self::submit(11)), 3), cut.clone()];
+    assert_eq!(limits.spend(NOW, &spends).await.unwrap(), [spent(3, None), spent(7, Some(0))]);
     limits.suppress(std::slice::from_ref(&optout)).await.unwrap();
     limits.rule(&[rule], NOW.plus(DAY)).await.unwrap();
     let (_copy, again) = crashed(&dir);
@@ -120,7 +134,9 @@ async fn what_was_answered_survives_a_crash() {
     let other = Claim { token: 99, ..claim(1, 1) };
     let decisions = again.claim(NOW, &[claim(1, 4), other, claim(1, 2), claim(2, 44)]).await.unwrap();
     assert_eq!(decisions, [over, held, Decision::Claimed, Decision::Cancelled]);
-    assert_eq!(again.remember(NOW, &[submit]).await.unwrap(), [Remembered::Pending]);
+    assert_eq!(remember(&again, &[submit]).await, [Remembered::Pending]);
+    let first = Spent { met: Remembered::Pending, items: 7, full: None };
+    assert_eq!(again.spend(NOW, &[cut, spend(None, 1)]).await.unwrap(), [first, spent(0, Some(0))]);
     assert_eq!(again.suppressions(&tenant, AddressKey([5; 16])).await.unwrap(), [optout]);
     assert_eq!(again.lease(NOW, &[lease]).await.unwrap()[0].tokens, 0, "a burst is not granted twice");
     assert_eq!(again.identity().await.unwrap(), limits.identity().await.unwrap());
@@ -135,11 +151,12 @@ async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
     let dir = tempfile::tempdir().unwrap();
     let limits = whole(Embedded::open_with(dir.path(), NOW, 15_000).unwrap()).await;
     let identity = limits.identity().await.unwrap();
-    limits.remember(NOW, &[submit(1), submit(2)]).await.unwrap();
+    remember(&limits, &[submit(1), submit(2)]).await;
     limits.accepted(&[submit(1).id]).await.unwrap();
     limits.suppress(&[optout()]).await.unwrap();
     limits.rule(&[cancelled(44)], NOW.plus(DAY)).await.unwrap();
     limits.lease(NOW, &[wish()]).await.unwrap();
+    limits.spend(NOW, &[spend(None, 9), spend(Some(submit(3)), 2)]).await.unwrap();
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..8u128 {
         let limits = limits.clone();
@@ -166,8 +183,10 @@ async fn the_log_stays_short_and_nothing_is_lost_when_snapshots_replace_it() {
         let decision = again.claim(NOW, &[claim(recipient, 1 << 60)]).await.unwrap().remove(0);
         assert!(matches!(decision, Decision::OverCap { take: 0, .. }), "{decision:?}");
     }
-    let met = again.remember(NOW, &[submit(1), submit(2)]).await.unwrap();
+    let met = remember(&again, &[submit(1), submit(2)]).await;
     assert_eq!(met, [Remembered::Accepted, Remembered::Pending]);
+    let quota = again.spend(NOW, &[spend(Some(submit(3)), 2), spend(None, 1)]).await.unwrap();
+    assert_eq!(quota.iter().map(|spent| spent.items).collect::<Vec<_>>(), [1, 0]);
     assert_eq!(again.suppressions(&"acme".parse().unwrap(), AddressKey([5; 16])).await.unwrap(), [optout()]);
     assert_eq!(again.claim(NOW, &[claim(999, 44)]).await.unwrap(), [Decision::Cancelled]);
     assert_eq!(again.lease(NOW, &[wish()]).await.unwrap()[0].tokens, 0);

@@ -1,6 +1,6 @@
 -- Marks remembered submits as accepted; unknown ones are left alone.
 --
--- KEYS[1 .. n]   memo of each submit, as in remember.lua
+-- KEYS[1 .. n]   memo of each submit, as in spend.lua
 --
 -- Returns how many are known.
 assert(#KEYS >= 1 and #ARGV == 0, "1 key or more, no argument")

@@ -11,8 +11,8 @@ pub(super) struct Scripts {
     pub lead: Loaded,
     pub lease: Loaded,
     pub recovered: Loaded,
-    pub remember: Loaded,
     pub rule: Loaded,
+    pub spend: Loaded,
     pub standing: Loaded,
     pub suppress: Loaded,
     pub suppressions: Loaded,
@@ -36,8 +36,8 @@ impl Scripts {
             lead: Loaded::new(include_str!("lead.lua")),
             lease: Loaded::new(include_str!("lease.lua")),
             recovered: Loaded::new(include_str!("recovered.lua")),
-            remember: Loaded::new(include_str!("remember.lua")),
             rule: Loaded::new(include_str!("rule.lua")),
+            spend: Loaded::new(include_str!("spend.lua")),
             standing: Loaded::new(include_str!("standing.lua")),
             suppress: Loaded::new(include_str!("suppress.lua")),
             suppressions: Loaded::new(include_str!("suppressions.lua")),
@@ -48,11 +48,11 @@ impl Scripts {
 
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
-        let Self { accepted, claim, collapse, give_back, lead, lease, recovered, remember, rule, .. } = self;
-        let Self { standing, suppress, suppressions, unlease, unsuppress, .. } = self;
-        [accepted, claim, collapse, give_back, lead, lease, recovered, remember, rule, standing, suppress]
+        let Self { accepted, claim, collapse, give_back, lead, lease, recovered, rule, .. } = self;
+        let Self { spend, standing, suppress, suppressions, unlease, unsuppress, .. } = self;
+        [accepted, claim, collapse, give_back, lead, lease, recovered, rule, standing, suppress]
             .into_iter()
-            .chain([suppressions, unlease, unsuppress])
+            .chain([spend, suppressions, unlease, unsuppress])
             .map(|script| script.code)
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::domain::cap::{CapRule, Window};
+use postrider::domain::cap::{CalendarUnit, CapRule, Window};
 use postrider::domain::job::{Class, Kind, OnMissed};
 use postrider::domain::keys::{AddressKey, WordKey};
+use postrider::domain::quota::{Most, Quota};
 use postrider::domain::suppression::{Scope, Source, Suppression};
 use postrider::domain::time::Clock;
 use postrider::domain::window::WindowRule;
@@ -51,6 +52,14 @@ pub(crate) fn customer(name: &str) -> Tenant {
         windows: vec![Arc::new(window)],
         sender_rates: vec![SenderRate { sender: "Acme".into(), rate: "5/s".parse().unwrap() }],
         time_zone: Some("Asia/Shanghai".into()),
+        quotas: vec![
+            Quota { name: "daily".parse().unwrap(), per: CalendarUnit::Day, most: Most::Jobs(100_000) },
+            Quota {
+                name: "budget".parse().unwrap(),
+                per: CalendarUnit::Month,
+                most: Most::Money("1000.50 CNY".parse().unwrap()),
+            },
+        ],
         created_at: at(1),
     }
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use postrider::domain::ids::JobId;
-use postrider::domain::keys::{AddressKey, Fingerprint};
+use postrider::domain::keys::{AddressKey, Fingerprint, WordKey};
 use postrider::domain::rule::{Act, JobRule, Names};
 use postrider::domain::suppression::{Scope, Source, Suppression};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::redis::{Redis, Settings};
-use postrider::limits::{AnyLimits, Claim, Decision, Granted, Lease, LeaseMode, Limits, LimitsError, Remember};
+use postrider::limits::{
+    Allowance, AnyLimits, Claim, Counts, Decision, Granted, Lease, LeaseMode, Limits, LimitsError, Need, Remember,
+    Remembered, Spend, Spent,
+};
 use uuid::Uuid;
 
 use super::{DAY, HOUR, NOW, Store, acme, ask, capped, claim, full, give_back, take, whole};
@@ -59,6 +62,32 @@ async fn an_answer_lost_after_the_script_ran_takes_nothing_twice() {
     let rest: Vec<Claim> = (100..120).map(|job| capped(1, job, &caps)).collect();
     let decisions = store.limits.claim(NOW, &rest).await.unwrap();
     assert_eq!(decisions.iter().filter(|&decision| *decision == Decision::Claimed).count(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_lost_after_the_script_ran_takes_nothing_of_a_quota_twice() {
+    let database = servers::redis().database();
+    let proxy = Proxy::to(servers::redis().port());
+    let number = database.rsplit_once('/').unwrap().1;
+    let store = store(&format!("redis://127.0.0.1:{}/{number}", proxy.port()), &clock()).await;
+    let quota = |key| Allowance { key: WordKey([key; 16]), counts: Counts::Jobs, most: 30, ends_at: NOW.plus(DAY) };
+    let batch = |id: u128, jobs: usize| {
+        let key = Remember { id: JobId(Uuid::from_u128(id)), fingerprint: Fingerprint([1; 16]), until: NOW.plus(DAY) };
+        let items = vec![Need { jobs: 1, micros: 0 }; jobs];
+        Spend { tenant: acme(), key: Some(key), from: vec![quota(1), quota(2)], items }
+    };
+    ask(&store, NOW, &claim(9, 1)).await;
+    for id in 0..10 {
+        proxy.cut_after(Direction::ToClient, u32::try_from(id % 7).unwrap() + 1);
+        let lost = store.limits.spend(NOW, &[batch(id, 2)]).await;
+        assert!(matches!(lost, Err(LimitsError::Unreachable(_))), "{lost:?}");
+        proxy.heal();
+        patiently(&store, NOW, &claim(9, 1)).await;
+        let again = Spent { met: Remembered::Pending, items: 2, full: None };
+        assert_eq!(store.limits.spend(NOW, &[batch(id, 2)]).await, Ok(vec![again]));
+    }
+    let rest = Spent { met: Remembered::New, items: 10, full: Some(0) };
+    assert_eq!(store.limits.spend(NOW, &[batch(99, 20)]).await, Ok(vec![rest]), "twenty were taken, and ten are left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,7 +244,9 @@ async fn only_opt_outs_stay_for_ever() {
     assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed);
     assert_eq!(ask(&store, NOW, &capped(1, 2, &[take(1, 5, DAY)])).await, Decision::Claimed);
     give_back(&store, &first).await;
-    limits.remember(NOW, &[submit]).await.unwrap();
+    let quota = Allowance { key: WordKey([3; 16]), counts: Counts::Jobs, most: 5, ends_at: NOW.plus(DAY) };
+    let items = vec![Need { jobs: 1, micros: 0 }];
+    limits.spend(NOW, &[Spend { tenant: acme(), key: Some(submit), from: vec![quota], items }]).await.unwrap();
     limits.accepted(&[id(1), id(2)]).await.unwrap();
     limits.rule(&[rule], NOW.plus(DAY)).await.unwrap();
     limits.lease(NOW, &[wish]).await.unwrap();
@@ -231,7 +262,7 @@ async fn only_opt_outs_stay_for_ever() {
         stay.extend((life < 0).then_some(key[3]));
     }
     stay.sort_unstable();
-    assert_eq!((keys.len(), stay), (6, b"is".to_vec()), "the identity and the opt-out");
+    assert_eq!((keys.len(), stay), (7, b"is".to_vec()), "the identity and the opt-out");
 }
 
 /// An active recipient: three rules, ten places in their windows, two of which are claims that still stand.

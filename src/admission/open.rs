@@ -16,11 +16,11 @@ use crate::ledger::{Count, Ledger, Tenant};
 const FRESH_FOR: Duration = Duration::from_secs(2);
 /// What was accepted this recently may not be in the ledger yet.
 const UNDERWAY_FOR: Duration = Duration::from_secs(10);
-/// When a tenant over its quota may come back: open jobs end all the time.
+/// When a tenant with too many may come back: open jobs end all the time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The open jobs of the tenants that have a quota.
-pub(super) struct Quota<B> {
+/// The open jobs of the tenants that have a limit.
+pub(super) struct Open<B> {
     ledger: B,
     known: Arc<Mutex<HashMap<TenantId, Known>>>,
 }
@@ -32,13 +32,13 @@ struct Known {
     underway: VecDeque<(UnixMicros, u32)>,
 }
 
-impl<B: Clone> Clone for Quota<B> {
+impl<B: Clone> Clone for Open<B> {
     fn clone(&self) -> Self {
         Self { ledger: self.ledger.clone(), known: Arc::clone(&self.known) }
     }
 }
 
-impl<B: Ledger> Quota<B> {
+impl<B: Ledger> Open<B> {
     pub(super) fn new(ledger: B) -> Self {
         Self { ledger, known: Arc::default() }
     }
@@ -46,7 +46,7 @@ impl<B: Ledger> Quota<B> {
     /// Lets `jobs` more of a tenant in.
     ///
     /// # Errors
-    /// [`Refusal::OverQuota`].
+    /// [`Refusal::TooManyOpen`].
     pub(super) async fn admit(&self, tenant: &Tenant, jobs: u32, now: UnixMicros) -> Result<(), Refusal> {
         let Some(most) = tenant.outstanding_max else { return Ok(()) };
         if self.stale(&tenant.id, now) {
@@ -62,11 +62,23 @@ impl<B: Ledger> Quota<B> {
             let underway: u64 = known.underway.iter().map(|(_, jobs)| u64::from(*jobs)).sum();
             let open = u64::try_from(known.open).unwrap_or(0).saturating_add(underway);
             if open.saturating_add(u64::from(jobs)) > most {
-                return Err(Refusal::OverQuota { retry_after: RETRY_AFTER });
+                return Err(Refusal::TooManyOpen { retry_after: RETRY_AFTER });
             }
             known.underway.push_back((now, jobs));
             Ok(())
         })
+    }
+
+    /// Takes back what was let in at `now` and is refused all the same.
+    pub(super) fn give_back(&self, tenant: &Tenant, jobs: usize, now: UnixMicros) {
+        if tenant.outstanding_max.is_none() || jobs == 0 {
+            return;
+        }
+        self.update(&tenant.id, |known| {
+            if let Some((_, underway)) = known.underway.iter_mut().rev().find(|(at, _)| *at == now) {
+                *underway = underway.saturating_sub(u32::try_from(jobs).unwrap_or(u32::MAX));
+            }
+        });
     }
 
     /// Returns whether the caller is the one to ask the ledger again.

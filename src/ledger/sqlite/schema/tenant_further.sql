@@ -1,0 +1,2 @@
+-- Settings of tenants without a column of their own, as the program writes them.
+alter table tenant add column further text not null default '{}';
