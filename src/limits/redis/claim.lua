@@ -106,6 +106,15 @@ local function takes_at(p, count)
       log[#log + 1] = { index = t - 1, rule = rule, limit = limit, need = need, span = span, a = a, b = b,
                         drops = flags % 2 == 1, shadow = flags >= 2 }
     end
+    -- What a log keeps of a touch that takes all places there, where that is the same at every time.
+    for _, log in ipairs(logs) do
+      local kept, all = {}, true
+      for _, take in ipairs(log) do
+        all = all and take.span == ROLLING and take.need <= take.limit
+        kept[#kept + 1] = write('<c4BI7', take.rule, take.need, take.a)
+      end
+      if all then log.kept = concat(kept) end
+    end
   end
   return logs
 end
@@ -113,11 +122,12 @@ end
 -- Returns the widest opt-out in a string of (scope u8, word 16 bytes, kind u8, source u8, at f64) that binds the job.
 local function suppressing(optouts, ask)
   local widest
+  local sender, signature, topic = read('<c17c17c17', asks, ask.address_at + 16)
   for p = 1, #optouts, 27 do
-    local scope, kind = string.byte(optouts, p), string.byte(optouts, p + 17)
+    local scope, kind = byte(optouts, p), byte(optouts, p + 17)
     local named = sub(optouts, p, p + 16)
     local reaches = scope == 4 or ask.touting == 1 and
-      (scope == 3 or scope == 5 or named == ask.sender or named == ask.signature or named == ask.topic)
+      (scope == 3 or scope == 5 or named == sender or named == signature or named == topic)
     if reaches and (kind == 255 or kind == ask.kind) and (not widest or scope > widest) then widest = scope end
   end
   return widest
@@ -168,7 +178,7 @@ local function ruled(i, ask, now)
   local note = ask.newest > 0 and redis.call('GET', KEYS[ask.newest])
   if note then
     local at, keep_until, job = read('<ddc16', note)
-    if keep_until > now and ask.accepted_at <= at and ask.id ~= job then
+    if keep_until > now and ask.accepted_at <= at and sub(asks, ask.id_at, ask.id_at + 15) ~= job then
       return write('<BHdd', 4, 1, 0, 0)
     end
   end
@@ -191,13 +201,17 @@ local function counted_until(take, place, at, now)
   return ends > now and ends or nil
 end
 
+-- What is seen in a log without entries.
+local UNTOUCHED = { opens = {}, has = {}, last = {}, stale = false, until_at = 0, free = true }
+
 -- Reads a log for some takes. Returns the claim that stands for the job there, for each take whether the touch is in it,
 -- when it opens if it is full, and the last end in its window; whether there is something to prune, and until when
 -- something has a meaning.
 local function look(memory, sets, p, now, ask, takes)
+  if p > #memory then return UNTOUCHED end
   local standing
   local used, opens, has, last = {}, {}, {}, {}
-  local stale, until_at = false, 0
+  local stale, until_at, free = false, 0, true
   while p <= #memory do
     local form, set, at, touch, next, deadline, attempt, token, job = entry_at(memory, p)
     local claims = deadline + CLAIM_LIFE > now
@@ -205,12 +219,12 @@ local function look(memory, sets, p, now, ask, takes)
       standing = { attempt = attempt, deadline = deadline, token = token }
     end
     local places = sets[set]
-    local ends = places and math.max(at + places.life, places.ends) or 0
+    local ends = places and max(at + places.life, places.ends) or 0
     if claims then
-      until_at = math.max(until_at, ends, deadline + CLAIM_LIFE)
+      until_at = max(until_at, ends, deadline + CLAIM_LIFE)
     else
       stale = stale or ends <= now or form == 1 or form == 2
-      until_at = math.max(until_at, ends)
+      until_at = max(until_at, ends)
     end
     if ends > now then
       for t = 1, #takes do
@@ -218,12 +232,13 @@ local function look(memory, sets, p, now, ask, takes)
         local place = places.of[take.rule]
         local counted = place and counted_until(take, place, at, now)
         if counted then
+          free = false
           if touch == ask.touch then
             has[t] = true
           else
             local sum = (used[t] or 0) + place.weight
             used[t] = sum
-            last[t] = math.max(last[t] or counted, counted)
+            last[t] = max(last[t] or counted, counted)
             -- Newest first: once this one is gone, there is room among what is left.
             if not opens[t] and sum + take.need > take.limit then opens[t] = counted end
           end
@@ -232,7 +247,7 @@ local function look(memory, sets, p, now, ask, takes)
     end
     p = next
   end
-  return { standing = standing, opens = opens, has = has, last = last, stale = stale, until_at = until_at }
+  return { standing = standing, opens = opens, has = has, last = last, stale = stale, until_at = until_at, free = free }
 end
 
 -- Returns when a take has room, if it has none now; else how long its place is kept.
@@ -242,7 +257,7 @@ local function room(take, opens, last, now)
     if now >= take.b then return now end
     return opens, take.b - take.a
   elseif take.span == BUCKET then
-    local full_at = math.max(last or now, now) + take.need * take.a
+    local full_at = max(last or now, now) + take.need * take.a
     local open_at = full_at - take.limit * take.a
     return open_at > now and open_at or nil, full_at
   elseif take.span == FROM_FIRST then
@@ -266,7 +281,7 @@ local function openings(take, log, open_at, now)
     end
     return first, take.a
   end
-  for i = 1, math.max(math.floor(take.limit / take.need), 1) do first[i] = open_at end
+  for i = 1, max(floor(take.limit / take.need), 1) do first[i] = open_at end
   return first, take.span == FIXED and take.b - take.a or take.a
 end
 
@@ -294,12 +309,12 @@ local function turn(take, log, open_at, expires_at, now)
         local before = #told
         while before > 0 and told[before].at > open do before = before - 1 end
         if before > 0 and told[before].at == open then
-          told[before].jobs = math.min(told[before].jobs + 1, 65535)
+          told[before].jobs = min(told[before].jobs + 1, 65535)
         else
           table.insert(told, before + 1, { at = open, jobs = 1 })
         end
         for t = 1, #told do told[t] = write('<I7H', told[t].at, told[t].jobs) end
-        return open, table.concat(told)
+        return open, concat(told)
       end
       last = open
     end
@@ -324,6 +339,9 @@ local function undo(log, ask, now)
   end
 end
 
+-- Sets as a memory packs them, by the places they hold.
+local known_packed = {}
+
 -- Writes the places that are free in a log; in the recipient's own log this is the claim too.
 local function take_places(log, kept, ask, now)
   if kept == '' and not log.own then return end
@@ -331,20 +349,28 @@ local function take_places(log, kept, ask, now)
   if log.look.stale then sets, entries, until_at = prune(log.memory, now) end
   local set = 0
   if kept ~= '' then
-    local packed = string.char(#kept / 12) .. kept
-    local known = sets_of(sets)
-    set = #known + 1
-    for s = 1, #known do
-      if known[s].packed == packed then set = s end
+    local packed = known_packed[kept]
+    if not packed then
+      packed = string.char(#kept / 12) .. kept
+      known_packed[kept] = packed
     end
-    if set > #known then sets = sets .. packed end
-    until_at = math.max(until_at, places_end(sets_of(sets), set, now))
+    if sets == '' then
+      set, sets = 1, packed
+    else
+      local known = sets_of(sets)
+      set = #known + 1
+      for s = 1, #known do
+        if known[s].packed == packed then set = s end
+      end
+      if set > #known then sets = sets .. packed end
+    end
+    until_at = max(until_at, places_end(sets_of(sets), set, now))
   end
   local entry
   if not log.own then
     entry = write('<HI7c8c8c8', 4 * set + 3, now, ask.touch, ask.token, ask.job)
   else
-    until_at = math.max(until_at, ask.deadline + CLAIM_LIFE)
+    until_at = max(until_at, ask.deadline + CLAIM_LIFE)
     local form = ask.job == ask.touch and 1 or 2
     entry = write('<HI7c8I7Hc8', 4 * set + form, now, ask.touch, ask.deadline, ask.attempt, ask.token)
     if form == 2 then entry = entry .. ask.job end
@@ -354,7 +380,7 @@ local function take_places(log, kept, ask, now)
     -- What came after it stays before it.
     local _, _, at, _, next, deadline = entry_at(entries, p)
     if at <= now then break end
-    until_at = math.max(until_at, deadline + CLAIM_LIFE)
+    until_at = max(until_at, deadline + CLAIM_LIFE)
     p = next
   end
   keep(log.key, memory_of(sets, log.told, sub(entries, 1, p - 1) .. entry .. sub(entries, p)), until_at, now)
@@ -367,7 +393,9 @@ local function weigh(logs, ask, now)
   local places, shadows = {}, 0
   for l, takes in ipairs(ask.logs) do
     local look, kept = logs[l].look, {}
-    for t, take in ipairs(takes) do
+    if look.free and takes.kept then kept[1] = takes.kept end
+    for t = kept[1] and #takes + 1 or 1, #takes do
+      local take = takes[t]
       if not look.has[t] then
         local open_at, til = room(take, look.opens[t], look.last[t], now)
         if not open_at then
@@ -382,7 +410,7 @@ local function weigh(logs, ask, now)
         end
       end
     end
-    places[l] = table.concat(kept)
+    places[l] = concat(kept)
   end
   if not full then return nil, places, shadows end
   local turn_at = opens_at
@@ -392,7 +420,7 @@ local function weigh(logs, ask, now)
     if told then
       local log = full_log
       local sets, entries = log.sets.packed, sub(log.memory, log.entries_at)
-      keep(log.key, memory_of(sets, told, entries), math.max(log.look.until_at, turn_at), now)
+      keep(log.key, memory_of(sets, told, entries), max(log.look.until_at, turn_at), now)
     end
   end
   return write('<BHdd', 5, (dropped or full).index, opens_at, turn_at)
@@ -406,7 +434,7 @@ local function read_logs(i, ask)
     local key = takes.key == 0 and KEYS[i + 1] or KEYS[takes.key]
     local memory = latest[key] or (takes.key == 0 and memories[i] or takes.key > 0 and redis.call('GET', key)) or ''
     local sets, told, entries_at = parts_of(memory)
-    if entries_at < #memory and not restoring then now = math.max(now, (read('<I7', memory, entries_at + 2))) end
+    if entries_at < #memory and not restoring then now = max(now, (read('<I7', memory, entries_at + 2))) end
     logs[l] = { key = key, own = takes.key == 0, memory = memory, sets = sets, told = told, entries_at = entries_at }
   end
   for l, takes in ipairs(ask.logs) do
@@ -429,7 +457,7 @@ local function decide(i, ask)
   if recovering and ask.touting == 1 then return write('<BHdd', 8, 0, 0, 0) end
   local refusal
   local scope = optouts[i] and suppressing(optouts[i], ask)
-  local from_all = everybody and redis.call('HGET', everybody, ask.address)
+  local from_all = everybody and redis.call('HGET', everybody, sub(asks, ask.address_at, ask.address_at + 15))
   scope = from_all and suppressing(from_all, ask) or scope
   if scope then
     refusal = write('<BHdd', 3, scope, 0, 0)
@@ -460,24 +488,27 @@ local function restore(i, ask)
       local _, til = room(take, nil, look.last[t], now)
       if til and not look.has[t] then kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til) end
     end
-    take_places(logs[l], table.concat(kept), ask, now)
+    take_places(logs[l], concat(kept), ask, now)
   end
 end
 
 local answers = {}
 local p = 1
 for i = 1, n do
-  local ask = {}
-  local takes
-  ask.job, ask.token, ask.touch, ask.attempt, ask.supersedes, ask.deadline, ask.seen, ask.tenant, ask.expires_at, takes, p =
+  local job, token, touch, attempt, supersedes, deadline, seen, tenant, expires_at, takes, q =
     read('<c8c8c8HHddHdB', asks, p)
-  ask.logs = takes_at(p, takes)
-  p = p + 27 * takes
-  ask.touting, ask.kind, ask.address, ask.sender, ask.signature, ask.topic, ask.count, p =
-    read('<BBc16c17c17c17B', asks, p)
-  ask.names_at = p
-  p = p + 17 * ask.count
-  ask.id, ask.class, ask.accepted_at, ask.moved_at, ask.newest, p = read('<c16BddH', asks, p)
+  local against = q + 27 * takes
+  local touting, kind, count = byte(asks, against), byte(asks, against + 1), byte(asks, against + 69)
+  local id_at = against + 70 + 17 * count
+  local class, accepted_at, moved_at, newest, next = read('<BddH', asks, id_at + 16)
+  p = next
+  -- In one constructor: a table that grows field by field is copied five times.
+  local ask = {
+    job = job, token = token, touch = touch, attempt = attempt, supersedes = supersedes, deadline = deadline, seen = seen,
+    tenant = tenant, expires_at = expires_at, logs = takes_at(q, takes), touting = touting, kind = kind,
+    address_at = against + 2, count = count, names_at = against + 70, id_at = id_at, class = class,
+    accepted_at = accepted_at, moved_at = moved_at, newest = newest, names = false,
+  }
   if restoring then
     restore(i, ask)
     answers[i] = CLAIMED
@@ -486,4 +517,4 @@ for i = 1, n do
   end
 end
 for i = 1, n do answers[#answers + 1] = details[i] end
-return table.concat(answers)
+return concat(answers)

@@ -10,6 +10,7 @@
 -- An entry holds the places of its set: `until` says how long each is kept, as a life in microseconds below SHORT, else as
 -- an instant. Claims mostly take the same few rules, so a memory has one or two sets.
 local read, write, sub, byte = struct.unpack, struct.pack, string.sub, string.byte
+local max, min, ceil, floor, concat = math.max, math.min, math.ceil, math.floor, table.concat
 -- As limits::CLAIM_LIFE.
 local CLAIM_LIFE = 86400e6
 -- No life of a place is as long, and no time as early: three years.
@@ -33,9 +34,9 @@ local function sets_of(packed)
         local rule, weight, til = read('<c4BI7', packed, r)
         set.of[rule] = { weight = weight, til = til }
         if til < SHORT then
-          set.life = math.max(set.life, til)
+          set.life = max(set.life, til)
         else
-          set.ends = math.max(set.ends, til)
+          set.ends = max(set.ends, til)
         end
       end
       sets[#sets + 1] = set
@@ -55,7 +56,7 @@ end
 -- Returns when the places of an entry end.
 local function places_end(sets, set, at)
   local places = sets[set]
-  return places and math.max(at + places.life, places.ends) or 0
+  return places and max(at + places.life, places.ends) or 0
 end
 
 -- Reads the entry at p: form, set, at, touch, where the next one is, and of a claim deadline, attempt, token, job; the
@@ -86,7 +87,7 @@ local function prune(memory, now, gone_job, gone_token)
     local ends = places_end(sets, set, at)
     local claims = deadline + CLAIM_LIFE > now
     if (claims or ends > now) and not (token and token == gone_token and job == gone_job) then
-      until_at = math.max(until_at, ends, claims and deadline + CLAIM_LIFE or 0)
+      until_at = max(until_at, ends, claims and deadline + CLAIM_LIFE or 0)
       local number = 0
       if ends > now then
         number = numbers[set]
@@ -101,12 +102,12 @@ local function prune(memory, now, gone_job, gone_token)
     end
     p = next
   end
-  return table.concat(packed), table.concat(entries), until_at
+  return concat(packed), concat(entries), until_at
 end
 
 -- Returns how long Redis keeps what has a meaning until then, in ms.
 local function life_of(until_at, now)
-  return math.max(math.min(math.ceil((until_at - now + GRACE) / 1000), LIFE_MAX), 1)
+  return max(min(ceil((until_at - now + GRACE) / 1000), LIFE_MAX), 1)
 end
 
 -- Returns a memory from its parts.
