@@ -24,14 +24,14 @@ const DAY_US: i64 = 86_400_000_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn a_million_takes_embedded() {
-    hammer(&super::embedded(), 1_000_000 / (WORKERS * CLAIMS)).await;
+    hammer(&super::whole(super::embedded()).await, 1_000_000 / (WORKERS * CLAIMS)).await;
 }
 
 /// The same in Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn a_million_takes_redis() {
-    hammer(&super::redis(), 1_000_000 / (WORKERS * CLAIMS)).await;
+    hammer(&super::whole(super::redis()).await, 1_000_000 / (WORKERS * CLAIMS)).await;
 }
 
 async fn caps_hold_under_concurrent_workers(store: Store) {
