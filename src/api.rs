@@ -24,7 +24,7 @@ mod tests;
 pub use self::convert::{Invalid, Problem};
 pub(crate) use self::convert::{window_from_pb, window_to_pb};
 pub use self::keys::mint;
-pub use self::providers::Entry as ProviderEntry;
+pub use self::providers::{Entry as ProviderEntry, Works as ProviderWorks};
 pub use self::server::{Api, Health, ServeError, Settings, Tls};
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub struct Ports<Q, L, B> {
     pub clock: Clock,
     /// Its tasks, and when to stop.
     pub tasks: Tasks,
-    /// The providers of this process.
+    /// The providers of the settings.
     pub providers: Vec<ProviderEntry>,
 }
 

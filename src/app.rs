@@ -205,12 +205,16 @@ impl Base {
     async fn work_and_receive(&self) -> Result<(Vec<ProviderEntry>, Option<SocketAddr>), StartError> {
         let callbacks = self.settings.runs(Role::Receive) && self.settings.takes_callbacks();
         if !callbacks && !self.settings.runs(Role::Dispatch) {
-            return Ok((vec![], None));
+            return Ok((providers::listed(&self.settings), None));
         }
         let (inbox, reports) = mpsc::channel::<Inbound>(INBOX_MAX);
         self.receive(reports);
         let callbacks = if callbacks { Some(self.callbacks(inbox.clone()).await?) } else { None };
-        let providers = if self.settings.runs(Role::Dispatch) { self.dispatch(&inbox).await? } else { vec![] };
+        let providers = if self.settings.runs(Role::Dispatch) {
+            self.dispatch(&inbox).await?
+        } else {
+            providers::listed(&self.settings)
+        };
         Ok((providers, callbacks))
     }
 

@@ -84,6 +84,18 @@ impl Answer {
             Self::Taken { .. } | Self::NoAnswer => false,
         }
     }
+
+    /// Returns whether it says that the provider does not work, rather than that this job cannot go: then others would
+    /// fare no better.
+    pub fn blames_provider(&self) -> bool {
+        match self {
+            Self::NoAnswer | Self::NotSent { retry_after: None, .. } => true,
+            Self::NotSent { retry_after: Some(_), .. }
+            | Self::Taken { .. }
+            | Self::Refused { .. }
+            | Self::Throttled { .. } => false,
+        }
+    }
 }
 
 /// The answer to hand-over number `index` of a call.

@@ -31,7 +31,7 @@ pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::{ConfigError, Contradiction, Reason};
 pub use self::provider::clouds::{Aliyun, Api, Tencent, Twilio};
 pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
-pub use self::provider::{Alphabet, Counting, IdForm, Link, Provider, Simulated, Smpp, SmppTls};
+pub use self::provider::{Alphabet, Counting, IdForm, InPool, Link, Provider, Simulated, Smpp, SmppTls};
 pub use self::reference::{cap_reference, provider_reference, reference};
 pub use self::secret::{Secret, ServerUrl};
 pub use self::template::{Escape, Expression, InvalidTemplate, Template, TemplateError};

@@ -8,6 +8,7 @@
 //! check, which record decides once the claim's deadline has passed.
 
 mod alone;
+mod breaker;
 mod claims;
 mod gate;
 mod hand;

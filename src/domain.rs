@@ -4,6 +4,7 @@ pub mod call;
 pub mod cap;
 pub mod checkup;
 pub mod event;
+pub mod hold;
 pub mod ids;
 pub mod job;
 pub mod keys;

@@ -33,6 +33,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::domain::event::{Event, Fate, Receipt};
+use crate::domain::hold::Hold;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -463,6 +464,18 @@ pub trait Ledger: Clone + Send + Sync + 'static {
 
     /// Creates or replaces a key.
     fn put_api_key(&self, key: &ApiKey) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    // Providers.
+
+    /// Returns every provider that is held back.
+    fn holds(&self) -> impl Future<Output = Result<Vec<(ProviderId, Hold)>, LedgerError>> + Send;
+
+    /// Holds a provider back, or lets it work: `None`.
+    fn put_hold(
+        &self,
+        provider: &ProviderId,
+        hold: Option<Hold>,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// Closes what is open.
     fn close(&self) -> impl Future<Output = ()> + Send;

@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::Ports;
 use super::convert::{self, Invalid, Problem};
 use super::status::Error;
 use crate::channel::{Channel, Profile};
-use crate::domain::ids::PoolId;
+use crate::domain::hold::Hold;
+use crate::domain::ids::{PoolId, ProviderId};
+use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::pb;
+use crate::queue::Queue;
+use crate::telemetry::metrics::Breaker;
 
-/// A provider of this process.
+/// A provider of the settings.
 #[derive(Clone)]
 pub struct Entry {
     /// What it is.
@@ -19,41 +25,72 @@ pub struct Entry {
     pub protocol: Box<str>,
     /// The pool it is in.
     pub pool: PoolId,
-    /// Itself.
-    pub channel: Arc<dyn Channel>,
+    /// Itself, where this process hands jobs to it.
+    pub works: Option<Works>,
 }
 
-/// Lists providers with their health.
-pub(super) struct Providers {
+/// A provider of this process, as it works.
+#[derive(Clone)]
+pub struct Works {
+    /// Its connection.
+    pub channel: Arc<dyn Channel>,
+    /// Returns whether work flows to it.
+    pub breaker: Arc<dyn Fn() -> Breaker + Send + Sync>,
+}
+
+/// Lists providers with their health, holds them back and lets them work.
+pub(super) struct Providers<Q, L, B> {
+    ports: Arc<Ports<Q, L, B>>,
     /// By id.
     entries: Vec<Entry>,
 }
 
-impl Providers {
-    pub(super) fn new(mut entries: Vec<Entry>) -> Self {
+impl<Q: Queue, L: Limits, B: Ledger> Providers<Q, L, B> {
+    pub(super) fn new(ports: Arc<Ports<Q, L, B>>) -> Self {
+        let mut entries = ports.providers.clone();
         entries.sort_by(|a, b| a.profile.id.cmp(&b.profile.id));
-        Self { entries }
+        Self { ports, entries }
+    }
+
+    /// Holds a provider of the settings back, or lets it work; returns how it is then.
+    async fn hold(&self, id: &str, hold: Option<Hold>) -> Result<pb::Provider, Error> {
+        let id: ProviderId = convert::name("provider_id", id)?;
+        let entry = self.entries.iter().find(|entry| entry.profile.id == id).ok_or(Error::NotFound("provider"))?;
+        let Ports { directory, ledger, .. } = &*self.ports;
+        directory.put_hold(ledger, &id, hold).await?;
+        tracing::info!(provider = %id, hold = hold.map_or("none", Hold::as_str), "provider held or let go");
+        Ok(show(entry, directory.hold(&id)))
     }
 }
 
-fn show(entry: &Entry) -> pb::Provider {
-    let health = entry.channel.health();
-    let state = if health.up { pb::ProviderState::Up } else { pb::ProviderState::Down };
+fn show(entry: &Entry, hold: Option<Hold>) -> pb::Provider {
+    let health = entry.works.as_ref().map(|works| works.channel.health());
+    let in_flight = health.map_or(0, |health| health.in_flight);
     pb::Provider {
         provider_id: entry.profile.id.as_str().into(),
         kinds: entry.profile.kinds.iter().map(|&kind| convert::kind_to_pb(kind).into()).collect(),
         protocol: entry.protocol.as_ref().into(),
-        state: state.into(),
-        rate_per_second: health.rate_per_s,
-        in_flight: health.in_flight,
-        window: health.window,
+        state: state(entry.works.as_ref(), hold, in_flight).into(),
+        rate_per_second: health.map_or(0.0, |health| health.rate_per_s),
+        in_flight,
+        window: health.map_or(0, |health| health.window),
         pools: vec![entry.pool.as_str().into()],
         price: entry.profile.price.map(convert::money_to_pb),
     }
 }
 
+fn state(works: Option<&Works>, hold: Option<Hold>, in_flight: u32) -> pb::ProviderState {
+    match (hold, works) {
+        (Some(Hold::Draining), Some(_)) if in_flight > 0 => pb::ProviderState::Draining,
+        (Some(Hold::Paused | Hold::Draining), _) => pb::ProviderState::Paused,
+        (None, None) => pb::ProviderState::Unspecified,
+        (None, Some(works)) if works.channel.health().up && (works.breaker)() != Breaker::Open => pb::ProviderState::Up,
+        (None, Some(_)) => pb::ProviderState::Down,
+    }
+}
+
 #[tonic::async_trait]
-impl pb::provider_service_server::ProviderService for Providers {
+impl<Q: Queue, L: Limits, B: Ledger> pb::provider_service_server::ProviderService for Providers<Q, L, B> {
     async fn list(
         &self,
         request: Request<pb::ProviderServiceListRequest>,
@@ -67,9 +104,34 @@ impl pb::provider_service_server::ProviderService for Providers {
         // Provider ids are in the operator's own settings: the last one shown serves as the token.
         let after = |entry: &&Entry| raw.page_token.is_empty() || entry.profile.id.as_str() > raw.page_token.as_str();
         let mut left = self.entries.iter().filter(after);
-        let providers: Vec<_> = left.by_ref().take(size).map(show).collect();
+        let hold = |entry: &Entry| self.ports.directory.hold(&entry.profile.id);
+        let providers: Vec<_> = left.by_ref().take(size).map(|entry| show(entry, hold(entry))).collect();
         let last = providers.last().map(|provider| provider.provider_id.clone());
         let next_page_token = left.next().and(last).unwrap_or_default();
         Ok(Response::new(pb::ProviderServiceListResponse { providers, next_page_token }))
+    }
+
+    async fn pause(
+        &self,
+        request: Request<pb::ProviderServicePauseRequest>,
+    ) -> Result<Response<pb::ProviderServicePauseResponse>, Status> {
+        let provider = Some(self.hold(&request.get_ref().provider_id, Some(Hold::Paused)).await?);
+        Ok(Response::new(pb::ProviderServicePauseResponse { provider }))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<pb::ProviderServiceResumeRequest>,
+    ) -> Result<Response<pb::ProviderServiceResumeResponse>, Status> {
+        let provider = Some(self.hold(&request.get_ref().provider_id, None).await?);
+        Ok(Response::new(pb::ProviderServiceResumeResponse { provider }))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<pb::ProviderServiceDrainRequest>,
+    ) -> Result<Response<pb::ProviderServiceDrainResponse>, Status> {
+        let provider = Some(self.hold(&request.get_ref().provider_id, Some(Hold::Draining)).await?);
+        Ok(Response::new(pb::ProviderServiceDrainResponse { provider }))
     }
 }

@@ -134,9 +134,7 @@ impl Api {
             .add_service(jobs)
             .add_service(pb::suppression_service_server::SuppressionServiceServer::new(suppressions))
             .add_service(pb::tenant_service_server::TenantServiceServer::new(tenants))
-            .add_service(pb::provider_service_server::ProviderServiceServer::new(Providers::new(
-                ports.providers.clone(),
-            )))
+            .add_service(pb::provider_service_server::ProviderServiceServer::new(Providers::new(Arc::clone(&ports))))
             .add_service(pb::admin_service_server::AdminServiceServer::new(Admin::new(ports.clock.clone())));
         health.set(ServingStatus::Serving).await;
         Ok(Self { router, health, clock: ports.clock.clone() })

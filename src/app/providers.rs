@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Base, SharedLimits, StartError};
-use crate::api::ProviderEntry;
+use crate::api::{ProviderEntry, ProviderWorks};
 use crate::channel::callback::Callbacks;
 use crate::channel::http::client::Client;
 use crate::channel::simulated::{self, Simulated};
@@ -54,26 +54,41 @@ pub(super) struct Started {
     pub(super) entries: Vec<ProviderEntry>,
 }
 
+/// Returns what the API lists where no provider is started.
+pub(super) fn listed(settings: &Settings) -> Vec<ProviderEntry> {
+    settings.providers.iter().map(|provider| entry(provider, None)).collect()
+}
+
+fn entry(provider: &Provider, works: Option<ProviderWorks>) -> ProviderEntry {
+    ProviderEntry {
+        profile: profile(provider),
+        protocol: protocol(&provider.link).into(),
+        pool: provider.pool.clone(),
+        works,
+    }
+}
+
+fn profile(provider: &Provider) -> Profile {
+    Profile { id: provider.id.clone(), kinds: provider.kinds.clone(), response_timeout: provider.response_timeout }
+}
+
 /// Starts every provider.
 pub(super) fn start(base: &Base, inbox: &mpsc::Sender<Inbound>) -> Result<Started, StartError> {
     let mut entries = Vec::new();
     let mut pools: hashbrown::HashMap<_, Vec<_>> = hashbrown::HashMap::new();
     for provider in &base.settings.providers {
-        let profile = Profile {
-            id: provider.id.clone(),
-            kinds: provider.kinds.clone(),
-            response_timeout: provider.response_timeout,
-            price: provider.price,
-        };
         let channel = channel(base, provider, inbox.clone())?;
-        entries.push(ProviderEntry {
-            profile: profile.clone(),
-            protocol: protocol(&provider.link).into(),
-            pool: provider.pool.clone(),
-            channel: Arc::clone(&channel),
-        });
-        let provider_in_pool = dispatch::Provider::new(profile, channel, provider.rate, base.clock.now());
-        pools.entry(provider.pool.clone()).or_default().push(Arc::new(provider_in_pool));
+        let working = Arc::new(dispatch::Provider::new(
+            (profile(provider), provider.in_pool),
+            Arc::clone(&channel),
+            provider.rate,
+            base.directory.clone(),
+            base.clock.now(),
+        ));
+        let (seen, clock) = (Arc::clone(&working), base.clock.clone());
+        let breaker = Arc::new(move || seen.breaker(clock.now()));
+        entries.push(entry(provider, Some(ProviderWorks { channel, breaker })));
+        pools.entry(provider.pool.clone()).or_default().push(working);
     }
     let all: Vec<_> = pools.values().flatten().cloned().collect();
     let (clock, stop) = (base.clock.clone(), base.groups.backends.stop().clone());

@@ -16,6 +16,21 @@ use crate::pb;
 pub enum ProviderCommand {
     /// List providers with their health
     List,
+    /// Hand nothing more to a provider, on any node, until it is resumed
+    Pause {
+        /// Its id
+        provider: String,
+    },
+    /// Let a paused or drained provider work again
+    Resume {
+        /// Its id
+        provider: String,
+    },
+    /// Let what is in flight finish, then pause
+    Drain {
+        /// Its id
+        provider: String,
+    },
 }
 
 /// Which counts.
@@ -45,15 +60,37 @@ pub enum ClockCommand {
 
 impl ProviderCommand {
     pub(super) async fn run(self, to: To) -> Result<(), Failure> {
-        let Self::List = self;
-        let request = pb::ProviderServiceListRequest { page_size: 1000, page_token: String::new() };
-        let page = to.service.providers().list(request).await?.into_inner();
-        let rows: Vec<_> = page.providers.iter().map(provider).collect();
-        let columns =
-            ["provider_id", "state", "protocol", "kinds", "pools", "rate_per_second", "in_flight", "window", "price"];
-        to.out.list(&columns, &rows)?;
+        let mut client = to.service.providers();
+        let shown = match self {
+            Self::List => return list(to).await,
+            Self::Pause { provider: provider_id } => {
+                client.pause(pb::ProviderServicePauseRequest { provider_id }).await?.into_inner().provider
+            }
+            Self::Resume { provider: provider_id } => {
+                client.resume(pb::ProviderServiceResumeRequest { provider_id }).await?.into_inner().provider
+            }
+            Self::Drain { provider: provider_id } => {
+                client.drain(pb::ProviderServiceDrainRequest { provider_id }).await?.into_inner().provider
+            }
+        };
+        let row = provider(&shown.unwrap_or_default());
+        to.out.object(&row, || format!("{} is {}", text(&row["provider_id"]), text(&row["state"])))?;
         Ok(())
     }
+}
+
+async fn list(to: To) -> Result<(), Failure> {
+    let request = pb::ProviderServiceListRequest { page_size: 1000, page_token: String::new() };
+    let page = to.service.providers().list(request).await?.into_inner();
+    let rows: Vec<_> = page.providers.iter().map(provider).collect();
+    let columns =
+        ["provider_id", "state", "protocol", "kinds", "pools", "rate_per_second", "in_flight", "window", "price"];
+    to.out.list(&columns, &rows)?;
+    Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
 }
 
 impl Range {

@@ -26,6 +26,8 @@ pub struct Provider {
     pub id: ProviderId,
     /// Its pool.
     pub pool: PoolId,
+    /// Its place and share in it.
+    pub in_pool: InPool,
     /// The kinds of jobs it carries, never none.
     pub kinds: Vec<Kind>,
     /// Hand-overs per second over all nodes; `None`: as fast as it answers.
@@ -38,6 +40,15 @@ pub struct Provider {
     pub response_timeout: Duration,
     /// How it is reached.
     pub link: Link,
+}
+
+/// A provider's place in its pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InPool {
+    /// In the order of failover, from 0: it is asked only while nobody of a lower order works.
+    pub order: u16,
+    /// Its share of the jobs among those of its order, from 1.
+    pub weight: u16,
 }
 
 /// How a provider is reached.
@@ -161,6 +172,9 @@ const ADDRESS_MAX: usize = 20;
 /// More is no window any more, and each place in it takes memory.
 const WINDOW_MAX: u32 = 100_000;
 const BINDS_MAX: u32 = 1_000;
+/// Shares finer than a thousandth, and more places than providers, are mistakes.
+const WEIGHT_MAX: u16 = 1_000;
+const ORDER_MAX: u16 = 100;
 
 pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)]) -> Result<Vec<Provider>, ConfigError> {
     let mut providers: Vec<Provider> = Vec::with_capacity(raw.len());
@@ -254,6 +268,7 @@ fn smpp(raw: &RawSmpp, place: &Place<'_>, environment: &[(String, String)]) -> R
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,
         pool: parsed(&key("pool"), &raw.pool)?,
+        in_pool: in_pool(place, raw.order, raw.weight)?,
         kinds,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
         price: optional(&raw.price, |text| parsed(&key("price"), text))?,
@@ -279,6 +294,7 @@ fn simulated(raw: &RawSimulated, place: &Place<'_>) -> Result<Provider, ConfigEr
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,
         pool: parsed(&key("pool"), &raw.pool)?,
+        in_pool: in_pool(place, raw.order, raw.weight)?,
         kinds: kinds(&key("kinds"), &raw.kinds, Kind::ALL)?,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
         price: optional(&raw.price, |text| parsed(&key("price"), text))?,
@@ -286,6 +302,14 @@ fn simulated(raw: &RawSimulated, place: &Place<'_>) -> Result<Provider, ConfigEr
         response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
         link: Link::Simulated(link),
     })
+}
+
+fn in_pool(place: &Place<'_>, order: i64, weight: i64) -> Result<InPool, ConfigError> {
+    let within = |name: &str, number: i64, (least, most): (u16, u16)| {
+        let fitting = u16::try_from(number).ok().filter(|number| (least..=most).contains(number));
+        fitting.ok_or_else(|| invalid(&place.key(name), Reason::Range { min: least.into(), max: most.into() }))
+    };
+    Ok(InPool { order: within("order", order, (0, ORDER_MAX))?, weight: within("weight", weight, (1, WEIGHT_MAX))? })
 }
 
 fn kinds(key: &str, words: &[String], possible: &[Kind]) -> Result<Vec<Kind>, ConfigError> {

@@ -1,43 +1,30 @@
-//! Permits to hand jobs over: provider up, room in its window, tokens of its rate. Higher classes first.
+//! Permits to hand jobs over: a provider of the pool that works, room in its window, tokens of its rate. Higher classes
+//! first.
 
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod choice;
+mod provider;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::Notify;
 
-use super::learn::Learned;
-use crate::channel::{Channel, Handover, Profile};
-use crate::domain::ids::PoolId;
+use self::choice::Candidate;
+pub use self::provider::Provider;
+use super::breaker::Flow;
+use crate::channel::{Channel, Handover};
+use crate::domain::ids::{PoolId, ProviderId};
 use crate::domain::job::{Class, Kind};
-use crate::domain::rate::Rate;
 use crate::domain::time::{Clock, UnixMicros};
 use crate::limits::pacer::Pacer;
 use crate::limits::rates::{self, Bucket};
 use crate::limits::{LeaseMode, Limits};
-use crate::telemetry::metrics::ProviderMetrics;
 
-/// One part in so many of every window is kept for one-time passwords and transactional work.
-const URGENT_PARTS: u32 = 10;
 /// A waiter looks again at least this often: a provider that comes up or a hold that ends wakes nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// A provider as dispatch sees it.
-pub struct Provider {
-    /// What it is.
-    pub profile: Profile,
-    /// Hands jobs over.
-    pub channel: Arc<dyn Channel>,
-    /// What it counts.
-    pub metrics: ProviderMetrics,
-    learned: Mutex<Learned>,
-    in_use: AtomicU32,
-    /// This node's own share of the rate, for when limits are away.
-    alone: Mutex<Option<(Rate, DefaultDirectRateLimiter)>>,
-}
 
 /// The providers of one pool.
 pub struct Gate<L> {
@@ -56,6 +43,8 @@ pub struct Wish<'a> {
     pub class: Class,
     /// Their kind.
     pub kind: Kind,
+    /// Who has failed to take the first of them already: asked again only where there is nobody else.
+    pub avoid: &'a [ProviderId],
     /// Returns what each of them, at least one, takes of a provider's window and rate.
     pub costs: &'a (dyn Fn(&dyn Channel) -> Vec<u32> + Sync),
 }
@@ -67,94 +56,9 @@ pub struct Permit {
     /// How many jobs.
     pub jobs: usize,
     units: u32,
+    /// It tries whether the provider works again.
+    probe: bool,
     freed: Arc<Notify>,
-}
-
-// === impl Provider ===
-
-impl Provider {
-    /// Returns a provider that is believed to carry its configured rate.
-    pub fn new(profile: Profile, channel: Arc<dyn Channel>, rate: Option<Rate>, now: UnixMicros) -> Self {
-        let metrics = ProviderMetrics::new(&profile.id);
-        Self {
-            metrics,
-            profile,
-            channel,
-            learned: Mutex::new(Learned::new(rate, now)),
-            in_use: AtomicU32::new(0),
-            alone: Mutex::default(),
-        }
-    }
-
-    /// Notes a throttle reply: the provider is given less from now on.
-    pub fn throttled(&self, retry_after: Option<Duration>, now: UnixMicros) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.throttled(retry_after, now);
-    }
-
-    /// Shows how it is.
-    pub fn show(&self, now: UnixMicros) {
-        let health = self.channel.health();
-        let rate = match self.rate(now) {
-            Ok(rate) => rate.map_or(health.rate_per_s, |rate| f64::from(rate.per_s.get())),
-            Err(_) => 0.0,
-        };
-        self.metrics.health(health.up, rate, self.in_use.load(Ordering::Relaxed));
-    }
-
-    fn rate(&self, now: UnixMicros) -> Result<Option<Rate>, UnixMicros> {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = learned.holding(now) {
-            return Err(until);
-        }
-        learned.sending(0, now);
-        Ok(learned.rate())
-    }
-
-    fn sending(&self, units: u32, now: UnixMicros) {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).sending(units, now);
-    }
-
-    /// Takes room for as many of the jobs as fit, in order; returns how many and their units.
-    fn take_room(&self, class: Class, costs: &[u32]) -> (usize, u32) {
-        let window = self.channel.health().window;
-        let kept = if class.urgent() { 0 } else { window / URGENT_PARTS };
-        let most = window.saturating_sub(kept).max(1);
-        let mut taken = (0, 0);
-        let _none = self.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, |in_use| {
-            taken = fitting(costs, most.saturating_sub(in_use));
-            // A job larger than the whole window still goes, alone.
-            if taken.0 == 0 && in_use == 0 {
-                taken = (1, costs.first().copied().unwrap_or(1));
-            }
-            (taken.0 > 0).then(|| in_use.saturating_add(taken.1))
-        });
-        taken
-    }
-
-    /// Takes leave for one job from this node's own share of the rate, a tenth: how many other nodes there are, nobody
-    /// can tell without limits.
-    fn alone(&self, rate: Rate, units: u32) -> Result<u32, Duration> {
-        let share = |whole: NonZeroU32| NonZeroU32::new(whole.get() / URGENT_PARTS).unwrap_or(NonZeroU32::MIN);
-        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, limiter) = match alone.take().filter(|(known, _)| *known == rate) {
-            Some(known) => alone.insert(known),
-            None => {
-                let quota = Quota::per_second(share(rate.per_s)).allow_burst(share(rate.burst));
-                alone.insert((rate, RateLimiter::direct(quota)))
-            }
-        };
-        // A job of more segments than the burst goes like one of as many.
-        let wanted = NonZeroU32::new(units.min(share(rate.burst).get())).unwrap_or(NonZeroU32::MIN);
-        match limiter.check_n(wanted) {
-            Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
-            Ok(Ok(())) | Err(_) => Ok(units),
-        }
-    }
-
-    fn free_room(&self, units: u32) {
-        self.in_use.fetch_sub(units, Ordering::AcqRel);
-    }
 }
 
 // === impl Gate ===
@@ -193,23 +97,46 @@ impl<L: Limits> Gate<L> {
         self.providers.iter().map(|provider| provider.profile.response_timeout).max().unwrap_or_default()
     }
 
-    /// Returns whether any provider of the pool is up.
-    pub fn up(&self) -> bool {
-        self.providers.iter().any(|provider| provider.channel.health().up)
+    /// Returns whether anybody but those might take a job of that kind now.
+    pub(super) fn has_other(&self, kind: Kind, than: &[ProviderId]) -> bool {
+        let now = self.clock.now();
+        let other = |provider: &&Arc<Provider>| !than.contains(&provider.profile.id);
+        self.providers.iter().filter(other).any(|provider| provider.works_for(kind) && provider.flow(now) == Flow::Free)
     }
 
     async fn attempt(&self, wish: Wish<'_>) -> Result<Permit, Duration> {
         if self.higher_waits(wish.class) {
             return Err(LOOK_EVERY);
         }
+        let now = self.clock.now();
+        if let Some(permit) = self.probe(wish, now).await {
+            return Ok(permit);
+        }
         let mut wait = LOOK_EVERY;
-        for provider in self.candidates(wish.kind) {
+        for provider in self.candidates(wish, now) {
             match self.ask(&provider, wish).await {
                 Ok(permit) => return Ok(permit),
                 Err(longer) => wait = wait.min(longer),
             }
         }
         Err(wait)
+    }
+
+    /// Lets one job try whether a provider works again, if it is time to.
+    async fn probe(&self, wish: Wish<'_>, now: UnixMicros) -> Option<Permit> {
+        let due = |provider: &&Arc<Provider>| provider.works_for(wish.kind) && provider.flow(now) == Flow::Probe;
+        let provider = self.providers.iter().filter(due).find(|provider| !wish.avoid.contains(&provider.profile.id))?;
+        if !provider.probe(now) {
+            return None;
+        }
+        let first = |channel: &dyn Channel| (wish.costs)(channel).into_iter().take(1).collect();
+        match self.ask(provider, Wish { costs: &first, ..wish }).await {
+            Ok(permit) => Some(permit.as_probe()),
+            Err(_) => {
+                provider.probed();
+                None
+            }
+        }
     }
 
     async fn ask(&self, provider: &Arc<Provider>, wish: Wish<'_>) -> Result<Permit, Duration> {
@@ -220,7 +147,8 @@ impl<L: Limits> Gate<L> {
         if jobs == 0 {
             return Err(LOOK_EVERY);
         }
-        let mut permit = Permit { provider: Arc::clone(provider), jobs, units, freed: Arc::clone(&self.freed) };
+        let mut permit =
+            Permit { provider: Arc::clone(provider), jobs, units, probe: false, freed: Arc::clone(&self.freed) };
         if let Some(rate) = rate {
             let bucket = rates::provider(&provider.profile.id, rate, wish.class);
             let tokens = self.tokens(provider, &bucket, (wish, &costs[..jobs]), now).await?;
@@ -257,15 +185,19 @@ impl<L: Limits> Gate<L> {
         Err(granted.next_at.since(now).max(Duration::from_millis(1)))
     }
 
-    /// Returns the providers that carry `kind` and are up, the one with most room first.
-    fn candidates(&self, kind: Kind) -> Vec<Arc<Provider>> {
-        let fits = |provider: &&Arc<Provider>| provider.profile.kinds.contains(&kind) && provider.channel.health().up;
-        let mut candidates: Vec<_> = self.providers.iter().filter(fits).cloned().collect();
-        candidates.sort_by_key(|provider| {
-            let window = provider.channel.health().window.max(1);
-            u64::from(provider.in_use.load(Ordering::Relaxed)) * 1_000 / u64::from(window)
-        });
-        candidates
+    /// Returns the providers to ask, in turn: see [`choice`].
+    fn candidates(&self, wish: Wish<'_>, now: UnixMicros) -> Vec<Arc<Provider>> {
+        let free =
+            |(_, provider): &(usize, &Arc<Provider>)| provider.works_for(wish.kind) && provider.flow(now) == Flow::Free;
+        let free = || self.providers.iter().enumerate().filter(free);
+        let candidate = |(place, provider): (usize, &Arc<Provider>)| provider.candidate(place);
+        let fresh = |(_, provider): &(usize, &Arc<Provider>)| !wish.avoid.contains(&provider.profile.id);
+        let mut candidates: Vec<Candidate> = free().filter(fresh).map(candidate).collect();
+        if candidates.is_empty() {
+            candidates = free().map(candidate).collect();
+        }
+        let ranked = choice::rank(candidates, [fastrand::f64(), fastrand::f64()]);
+        ranked.into_iter().filter_map(|place| self.providers.get(place)).cloned().collect()
     }
 
     fn higher_waits(&self, class: Class) -> bool {
@@ -287,6 +219,11 @@ impl Permit {
         }
     }
 
+    fn as_probe(mut self) -> Self {
+        self.probe = true;
+        self
+    }
+
     /// Returns the window units it holds.
     pub fn units(&self) -> u32 {
         self.units
@@ -296,6 +233,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.provider.free_room(self.units);
+        if self.probe {
+            self.provider.probed();
+        }
         self.freed.notify_waiters();
     }
 }
@@ -331,15 +271,3 @@ fn fitting(costs: &[u32], room: u32) -> (usize, u32) {
 
 /// A pool with its gate.
 pub type Gates<L> = hashbrown::HashMap<PoolId, Arc<Gate<L>>>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_fit_in_order_and_whole() {
-        assert_eq!(fitting(&[1, 1, 1], 2), (2, 2));
-        assert_eq!(fitting(&[3, 1], 2), (0, 0));
-        assert_eq!(fitting(&[2, 2], 9), (2, 4));
-    }
-}

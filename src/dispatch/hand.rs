@@ -154,14 +154,17 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let front = self.line.front()?;
         let (class, kind) = (front.shared.class, front.shared.kind);
         let now = self.context.clock.now();
-        let same = |item: &&Item| item.shared.kind == kind && item.shared.class == class && item.due_at <= now;
+        let same = |item: &&Item| {
+            let Item { shared, due_at, avoid, .. } = item;
+            shared.kind == kind && shared.class == class && *due_at <= now && *avoid == front.avoid
+        };
         let costs = |channel: &dyn Channel| {
             self.line.iter().take_while(same).map(|item| channel.cost(&item.handover)).collect::<Vec<_>>()
         };
         let gate = self.context.gates.get(&front.shared.pool);
         let patience = HOLD.saturating_sub(self.watch.elapsed()).min(Duration::from_secs(1));
         match gate {
-            Some(gate) => gate.acquire(Wish { class, kind, costs: &costs }, patience).await,
+            Some(gate) => gate.acquire(Wish { class, kind, avoid: &front.avoid, costs: &costs }, patience).await,
             None => {
                 // The pool's providers are on other nodes, or gone from the settings: wait like for a provider.
                 self.context.clock.pause(patience).await;

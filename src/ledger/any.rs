@@ -9,6 +9,7 @@ use super::{
     Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
+use crate::domain::hold::Hold;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -213,6 +214,14 @@ impl Ledger for AnyLedger {
 
     async fn put_api_key(&self, key: &ApiKey) -> Result<(), LedgerError> {
         ask!(self, ledger => ledger.put_api_key(key))
+    }
+
+    async fn holds(&self) -> Result<Vec<(ProviderId, Hold)>, LedgerError> {
+        ask!(self, ledger => ledger.holds())
+    }
+
+    async fn put_hold(&self, provider: &ProviderId, hold: Option<Hold>) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.put_hold(provider, hold))
     }
 
     async fn close(&self) {

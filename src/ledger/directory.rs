@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{ApiKey, Ledger, LedgerError, Tenant};
 use crate::config::HouseCap;
 use crate::domain::cap::CapRule;
-use crate::domain::ids::{RuleName, TenantId};
+use crate::domain::hold::Hold;
+use crate::domain::ids::{ProviderId, RuleName, TenantId};
 use crate::domain::time::Clock;
 use crate::shutdown::Tasks;
 
@@ -27,6 +28,7 @@ pub struct Directory {
 struct Known {
     tenants: HashMap<TenantId, Arc<Tenant>>,
     keys: HashMap<Box<str>, ApiKey>,
+    holds: HashMap<ProviderId, Hold>,
     /// The caps of the settings.
     house: Arc<[HouseCap]>,
     /// By tenant, its own caps and those of the settings.
@@ -67,19 +69,20 @@ impl Directory {
     /// # Errors
     /// What the ledger says.
     pub async fn refresh(&self, ledger: &impl Ledger) -> Result<(), LedgerError> {
-        let (tenants, keys) = (ledger.tenants().await?, ledger.api_keys().await?);
+        let (tenants, keys, holds) = (ledger.tenants().await?, ledger.api_keys().await?, ledger.holds().await?);
         let tenants = tenants.into_iter().map(|tenant| (tenant.id.clone(), Arc::new(tenant))).collect();
         let keys = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let house = Arc::clone(&known.house);
-        *known = Arc::new(Known::new(tenants, keys, house));
+        *known = Arc::new(Known::new(tenants, keys, house).holding(holds));
         Ok(())
     }
 
     /// Replaces the caps of the settings; they bind from then on.
     pub fn set_house_caps(&self, house: Vec<HouseCap>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        *known = Arc::new(Known::new(known.tenants.clone(), known.keys.clone(), house.into()));
+        *known =
+            Arc::new(Known::new(known.tenants.clone(), known.keys.clone(), house.into()).holding(known.holds.clone()));
     }
 
     /// Returns the caps that bind a tenant's jobs: its own, and those of the settings.
@@ -111,6 +114,25 @@ impl Directory {
         self.refresh(ledger).await
     }
 
+    /// Holds a provider back, or lets it work, and knows it from then on; the other nodes within five seconds.
+    ///
+    /// # Errors
+    /// What the ledger says; after an error it may have been written.
+    pub async fn put_hold(
+        &self,
+        ledger: &impl Ledger,
+        provider: &ProviderId,
+        hold: Option<Hold>,
+    ) -> Result<(), LedgerError> {
+        ledger.put_hold(provider, hold).await?;
+        self.refresh(ledger).await
+    }
+
+    /// Returns whether a provider is held back, and how.
+    pub fn hold(&self, provider: &ProviderId) -> Option<Hold> {
+        self.known().holds.get(provider).copied()
+    }
+
     /// Returns a tenant.
     pub fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.known().tenants.get(id).cloned()
@@ -135,12 +157,16 @@ impl Directory {
 
 impl Known {
     fn new(tenants: HashMap<TenantId, Arc<Tenant>>, keys: HashMap<Box<str>, ApiKey>, house: Arc<[HouseCap]>) -> Self {
-        let mut known = Self { tenants, keys, house, caps: HashMap::new() };
+        let mut known = Self { tenants, keys, holds: HashMap::new(), house, caps: HashMap::new() };
         let caps = |(id, tenant): (&TenantId, &Arc<Tenant>)| {
             (id.clone(), tenant.caps.iter().chain(known.house_of(id)).cloned().collect())
         };
         known.caps = known.tenants.iter().map(caps).collect();
         known
+    }
+
+    fn holding(self, holds: impl IntoIterator<Item = (ProviderId, Hold)>) -> Self {
+        Self { holds: holds.into_iter().collect(), ..self }
     }
 
     /// Returns the rules of the settings that bind a tenant's jobs.

@@ -6,6 +6,7 @@
 mod agenda;
 mod checkup;
 mod copy;
+mod holds;
 mod people;
 mod pool;
 mod reading;
@@ -30,6 +31,7 @@ use super::{
     Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
+use crate::domain::hold::Hold;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -260,6 +262,14 @@ impl Ledger for Postgres {
 
     async fn put_api_key(&self, key: &ApiKey) -> Result<(), LedgerError> {
         self.inner.others.call(|conn| async move { people::put_api_key(&conn, key).await }).await
+    }
+
+    async fn holds(&self) -> Result<Vec<(ProviderId, Hold)>, LedgerError> {
+        self.inner.others.call(|conn| async move { holds::all(&conn).await }).await
+    }
+
+    async fn put_hold(&self, provider: &ProviderId, hold: Option<Hold>) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { holds::put(&conn, provider, hold).await }).await
     }
 
     async fn close(&self) {

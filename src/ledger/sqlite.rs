@@ -4,6 +4,7 @@
 //! threads of this module, behind bounded queues; no runtime worker ever waits for the disk.
 
 mod agenda;
+mod holds;
 mod people;
 mod reading;
 mod recording;
@@ -25,6 +26,7 @@ use super::{
 };
 use crate::domain::checkup::Finding;
 use crate::domain::event::Receipt;
+use crate::domain::hold::Hold;
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -32,7 +34,11 @@ use crate::domain::suppression::Suppression;
 use crate::domain::time::{Clock, UnixMicros};
 
 /// What each version of the schema adds to the one before; the first makes an empty file version 1.
-const SCHEMA: &[&str] = &[include_str!("sqlite/schema.sql"), include_str!("sqlite/schema/tenant_further.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("sqlite/schema.sql"),
+    include_str!("sqlite/schema/tenant_further.sql"),
+    include_str!("sqlite/schema/routing.sql"),
+];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
 
@@ -345,6 +351,15 @@ impl Ledger for Sqlite {
     async fn put_api_key(&self, key: &ApiKey) -> Result<(), LedgerError> {
         let key = key.clone();
         self.write(move |tx| people::put_api_key(tx, &key)).await
+    }
+
+    async fn holds(&self) -> Result<Vec<(ProviderId, Hold)>, LedgerError> {
+        self.read(holds::all).await
+    }
+
+    async fn put_hold(&self, provider: &ProviderId, hold: Option<Hold>) -> Result<(), LedgerError> {
+        let provider = provider.clone();
+        self.write(move |tx| holds::put(tx, &provider, hold)).await
     }
 
     async fn close(&self) {

@@ -27,6 +27,7 @@ mod month;
 mod opening;
 mod oracle;
 mod pools;
+mod providers;
 mod queue_contract;
 mod queue_faults;
 mod queue_rates;

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::raw::{RawAliyun, RawTencent, RawTwilio};
-use super::{Link, Place, Places, Provider, WINDOW_MAX, kinds, secret};
+use super::{Link, Place, Places, Provider, WINDOW_MAX, in_pool, kinds, secret};
 use crate::config::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small};
 use crate::config::endpoint::Endpoint;
 use crate::config::error::{ConfigError, Reason};
@@ -112,6 +112,7 @@ pub(super) fn twilio(
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,
         pool: parsed(&key("pool"), &raw.pool)?,
+        in_pool: in_pool(place, raw.order, raw.weight)?,
         kinds: kinds(&key("kinds"), &raw.kinds, &[Kind::Sms])?,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
         price: optional(&raw.price, |text| parsed(&key("price"), text))?,
@@ -147,6 +148,7 @@ pub(super) fn aliyun(
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,
         pool: parsed(&key("pool"), &raw.pool)?,
+        in_pool: in_pool(place, raw.order, raw.weight)?,
         kinds: kinds(&key("kinds"), &raw.kinds, &[Kind::Sms])?,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
         price: optional(&raw.price, |text| parsed(&key("price"), text))?,
@@ -184,6 +186,7 @@ pub(super) fn tencent(
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,
         pool: parsed(&key("pool"), &raw.pool)?,
+        in_pool: in_pool(place, raw.order, raw.weight)?,
         kinds: kinds(&key("kinds"), &raw.kinds, &[Kind::Sms])?,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
         price: optional(&raw.price, |text| parsed(&key("price"), text))?,

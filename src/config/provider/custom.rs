@@ -6,7 +6,7 @@ use minijinja::value::{Object, Serde, Value};
 
 use super::clouds::api;
 use super::raw::RawHttp;
-use super::{Link, Place, Places, Provider, kinds, secret};
+use super::{Link, Place, Places, Provider, in_pool, kinds, secret};
 use crate::config::check::{TIMEOUTS, duration, invalid, optional, parsed, required, small, word};
 use crate::config::error::{ConfigError, Reason};
 use crate::config::provider::clouds::Api;
@@ -157,6 +157,7 @@ pub(super) fn custom(
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,
         pool: parsed(&key("pool"), &raw.pool)?,
+        in_pool: in_pool(place, raw.order, raw.weight)?,
         kinds: kinds(&key("kinds"), &raw.kinds, &[Kind::Sms])?,
         rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
         price: optional(&raw.price, |text| parsed(&key("price"), text))?,

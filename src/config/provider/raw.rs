@@ -47,6 +47,8 @@ impl RawProvider {
 pub(in crate::config) struct RawSmpp {
     pub(in crate::config) id: String,
     pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
     pub(in crate::config) kinds: Vec<String>,
     pub(in crate::config) address: String,
     pub(in crate::config) system_id: String,
@@ -77,6 +79,8 @@ pub(in crate::config) struct RawSmpp {
 pub(in crate::config) struct RawSimulated {
     pub(in crate::config) id: String,
     pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
     pub(in crate::config) kinds: Vec<String>,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,
@@ -97,6 +101,8 @@ pub(in crate::config) struct RawSimulated {
 pub(in crate::config) struct RawTwilio {
     pub(in crate::config) id: String,
     pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
     pub(in crate::config) kinds: Vec<String>,
     pub(in crate::config) endpoint: String,
     pub(in crate::config) tls_ca: String,
@@ -118,6 +124,8 @@ pub(in crate::config) struct RawTwilio {
 pub(in crate::config) struct RawAliyun {
     pub(in crate::config) id: String,
     pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
     pub(in crate::config) kinds: Vec<String>,
     pub(in crate::config) endpoint: String,
     pub(in crate::config) tls_ca: String,
@@ -145,6 +153,8 @@ pub(in crate::config) struct RawAliyun {
 pub(in crate::config) struct RawTencent {
     pub(in crate::config) id: String,
     pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
     pub(in crate::config) kinds: Vec<String>,
     pub(in crate::config) endpoint: String,
     pub(in crate::config) tls_ca: String,
@@ -174,6 +184,8 @@ pub(in crate::config) struct RawTencent {
 pub(in crate::config) struct RawHttp {
     pub(in crate::config) id: String,
     pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
     pub(in crate::config) kinds: Vec<String>,
     pub(in crate::config) endpoint: String,
     pub(in crate::config) tls_ca: String,

@@ -27,14 +27,25 @@ pub(super) struct Claimed {
     pub(super) units: u32,
 }
 
-/// A job that did not go out, and when and why it is tried again; `None`: at once.
-type Again = (Item, Option<(UnixMicros, Box<str>)>);
+/// A job that did not go out, and when it is tried again.
+type Again = (Item, When);
+
+enum When {
+    /// At once; no attempt is charged.
+    Now,
+    /// At once, by another provider.
+    Elsewhere,
+    /// Then, for that reason.
+    At(UnixMicros, Box<str>),
+}
 
 /// Answers that come after the frame was let go, and the permit they hold.
 pub(in crate::dispatch) struct Late {
     answers: UnboundedReceiver<Answered>,
     open: Vec<Option<Claimed>>,
     permit: Permit,
+    /// Since they were handed over.
+    watch: Stopwatch,
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
@@ -43,14 +54,14 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         let (tx, answers) = mpsc::unbounded_channel();
         let handovers = claimed.iter().map(|claimed| claimed.item.handover.clone()).collect();
         permit.provider.channel.submit(handovers, tx);
-        let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit };
         let watch = self.context.clock.stopwatch();
+        let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit, watch };
         while late.permit.jobs > 0 {
             let patience = HOLD.saturating_sub(self.watch.elapsed());
             let mut some = Vec::new();
             let received = self.context.clock.timeout(patience, late.answers.recv_many(&mut some, ANSWERS_MAX)).await;
             match received {
-                Ok(1..) => self.take_answers(some, &mut late, &watch).await,
+                Ok(1..) => self.take_answers(some, &mut late).await,
                 // A channel that drops its answers has handed over what nobody knows of.
                 Ok(0) | Err(_) => break,
             }
@@ -65,7 +76,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         self.context.clock.now().plus(permit.provider.profile.response_timeout).plus(DEADLINE_SLACK)
     }
 
-    async fn take_answers(&mut self, answers: Vec<Answered>, late: &mut Late, watch: &Stopwatch) {
+    async fn take_answers(&mut self, answers: Vec<Answered>, late: &mut Late) {
         let now = self.context.clock.now();
         let provider = Arc::clone(&late.permit.provider);
         let (mut back, mut again) = (Vec::new(), Vec::new());
@@ -73,7 +84,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         for (index, answer) in answers {
             let Some(claimed) = late.open.get_mut(index).and_then(Option::take) else { continue };
             (jobs, units) = (jobs + 1, units + claimed.units);
-            provider.metrics.attempt(verdict::word(&answer), watch.elapsed());
+            provider.metrics.attempt(verdict::word(&answer), late.watch.elapsed());
+            provider.answered(&answer, late.watch.elapsed(), now);
+            let blamed = answer.blames_provider();
             let Claimed { item, give_back, .. } = claimed;
             if answer.definitely_not_sent() {
                 back.push(give_back);
@@ -88,14 +101,28 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                 Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
                 Verdict::Again { retry_after } => {
                     provider.throttled(retry_after, now);
-                    again.push((item, None));
+                    again.push((item, When::Now));
                 }
-                Verdict::RetryAt { at, code } => again.push((item, Some((at, code)))),
+                Verdict::RetryAt { at, code } => {
+                    let when = if blamed && self.goes_elsewhere(&item, &provider) {
+                        When::Elsewhere
+                    } else {
+                        When::At(at, code)
+                    };
+                    again.push((item, when));
+                }
             }
         }
         crash::point(crash::Point::AfterAnswer);
         late.permit.shrink(late.permit.jobs - jobs, late.permit.units().saturating_sub(units));
         self.give_back(back, again, &provider).await;
+    }
+
+    /// Returns whether another provider of its pool may take a job that this one definitely did not.
+    fn goes_elsewhere(&self, item: &Item, than: &Provider) -> bool {
+        let tried: Vec<_> = item.avoid.iter().chain([&than.profile.id]).cloned().collect();
+        let gate = self.context.gates.get(&item.shared.pool);
+        gate.is_some_and(|gate| gate.has_other(item.shared.kind, &tried))
     }
 
     /// Gives back what did not go out, and lets it try again. A claim that cannot be given back stands: record decides.
@@ -113,8 +140,12 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
             }
             item.job.seen = None;
             match retry {
-                None => self.line.push_front(item),
-                Some((at, code)) => {
+                When::Now => self.line.push_front(item),
+                When::Elsewhere => {
+                    item.fail_over(&provider.profile.id);
+                    self.line.push_front(item);
+                }
+                When::At(at, code) => {
                     item.job.attempt = item.job.attempt.saturating_add(1);
                     self.defer(item, code, (at, at), now);
                 }
@@ -136,6 +167,7 @@ impl Late {
             while let Some((index, answer)) = self.answers.recv().await {
                 let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
                 let now = context.clock.now();
+                self.permit.provider.answered(&answer, self.watch.elapsed(), now);
                 let item = &claimed.item;
                 let provider = &self.permit.provider.profile.id;
                 let unsent = answer.definitely_not_sent();

@@ -8,6 +8,7 @@ use crate::channel::Handover;
 use crate::dispatch::Context;
 use crate::dispatch::claims::Ground;
 use crate::dispatch::takes::Caps;
+use crate::domain::ids::ProviderId;
 use crate::domain::job::{Content, Job, Shared};
 use crate::domain::text;
 use crate::domain::time::UnixMicros;
@@ -23,6 +24,8 @@ pub(in crate::dispatch) struct Item {
     pub(in crate::dispatch) due_at: UnixMicros,
     /// What it is paced by: a token of each was taken for it.
     pub(super) paced: Arc<[Bucket]>,
+    /// Who has failed to take it while it was in hand.
+    pub(super) avoid: Vec<ProviderId>,
     pub(in crate::dispatch) ground: Arc<Ground>,
     pub(in crate::dispatch) handover: Handover,
 }
@@ -61,7 +64,14 @@ impl Item {
             params: job.params.clone(),
             validity: shared.expires_at.since(due_at),
         };
-        Self { shared, job, due_at, paced: Arc::default(), ground, handover }
+        Self { shared, job, due_at, paced: Arc::default(), avoid: vec![], ground, handover }
+    }
+
+    /// Notes that a provider definitely did not take it: the next attempt is another's.
+    pub(super) fn fail_over(&mut self, from: &ProviderId) {
+        self.job.attempt = self.job.attempt.saturating_add(1);
+        self.handover.attempt = self.job.attempt.saturating_add(1);
+        self.avoid.push(from.clone());
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::domain::cap::{CalendarUnit, CapRule, Window};
+use postrider::domain::hold::Hold;
+use postrider::domain::ids::ProviderId;
 use postrider::domain::job::{Class, Kind, OnMissed};
 use postrider::domain::keys::{AddressKey, WordKey};
 use postrider::domain::quota::{Most, Quota};
@@ -90,6 +92,15 @@ async fn tenants_and_keys_are_replaced_as_a_whole(Fixture { ledger, .. }: Fixtur
     let revoked = ApiKey { revoked_at: Some(at(9)), role: Role::Operator, mac: [1; 32], ..api_key("k1") };
     ledger.put_api_key(&revoked).await.unwrap();
     assert_eq!(ledger.api_keys().await, Ok(vec![revoked, api_key("k2")]));
+
+    let [a, b]: [ProviderId; 2] = ["carrier-a", "carrier-b"].map(|id| id.parse().unwrap());
+    for hold in [Some(Hold::Draining), Some(Hold::Paused)] {
+        ledger.put_hold(&a, hold).await.unwrap();
+        ledger.put_hold(&b, hold).await.unwrap();
+    }
+    assert_eq!(ledger.holds().await, Ok(vec![(a.clone(), Hold::Paused), (b.clone(), Hold::Paused)]));
+    ledger.put_hold(&a, None).await.unwrap();
+    assert_eq!(ledger.holds().await, Ok(vec![(b, Hold::Paused)]));
 }
 
 async fn the_directory_knows_what_the_ledger_knows(Fixture { ledger, .. }: Fixture) {

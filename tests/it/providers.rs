@@ -1,0 +1,208 @@
+//! Providers of one pool in the whole service: one that fails is left alone, one that is held gets nothing, and neither
+//! costs a job anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use postrider::domain::time::Clock;
+use postrider::pb::provider_service_client::ProviderServiceClient;
+use postrider::pb::{
+    Class, Fate, Provider, ProviderServiceDrainRequest, ProviderServiceListRequest, ProviderServicePauseRequest,
+    ProviderServiceResumeRequest, ProviderState,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::support::api::{self, Client, Watched};
+use crate::support::service::{Backends, Connection, Service};
+
+/// Far above what anything here takes: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An HTTP API that refuses every account, or takes every job.
+struct Moody {
+    port: u16,
+    well: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Moody {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (well, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (healthy, count) = (Arc::clone(&well), Arc::clone(&asked));
+        postrider::shutdown::Tasks::new().spawn("moody", async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"end}") && stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {}
+                if request.is_empty() {
+                    continue;
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                let status = if healthy.load(Ordering::SeqCst) { "200 OK" } else { "403 Forbidden" };
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
+                let _gone = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Self { port, well, asked }
+    }
+
+    fn provider(&self) -> String {
+        format!(
+            "\n[[provider]]\nid = \"moody\"\nkind = \"http\"\nendpoint = \"http://127.0.0.1:{}\"\nreceipts = false\n\
+             body = '{{\"to\": {{{{ to }}}}, end}}'\n",
+            self.port
+        )
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn simulated(id: &str, more: &str) -> String {
+    format!("\n[[provider]]\nid = \"{id}\"\nkind = \"simulated\"\nlatency = \"1ms\"\nreceipts = false\n{more}\n")
+}
+
+fn providers(service: &Service) -> ProviderServiceClient<Connection> {
+    ProviderServiceClient::new(service.connect())
+}
+
+async fn provider(client: &ProviderServiceClient<Connection>, id: &str) -> Provider {
+    let list = client.clone().list(ProviderServiceListRequest::default()).await.unwrap().into_inner().providers;
+    list.into_iter().find(|provider| provider.provider_id == id).unwrap()
+}
+
+/// Submits jobs to numbers of their own, and waits until each has its outcome.
+async fn send(client: &Client, watched: &mut Watched, batch: &str, jobs: usize) -> Vec<String> {
+    let numbers: Vec<String> = (0..jobs).map(|job| format!("+86138{:08}", job * 7 + batch.len() * 1_000_003)).collect();
+    let spec = api::text(Class::Marketing, "routed");
+    let ids = api::insist(client, &api::batch(batch, spec, &numbers)).await;
+    let watch = Clock::system().stopwatch();
+    while !ids.iter().all(|id| watched.outcomes.contains_key(id)) {
+        assert!(watch.elapsed() < PATIENCE, "{batch}: not all jobs have an outcome");
+        watched.follow(client, Duration::from_millis(100)).await;
+    }
+    ids
+}
+
+fn value(service: &Service, line: &str) -> f64 {
+    let lines = service.metrics();
+    let found = lines.iter().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
+    found.unwrap_or(0.0)
+}
+
+async fn until(service: &Service, line: &str, wanted: f64) {
+    let watch = Clock::system().stopwatch();
+    while value(service, line) != wanted {
+        assert!(watch.elapsed() < PATIENCE, "{line} is {}, not {wanted}", value(service, line));
+        Clock::system().pause(Duration::from_millis(50)).await;
+    }
+}
+
+const BREAKER: &str = "postrider_breaker_state{provider=\"moody\"}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_fails_is_left_alone_its_jobs_go_elsewhere_and_count_once_and_it_gets_work_again_when_it_is_well()
+ {
+    let moody = Moody::start().await;
+    // A job that counted twice would be over this cap.
+    let cap = "\n[[cap]]\nname = \"once\"\nlimit = 1\nwindow = \"24h\"\non_limit = \"drop\"\n";
+    let backup = simulated("backup", "order = 1");
+    let service = Service::start(&Backends::Embedded, &format!("{}{backup}{cap}", moody.provider()));
+    let (client, mut watched) = (api::jobs(&service), Watched::default());
+    let sent = (Fate::Sent, String::new());
+    for round in 0..10 {
+        for id in send(&client, &mut watched, &"x".repeat(round + 1), 3).await {
+            assert_eq!(watched.outcomes[&id], [sent.clone()]);
+        }
+    }
+    until(&service, BREAKER, 2.0).await;
+    assert!((10..25).contains(&moody.asked()), "asked {} times", moody.asked());
+    assert_eq!(value(&service, "postrider_attempts_total{provider=\"backup\",verdict=\"taken\"}"), 30.0);
+    assert_eq!(provider(&providers(&service), "moody").await.state(), ProviderState::Down);
+
+    moody.well.store(true, Ordering::SeqCst);
+    let mut round = 11;
+    let watch = Clock::system().stopwatch();
+    while value(&service, BREAKER) != 0.0 {
+        assert!(watch.elapsed() < PATIENCE, "the breaker stays open");
+        send(&client, &mut watched, &"x".repeat(round), 3).await;
+        round += 1;
+    }
+    let taken = "postrider_attempts_total{provider=\"moody\",verdict=\"taken\"}";
+    let (before, backup) = (value(&service, taken), "postrider_attempts_total{provider=\"backup\",verdict=\"taken\"}");
+    let elsewhere = value(&service, backup);
+    assert!(before >= 3.0, "three probes");
+    send(&client, &mut watched, &"x".repeat(round), 20).await;
+    assert_eq!((value(&service, taken), value(&service, backup)), (before + 20.0, elsewhere));
+    assert_eq!(provider(&providers(&service), "moody").await.state(), ProviderState::Up);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_may_have_gone_out_never_goes_to_another_provider() {
+    let silent = simulated("silent", "unanswered = 1.0\nresponse_timeout = \"500ms\"");
+    let service = Service::start(&Backends::Embedded, &format!("{silent}{}", simulated("backup", "order = 1")));
+    let (client, mut watched) = (api::jobs(&service), Watched::default());
+    let numbers: Vec<String> = (0..5).map(|job| format!("+86138{job:08}")).collect();
+    let ids = api::insist(&client, &api::batch("a", api::text(Class::Marketing, "once"), &numbers)).await;
+    let watch = Clock::system().stopwatch();
+    while !ids.iter().all(|id| watched.unresolved.contains(id)) {
+        assert!(watch.elapsed() < PATIENCE, "not all jobs are unresolved");
+        watched.follow(&client, Duration::from_millis(100)).await;
+    }
+    assert_eq!(value(&service, "postrider_attempts_total{provider=\"silent\",verdict=\"unresolved\"}"), 5.0);
+    assert_eq!(value(&service, "postrider_attempts_total{provider=\"backup\",verdict=\"taken\"}"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_provider_gets_nothing_over_a_restart_and_goes_on_when_it_is_resumed() {
+    let both = format!("{}{}", simulated("a", ""), simulated("b", "pool = \"other\""));
+    let service = Service::start(&Backends::Embedded, &both);
+    let paused = ProviderServicePauseRequest { provider_id: "a".into() };
+    let shown = providers(&service).pause(paused).await.unwrap().into_inner().provider.unwrap();
+    assert_eq!((shown.provider_id.as_str(), shown.state()), ("a", ProviderState::Paused));
+    let unknown = ProviderServicePauseRequest { provider_id: "nobody".into() };
+    assert_eq!(providers(&service).pause(unknown).await.unwrap_err().code(), tonic::Code::NotFound);
+    service.stop();
+    service.restart(None);
+    assert_eq!(provider(&providers(&service), "a").await.state(), ProviderState::Paused);
+    let (client, mut watched) = (api::jobs(&service), Watched::default());
+    let number = ["+8613800000000".to_owned()];
+    let ids = api::insist(&client, &api::batch("a", api::text(Class::Marketing, "held"), &number)).await;
+    watched.follow(&client, Duration::from_secs(2)).await;
+    assert!(!watched.outcomes.contains_key(&ids[0]));
+    assert_eq!(value(&service, "postrider_attempts_total{provider=\"a\",verdict=\"taken\"}"), 0.0);
+    let drained = ProviderServiceDrainRequest { provider_id: "a".into() };
+    let shown = providers(&service).drain(drained).await.unwrap().into_inner().provider.unwrap();
+    assert_eq!(shown.state(), ProviderState::Paused, "nothing is in flight");
+    let resumed = ProviderServiceResumeRequest { provider_id: "a".into() };
+    let shown = providers(&service).resume(resumed).await.unwrap().into_inner().provider.unwrap();
+    assert_eq!(shown.state(), ProviderState::Up);
+    let watch = Clock::system().stopwatch();
+    while !watched.outcomes.contains_key(&ids[0]) {
+        assert!(watch.elapsed() < PATIENCE, "it was resumed, and nothing left");
+        watched.follow(&client, Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_on_every_node() {
+    let backends = Backends::servers();
+    let keys = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let sealed = format!("\n[seal]\nkey_file = {:?}\n", keys.path().join("keys"));
+    let settings = format!("{sealed}{}", simulated("a", ""));
+    let one = Service::start(&backends, &settings);
+    let two = Service::prepare(&backends, &settings, &[]);
+    two.join();
+    let paused = ProviderServicePauseRequest { provider_id: "a".into() };
+    providers(&one).pause(paused).await.unwrap();
+    let other = ProviderServiceClient::new(two.connect_with(&one.key()));
+    let watch = Clock::system().stopwatch();
+    while provider(&other, "a").await.state() != ProviderState::Paused {
+        assert!(watch.elapsed() < PATIENCE, "the other node does not know");
+        Clock::system().pause(Duration::from_millis(100)).await;
+    }
+}
