@@ -84,7 +84,9 @@ fn state(works: Option<&Works>, hold: Option<Hold>, in_flight: u32) -> pb::Provi
         (Some(Hold::Draining), Some(_)) if in_flight > 0 => pb::ProviderState::Draining,
         (Some(Hold::Paused | Hold::Draining), _) => pb::ProviderState::Paused,
         (None, None) => pb::ProviderState::Unspecified,
-        (None, Some(works)) if works.channel.health().up && (works.breaker)() != Breaker::Open => pb::ProviderState::Up,
+        (None, Some(works)) if works.channel.health().up && (works.breaker)() == Breaker::Closed => {
+            pb::ProviderState::Up
+        }
         (None, Some(_)) => pb::ProviderState::Down,
     }
 }

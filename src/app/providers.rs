@@ -69,7 +69,12 @@ fn entry(provider: &Provider, works: Option<ProviderWorks>) -> ProviderEntry {
 }
 
 fn profile(provider: &Provider) -> Profile {
-    Profile { id: provider.id.clone(), kinds: provider.kinds.clone(), response_timeout: provider.response_timeout }
+    Profile {
+        id: provider.id.clone(),
+        kinds: provider.kinds.clone(),
+        response_timeout: provider.response_timeout,
+        price: provider.price,
+    }
 }
 
 /// Starts every provider.

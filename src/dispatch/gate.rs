@@ -131,7 +131,7 @@ impl<L: Limits> Gate<L> {
         }
         let first = |channel: &dyn Channel| (wish.costs)(channel).into_iter().take(1).collect();
         match self.ask(provider, Wish { costs: &first, ..wish }).await {
-            Ok(permit) => Some(permit.as_probe()),
+            Ok(permit) => Some(permit.into_probe()),
             Err(_) => {
                 provider.probed();
                 None
@@ -219,7 +219,7 @@ impl Permit {
         }
     }
 
-    fn as_probe(mut self) -> Self {
+    fn into_probe(mut self) -> Self {
         self.probe = true;
         self
     }

@@ -94,11 +94,6 @@ impl Service {
         });
     }
 
-    /// Starts it beside another that made the API key of the ledger that they share.
-    pub(crate) fn join(&self) {
-        self.janitor.start_with(None, || TcpStream::connect((Ipv4Addr::LOCALHOST, self.grpc)).is_ok());
-    }
-
     /// Kills it: `SIGKILL`. Harmless when it has ended already.
     pub(crate) fn kill(&self) {
         self.janitor.end("KILL");
