@@ -42,6 +42,7 @@ fn handover(text: &str) -> Handover {
         sender: "10690000".into(),
         content: Content::Text(text.into()),
         params: Vec::new(),
+        template: None,
         validity: Duration::from_secs(86_400),
     }
 }

@@ -1,8 +1,8 @@
 //! The gRPC API: parses requests into checked types, asks the parts below, and says what became of it.
 //!
 //! Every call passes the door first (`access`); every field is checked in `convert`; every code is chosen in
-//! `status`. What works is in `jobs`, `suppressions`, `tenants`, `providers` and `admin`; the door answers for the
-//! rest.
+//! `status`. What works is in `jobs`, `suppressions`, `templates`, `tenants`, `providers` and `admin`; the door
+//! answers for the rest.
 
 mod access;
 mod admin;
@@ -15,6 +15,7 @@ mod server;
 mod status;
 mod suppressions;
 mod tail;
+mod templates;
 mod tenants;
 mod tokens;
 
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use crate::admission::Admission;
 use crate::domain::event::Fact;
 use crate::domain::time::Clock;
-use crate::ledger::{Directory, Ledger};
+use crate::ledger::{Directory, Ledger, Templates};
 use crate::limits::Limits;
 use crate::policy::windows::Windows;
 use crate::queue::outbox::Outbox;
@@ -52,6 +53,8 @@ pub struct Ports<Q, L, B> {
     pub ledger: B,
     /// Who may ask.
     pub directory: Directory,
+    /// What stored templates say.
+    pub templates: Templates,
     /// The calendars that send windows may keep.
     pub windows: Arc<Windows>,
     /// Keyed hashes, and what is sealed.

@@ -26,7 +26,7 @@ use crate::dispatch;
 use crate::domain::event::Fact;
 use crate::domain::job::{Check, Envelope};
 use crate::domain::time::Clock;
-use crate::ledger::{AnyLedger, Directory};
+use crate::ledger::{AnyLedger, Directory, Templates};
 use crate::limits::AnyLimits;
 use crate::limits::measured::Measured;
 use crate::limits::pacer::Pacer;
@@ -84,6 +84,7 @@ struct Base {
     limits: SharedLimits,
     ledger: AnyLedger,
     directory: Directory,
+    templates: Templates,
     routes: Arc<Routes>,
     windows: Arc<Windows>,
     pacer: Pacer<SharedLimits>,
@@ -160,6 +161,8 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
     let limits = Measured::new(limits, clock.clone());
     let directory = Directory::load(&ledger).await?;
     directory.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
+    let templates = Templates::load(&ledger, sealer.clone()).await?;
+    templates.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
     house::watch(&settings, &directory, &groups.backends, &clock);
     let routes = Arc::new(Routes::new(&providers::members(&settings)));
     let windows = Arc::new(Windows::new(settings.windows.rules.clone(), settings.windows.calendars.clone()));
@@ -180,6 +183,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         limits,
         ledger,
         directory,
+        templates,
         routes,
         windows,
     })
@@ -225,6 +229,7 @@ impl Base {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
+            templates: self.templates.clone(),
             windows: Arc::clone(&self.windows),
             sealer: self.sealer.clone(),
             lives: self.settings.expires_after,

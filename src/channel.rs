@@ -19,6 +19,7 @@ use crate::domain::ids::{JobId, ProviderId};
 use crate::domain::job::{Class, Content, Kind};
 use crate::domain::money::Money;
 use crate::domain::recipient::Recipient;
+use crate::domain::template::{Approval, Template};
 
 /// One job on its way to a provider, with its content filled in.
 #[derive(Clone)]
@@ -37,10 +38,41 @@ pub struct Handover {
     pub sender: Box<str>,
     /// What it says. A text has its placeholders filled in.
     pub content: Content,
-    /// Values for a template or flow.
+    /// Values for a template or flow; of a stored template, one for each of its variables, in their order.
     pub params: Vec<(Box<str>, Box<str>)>,
+    /// The stored template that it says, if it does.
+    pub template: Option<Filled>,
     /// How long the provider may keep trying; from the job's expiry.
     pub validity: Duration,
+}
+
+/// A stored template, as it is said to one recipient.
+#[derive(Clone)]
+pub struct Filled {
+    /// The template.
+    pub template: Arc<Template>,
+    /// The locale that was chosen for the recipient.
+    pub locale: Box<str>,
+    /// What it says by the job's means, filled in; empty where the vendor alone has the text.
+    pub text: Box<str>,
+    /// Its id at the provider that it is handed to, where it has one there and is approved.
+    pub id: Option<Box<str>>,
+}
+
+impl Handover {
+    /// Returns the same on its way through a provider: a stored template has its id there.
+    pub fn through(mut self, provider: &ProviderId) -> Self {
+        if let Some(filled) = &mut self.template {
+            let there = filled.template.at(provider).filter(|at| at.approval == Approval::Approved);
+            filled.id = there.map(|at| at.template_id.clone());
+        }
+        self
+    }
+
+    /// Returns the id of its template at the provider that it is handed to.
+    pub fn template_id(&self) -> Option<&str> {
+        self.template.as_ref()?.id.as_deref()
+    }
 }
 
 /// What a provider answered.

@@ -9,6 +9,7 @@ mod print;
 mod quota;
 mod submit;
 mod suppress;
+mod template;
 mod tenant;
 mod window;
 
@@ -47,6 +48,16 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         act: job::Command,
+        /// Which service, and how to print.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Store, show, list and fill in templates
+    #[command(after_help = template::EXAMPLES)]
+    Template {
+        /// What to do.
+        #[command(subcommand)]
+        act: template::Command,
         /// Which service, and how to print.
         #[command(flatten)]
         options: Options,
@@ -167,6 +178,7 @@ async fn carry_out(command: Command, mut root: clap::Command) -> ExitCode {
         Command::Flow { act } => return act.run().unwrap_or(ExitCode::SUCCESS),
         Command::Submit { what, options } => (options.clone(), with(&options, |to| what.run(to)).await),
         Command::Job { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
+        Command::Template { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Tenant { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Key { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Provider { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),

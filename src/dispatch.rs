@@ -10,6 +10,7 @@
 mod alone;
 mod breaker;
 mod claims;
+mod filled;
 mod gate;
 mod hand;
 mod hours;
@@ -33,7 +34,7 @@ use crate::domain::event::Fact;
 use crate::domain::ids::{Lane, PoolId};
 use crate::domain::job::{Check, Class, Envelope};
 use crate::domain::time::{Clock, UnixMicros};
-use crate::ledger::{Directory, Ledger};
+use crate::ledger::{Directory, Ledger, Templates};
 
 use crate::limits::pacer::Pacer;
 use crate::limits::{GiveBack, Limits};
@@ -71,6 +72,8 @@ pub struct Context<Q, L, B> {
     pub ledger: B,
     /// Tenants with their caps.
     pub directory: Directory,
+    /// What stored templates say.
+    pub templates: Templates,
     /// The send windows of tenants that have none of their own.
     pub windows: Arc<Windows>,
     /// Opens frames.

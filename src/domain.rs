@@ -15,6 +15,7 @@ pub mod recent;
 pub mod recipient;
 pub mod rule;
 pub mod suppression;
+pub mod template;
 pub mod text;
 pub mod time;
 pub mod window;

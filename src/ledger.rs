@@ -16,7 +16,10 @@ mod columns;
 mod directory;
 mod kept;
 pub mod postgres;
+mod reply;
 pub mod sqlite;
+mod template;
+mod templates;
 mod tenant;
 mod turns;
 
@@ -24,6 +27,9 @@ pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, Sort, T
 pub use any::AnyLedger;
 pub use directory::Directory;
 pub use kept::{SealedSuppression, Sent};
+pub use reply::SealedReply;
+pub use template::{NewTemplate, TemplateRow, shown as template_to_pb, stored as template_from_pb};
+pub use templates::Templates;
 pub use tenant::{ApiKey, Role, SENDER_RATES_MAX, SenderRate, Tenant};
 
 use std::future::Future;
@@ -155,21 +161,6 @@ pub struct Recording {
     pub counts: Vec<Count>,
     /// How far the deadline sweep has come: the number of the last event it has judged.
     pub swept_to: Option<i64>,
-}
-
-/// A reply with its personal part sealed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SealedReply {
-    /// Number in the watch order; replies share it with events.
-    pub seq: i64,
-    /// Its tenant, if known.
-    pub tenant: Option<TenantId>,
-    /// The job it answers, if known.
-    pub in_reply_to: Option<JobId>,
-    /// When it came.
-    pub at: UnixMicros,
-    /// The whole reply, sealed.
-    pub sealed: Bytes,
 }
 
 /// So many more jobs of a tenant came to a state in an hour.
@@ -476,6 +467,35 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         provider: &ProviderId,
         hold: Option<Hold>,
     ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    // Templates.
+
+    /// Stores a new version of a template and returns its number: one more than the last of that name, in use or not.
+    fn put_template(&self, template: &NewTemplate) -> impl Future<Output = Result<u32, LedgerError>> + Send;
+
+    /// Takes a template out of use; returns whether it was in use. Its versions stay for jobs that wait.
+    fn drop_template(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        at: UnixMicros,
+    ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+
+    /// Returns a version of a template, in use or not.
+    fn template(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: u32,
+    ) -> impl Future<Output = Result<Option<TemplateRow>, LedgerError>> + Send;
+
+    /// Returns versions of all tenants' templates in the order of their changes, from after `after` on: stored, or taken
+    /// out of use.
+    fn templates_since(
+        &self,
+        after: i64,
+        most: u32,
+    ) -> impl Future<Output = Result<Vec<TemplateRow>, LedgerError>> + Send;
 
     /// Closes what is open.
     fn close(&self) -> impl Future<Output = ()> + Send;

@@ -216,6 +216,7 @@ impl Core {
             sender: message.from.as_str().into(),
             content: Content::Text(message.text.as_str().into()),
             params: Vec::new(),
+            template: None,
             validity: Duration::ZERO,
         };
         plan::draw(&handover, behaviour, self.seed, vec![message.id.as_str().into()])

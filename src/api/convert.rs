@@ -10,6 +10,7 @@ mod select;
 mod show;
 mod spec;
 mod suppression;
+mod template;
 mod tenant;
 mod time;
 mod window;
@@ -19,6 +20,7 @@ mod tests;
 
 pub(crate) use self::cap::{name_taken, window_from_pb, window_to_pb};
 pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, role_from_pb};
+pub(crate) use self::spec::named;
 pub(crate) use self::item::item;
 pub(crate) use self::money::money_to_pb;
 pub(crate) use self::quota::no_such_price;
@@ -26,15 +28,18 @@ pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
 pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
+pub(crate) use self::template::{nowhere_approved, preview, resolved, template, template_to_pb};
 pub(crate) use self::tenant::{api_key_to_pb, apply_mask, tenant, tenant_to_pb};
 pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb, new_time};
 pub(crate) use self::window::calendars;
 
 use crate::domain::cap::BadCap;
 use crate::domain::ids::{InvalidJobId, InvalidName};
+use crate::domain::job::Kind;
 use crate::domain::money::InvalidMoney;
 use crate::domain::quota::BadQuota;
 use crate::domain::recipient::InvalidMsisdn;
+use crate::domain::template::BadValue;
 use crate::domain::window::InvalidHours;
 
 /// Which field of a request is wrong, and how.
@@ -154,6 +159,29 @@ pub enum Problem {
     /// A parameter's name that is none.
     #[error("is not a parameter name: 1 to 64 letters, digits, '_', '-' or '.'")]
     ParamName,
+    /// A parameter that the template has no placeholder for.
+    #[error("is no variable of the template {0:?}; it has {1}")]
+    UnknownParam(Box<str>, Box<str>),
+    /// A value that its variable cannot have.
+    #[error("{0}")]
+    Value(BadValue),
+    /// A placeholder in a text that is no variable.
+    #[error("has the placeholder {{{0}}}, which is none of the template's variables; declare it")]
+    Undeclared(Box<str>),
+    /// A type of variable that is none.
+    #[error("is no type of a variable; there are {}", .0.join(", "))]
+    VariableType(Vec<&'static str>),
+    /// A template that says nothing at all, or nothing by this means.
+    #[error("names a template that has no text for {0}")]
+    SaysNothing(Kind),
+    /// A text that takes too many bytes.
+    #[error("takes {has} bytes, at most {most} are allowed")]
+    TooManyBytes {
+        /// How many it takes.
+        has: usize,
+        /// How many it may take.
+        most: usize,
+    },
     /// A placeholder without a value.
     #[error("has no value for the placeholder {{{0}}}")]
     NoParam(Box<str>),

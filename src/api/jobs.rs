@@ -4,6 +4,7 @@ mod read;
 mod rules;
 mod stats;
 mod submit;
+mod template;
 mod watch;
 
 use std::sync::Arc;

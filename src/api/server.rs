@@ -19,6 +19,7 @@ use super::incoming::incoming;
 use super::jobs::Jobs;
 use super::providers::Providers;
 use super::suppressions::Suppressions;
+use super::templates::TemplateStore;
 use super::tenants::Tenants;
 use crate::domain::time::Clock;
 use crate::ledger::Ledger;
@@ -126,6 +127,7 @@ impl Api {
         let jobs = pb::job_service_server::JobServiceServer::new(Jobs::new(Arc::clone(&ports)))
             .max_decoding_message_size(REQUEST_BYTES_MAX);
         let suppressions = Suppressions::new(Arc::clone(&ports));
+        let templates = TemplateStore::new(Arc::clone(&ports));
         let tenants = Tenants::new(Arc::clone(&ports));
         let router = server(settings)?
             .layer(guarded)
@@ -133,6 +135,7 @@ impl Api {
             .add_service(reflection)
             .add_service(jobs)
             .add_service(pb::suppression_service_server::SuppressionServiceServer::new(suppressions))
+            .add_service(pb::template_service_server::TemplateServiceServer::new(templates))
             .add_service(pb::tenant_service_server::TenantServiceServer::new(tenants))
             .add_service(pb::provider_service_server::ProviderServiceServer::new(Providers::new(Arc::clone(&ports))))
             .add_service(pb::admin_service_server::AdminServiceServer::new(Admin::new(ports.clock.clone())));

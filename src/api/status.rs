@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::convert::{Invalid, Problem};
 use crate::admission::Refusal;
+use crate::domain::template::TEMPLATES_MAX;
 use crate::ledger::LedgerError;
 use crate::limits::{FILTER_RULES_MAX, LimitsError};
 use crate::pb;
@@ -45,6 +46,12 @@ pub(crate) enum Error {
     /// There already.
     #[error("a {0} with this id exists already")]
     Exists(&'static str),
+    /// A template that nobody may carry.
+    #[error("template {0:?} is approved at none of its providers: store it again once one has approved it")]
+    NotApproved(Box<str>),
+    /// As many templates as a tenant may have.
+    #[error("this tenant has {TEMPLATES_MAX} templates in use; delete one first")]
+    TooManyTemplates,
     /// Two live keys are enough to rotate.
     #[error("this tenant has two live keys of this role; revoke one first")]
     TooManyKeys,
@@ -102,6 +109,8 @@ impl Error {
             Self::Denied(_) => (Code::PermissionDenied, "ROLE_MAY_NOT", None),
             Self::NotFound(_) => (Code::NotFound, "NOT_FOUND", None),
             Self::Exists(_) => (Code::AlreadyExists, "EXISTS", None),
+            Self::NotApproved(_) => (Code::FailedPrecondition, "TEMPLATE_NOT_APPROVED", Some(As::Invalid)),
+            Self::TooManyTemplates => (Code::ResourceExhausted, "TOO_MANY_TEMPLATES", None),
             Self::TooManyKeys => (Code::FailedPrecondition, "TOO_MANY_KEYS", None),
             Self::RealClock => (Code::FailedPrecondition, "SYSTEM_CLOCK", None),
             Self::NotYet(_) => (Code::Unimplemented, "NOT_AVAILABLE_YET", None),

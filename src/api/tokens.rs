@@ -27,13 +27,31 @@ pub(super) fn take<const N: usize>(
     purpose: &[u8],
     (field, text): (&str, &str),
 ) -> Result<[u8; N], Invalid> {
+    let plain = open(sealer, tenant, purpose, (field, text))?;
+    plain.try_into().map_err(|_| Invalid::new(field, Problem::Token))
+}
+
+/// Reads a token that [`give`] made of a text for the same tenant and purpose.
+///
+/// # Errors
+/// [`Problem::Token`] on `field` for any other text.
+pub(super) fn take_text(
+    sealer: &Sealer,
+    tenant: &TenantId,
+    purpose: &[u8],
+    (field, text): (&str, &str),
+) -> Result<Box<str>, Invalid> {
+    let plain = open(sealer, tenant, purpose, (field, text))?;
+    String::from_utf8(plain).map(Into::into).map_err(|_| Invalid::new(field, Problem::Token))
+}
+
+fn open(sealer: &Sealer, tenant: &TenantId, purpose: &[u8], (field, text): (&str, &str)) -> Result<Vec<u8>, Invalid> {
     let invalid = || Invalid::new(field, Problem::Token);
     if text.len() > TEXT_BYTES_MAX {
         return Err(invalid());
     }
     let sealed = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
-    let plain = sealer.open(&sealed, &bound_to(tenant, purpose)).map_err(|_| invalid())?;
-    plain.try_into().map_err(|_| invalid())
+    sealer.open(&sealed, &bound_to(tenant, purpose)).map_err(|_| invalid())
 }
 
 fn bound_to(tenant: &TenantId, purpose: &[u8]) -> Vec<u8> {

@@ -29,6 +29,7 @@ impl Base {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
+            templates: self.templates.clone(),
             windows: std::sync::Arc::clone(&self.windows),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),

@@ -103,6 +103,12 @@ impl Service {
         )
     }
 
+    /// Returns a client of the template service.
+    pub(super) fn templates(&self) -> pb::template_service_client::TemplateServiceClient<Keyed> {
+        pb::template_service_client::TemplateServiceClient::with_interceptor(self.channel.clone(), self.key.clone())
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
     /// Returns a client of the tenant service.
     pub(super) fn tenants(&self) -> pb::tenant_service_client::TenantServiceClient<Keyed> {
         pb::tenant_service_client::TenantServiceClient::with_interceptor(self.channel.clone(), self.key.clone())

@@ -17,6 +17,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   postrider submit sms --class marketing --to +491511 --to +491512 --text 'Sale' --at +2h --campaign spring
   postrider submit sms --class marketing --to +491511 --text 'Good morning' --local-time 2026-12-24T10:00
   postrider submit call --flow remind --to +8613800000000 --window 'mon-fri 10:00-11:30 CN' --on-missed drop
+  postrider submit sms --template order-shipped --param order=42 --to +8613800000000
   postrider submit template --template order-shipped --to wechat:wx1234/oABCD --param order=42
   postrider submit call --flow confirm-order --to +8613800000000 --json";
 
@@ -26,8 +27,11 @@ pub enum Command {
     /// A text message
     Sms {
         /// The text; {name} is replaced by the parameter of that name
-        #[arg(long)]
+        #[arg(long, required_unless_present = "template", default_value = "", hide_default_value = true)]
         text: String,
+        /// A stored template instead of a text
+        #[arg(long, conflicts_with = "text", default_value = "", hide_default_value = true)]
+        template: String,
         #[command(flatten)]
         job: Job,
     },
@@ -44,7 +48,7 @@ pub enum Command {
     },
     /// A smart call
     Call {
-        /// The call flow's name
+        /// The name of a template with a call text, or of a call flow that the provider knows
         #[arg(long)]
         flow: String,
         #[command(flatten)]
@@ -113,7 +117,7 @@ impl Command {
     pub(super) async fn run(self, to: To) -> Result<(), Failure> {
         use pb::job_spec::Content;
         let (content, job) = match self {
-            Self::Sms { text, job } => (Content::Sms(pb::SmsContent { text, template: String::new() }), job),
+            Self::Sms { text, template, job } => (Content::Sms(pb::SmsContent { text, template }), job),
             Self::Template { template, locale, job } => {
                 (Content::Template(pb::TemplateContent { template, locale, target: String::new() }), job)
             }

@@ -29,6 +29,10 @@ fn command_lines_of_the_manual_parse() {
     parses("postrider submit sms --to +8613800000000 --text hello --json", true);
     parses("postrider submit sms --to +1 --to +2 --text x --class otp --at +2h --priority -5", true);
     parses("postrider submit template --template t --to wechat:wx1/o1 --endpoint http://h:1 --key pr_x", true);
+    parses("postrider submit sms --template t --to +1 --param a=b", true);
+    parses("postrider template put a.toml b.json", true);
+    parses("postrider template preview t --kind call --param a=b --locale en", true);
+    parses("postrider template get t --version 3 --json", true);
     parses("postrider job get x --json", true);
     parses("postrider job cancel a b c", true);
     parses("postrider job cancel --campaign spring", true);
@@ -48,6 +52,8 @@ fn command_lines_of_the_manual_parse() {
 fn wrong_command_lines_do_not() {
     parses("postrider submit sms --text hello", false);
     parses("postrider submit sms --to 49151 --text hello", false);
+    parses("postrider submit sms --to +1", false);
+    parses("postrider submit sms --to +1 --text x --template t", false);
     parses("postrider submit fax --to +1 --text hello", false);
     parses("postrider job cancel", false);
     parses("postrider job cancel --campaign a --batch b", false);

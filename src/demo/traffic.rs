@@ -15,6 +15,7 @@ use crate::domain::time::{Clock, UnixMicros};
 use crate::pb;
 use crate::pb::job_service_client::JobServiceClient;
 use crate::pb::suppression_service_client::SuppressionServiceClient;
+use crate::pb::template_service_client::TemplateServiceClient;
 use crate::pb::tenant_service_client::TenantServiceClient;
 use crate::shutdown::Tasks;
 
@@ -24,12 +25,15 @@ const PEOPLE: u32 = 8_000;
 const OPTED_OUT: u32 = 200;
 /// One-time passwords, one call each.
 const PASSWORDS: u32 = 1_500;
+/// What followers are told.
+const TEMPLATE: &str = "order_shipped";
 /// Callers at the same time.
 const CALLERS: u32 = 16;
 
 /// Sends the demo's jobs.
 pub(super) struct Traffic {
     jobs: JobServiceClient<InterceptedService<Channel, Bearer>>,
+    templates: TemplateServiceClient<InterceptedService<Channel, Bearer>>,
     tenants: TenantServiceClient<InterceptedService<Channel, Bearer>>,
     suppressions: SuppressionServiceClient<InterceptedService<Channel, Bearer>>,
     account: Arc<Account>,
@@ -56,6 +60,7 @@ impl Traffic {
         let bearer = Bearer(format!("Bearer {key}").parse().ok());
         Self {
             jobs: JobServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            templates: TemplateServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             tenants: TenantServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             suppressions: SuppressionServiceClient::with_interceptor(channel, bearer),
             account,
@@ -83,6 +88,7 @@ impl Traffic {
     /// Sends everything, and returns when all of it is accepted.
     pub(super) async fn run(&self, tasks: &Tasks) -> Result<(), DemoError> {
         self.set_caps().await?;
+        self.put_template().await?;
         self.opt_out().await?;
         let callers: Vec<_> = (0..CALLERS).map(|caller| tasks.spawn("caller", self.passwords(caller))).collect();
         for wave in waves() {
@@ -95,6 +101,14 @@ impl Traffic {
         for caller in callers {
             caller.await.map_err(|_| DemoError::Unaccounted(0))??;
         }
+        Ok(())
+    }
+
+    async fn put_template(&self) -> Result<(), DemoError> {
+        let body = pb::TemplateBody { wecom_text: "Your order is on its way.".into(), ..Default::default() };
+        let template = pb::Template { name: TEMPLATE.into(), bodies: vec![body], ..Default::default() };
+        let request = pb::PutTemplateRequest { template: Some(template) };
+        self.templates.clone().put_template(request).await.map_err(failed("PutTemplate"))?;
         Ok(())
     }
 
@@ -221,7 +235,7 @@ fn waves() -> Vec<Wave> {
     let wave = |class, topic, content, people| Wave { class, topic, content, people, due_in: None, expires_in: None };
     let (second, day) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
     let template =
-        pb::job_spec::Content::Template(pb::TemplateContent { template: "order_shipped".into(), ..Default::default() });
+        pb::job_spec::Content::Template(pb::TemplateContent { template: TEMPLATE.into(), ..Default::default() });
     let call = pb::job_spec::Content::Call(pb::CallContent {
         source: Some(pb::call_content::Source::Flow("confirm_order".into())),
         ..Default::default()

@@ -4,6 +4,7 @@
 mod answers;
 mod item;
 mod rules;
+mod templates;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use self::item::paced;
 pub(super) use self::item::{Item, ground};
 use self::rules::Moved;
 use super::claims::{self, Asking, Ground, Next};
+use super::filled;
 use super::gate::{Permit, Wish};
 use super::out::Out;
 use super::{Context, HOLD};
@@ -46,6 +48,8 @@ pub(super) struct Hand<'a, Q, L, B> {
     pub(super) context: &'a Arc<Context<Q, L, B>>,
     pub(super) line: VecDeque<Item>,
     moved: Vec<Moved>,
+    /// Their template is not in memory.
+    unfilled: Vec<Item>,
     pub(super) watch: Stopwatch,
     /// Since the rules of the line's tenants were read.
     rules_read: Stopwatch,
@@ -59,38 +63,52 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     /// over.
     pub(super) fn new(context: &'a Arc<Context<Q, L, B>>, envelopes: Vec<Envelope>, again: bool) -> Self {
         let mut line = VecDeque::with_capacity(envelopes.iter().map(|envelope| envelope.jobs.len()).sum());
+        let mut unfilled = Vec::new();
         for envelope in envelopes {
             let tenant = context.directory.tenant(&envelope.shared.tenant);
             let paced = paced(&envelope.shared, tenant.as_deref());
             let ground = ground(context, &envelope.shared, tenant.as_ref());
+            let template = filled::known(&context.templates, &envelope.shared);
             for mut job in envelope.jobs {
                 if again {
                     job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
                 }
-                let mut item = Item::new(Arc::clone(&envelope.shared), job, envelope.due_at, Arc::clone(&ground));
+                let (shared, ground) = (Arc::clone(&envelope.shared), Arc::clone(&ground));
+                let mut item = Item::new(shared, job, envelope.due_at, ground, template.as_ref());
                 item.paced = Arc::clone(&paced);
-                line.push_back(item);
+                if item.is_filled() {
+                    line.push_back(item);
+                } else {
+                    unfilled.push(item);
+                }
             }
         }
-        // A time that is reserved a moment ahead holds up nobody else; of what is due the higher class, then the higher
-        // priority, has the first word.
-        let now = context.clock.now();
-        let rank = |item: &Item| (item.due_at.max(now), item.shared.class, Reverse(item.shared.priority));
-        line.make_contiguous().sort_by_key(rank);
-        Self {
+        let mut hand = Self {
             context,
             line,
             moved: Vec::new(),
+            unfilled,
             watch: context.clock.stopwatch(),
             rules_read: context.clock.stopwatch(),
             given_up: false,
             out: Out::new(Arc::clone(&context.metrics)),
-        }
+        };
+        hand.order();
+        hand
+    }
+
+    /// A time that is reserved a moment ahead holds up nobody else; of what is due the higher class, then the higher
+    /// priority, has the first word.
+    fn order(&mut self) {
+        let now = self.context.clock.now();
+        let rank = |item: &Item| (item.due_at.max(now), item.shared.class, Reverse(item.shared.priority));
+        self.line.make_contiguous().sort_by_key(rank);
     }
 
     /// Works until each job has a verdict or the frame has been held long enough.
     pub(super) async fn run(&mut self) -> Vec<Late> {
         let mut late = Vec::new();
+        self.fill_in().await;
         while self.watch.elapsed() < HOLD && !self.given_up && !self.context.tasks.stopping() {
             self.drop_expired().await;
             let Some(front) = self.line.front() else { break };

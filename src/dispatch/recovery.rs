@@ -15,6 +15,7 @@ use super::hand::{DEADLINE_SLACK, Item, ground};
 use super::{Context, Gates};
 use crate::domain::cap::{CapRule, Window};
 use crate::domain::ids::TenantId;
+use crate::domain::job::Content;
 use crate::domain::time::UnixMicros;
 use crate::ledger::{Ledger, LedgerError, Sent};
 use crate::limits::{Identity, Limits, LimitsError, Touch};
@@ -212,7 +213,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
         loop {
             self.lead().await?;
             let (page, next) = self.context.ledger.sent_since(&tenants, since, after, TOUCHES).await?;
-            let touches: Vec<_> = page.iter().filter_map(|sent| self.touch(sent)).collect();
+            let mut touches = Vec::with_capacity(page.len());
+            for sent in &page {
+                touches.extend(self.touch(sent).await?);
+            }
             self.context.limits.restore(&touches).await?;
             count += touches.len();
             match next {
@@ -225,24 +229,31 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
         }
     }
 
-    fn touch(&self, sent: &Sent) -> Option<Touch> {
+    async fn touch(&self, sent: &Sent) -> Result<Option<Touch>, NotYet> {
         let envelope = match open_job(&sent.sealed, &self.context.sealer) {
             Ok(envelope) => envelope,
             Err(error) => {
                 warn!(%error, "cannot open a job whose touch is to be restored");
-                return None;
+                return Ok(None);
             }
         };
-        let (shared, mut job) = (Arc::clone(&envelope.shared), envelope.jobs.first()?.clone());
+        let Some(mut job) = envelope.jobs.first().cloned() else { return Ok(None) };
+        let shared = Arc::clone(&envelope.shared);
         job.attempt = sent.attempt.saturating_sub(1);
         let tenant = self.context.directory.tenant(&shared.tenant);
         let ground = ground(&self.context, &shared, tenant.as_ref());
-        let item = Item::new(shared, job, envelope.due_at, ground);
+        let template = match &shared.content {
+            Content::Template { name, version, .. } => {
+                self.context.templates.version(&self.context.ledger, &shared.tenant, name, *version).await?
+            }
+            Content::Text(_) | Content::Call { .. } => None,
+        };
+        let item = Item::new(shared, job, envelope.due_at, ground, template.as_ref());
         let gate = self.context.gates.get(&item.shared.pool);
         let units = gate.map_or(1, |gate| gate.cost(&item.handover));
         let asking = Asking { now: sent.at, deadline: sent.at, units };
-        let claim = item.ground.claim(&item.shared, &item.job, asking, &self.context.sealer)?;
-        Some(Touch { claim, at: sent.at })
+        let claim = item.ground.claim(&item.shared, &item.job, asking, &self.context.sealer);
+        Ok(claim.map(|claim| Touch { claim, at: sent.at }))
     }
 }
 

@@ -87,14 +87,19 @@ words! {
 pub enum Content {
     /// Plain text; `{name}` is replaced by the job's parameter of that name.
     Text(Box<str>),
-    /// A template by name, filled by the provider.
+    /// A stored template, filled in when the job is sent: jobs carry its name and version, not what it says in all of its
+    /// locales.
     Template {
         /// The template's name.
         name: Box<str>,
-        /// BCP 47 locale; empty: the template's own.
+        /// The version that was the newest when the jobs were accepted; 0: the provider alone knows the template.
+        version: u32,
+        /// BCP 47 locale; empty: the recipient's, else the template's own.
         locale: Box<str>,
+        /// The signature that its text carries; empty: none.
+        signature: Box<str>,
     },
-    /// A call flow by name.
+    /// A call flow by name, which the provider knows.
     Call {
         /// The flow's name.
         flow: Box<str>,
@@ -231,7 +236,8 @@ impl Shared {
     pub fn signature(&self) -> &str {
         let signed = match &self.content {
             Content::Text(text) => text::signature(text),
-            Content::Template { .. } | Content::Call { .. } => None,
+            Content::Template { signature, .. } => Some(&**signature).filter(|signature| !signature.is_empty()),
+            Content::Call { .. } => None,
         };
         signed.unwrap_or(&self.sender)
     }
@@ -244,7 +250,7 @@ impl Content {
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Template { name, locale } => name.len() + locale.len(),
+            Self::Template { name, version: _, locale, signature } => name.len() + locale.len() + signature.len(),
             Self::Call { flow } => flow.len(),
         }
     }

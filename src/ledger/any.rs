@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
-    Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NewTemplate, NumberedEvent,
+    Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::hold::Hold;
@@ -222,6 +222,22 @@ impl Ledger for AnyLedger {
 
     async fn put_hold(&self, provider: &ProviderId, hold: Option<Hold>) -> Result<(), LedgerError> {
         ask!(self, ledger => ledger.put_hold(provider, hold))
+    }
+
+    async fn put_template(&self, template: &NewTemplate) -> Result<u32, LedgerError> {
+        ask!(self, ledger => ledger.put_template(template))
+    }
+
+    async fn drop_template(&self, tenant: &TenantId, name: &str, at: UnixMicros) -> Result<bool, LedgerError> {
+        ask!(self, ledger => ledger.drop_template(tenant, name, at))
+    }
+
+    async fn template(&self, tenant: &TenantId, name: &str, version: u32) -> Result<Option<TemplateRow>, LedgerError> {
+        ask!(self, ledger => ledger.template(tenant, name, version))
+    }
+
+    async fn templates_since(&self, after: i64, most: u32) -> Result<Vec<TemplateRow>, LedgerError> {
+        ask!(self, ledger => ledger.templates_since(after, most))
     }
 
     async fn close(&self) {

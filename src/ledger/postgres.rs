@@ -14,6 +14,7 @@ mod recording;
 mod rows;
 mod rules;
 mod schema;
+mod templates;
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub use self::checkup::checkup;
 use self::pool::{Connector, Pool};
 use self::schema::Spans;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
-    Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NewTemplate, NumberedEvent,
+    Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::hold::Hold;
@@ -270,6 +271,22 @@ impl Ledger for Postgres {
 
     async fn put_hold(&self, provider: &ProviderId, hold: Option<Hold>) -> Result<(), LedgerError> {
         self.inner.others.call(|conn| async move { holds::put(&conn, provider, hold).await }).await
+    }
+
+    async fn put_template(&self, template: &NewTemplate) -> Result<u32, LedgerError> {
+        self.inner.others.call(|conn| async move { templates::put(&conn, template).await }).await
+    }
+
+    async fn drop_template(&self, tenant: &TenantId, name: &str, at: UnixMicros) -> Result<bool, LedgerError> {
+        self.inner.others.call(|conn| async move { templates::drop(&conn, tenant, name, at).await }).await
+    }
+
+    async fn template(&self, tenant: &TenantId, name: &str, version: u32) -> Result<Option<TemplateRow>, LedgerError> {
+        self.inner.others.call(|conn| async move { templates::one(&conn, tenant, name, version).await }).await
+    }
+
+    async fn templates_since(&self, after: i64, most: u32) -> Result<Vec<TemplateRow>, LedgerError> {
+        self.inner.others.call(|conn| async move { templates::since(&conn, after, most).await }).await
     }
 
     async fn close(&self) {

@@ -10,6 +10,7 @@ mod reading;
 mod recording;
 mod rows;
 mod rules;
+mod templates;
 mod threads;
 
 use std::path::Path;
@@ -21,8 +22,8 @@ use uuid::Uuid;
 
 use self::threads::Threads;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NumberedEvent, Place,
-    Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NewTemplate, NumberedEvent,
+    Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow, Tenant, Trail,
 };
 use crate::domain::checkup::Finding;
 use crate::domain::event::Receipt;
@@ -38,6 +39,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema.sql"),
     include_str!("sqlite/schema/tenant_further.sql"),
     include_str!("sqlite/schema/routing.sql"),
+    include_str!("sqlite/schema/templates.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
@@ -360,6 +362,25 @@ impl Ledger for Sqlite {
     async fn put_hold(&self, provider: &ProviderId, hold: Option<Hold>) -> Result<(), LedgerError> {
         let provider = provider.clone();
         self.write(move |tx| holds::put(tx, &provider, hold)).await
+    }
+
+    async fn put_template(&self, template: &NewTemplate) -> Result<u32, LedgerError> {
+        let template = template.clone();
+        self.write(move |tx| templates::put(tx, &template)).await
+    }
+
+    async fn drop_template(&self, tenant: &TenantId, name: &str, at: UnixMicros) -> Result<bool, LedgerError> {
+        let (tenant, name) = (tenant.clone(), Box::<str>::from(name));
+        self.write(move |tx| templates::drop(tx, &tenant, &name, at)).await
+    }
+
+    async fn template(&self, tenant: &TenantId, name: &str, version: u32) -> Result<Option<TemplateRow>, LedgerError> {
+        let (tenant, name) = (tenant.clone(), Box::<str>::from(name));
+        self.read(move |conn| templates::one(conn, &tenant, &name, version)).await
+    }
+
+    async fn templates_since(&self, after: i64, most: u32) -> Result<Vec<TemplateRow>, LedgerError> {
+        self.read(move |conn| templates::since(conn, after, most)).await
     }
 
     async fn close(&self) {

@@ -162,6 +162,7 @@ async fn cap(service: &Service) {
 
 /// Jobs of every kind and class, now, soon and later; opt-outs by API and by reply; a cap that is met; a bad request.
 async fn load(service: &Service, round: u32, clock: &Clock) {
+    api::put_template(service, api::template("order_shipped", "Your order is on its way")).await;
     let client = api::jobs(service);
     let number = |index: u32| format!("+8613{:09}", round * 1_000 + index);
     let numbers = |from: u32, to: u32| (from..to).map(number).collect::<Vec<_>>();

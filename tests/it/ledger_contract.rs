@@ -9,6 +9,7 @@ mod recording;
 mod rules;
 mod samples;
 mod speed;
+mod templates;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -38,5 +38,6 @@ mod recorders;
 mod smpp;
 mod smpp_faults;
 mod support;
+mod templates;
 mod tidy;
 mod windows;

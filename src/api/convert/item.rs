@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::enums::recipient_kind;
+use super::template::bad_values;
 use super::time::start;
 use super::{Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, required, text};
 use crate::admission::Item;
@@ -21,7 +22,7 @@ const WECHAT_MAX: usize = 8;
 /// Longest locale that BCP 47 asks implementations to take.
 pub(super) const LOCALE_CHARS_MAX: usize = 35;
 /// Most parameters of a job.
-const PARAMS_MAX: usize = 32;
+pub(super) const PARAMS_MAX: usize = 32;
 /// Most characters in a parameter's value.
 const PARAM_CHARS_MAX: usize = 1_000;
 
@@ -108,7 +109,8 @@ fn params(raw: BTreeMap<String, String>, spec: &Spec) -> Result<Pairs, Invalid> 
     if let Some(name) = spec.placeholders.iter().find(|name| !raw.contains_key(&***name)) {
         return Err(Invalid::new("params", Problem::NoParam(name.clone())));
     }
-    raw.into_iter()
+    let params: Pairs = raw
+        .into_iter()
         .map(|(name, value)| {
             if !is_name(&name) {
                 return Err(Invalid::new("params", Problem::ParamName));
@@ -116,7 +118,11 @@ fn params(raw: BTreeMap<String, String>, spec: &Spec) -> Result<Pairs, Invalid> 
             check_text(&format!("params[{name}]"), &value, PARAM_CHARS_MAX, Lines::Many)?;
             Ok((name.into_boxed_str(), value.into_boxed_str()))
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if let Some(template) = &spec.template {
+        template.check(&params).map_err(bad_values)?;
+    }
+    Ok(params)
 }
 
 /// Returns what a recipient lacks to be reached by `kind`.

@@ -4,7 +4,7 @@ use super::enums::{class_to_pb, kind_to_pb, on_missed_to_pb, recipient_kind_to_p
 use super::window::hours_to_pb;
 use super::{fate_to_pb, moment_to_pb};
 use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
-use crate::domain::job::{Content, Envelope, Job, Origin, Shared};
+use crate::domain::job::{Content, Envelope, Job, Kind, Origin, Shared};
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
 use crate::ledger::{JobRow, NumberedEvent};
@@ -169,19 +169,24 @@ fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
 
 fn spec_to_pb(envelope: &Envelope) -> pb::JobSpec {
     use pb::job_spec::Content as Shown;
-    let Shared { content, class, topic, sender, labels, priority, origin, expires_at, on_missed, .. } =
+    let call = |flow: &str| {
+        let source = Some(pb::call_content::Source::Flow(flow.into()));
+        Shown::Call(pb::CallContent { source, ..pb::CallContent::default() })
+    };
+    let Shared { content, kind, class, topic, sender, labels, priority, origin, expires_at, on_missed, .. } =
         &*envelope.shared;
     let content = match content {
         Content::Text(text) => Shown::Sms(pb::SmsContent { text: text.as_ref().into(), template: String::new() }),
-        Content::Template { name, locale } => Shown::Template(pb::TemplateContent {
-            template: name.as_ref().into(),
-            locale: locale.as_ref().into(),
-            target: String::new(),
-        }),
-        Content::Call { flow } => Shown::Call(pb::CallContent {
-            source: Some(pb::call_content::Source::Flow(flow.as_ref().into())),
-            ..pb::CallContent::default()
-        }),
+        Content::Template { name, locale, .. } => match kind {
+            Kind::Sms => Shown::Sms(pb::SmsContent { text: String::new(), template: name.as_ref().into() }),
+            Kind::Template => Shown::Template(pb::TemplateContent {
+                template: name.as_ref().into(),
+                locale: locale.as_ref().into(),
+                target: String::new(),
+            }),
+            Kind::Call => call(name),
+        },
+        Content::Call { flow } => call(flow),
     };
     pb::JobSpec {
         content: Some(content),

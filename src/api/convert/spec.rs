@@ -1,18 +1,20 @@
 //! What the jobs of a request have in common.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::enums::class;
 use super::item::{WORD_CHARS_MAX, locale};
 use super::time::{When, schedule};
 use super::{Invalid, Lines, Pairs, Problem, check_count, check_text, not_yet, text};
 use crate::domain::job::{Class, Content, Kind, Origin};
+use crate::domain::template::Template;
 use crate::domain::text::placeholders;
 use crate::domain::time::UnixMicros;
 use crate::pb;
 
 /// Most characters in an SMS text: what fits 30 segments of UCS-2.
-const TEXT_CHARS_MAX: usize = 2_000;
+pub(super) const TEXT_CHARS_MAX: usize = 2_000;
 /// Most characters in a topic or sender.
 pub(super) const LABEL_CHARS_MAX: usize = 64;
 /// Most characters in a label's value.
@@ -31,6 +33,8 @@ pub(crate) struct Spec {
     pub(crate) content: Content,
     /// The parameters that every item must have.
     pub(crate) placeholders: Vec<Box<str>>,
+    /// The stored template that it names, once it is found: it says which parameters items have.
+    pub(crate) template: Option<Arc<Template>>,
     /// The sender shown.
     pub(crate) sender: Box<str>,
     /// What it is about.
@@ -62,6 +66,7 @@ pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, In
         class: class("class", raw.class)?,
         content,
         placeholders,
+        template: None,
         sender: text("sender", raw.sender, LABEL_CHARS_MAX)?,
         topic: text("topic", raw.topic, LABEL_CHARS_MAX)?,
         labels: labels(raw.labels)?,
@@ -85,7 +90,12 @@ fn content(raw: Option<pb::job_spec::Content>) -> Result<Parsed, Invalid> {
 }
 
 fn sms(raw: pb::SmsContent) -> Result<Parsed, Invalid> {
-    not_yet("template", raw.template.is_empty(), "stored templates are")?;
+    if !raw.template.is_empty() {
+        if !raw.text.is_empty() {
+            return Err(Invalid::new("text", Problem::Excludes("template")));
+        }
+        return Ok((Kind::Sms, stored(named("template", raw.template)?, "".into()), vec![]));
+    }
     if raw.text.is_empty() {
         return Err(Invalid::new("text", Problem::Missing));
     }
@@ -99,7 +109,12 @@ fn sms(raw: pb::SmsContent) -> Result<Parsed, Invalid> {
 fn template(raw: pb::TemplateContent) -> Result<Parsed, Invalid> {
     not_yet("target", raw.target.is_empty(), "a target of its own for a template message is")?;
     let name = named("template", raw.template)?;
-    Ok((Kind::Template, Content::Template { name, locale: locale("locale", raw.locale)? }, vec![]))
+    Ok((Kind::Template, stored(name, locale("locale", raw.locale)?), vec![]))
+}
+
+/// Returns a template that is still to be looked up.
+fn stored(name: Box<str>, locale: Box<str>) -> Content {
+    Content::Template { name, version: 0, locale, signature: "".into() }
 }
 
 fn call(raw: pb::CallContent) -> Result<Parsed, Invalid> {
@@ -118,7 +133,7 @@ fn call(raw: pb::CallContent) -> Result<Parsed, Invalid> {
 }
 
 /// Checks a template's or flow's name: it has the form of every other name.
-fn named(field: &str, raw: String) -> Result<Box<str>, Invalid> {
+pub(crate) fn named(field: &str, raw: String) -> Result<Box<str>, Invalid> {
     super::name::<crate::domain::ids::RuleName>(field, &raw)?;
     Ok(raw.into_boxed_str())
 }

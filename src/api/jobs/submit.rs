@@ -34,9 +34,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         tenant: &Arc<Tenant>,
         raw: pb::SubmitRequest,
     ) -> Result<pb::SubmitResponse, Error> {
-        let accepted = match self.checked(tenant, raw) {
+        let accepted = match self.checked(tenant, raw).await {
             Ok(request) => self.ports.admission.submit(request).await.map_err(Error::from),
-            Err(invalid) => Err(invalid.into()),
+            Err(error) => Err(error),
         };
         match accepted {
             Ok(Accepted { jobs, scheduled, .. }) => Ok(pb::SubmitResponse {
@@ -71,7 +71,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         }
         let key = mem::take(&mut raw.idempotency_key);
         let key = self.key(key, || raw.encode_to_vec())?;
-        let spec = self.spec(raw.spec)?;
+        let spec = self.named(tenant, self.spec(raw.spec)?).await?;
         let (items, refusals) = check_items(raw.items, &spec).await;
         let mut results: Vec<_> = refusals.into_iter().map(|(index, invalid)| refused(index, invalid)).collect();
         if !results.is_empty() {
@@ -127,10 +127,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
             .buffer_unordered(STREAM_IN_WORK_MAX)
     }
 
-    fn checked(&self, tenant: &Arc<Tenant>, mut raw: pb::SubmitRequest) -> Result<Request, Invalid> {
+    async fn checked(&self, tenant: &Arc<Tenant>, mut raw: pb::SubmitRequest) -> Result<Request, Error> {
         let key = mem::take(&mut raw.idempotency_key);
         let key = self.key(key, || raw.encode_to_vec())?;
-        let spec = self.spec(raw.spec)?;
+        let spec = self.named(tenant, self.spec(raw.spec)?).await?;
         let item = pb::BatchItem {
             recipient: raw.recipient,
             params: raw.params,

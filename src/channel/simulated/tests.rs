@@ -29,6 +29,7 @@ fn handover(number: u32, kind: Kind) -> Handover {
         sender: "10690".into(),
         content: Content::Text("hello".into()),
         params: vec![],
+        template: None,
         validity: Duration::from_secs(3600),
     }
 }

@@ -61,13 +61,18 @@ impl Aliyun {
         if job.sender.is_empty() { &self.settings.sign_name } else { &job.sender }
     }
 
+    /// Returns the template: what the job names where that is approved here, else the account's.
+    fn template<'a>(&'a self, job: &'a Handover) -> &'a str {
+        job.template_id().unwrap_or(&self.settings.template)
+    }
+
     /// Returns the template's variables.
     fn variables(&self, job: &Handover) -> Value {
         let text = match &job.content {
             Content::Text(text) => &**text,
             Content::Template { .. } | Content::Call { .. } => "",
         };
-        let variables: Map<String, Value> = if self.settings.text_variable.is_empty() {
+        let variables: Map<String, Value> = if self.settings.text_variable.is_empty() || job.template_id().is_some() {
             job.params.iter().map(|(name, value)| (name.to_string(), Value::from(&**value))).collect()
         } else {
             [(self.settings.text_variable.to_string(), Value::from(text))].into_iter().collect()
@@ -78,7 +83,8 @@ impl Aliyun {
     /// Returns the action, and its parameters in the query and in the body.
     fn parameters(&self, jobs: &[Handover]) -> (&'static str, Vec<(String, String)>, String) {
         let number = |job: &Handover| job.recipient.phone.as_ref().map(written).unwrap_or_default();
-        let template = ("TemplateCode".to_owned(), self.settings.template.to_string());
+        let code = jobs.first().map_or("", |job| self.template(job));
+        let template = ("TemplateCode".to_owned(), code.to_owned());
         if let [job] = jobs {
             let query = vec![
                 ("OutId".to_owned(), job.job.to_string()),
@@ -134,7 +140,7 @@ impl Api for Aliyun {
     fn joins(&self, batch: &[Handover], handover: &Handover) -> bool {
         let tag_of = |job: &Handover| job.recipient.phone.as_ref().map(|phone| tag(phone.digits()));
         let own = tag_of(handover);
-        batch.iter().all(|job| tag_of(job) != own)
+        batch.iter().all(|job| tag_of(job) != own && self.template(job) == self.template(handover))
     }
 
     fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer> {

@@ -75,9 +75,18 @@ impl Tencent {
         if job.sender.is_empty() { &self.settings.sign_name } else { &job.sender }
     }
 
-    /// Returns the template's parameters, in order; `None` when the job lacks one.
+    /// Returns the template: what the job names where that is approved here, else the account's.
+    fn template<'a>(&'a self, job: &'a Handover) -> &'a str {
+        job.template_id().unwrap_or(&self.settings.template)
+    }
+
+    /// Returns the template's parameters, in order; `None` when the job lacks one. Those of a stored template are its
+    /// variables, in its order.
     fn parameters<'a>(&self, job: &'a Handover) -> Option<Vec<&'a str>> {
         let Content::Text(text) = &job.content else { return None };
+        if job.template_id().is_some() {
+            return Some(job.params.iter().map(|(_, value)| &**value).collect());
+        }
         if self.settings.parameters.is_empty() {
             return Some(vec![text]);
         }
@@ -118,6 +127,7 @@ impl Api for Tencent {
     fn joins(&self, batch: &[Handover], handover: &Handover) -> bool {
         let Some(first) = batch.first() else { return false };
         self.sign_name(first) == self.sign_name(handover)
+            && self.template(first) == self.template(handover)
             && self.parameters(first) == self.parameters(handover)
             && is_mainland(first) == is_mainland(handover)
             && batch.iter().all(|job| job.recipient.phone != handover.recipient.phone)
@@ -129,7 +139,7 @@ impl Api for Tencent {
         let mut said = json!({
             "PhoneNumberSet": numbers,
             "SmsSdkAppId": self.settings.app_id,
-            "TemplateId": self.settings.template,
+            "TemplateId": self.template(first),
             "SignName": self.sign_name(first),
             "TemplateParamSet": self.parameters(first).unwrap_or_default(),
         });

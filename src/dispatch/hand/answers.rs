@@ -52,8 +52,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
     /// Hands claimed jobs over and takes the answers, for as long as the frame may be held.
     pub(super) async fn hand_over(&mut self, claimed: Vec<Claimed>, permit: Permit) -> Option<Late> {
         let (tx, answers) = mpsc::unbounded_channel();
-        let handovers = claimed.iter().map(|claimed| claimed.item.handover.clone()).collect();
-        permit.provider.channel.submit(handovers, tx);
+        let provider = &permit.provider;
+        let through = |claimed: &Claimed| claimed.item.handover.clone().through(&provider.profile.id);
+        provider.channel.submit(claimed.iter().map(through).collect(), tx);
         let watch = self.context.clock.stopwatch();
         let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit, watch };
         while late.permit.jobs > 0 {

@@ -7,10 +7,11 @@ use jiff::tz::TimeZone;
 use crate::channel::Handover;
 use crate::dispatch::Context;
 use crate::dispatch::claims::Ground;
+use crate::dispatch::filled;
 use crate::dispatch::takes::Caps;
 use crate::domain::ids::ProviderId;
-use crate::domain::job::{Content, Job, Shared};
-use crate::domain::text;
+use crate::domain::job::{Job, Shared};
+use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
 use crate::domain::window::Means;
 use crate::ledger::Tenant;
@@ -48,22 +49,14 @@ pub(in crate::dispatch) fn ground<Q, L, B>(
 // === impl Item ===
 
 impl Item {
-    pub(in crate::dispatch) fn new(shared: Arc<Shared>, job: Job, due_at: UnixMicros, ground: Arc<Ground>) -> Self {
-        let content = match &shared.content {
-            Content::Text(text) => Content::Text(text::fill(text, &job.params).into()),
-            other => other.clone(),
-        };
-        let handover = Handover {
-            job: job.id,
-            attempt: job.attempt.saturating_add(1),
-            kind: shared.kind,
-            class: shared.class,
-            recipient: Arc::new(job.recipient.clone()),
-            sender: shared.sender.clone(),
-            content,
-            params: job.params.clone(),
-            validity: shared.expires_at.since(due_at),
-        };
+    pub(in crate::dispatch) fn new(
+        shared: Arc<Shared>,
+        job: Job,
+        due_at: UnixMicros,
+        ground: Arc<Ground>,
+        template: Option<&Arc<Template>>,
+    ) -> Self {
+        let handover = filled::handover(&shared, &job, due_at, template);
         Self { shared, job, due_at, paced: Arc::default(), avoid: vec![], ground, handover }
     }
 

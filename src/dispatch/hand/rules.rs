@@ -65,8 +65,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
     ) {
         let shared = self.moved(&item.shared, at, due_at, expires_at);
         let job = Job { seen: None, ..item.job };
+        let template = item.handover.template.map(|filled| filled.template);
         let paced = item.paced;
-        let mut item = Item::new(shared, job, item.due_at, item.ground);
+        let mut item = Item::new(shared, job, item.due_at, item.ground, template.as_ref());
         item.paced = paced;
         if due_at <= now {
             self.line.push_front(item);

@@ -10,8 +10,12 @@ use crate::ledger::LedgerError;
 use crate::ledger::columns::{Code, WHATS};
 
 /// What each version of the schema adds to the one before, the first to an empty database.
-const SCHEMA: &[&str] =
-    &[include_str!("schema.sql"), include_str!("schema/tenant_further.sql"), include_str!("schema/routing.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema/tenant_further.sql"),
+    include_str!("schema/routing.sql"),
+    include_str!("schema/templates.sql"),
+];
 /// Version of the schema that this program writes.
 const VERSION: i32 = SCHEMA.len() as i32;
 

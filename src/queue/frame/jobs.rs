@@ -90,10 +90,12 @@ impl Writer<'_> {
                 self.byte(0);
                 self.text(text);
             }
-            Content::Template { name, locale } => {
-                self.byte(1);
+            Content::Template { name, version, locale, signature } => {
+                self.byte(3);
                 self.text(name);
+                self.uint((*version).into());
                 self.text(locale);
+                self.text(signature);
             }
             Content::Call { flow } => {
                 self.byte(2);
@@ -216,7 +218,19 @@ impl Reader<'_> {
     fn content(&mut self) -> Result<Content, FrameError> {
         match self.byte()? {
             0 => Ok(Content::Text(self.text()?)),
-            1 => Ok(Content::Template { name: self.text()?, locale: self.text()? }),
+            // As it was written before templates were stored here.
+            1 => Ok(Content::Template {
+                name: self.text()?,
+                version: 0,
+                locale: self.text()?,
+                signature: "".into(),
+            }),
+            3 => Ok(Content::Template {
+                name: self.text()?,
+                version: self.small("version")?,
+                locale: self.text()?,
+                signature: self.text()?,
+            }),
             2 => Ok(Content::Call { flow: self.text()? }),
             _ => Err(FrameError::Field("content")),
         }
@@ -283,27 +297,22 @@ pub(in crate::queue) fn envelope_bytes(envelope: &Envelope) -> usize {
 
 /// Returns a bound on the bytes that an envelope takes without its jobs.
 pub(super) fn shared_bytes(shared: &Shared) -> usize {
-    let content = match &shared.content {
-        Content::Text(text) => text.len(),
-        Content::Template { name, locale } => name.len() + locale.len(),
-        Content::Call { flow } => flow.len(),
-    };
     let Origin { campaign_id, journey_id, version, run_id, step, visit: _, variant, touch_id } = &shared.origin;
     let origin: usize =
         [campaign_id, journey_id, version, run_id, step, variant, touch_id].iter().map(|text| text.len() + 5).sum();
     let names = shared.tenant.as_str().len() + shared.pool.as_str().len();
     let windows: usize = shared.windows.iter().map(|hours| hours.calendar().map_or(0, str::len) + 15).sum();
-    // Five times, the batch, eleven lengths of at most 5 bytes and ten single bytes.
+    // Five times, the batch, twelve lengths and a version of at most 5 bytes and ten single bytes.
     names
         + windows
-        + content
+        + shared.content.len()
         + origin
         + shared.sender.len()
         + shared.topic.len()
         + pairs_bytes(&shared.labels)
         + 40
         + 17
-        + 65
+        + 75
 }
 
 /// Returns a bound on the bytes that a job takes.

@@ -44,7 +44,12 @@ fn pairs() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
 fn content() -> impl Strategy<Value = Content> {
     prop_oneof![
         text().prop_map(Content::Text),
-        (text(), text()).prop_map(|(name, locale)| Content::Template { name, locale }),
+        (text(), any::<u32>(), text(), text()).prop_map(|(name, version, locale, signature)| Content::Template {
+            name,
+            version,
+            locale,
+            signature
+        }),
         text().prop_map(|flow| Content::Call { flow }),
     ]
 }

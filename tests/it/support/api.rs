@@ -6,11 +6,13 @@ use std::time::Duration;
 use postrider::domain::time::Clock;
 use postrider::pb::job_service_client::JobServiceClient;
 use postrider::pb::suppression_service_client::SuppressionServiceClient;
+use postrider::pb::template_service_client::TemplateServiceClient;
 use postrider::pb::tenant_service_client::TenantServiceClient;
 use postrider::pb::{
-    BatchItem, CapRule, CapWindow, Class, CreateApiKeyRequest, CreateTenantRequest, Event, JobSpec, Rate, Recipient,
-    Role, RuleFilter, Schedule, SmsContent, State, SubmitBatchRequest, SubmitRequest, Suppression, SuppressionScope,
-    SuppressionServiceAddRequest, Tenant, UpdateTenantRequest, WatchEventsRequest, cap_window, event, job_spec,
+    BatchItem, CapRule, CapWindow, Class, CreateApiKeyRequest, CreateTenantRequest, Event, JobSpec, PutTemplateRequest,
+    Rate, Recipient, Role, RuleFilter, Schedule, SmsContent, State, SubmitBatchRequest, SubmitRequest, Suppression,
+    SuppressionScope, SuppressionServiceAddRequest, Template, TemplateBody, TemplateVariable, Tenant, UpdateTenantRequest,
+    WatchEventsRequest, cap_window, event, job_spec,
 };
 use prost_types::Timestamp;
 use tonic::Code;
@@ -35,6 +37,30 @@ pub(crate) fn text(class: Class, text: &str) -> JobSpec {
         class: class.into(),
         ..JobSpec::default()
     }
+}
+
+/// Returns a template that says the same by every means, with a variable `name` if the text has one.
+pub(crate) fn template(name: &str, text: &str) -> Template {
+    let variable = TemplateVariable { name: "name".into(), ..TemplateVariable::default() };
+    let body = TemplateBody {
+        sms_text: text.into(),
+        call_text: text.into(),
+        wecom_text: text.into(),
+        ..TemplateBody::default()
+    };
+    Template {
+        name: name.into(),
+        variables: text.contains("{name}").then_some(variable).into_iter().collect(),
+        bodies: vec![body],
+        ..Template::default()
+    }
+}
+
+/// Stores a template.
+pub(crate) async fn put_template(service: &Service, template: Template) -> Template {
+    let request = PutTemplateRequest { template: Some(template) };
+    let stored = TemplateServiceClient::new(service.connect()).put_template(request).await.unwrap();
+    stored.into_inner().template.unwrap()
 }
 
 /// Returns a spec that is due at `secs` after the epoch.

@@ -51,6 +51,7 @@ pub(crate) fn handover(number: u64, text: &str) -> Handover {
         sender: "10690".into(),
         content: Content::Text(text.into()),
         params: Vec::new(),
+        template: None,
         validity: Duration::from_secs(3_600),
     }
 }

@@ -40,6 +40,7 @@ fn job(number: &str) -> Handover {
         sender: "".into(),
         content: Content::Text("会员日 \"9折\"".into()),
         params: Vec::new(),
+        template: None,
         validity: Duration::from_secs(60),
     }
 }

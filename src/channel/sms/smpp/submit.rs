@@ -137,6 +137,7 @@ mod tests {
             sender: "ACME".into(),
             content: Content::Text(text.into()),
             params: Vec::new(),
+            template: None,
             validity: Duration::from_secs(3_600 + 61),
         }
     }

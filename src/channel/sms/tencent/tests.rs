@@ -42,6 +42,7 @@ fn job(number: &str, text: &str) -> Handover {
         sender: "".into(),
         content: Content::Text(text.into()),
         params: vec![("code".into(), "1234".into())],
+        template: None,
         validity: Duration::from_secs(60),
     }
 }

@@ -42,6 +42,7 @@ fn job(sender: &str, text: &str) -> Handover {
         sender: sender.into(),
         content: Content::Text(text.into()),
         params: Vec::new(),
+        template: None,
         validity: Duration::from_secs(86_400),
     }
 }

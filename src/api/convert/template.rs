@@ -1,0 +1,207 @@
+//! Templates, what fills them, and jobs that name one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use super::item::locale;
+use super::spec::TEXT_CHARS_MAX;
+use super::{
+    Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, moment_to_pb, named, not_yet, required,
+};
+use crate::channel::sms::text::{Counting, segments};
+use crate::domain::ids::ProviderId;
+use crate::domain::job::{Content, Kind};
+use crate::domain::template::{
+    Approval, BODIES_MAX, BadValues, Body, Form, PROVIDERS_MAX, Template, VARIABLES_MAX, Variable,
+};
+use crate::domain::text::{self, is_name, placeholders};
+use crate::ledger;
+use crate::pb;
+
+/// Most characters of what a call says.
+const CALL_CHARS_MAX: usize = 1_000;
+/// Most characters of a WeCom message.
+const WECOM_CHARS_MAX: usize = 4_000;
+/// Most characters of a vendor's id for a template.
+const TEMPLATE_ID_CHARS_MAX: usize = 128;
+/// Most bytes of a template: sixteen locales of a long text each.
+const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+/// Most characters of a default value.
+const VALUE_CHARS_MAX: usize = 1_000;
+
+/// Shows a stored template.
+pub(crate) fn template_to_pb(template: &Template) -> pb::Template {
+    pb::Template { stored_at: Some(moment_to_pb(template.stored_at)), ..ledger::template_to_pb(template) }
+}
+
+/// Checks a template that is to be stored.
+///
+/// # Errors
+/// The first field that is wrong; its path starts at the template.
+pub(crate) fn template(raw: Option<pb::Template>) -> Result<Template, Invalid> {
+    let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
+    check_count("variables", raw.variables.len(), VARIABLES_MAX)?;
+    check_count("bodies", raw.bodies.len(), BODIES_MAX)?;
+    check_count("providers", raw.providers.len(), PROVIDERS_MAX)?;
+    let has = raw.encoded_len();
+    if has > TEMPLATE_BYTES_MAX {
+        return Err(Invalid::new("", Problem::TooManyBytes { has, most: TEMPLATE_BYTES_MAX }));
+    }
+    named("name", raw.name.clone())?;
+    if raw.bodies.is_empty() {
+        return Err(Invalid::new("bodies", Problem::Missing));
+    }
+    let mut raw = pb::Template { version: 0, stored_at: None, ..raw };
+    let mut seen = BTreeSet::new();
+    for (index, variable) in raw.variables.iter_mut().enumerate() {
+        self::variable(variable).map_err(|e| e.at("variables", index))?;
+        once(&mut seen, &variable.name, "name").map_err(|e| e.at("variables", index))?;
+    }
+    let known = std::mem::take(&mut seen);
+    let alone = raw.bodies.len() == 1;
+    for (index, body) in raw.bodies.iter().enumerate() {
+        self::body(body, &known, alone && raw.providers.is_empty()).map_err(|e| e.at("bodies", index))?;
+        if !alone {
+            required("locale", body.locale.clone(), usize::MAX).map_err(|e| e.at("bodies", index))?;
+            once(&mut seen, &body.locale.to_ascii_lowercase(), "locale").map_err(|e| e.at("bodies", index))?;
+        }
+    }
+    seen.clear();
+    for (index, at) in raw.providers.iter().enumerate() {
+        provider(at).map_err(|e| e.at("providers", index))?;
+        once(&mut seen, &at.provider_id, "provider_id").map_err(|e| e.at("providers", index))?;
+    }
+    // All of it was checked above.
+    ledger::template_from_pb(raw).ok_or_else(|| Invalid::new("", Problem::Missing))
+}
+
+fn once(seen: &mut BTreeSet<String>, word: &str, field: &str) -> Result<(), Invalid> {
+    if seen.insert(word.to_owned()) { Ok(()) } else { Err(Invalid::new(field, Problem::Twice(word.into()))) }
+}
+
+/// Checks a variable, and gives it its type and length where it has none.
+fn variable(raw: &mut pb::TemplateVariable) -> Result<(), Invalid> {
+    if raw.name.is_empty() {
+        return Err(Invalid::new("name", Problem::Missing));
+    }
+    if !is_name(&raw.name) {
+        return Err(Invalid::new("name", Problem::ParamName));
+    }
+    if raw.r#type.is_empty() {
+        raw.r#type = Form::Text.as_str().into();
+    }
+    let words = || Form::ALL.iter().map(|form| form.as_str()).collect();
+    let form = Form::from_word(&raw.r#type).ok_or_else(|| Invalid::new("type", Problem::VariableType(words())))?;
+    if raw.length_max == 0 {
+        raw.length_max = form.length_max();
+    }
+    if raw.length_max > form.length_max() {
+        let most = form.length_max().into();
+        return Err(Invalid::new("length_max", Problem::OutOfRange { is: raw.length_max.into(), least: 0, most }));
+    }
+    check_text("default_value", &raw.default_value, VALUE_CHARS_MAX, Lines::Many)?;
+    let variable = Variable { name: "".into(), form, length_max: raw.length_max, default_value: "".into() };
+    match raw.default_value.as_str() {
+        "" => Ok(()),
+        value => variable.check(value).map_err(|bad| Invalid::new("default_value", Problem::Value(bad))),
+    }
+}
+
+/// Checks what a template says in one locale. `must_speak`: it is useless without a text.
+fn body(raw: &pb::TemplateBody, known: &BTreeSet<String>, must_speak: bool) -> Result<(), Invalid> {
+    locale("locale", raw.locale.clone())?;
+    not_yet("call_flow", raw.call_flow.is_none(), "call flows in a template are")?;
+    let texts = [
+        ("sms_text", &raw.sms_text, TEXT_CHARS_MAX),
+        ("call_text", &raw.call_text, CALL_CHARS_MAX),
+        ("wecom_text", &raw.wecom_text, WECOM_CHARS_MAX),
+    ];
+    for (field, text, most) in texts {
+        check_text(field, text, most, Lines::Many)?;
+        if let Some(name) = placeholders(text).find(|name| !known.contains(*name)) {
+            return Err(Invalid::new(field, Problem::Undeclared(name.into())));
+        }
+    }
+    if must_speak && texts.iter().all(|(_, text, _)| text.is_empty()) {
+        return Err(Invalid::new("sms_text", Problem::Missing));
+    }
+    Ok(())
+}
+
+fn provider(raw: &pb::ProviderTemplate) -> Result<(), Invalid> {
+    super::name::<ProviderId>("provider_id", &raw.provider_id)?;
+    required("template_id", raw.template_id.clone(), TEMPLATE_ID_CHARS_MAX)?;
+    match pb::ApprovalState::try_from(raw.approval) {
+        Ok(pb::ApprovalState::Unspecified) => Err(Invalid::new("approval", Problem::Missing)),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Invalid::new("approval", Problem::UnknownValue(raw.approval))),
+    }
+}
+
+/// Says which parameter does not fill a template.
+pub(super) fn bad_values(bad: BadValues) -> Invalid {
+    let of = |name: &str| format!("params[{name}]");
+    match bad {
+        BadValues::Missing(name) => Invalid::new("params", Problem::NoParam(name)),
+        BadValues::Unknown { name, template, known } => {
+            Invalid::new(of(&name), Problem::UnknownParam(template, known.join(", ").into()))
+        }
+        BadValues::Value(name, bad) => Invalid::new(of(&name), Problem::Value(bad)),
+    }
+}
+
+/// Pins the jobs of a spec to a version of the template that they name.
+///
+/// # Errors
+/// When the template says nothing by their means.
+pub(crate) fn resolved(mut spec: Spec, template: Arc<Template>) -> Result<Spec, Invalid> {
+    let (field, wanted) = match (&spec.content, spec.kind) {
+        (Content::Template { locale, .. }, Kind::Sms) => ("sms.template", locale.clone()),
+        (Content::Template { locale, .. }, Kind::Template) => ("template.template", locale.clone()),
+        (Content::Template { .. } | Content::Call { .. } | Content::Text(_), _) => ("call.flow", "".into()),
+    };
+    let body = template.body(&wanted, spec.kind);
+    let body = body.ok_or_else(|| Invalid::new(field, Problem::SaysNothing(spec.kind)))?;
+    let signature = text::signature(body.text(Kind::Sms)).filter(|_| spec.kind == Kind::Sms).unwrap_or_default();
+    spec.content = Content::Template {
+        name: template.name.clone(),
+        version: template.version,
+        locale: wanted,
+        signature: signature.into(),
+    };
+    spec.template = Some(template);
+    Ok(spec)
+}
+
+/// Returns whether vendors have a say in a template, and none of them lets it be used: nobody may carry it.
+pub(crate) fn nowhere_approved(template: &Template) -> bool {
+    !template.providers.is_empty() && template.providers.iter().all(|at| at.approval != Approval::Approved)
+}
+
+/// Fills a template in.
+///
+/// # Errors
+/// The first field of the request that is wrong.
+pub(crate) fn preview(
+    template: &Template,
+    kind: Kind,
+    raw: pb::PreviewTemplateRequest,
+) -> Result<pb::PreviewTemplateResponse, Invalid> {
+    check_count("params", raw.params.len(), VARIABLES_MAX)?;
+    let wanted = locale("locale", raw.locale)?;
+    let given: Pairs = raw.params.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    template.check(&given).map_err(bad_values)?;
+    let body = template.body(&wanted, kind).ok_or_else(|| Invalid::new("kind", Problem::SaysNothing(kind)))?;
+    let values = template.values(&given);
+    let text = match kind {
+        // The vendor has the text; what it is given are the values.
+        Kind::Template if body.text(kind).is_empty() => {
+            values.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n").into()
+        }
+        Kind::Sms | Kind::Template | Kind::Call => Body::filled(body, kind, &values),
+    };
+    let segments = if kind == Kind::Sms { segments(&text, Counting::GsmIntl) } else { 0 };
+    Ok(pb::PreviewTemplateResponse { text: text.into(), segments, cost: None })
+}
