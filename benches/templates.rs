@@ -28,7 +28,10 @@ fn template() -> (Template, Values) {
         variables: vec![variable("name", ""), variable("order", ""), variable("shop", "浦东店")],
         bodies: vec![
             body("en", "Dear {name}, your order {order} has left our shop in {shop}."),
-            body("zh", "【优选】尊敬的{name}，您的订单{order}已从{shop}发出，预计明天送达，请保持手机畅通并注意查收，退订回T。"),
+            body(
+                "zh",
+                "【优选】尊敬的{name}，您的订单{order}已从{shop}发出，预计明天送达，请保持手机畅通并注意查收，退订回T。",
+            ),
         ],
         providers: vec![],
         stored_at: UnixMicros(0),

@@ -20,12 +20,12 @@ mod tests;
 
 pub(crate) use self::cap::{name_taken, window_from_pb, window_to_pb};
 pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, role_from_pb};
-pub(crate) use self::spec::named;
 pub(crate) use self::item::item;
 pub(crate) use self::money::money_to_pb;
 pub(crate) use self::quota::no_such_price;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
+pub(crate) use self::spec::named;
 pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
 pub(crate) use self::template::{nowhere_approved, preview, resolved, template, template_to_pb};

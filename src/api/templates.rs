@@ -9,6 +9,7 @@ use super::convert::{self, Invalid, Problem};
 use super::status::Error;
 use super::{Ports, tokens};
 use crate::domain::ids::TenantId;
+use crate::domain::job::Kind;
 use crate::domain::template::{TEMPLATES_MAX, Template};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
@@ -52,7 +53,11 @@ impl<Q: Queue, L: Limits, B: Ledger> TemplateStore<Q, L, B> {
         found.ok_or(Error::NotFound("template"))
     }
 
-    async fn list(&self, tenant: &TenantId, raw: &pb::ListTemplatesRequest) -> Result<pb::ListTemplatesResponse, Error> {
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        raw: &pb::ListTemplatesRequest,
+    ) -> Result<pb::ListTemplatesResponse, Error> {
         let size = convert::page_size(raw.page_size)? as usize;
         let Ports { templates, ledger, sealer, .. } = &*self.ports;
         let after: Option<Box<str>> = match raw.page_token.as_str() {
@@ -63,7 +68,8 @@ impl<Q: Queue, L: Limits, B: Ledger> TemplateStore<Q, L, B> {
         names.retain(|(name, _)| after.as_ref().is_none_or(|after| name > after));
         let more = names.len() > size;
         names.truncate(size);
-        let next = names.last().filter(|_| more).map(|(last, _)| tokens::give(sealer, tenant, PURPOSE, last.as_bytes()));
+        let next =
+            names.last().filter(|_| more).map(|(last, _)| tokens::give(sealer, tenant, PURPOSE, last.as_bytes()));
         let mut page = Vec::with_capacity(names.len());
         for (name, version) in names {
             let template = templates.version(ledger, tenant, &name, version).await?;
@@ -90,7 +96,17 @@ impl<Q: Queue, L: Limits, B: Ledger> TemplateStore<Q, L, B> {
     ) -> Result<pb::PreviewTemplateResponse, Error> {
         let kind = convert::kind_filter("kind", raw.kind)?.ok_or_else(|| Invalid::new("kind", Problem::Missing))?;
         let template = self.get(tenant, std::mem::take(&mut raw.name), raw.version).await?;
-        Ok(convert::preview(&template, kind, raw)?)
+        let shown = convert::preview(&template, kind, raw)?;
+        let units = i64::from(shown.segments.max(1));
+        let cost = self.price(kind).map(|one| pb::Money { micros: one.micros.saturating_mul(units), ..one });
+        Ok(pb::PreviewTemplateResponse { cost, ..shown })
+    }
+
+    /// Returns what a segment, a message or a minute costs at the first provider of this process that carries the kind and
+    /// has a price.
+    fn price(&self, kind: Kind) -> Option<pb::Money> {
+        let mut carry = self.ports.providers.iter().filter(|entry| entry.profile.kinds.contains(&kind));
+        carry.find_map(|entry| entry.profile.price).map(convert::money_to_pb)
     }
 }
 

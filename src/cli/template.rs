@@ -261,8 +261,7 @@ impl Document {
 fn shown(template: &pb::Template) -> Value {
     let text = |name: &str, text: &str| (!text.is_empty()).then(|| (name.to_owned(), json!(text)));
     let variable = |variable: &pb::TemplateVariable| {
-        let mut shown =
-            json!({"name": variable.name, "type": variable.r#type, "length_max": variable.length_max});
+        let mut shown = json!({"name": variable.name, "type": variable.r#type, "length_max": variable.length_max});
         if !variable.default_value.is_empty() {
             shown["default"] = json!(variable.default_value);
         }

@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn values_are_known_and_there_or_have_a_default() {
         let template = template(&[("en", "{name} {shop}", "")]);
-        let check = |given: &[(&str, &str)]| template.check(&given.iter().map(|given| pair(*given)).collect::<Vec<_>>());
+        let check =
+            |given: &[(&str, &str)]| template.check(&given.iter().map(|given| pair(*given)).collect::<Vec<_>>());
         assert_eq!(check(&[("name", "Li")]), Ok(()));
         assert_eq!(check(&[("name", "Li"), ("shop", "")]), Err(BadValues::Value("shop".into(), BadValue::Empty)));
         assert_eq!(check(&[]), Err(BadValues::Missing("name".into())));

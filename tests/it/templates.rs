@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 use crate::support::api;
 use crate::support::service::{Backends, Connection, Service};
 
-const SETTINGS: &str = "\n[[provider]]\nid = \"sim\"\nkind = \"simulated\"\nlatency = \"1ms\"\n\
+const SETTINGS: &str = "\n[[provider]]\nid = \"sim\"\nkind = \"simulated\"\nlatency = \"1ms\"\nprice = \"0.045 CNY\"\n\
                         receipt_after = \"10ms\"\n";
 
 fn templates(service: &Service) -> TemplateServiceClient<Connection> {
@@ -95,10 +95,17 @@ async fn outcome(service: &Service, job: &str) -> (pb::Job, Fate) {
     }
 }
 
-async fn preview(service: &Service, kind: Kind, locale: &str, values: &[(&str, &str)]) -> Result<(String, u32), Status> {
+async fn preview(
+    service: &Service,
+    kind: Kind,
+    locale: &str,
+    values: &[(&str, &str)],
+) -> Result<(String, u32), Status> {
     let (name, locale, kind) = ("order".into(), locale.into(), kind.into());
     let request = pb::PreviewTemplateRequest { name, version: 0, kind, locale, params: params(values) };
     let shown = templates(service).preview_template(request).await?.into_inner();
+    let cost = shown.cost.map(|cost| (cost.currency, cost.micros));
+    assert_eq!(cost, Some(("CNY".into(), 45_000 * i64::from(shown.segments.max(1)))));
     Ok((shown.text, shown.segments))
 }
 
@@ -130,7 +137,10 @@ async fn every_kind_goes_by_one_name(backends: Backends) {
     for kind in [Kind::Sms, Kind::Template, Kind::Call] {
         let id = submit(&service, by_name(kind, "order"), &[("order", "A42")]).await.unwrap();
         let (_, fate) = outcome(&service, &id).await;
-        assert!(matches!(fate, Fate::Delivered | Fate::Completed | Fate::Undelivered | Fate::Failed), "{kind:?} {fate:?}");
+        assert!(
+            matches!(fate, Fate::Delivered | Fate::Completed | Fate::Undelivered | Fate::Failed),
+            "{kind:?} {fate:?}"
+        );
     }
 }
 
@@ -219,7 +229,12 @@ async fn what_does_not_fit_is_refused_by_name_when_it_is_set() {
     let bad = Code::InvalidArgument;
     refused(send(Kind::Sms, &[]).await, bad, "params", "{order}");
     refused(send(Kind::Sms, &[("order", "A"), ("size", "9")]).await, bad, "params[size]", "order, shop");
-    refused(send(Kind::Sms, &[("order", "A"), ("shop", "a shop in a very long street")]).await, bad, "params[shop]", "20");
+    refused(
+        send(Kind::Sms, &[("order", "A"), ("shop", "a shop in a very long street")]).await,
+        bad,
+        "params[shop]",
+        "20",
+    );
     refused(send(Kind::Template, &[("order", "订单")]).await, bad, "params[order]", "character_string");
     refused(send(Kind::Call, &[("order", "")]).await, bad, "params[order]", "empty");
     refused(submit(&service, by_name(Kind::Sms, "unheard-of"), &[]).await, Code::NotFound, "", "template");
@@ -271,7 +286,9 @@ async fn another_tenants_template_does_not_exist() {
     };
     let submitted = pb::job_service_client::JobServiceClient::new(connection()).submit(request).await;
     refused(submitted, Code::NotFound, "", "template");
-    assert!(theirs.list_templates(pb::ListTemplatesRequest::default()).await.unwrap().into_inner().templates.is_empty());
+    assert!(
+        theirs.list_templates(pb::ListTemplatesRequest::default()).await.unwrap().into_inner().templates.is_empty()
+    );
     // The owner's list, page by page.
     for name in ["a", "b", "c"] {
         api::put_template(&service, pb::Template { name: name.into(), ..order() }).await;

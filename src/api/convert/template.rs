@@ -7,9 +7,7 @@ use prost::Message as _;
 
 use super::item::locale;
 use super::spec::TEXT_CHARS_MAX;
-use super::{
-    Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, moment_to_pb, named, not_yet, required,
-};
+use super::{Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, moment_to_pb, named, not_yet, required};
 use crate::channel::sms::text::{Counting, segments};
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Content, Kind};

@@ -219,12 +219,7 @@ impl Reader<'_> {
         match self.byte()? {
             0 => Ok(Content::Text(self.text()?)),
             // As it was written before templates were stored here.
-            1 => Ok(Content::Template {
-                name: self.text()?,
-                version: 0,
-                locale: self.text()?,
-                signature: "".into(),
-            }),
+            1 => Ok(Content::Template { name: self.text()?, version: 0, locale: self.text()?, signature: "".into() }),
             3 => Ok(Content::Template {
                 name: self.text()?,
                 version: self.small("version")?,

@@ -11,8 +11,8 @@ use postrider::pb::tenant_service_client::TenantServiceClient;
 use postrider::pb::{
     BatchItem, CapRule, CapWindow, Class, CreateApiKeyRequest, CreateTenantRequest, Event, JobSpec, PutTemplateRequest,
     Rate, Recipient, Role, RuleFilter, Schedule, SmsContent, State, SubmitBatchRequest, SubmitRequest, Suppression,
-    SuppressionScope, SuppressionServiceAddRequest, Template, TemplateBody, TemplateVariable, Tenant, UpdateTenantRequest,
-    WatchEventsRequest, cap_window, event, job_spec,
+    SuppressionScope, SuppressionServiceAddRequest, Template, TemplateBody, TemplateVariable, Tenant,
+    UpdateTenantRequest, WatchEventsRequest, cap_window, event, job_spec,
 };
 use prost_types::Timestamp;
 use tonic::Code;
