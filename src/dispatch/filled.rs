@@ -9,6 +9,9 @@ use crate::domain::text;
 use crate::domain::time::UnixMicros;
 use crate::ledger::Templates;
 
+/// Values by name.
+type Params = Vec<(Box<str>, Box<str>)>;
+
 /// Returns the hand-over of a job that is due at `due_at`; `template` is what it names, if it names a stored one.
 pub(super) fn handover(shared: &Shared, job: &Job, due_at: UnixMicros, template: Option<&Arc<Template>>) -> Handover {
     let filled = template.map(|template| fill(template, shared, job));
@@ -32,7 +35,7 @@ pub(super) fn handover(shared: &Shared, job: &Job, due_at: UnixMicros, template:
     }
 }
 
-fn fill(template: &Arc<Template>, shared: &Shared, job: &Job) -> (Vec<(Box<str>, Box<str>)>, Filled) {
+fn fill(template: &Arc<Template>, shared: &Shared, job: &Job) -> (Params, Filled) {
     let wanted = match &shared.content {
         Content::Template { locale, .. } if !locale.is_empty() => locale,
         Content::Template { .. } | Content::Text(_) | Content::Call { .. } => {
