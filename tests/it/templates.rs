@@ -179,52 +179,53 @@ async fn a_waiting_job_keeps_its_version_through_deletion_and_restart() {
     assert_eq!(api::put_template(&service, order()).await.version, 3);
 }
 
+fn at(approval: ApprovalState) -> ProviderTemplate {
+    ProviderTemplate { provider_id: "aliyun".into(), template_id: "SMS_1".into(), approval: approval.into() }
+}
+
+/// The template with a change.
+fn changed(change: fn(&mut pb::Template)) -> pb::Template {
+    let mut template = order();
+    change(&mut template);
+    template
+}
+
+/// The field that is wrong, a word of the message, and the change.
+type Wrong = (&'static str, &'static str, fn(&mut pb::Template));
+
+const WRONG: [Wrong; 12] = [
+    ("template.name", "name", |t| t.name = "Order Shipped".into()),
+    ("template.bodies", "must be given", |t| t.bodies.clear()),
+    ("template.bodies[1].locale", "twice", |t| t.bodies[1].locale = "zh-cn".into()),
+    ("template.bodies[1].locale", "must be given", |t| t.bodies[1].locale.clear()),
+    ("template.bodies[0].sms_text", "{oder}", |t| t.bodies[0].sms_text = "{oder}".into()),
+    ("template.bodies[0].sms_text", "2000", |t| t.bodies[0].sms_text = "x".repeat(2_001)),
+    ("template.variables[0].type", "character_string", |t| t.variables[0].r#type = "string".into()),
+    ("template.variables[0].length_max", "32", |t| t.variables[0].length_max = 33),
+    ("template.variables[1].default_value", "21 characters", |t| t.variables[1].default_value = "x".repeat(21)),
+    ("template.variables[1].name", "twice", |t| t.variables[1].name = "order".into()),
+    ("template.providers[0].approval", "must be given", |t| t.providers = vec![at(ApprovalState::Unspecified)]),
+    ("template", "65536", |t| t.bodies = (0..16).map(long).collect()),
+];
+
+fn long(number: u32) -> pb::TemplateBody {
+    pb::TemplateBody { locale: format!("x-{number}"), wecom_text: "鞋".repeat(2_000), ..Default::default() }
+}
+
 #[tokio::test]
-async fn what_does_not_fit_is_refused_by_name_when_it_is_set() {
+async fn a_template_that_cannot_be_is_refused_by_field() {
     let service = Service::start(&Backends::Embedded, SETTINGS);
-    let put = |template: pb::Template| {
-        let request = pb::PutTemplateRequest { template: Some(template) };
-        let mut client = templates(&service);
-        async move { client.put_template(request).await }
-    };
-    let changed = |change: &dyn Fn(&mut pb::Template)| {
-        let mut template = order();
-        change(&mut template);
-        template
-    };
-    let at = |approval: ApprovalState| ProviderTemplate {
-        provider_id: "aliyun".into(),
-        template_id: "SMS_1".into(),
-        approval: approval.into(),
-    };
-    let wrong: [(&str, &str, &dyn Fn(&mut pb::Template)); 12] = [
-        ("template.name", "name", &|t| t.name = "Order Shipped".into()),
-        ("template.bodies", "must be given", &|t| t.bodies.clear()),
-        ("template.bodies[1].locale", "twice", &|t| t.bodies[1].locale = "zh-cn".into()),
-        ("template.bodies[1].locale", "must be given", &|t| t.bodies[1].locale.clear()),
-        ("template.bodies[0].sms_text", "{oder}", &|t| t.bodies[0].sms_text = "{oder}".into()),
-        ("template.bodies[0].sms_text", "2000", &|t| t.bodies[0].sms_text = "x".repeat(2_001)),
-        ("template.variables[0].type", "character_string", &|t| t.variables[0].r#type = "string".into()),
-        ("template.variables[0].length_max", "32", &|t| t.variables[0].length_max = 33),
-        ("template.variables[1].default_value", "21 characters", &|t| {
-            t.variables[1].default_value = "x".repeat(21);
-        }),
-        ("template.variables[1].name", "twice", &|t| t.variables[1].name = "order".into()),
-        ("template.providers[0].approval", "must be given", &|t| t.providers = vec![at(ApprovalState::Unspecified)]),
-        ("template", "65536", &|t| {
-            t.bodies = (0..16)
-                .map(|n| pb::TemplateBody {
-                    locale: format!("x-{n}"),
-                    wecom_text: "鞋".repeat(2_000),
-                    ..Default::default()
-                })
-                .collect();
-        }),
-    ];
-    for (field, says, change) in wrong {
-        refused(put(changed(change)).await, Code::InvalidArgument, field, says);
+    for (field, says, change) in WRONG {
+        let request = pb::PutTemplateRequest { template: Some(changed(change)) };
+        refused(templates(&service).put_template(request).await, Code::InvalidArgument, field, says);
     }
-    put(order()).await.unwrap();
+    assert_eq!(api::put_template(&service, order()).await.version, 1);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_fit_its_template_is_refused_by_name_when_it_is_submitted() {
+    let service = Service::start(&Backends::Embedded, SETTINGS);
+    api::put_template(&service, order()).await;
     let send = |kind, values: &'static [(&'static str, &'static str)]| submit(&service, by_name(kind, "order"), values);
     let bad = Code::InvalidArgument;
     refused(send(Kind::Sms, &[]).await, bad, "params", "{order}");
@@ -239,10 +240,9 @@ async fn what_does_not_fit_is_refused_by_name_when_it_is_set() {
     refused(send(Kind::Call, &[("order", "")]).await, bad, "params[order]", "empty");
     refused(submit(&service, by_name(Kind::Sms, "unheard-of"), &[]).await, Code::NotFound, "", "template");
     // Each item of a batch answers for its own values.
-    let item = |values: &[(&str, &str)]| pb::BatchItem {
-        recipient: Some(recipient()),
-        params: params(values),
-        ..Default::default()
+    let item = |values: &[(&str, &str)]| {
+        let (recipient, params) = (Some(recipient()), params(values));
+        pb::BatchItem { recipient, params, ..Default::default() }
     };
     let items = vec![item(&[("order", "A1")]), item(&[]), item(&[("order", "A2")])];
     let request = pb::SubmitBatchRequest { spec: Some(by_name(Kind::Sms, "order")), items, ..Default::default() };
@@ -251,13 +251,14 @@ async fn what_does_not_fit_is_refused_by_name_when_it_is_set() {
     let Some(pb::batch_item_result::Result::Refusal(refusal)) = &answer.results[1].result else { panic!() };
     assert_eq!(refusal.field, "items[1].params");
     // A means that it has no text for, and a vendor that has not approved it.
-    put(changed(&|t| t.bodies.iter_mut().for_each(|body| body.call_text.clear()))).await.unwrap();
+    let mute = |template: &mut pb::Template| template.bodies.iter_mut().for_each(|body| body.call_text.clear());
+    api::put_template(&service, changed(mute)).await;
     refused(send(Kind::Call, &[("order", "A")]).await, bad, "spec.call.flow", "no text for call");
-    put(changed(&|t| t.providers = vec![at(ApprovalState::Pending)])).await.unwrap();
+    api::put_template(&service, changed(|t| t.providers = vec![at(ApprovalState::Pending)])).await;
     refused(send(Kind::Template, &[("order", "A")]).await, Code::FailedPrecondition, "", "approved");
     // Any carrier takes its text.
     send(Kind::Sms, &[("order", "A")]).await.unwrap();
-    put(changed(&|t| t.providers = vec![at(ApprovalState::Approved)])).await.unwrap();
+    api::put_template(&service, changed(|t| t.providers = vec![at(ApprovalState::Approved)])).await;
     send(Kind::Template, &[("order", "A")]).await.unwrap();
 }
 

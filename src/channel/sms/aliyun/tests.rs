@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::callback::Desk;
 use super::*;
-use crate::channel::News;
 use crate::channel::callback::{Call, Callbacks, Refused};
 use crate::channel::http::{HeaderMap, StatusCode, answer};
+use crate::channel::{Filled, News};
 use crate::domain::event::{Fate, Report};
 use crate::domain::job::{Class, Kind};
 use crate::domain::recipient::Recipient;
+use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
 
 const TOKEN: &str = "a-secret-in-the-path";
@@ -43,6 +44,36 @@ fn job(number: &str) -> Handover {
         template: None,
         validity: Duration::from_secs(60),
     }
+}
+
+/// The same under a stored template that has this id here.
+fn under(id: &str, job: Handover) -> Handover {
+    let template = Template {
+        name: "order".into(),
+        version: 1,
+        variables: vec![],
+        bodies: vec![],
+        providers: vec![],
+        stored_at: UnixMicros(0),
+    };
+    let (locale, text) = ("".into(), "".into());
+    let filled = Filled { template: Arc::new(template), locale, text, id: Some(id.into()) };
+    let params = vec![("order".into(), "A42".into()), ("shop".into(), "Pudong".into())];
+    Handover { template: Some(filled), params, ..job }
+}
+
+#[test]
+fn a_stored_template_goes_under_its_own_code_with_its_variables() {
+    let (aliyun, plain) = (aliyun(), job("+8613800000001"));
+    let stored = under("SMS_7", job("+8613800000002"));
+    let (_, query, _) = aliyun.parameters(std::slice::from_ref(&stored));
+    let of = |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    assert_eq!(of("TemplateCode"), Some("SMS_7"));
+    assert_eq!(of("TemplateParam"), Some(r#"{"order":"A42","shop":"Pudong"}"#));
+    let other = under("SMS_8", job("+8613800000003"));
+    let joins = |one: &Handover, another: &Handover| aliyun.joins(std::slice::from_ref(one), another);
+    assert!(!joins(&stored, &plain) && !joins(&stored, &other));
+    assert!(joins(&stored, &under("SMS_7", job("+8613800000003"))));
 }
 
 #[track_caller]

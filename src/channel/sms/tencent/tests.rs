@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::callback::Desk;
 use super::*;
-use crate::channel::News;
 use crate::channel::callback::{Call, Callbacks, Refused};
 use crate::channel::http::{HeaderMap, StatusCode, answer};
+use crate::channel::{Filled, News};
 use crate::domain::event::{Fate, Report};
 use crate::domain::job::{Class, Kind};
 use crate::domain::recipient::Recipient;
+use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
 
 const TOKEN: &str = "a-secret-in-the-path";
@@ -45,6 +46,32 @@ fn job(number: &str, text: &str) -> Handover {
         template: None,
         validity: Duration::from_secs(60),
     }
+}
+
+/// The same under a stored template that has this id here.
+fn under(id: &str, job: Handover) -> Handover {
+    let template = Template {
+        name: "order".into(),
+        version: 1,
+        variables: vec![],
+        bodies: vec![],
+        providers: vec![],
+        stored_at: UnixMicros(0),
+    };
+    let (locale, text) = ("".into(), "".into());
+    let filled = Filled { template: Arc::new(template), locale, text, id: Some(id.into()) };
+    let params = vec![("order".into(), "A42".into()), ("shop".into(), "Pudong".into())];
+    Handover { template: Some(filled), params, ..job }
+}
+
+#[test]
+fn a_stored_template_goes_under_its_own_number_with_its_variables_in_order() {
+    let tencent = tencent("parameters = [\"code\"]\n");
+    let stored = under("77", job("+8613800000001", "a"));
+    assert_eq!((tencent.template(&stored), tencent.parameters(&stored)), ("77", Some(vec!["A42", "Pudong"])));
+    let joins = |other: &Handover| tencent.joins(std::slice::from_ref(&stored), other);
+    assert!(joins(&under("77", job("+8613800000002", "b"))));
+    assert!(!joins(&under("78", job("+8613800000002", "a"))) && !joins(&job("+8613800000002", "a")));
 }
 
 #[test]
