@@ -9,15 +9,12 @@
 
 mod alone;
 mod breaker;
-mod claims;
 mod filled;
 mod gate;
 mod hand;
-mod hours;
 mod learn;
 mod out;
 mod recovery;
-mod takes;
 mod verdict;
 
 use std::sync::Arc;

@@ -2,9 +2,10 @@
 //!
 //! # Path of a job
 //! A call comes in ([`api`]), is let in and made durable ([`admission`]), waits if it must ([`agenda`]), is sent
-//! ([`dispatch`]; calls on lines of the [`dialer`]) through a provider ([`channel`]); what providers say of it comes in ([`receipt`]), and what becomes of
-//! it is written down ([`record`]). [`app`] puts the parts together. Each part asks only those below it: [`policy`]
-//! decides, [`queue`], [`limits`] and [`ledger`] are the three ports with their backends, [`domain`] holds the nouns.
+//! ([`dispatch`]; calls on lines of the [`dialer`]) through a provider ([`channel`]); what providers say of it comes in
+//! ([`receipt`]), and what becomes of it is written down ([`record`]). [`app`] puts the parts together. Each part asks
+//! only those below it: [`policy`] and [`leave`] decide, [`queue`], [`limits`] and [`ledger`] are the three ports with
+//! their backends, [`domain`] holds the nouns.
 
 // The parts, in the order in which a job meets them.
 pub mod admission;
@@ -17,6 +18,7 @@ pub mod record;
 
 // What they ask.
 pub mod channel;
+pub mod leave;
 pub mod ledger;
 pub mod limits;
 pub mod policy;

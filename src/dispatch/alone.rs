@@ -9,9 +9,9 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::Context;
-use super::claims::Next;
 use super::hand::{Hand, Item};
 use crate::domain::job::{Class, Shared};
+use crate::leave::Next;
 use crate::ledger::Ledger;
 use crate::limits::{Claim, Decision, Limits};
 use crate::queue::Queue;

@@ -17,7 +17,6 @@ use self::answers::{Claimed, Late};
 use self::item::paced;
 pub(super) use self::item::{Item, ground};
 use self::rules::Moved;
-use super::claims::{self, Asking, Ground, Next};
 use super::filled;
 use super::gate::{Permit, Wish};
 use super::out::Out;
@@ -27,6 +26,7 @@ use crate::crash;
 use crate::domain::event::{Change, Fate, Outcome};
 use crate::domain::job::Envelope;
 use crate::domain::time::{Stopwatch, UnixMicros};
+use crate::leave::{self, Asking, Ground, Next};
 use crate::ledger::Ledger;
 use crate::limits::{Decision, LeaseMode, Limits};
 use crate::queue::Queue;
@@ -222,8 +222,8 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 continue;
             }
             let units = permit.provider.channel.cost(&item.handover);
-            if let Some(rule) = item.ground.caps.never(units) {
-                let next = claims::over(rule, &item.shared, UnixMicros::MAX, UnixMicros::MAX);
+            if let Some(rule) = item.ground.caps().never(units) {
+                let next = leave::over(rule, &item.shared, UnixMicros::MAX, UnixMicros::MAX);
                 self.follow(item, next, now);
                 continue;
             }
@@ -245,7 +245,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut taken: Vec<(Arc<Ground>, usize)> = Vec::new();
         for ((item, claim), decision) in asked.into_iter().zip(claims).zip(decisions) {
             if decision != Decision::Claimed {
-                for (rule, said) in item.ground.caps.said(&decision) {
+                for (rule, said) in item.ground.caps().said(&decision) {
                     self.context.metrics.cap(rule.name.as_str(), said, rule.mode, 1);
                 }
             }
@@ -264,7 +264,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             }
         }
         for (ground, jobs) in taken {
-            for (rule, said) in ground.caps.said(&Decision::Claimed) {
+            for (rule, said) in ground.caps().said(&Decision::Claimed) {
                 self.context.metrics.cap(rule.name.as_str(), said, rule.mode, jobs);
             }
         }

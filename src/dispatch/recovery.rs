@@ -10,13 +10,13 @@ use std::time::Duration;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::claims::Asking;
 use super::hand::{DEADLINE_SLACK, Item, ground};
 use super::{Context, Gates};
 use crate::domain::cap::{CapRule, Window};
 use crate::domain::ids::TenantId;
 use crate::domain::job::Content;
 use crate::domain::time::UnixMicros;
+use crate::leave::Asking;
 use crate::ledger::{Ledger, LedgerError, Sent};
 use crate::limits::{Identity, Limits, LimitsError, Touch};
 use crate::queue::frame::{Frame, open_job};

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["crash", "shutdown"],
     &["config", "pb", "seal", "telemetry"],
     &["channel", "ledger", "limits", "policy", "queue"],
-    &["admission", "agenda", "dialer", "receipt", "simulator"],
+    &["admission", "agenda", "dialer", "leave", "receipt", "simulator"],
     &["api", "dispatch", "record"],
     &["app", "cli"],
     &["demo"],

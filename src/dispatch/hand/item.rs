@@ -2,21 +2,16 @@
 
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-
 use crate::channel::Handover;
 use crate::dispatch::Context;
-use crate::dispatch::claims::Ground;
 use crate::dispatch::filled;
-use crate::dispatch::takes::Caps;
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Job, Shared};
 use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
-use crate::domain::window::Means;
+use crate::leave::Ground;
 use crate::ledger::Tenant;
 use crate::limits::rates::{self, Bucket};
-use crate::policy::zones;
 
 /// One job in hand.
 pub(in crate::dispatch) struct Item {
@@ -37,13 +32,8 @@ pub(in crate::dispatch) fn ground<Q, L, B>(
     shared: &Shared,
     tenant: Option<&Arc<Tenant>>,
 ) -> Arc<Ground> {
-    let windows = tenant.map_or(&[][..], |tenant| &tenant.windows);
-    let Shared { class, kind, topic, sender, pool, .. } = shared;
-    let means = Means { class: *class, kind: *kind, topic, sender, pool };
-    let windows = context.windows.bind(windows, &means, &shared.windows);
-    let zone = tenant.and_then(|tenant| zones::named(tenant.time_zone.as_deref()?)).unwrap_or(TimeZone::UTC);
-    let caps = Caps::new(shared, &context.directory.caps(&shared.tenant), zone, &context.sealer);
-    Arc::new(Ground::new(shared, caps, windows, &context.sealer))
+    let caps = context.directory.caps(&shared.tenant);
+    Arc::new(Ground::new(shared, (tenant.map(AsRef::as_ref), &caps), &context.windows, &context.sealer))
 }
 
 // === impl Item ===

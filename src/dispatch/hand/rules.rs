@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Hand, Item};
-use crate::dispatch::claims::Asking;
 use crate::domain::event::{Fate, Outcome};
 use crate::domain::job::{Job, Shared};
 use crate::domain::time::UnixMicros;
+use crate::leave::Asking;
 use crate::ledger::Ledger;
 use crate::limits::{Claim, Decision, Limits};
 use crate::queue::Queue;

@@ -1,6 +1,6 @@
 //! May a job leave at this hour, and when may it next. Pure.
 
-use super::claims::{Ground, Next};
+use super::ground::{Ground, Next};
 use crate::domain::event::{Fate, Outcome};
 use crate::domain::job::{Job, OnMissed, Shared};
 use crate::domain::time::UnixMicros;
@@ -9,7 +9,7 @@ use crate::policy::zones;
 
 impl Ground {
     /// Returns what follows for a job that may not leave at `now`, because a window that binds it is closed.
-    pub(super) fn closed(&self, shared: &Shared, job: &Job, now: UnixMicros) -> Option<Next> {
+    pub fn closed(&self, shared: &Shared, job: &Job, now: UnixMicros) -> Option<Next> {
         if self.windows.is_free() {
             return None;
         }
@@ -34,7 +34,7 @@ impl Ground {
     /// Returns the first moment from `from` on at which a job that waits for something else may leave, or its outcome if
     /// there is none before it expires. Whatever has a place for it at `from` still has one later: caps open and stay
     /// open until somebody takes the place, and the claim asks again.
-    pub(super) fn legal(&self, shared: &Shared, job: &Job, from: UnixMicros) -> Result<UnixMicros, Outcome> {
+    pub fn legal(&self, shared: &Shared, job: &Job, from: UnixMicros) -> Result<UnixMicros, Outcome> {
         if self.windows.is_free() {
             return Ok(from);
         }
@@ -48,14 +48,12 @@ impl Ground {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::takes::Caps;
     use crate::domain::ids::JobId;
     use crate::domain::job::{Class, Content, Kind, Origin};
     use crate::domain::recipient::Recipient;
-    use crate::domain::window::{Calendars, Means, WindowRule};
+    use crate::domain::window::{Calendars, WindowRule};
     use crate::policy::windows::Windows;
     use crate::seal::Sealer;
-    use jiff::tz::TimeZone;
 
     fn at(text: &str) -> UnixMicros {
         UnixMicros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
@@ -106,11 +104,8 @@ mod tests {
             hours: vec!["08:00-20:00".parse().unwrap()],
             on_missed: OnMissed::Defer,
         };
-        let Shared { class, kind, topic, sender, pool, .. } = shared;
-        let means = Means { class: *class, kind: *kind, topic, sender, pool };
-        let windows = Windows::new(vec![rule], Calendars::new()).bind(&[], &means, &shared.windows);
-        let sealer = Sealer::ephemeral().unwrap();
-        Ground::new(shared, Caps::new(shared, &[], TimeZone::UTC, &sealer), windows, &sealer)
+        let windows = Windows::new(vec![rule], Calendars::new());
+        Ground::new(shared, (None, &[]), &windows, &Sealer::ephemeral().unwrap())
     }
 
     #[test]

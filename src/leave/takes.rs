@@ -12,7 +12,7 @@ use crate::seal::Sealer;
 use crate::telemetry::metrics::CapDecision;
 
 /// The caps that count the jobs of an envelope; a take has its rule's place.
-pub(super) struct Caps {
+pub struct Caps {
     /// The tenant's, for recipients whose own is unknown.
     zone: TimeZone,
     rules: Vec<CapRule>,
@@ -45,18 +45,18 @@ impl Caps {
     }
 
     /// Returns the rule that can never let a job of so many units through, if there is one: that needs no store.
-    pub(super) fn never(&self, units: u32) -> Option<&CapRule> {
+    pub fn never(&self, units: u32) -> Option<&CapRule> {
         let never = |(rule, take): &(&CapRule, &Take)| rule.mode == Mode::Enforce && need(rule, units) > take.limit;
         self.rules.iter().zip(&self.takes).find(never).map(|(rule, _)| rule)
     }
 
     /// Returns the rule of a take.
-    pub(super) fn rule(&self, take: usize) -> Option<&CapRule> {
+    pub fn rule(&self, take: usize) -> Option<&CapRule> {
         self.rules.get(take)
     }
 
     /// Returns what each rule said, as far as the answer tells: of a refusal only the rule that refused.
-    pub(super) fn said(&self, decision: &Decision) -> Vec<(&CapRule, CapDecision)> {
+    pub fn said(&self, decision: &Decision) -> Vec<(&CapRule, CapDecision)> {
         let full = |rule: &CapRule| match rule.on_limit {
             OnLimit::Defer => CapDecision::Deferred,
             OnLimit::Drop => CapDecision::Dropped,

@@ -1,18 +1,22 @@
 //! What a job needs before it leaves, and what follows from each answer. Pure.
 
+use jiff::tz::TimeZone;
+
 use super::takes::Caps;
 use crate::domain::cap::{CapRule, OnLimit};
 use crate::domain::event::{Fate, Outcome};
 use crate::domain::job::{Job, Shared};
 use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
+use crate::domain::window::Means;
+use crate::ledger::Tenant;
 use crate::limits::{Claim, Decision, Words};
-use crate::policy::windows::Bound;
+use crate::policy::windows::{Bound, Windows};
 use crate::policy::zones;
 use crate::seal::Sealer;
 
 /// What the claims of an envelope have in common: its words' keys and the caps that count its jobs.
-pub(super) struct Ground {
+pub struct Ground {
     words: Words,
     pub(super) caps: Caps,
     pub(super) windows: Bound,
@@ -20,18 +24,18 @@ pub(super) struct Ground {
 
 /// When and how one job is claimed.
 #[derive(Clone, Copy)]
-pub(super) struct Asking {
+pub struct Asking {
     /// Now.
-    pub(super) now: UnixMicros,
+    pub now: UnixMicros,
     /// When its hand-over may be checked.
-    pub(super) deadline: UnixMicros,
+    pub deadline: UnixMicros,
     /// Its segments; 1 for what has none.
-    pub(super) units: u32,
+    pub units: u32,
 }
 
 /// What follows from a claim's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Next {
+pub enum Next {
     /// Hand it over.
     Go,
     /// It has its outcome.
@@ -72,13 +76,29 @@ pub(super) enum Next {
 // === impl Ground ===
 
 impl Ground {
-    /// Returns the ground of an envelope's claims.
-    pub(super) fn new(shared: &Shared, caps: Caps, windows: Bound, sealer: &Sealer) -> Self {
-        Self { windows, words: Words::new(shared, sealer), caps }
+    /// Returns the ground of an envelope's claims, by the rules of now: the windows of `house` where `tenant` has none of its
+    /// own, and `caps`, which are the tenant's and the house's.
+    pub fn new(
+        shared: &Shared,
+        (tenant, caps): (Option<&Tenant>, &[CapRule]),
+        house: &Windows,
+        sealer: &Sealer,
+    ) -> Self {
+        let windows = tenant.map_or(&[][..], |tenant| &tenant.windows);
+        let Shared { class, kind, topic, sender, pool, .. } = shared;
+        let means = Means { class: *class, kind: *kind, topic, sender, pool };
+        let windows = house.bind(windows, &means, &shared.windows);
+        let zone = tenant.and_then(|tenant| zones::named(tenant.time_zone.as_deref()?)).unwrap_or(TimeZone::UTC);
+        Self { windows, words: Words::new(shared, sealer), caps: Caps::new(shared, caps, zone, sealer) }
+    }
+
+    /// Returns the caps that count the envelope's jobs.
+    pub fn caps(&self) -> &Caps {
+        &self.caps
     }
 
     /// Returns the claim of one job; `None` where its recipient has no address for its kind.
-    pub(super) fn claim(&self, shared: &Shared, job: &Job, asking: Asking, sealer: &Sealer) -> Option<Claim> {
+    pub fn claim(&self, shared: &Shared, job: &Job, asking: Asking, sealer: &Sealer) -> Option<Claim> {
         Some(Claim {
             tenant: shared.tenant.clone(),
             recipient: sealer.recipient_key(&shared.tenant, &job.recipient, shared.kind),
@@ -96,7 +116,7 @@ impl Ground {
     }
 
     /// Returns what follows from the answer to a job's claim.
-    pub(super) fn next(&self, shared: &Shared, decision: Decision) -> Next {
+    pub fn next(&self, shared: &Shared, decision: Decision) -> Next {
         match decision {
             Decision::Claimed | Decision::Overshadowed(_) | Decision::Recovering { claimed: true } => Next::Go,
             Decision::Recovering { claimed: false } => Next::Wait,
@@ -116,7 +136,7 @@ impl Ground {
 }
 
 /// Returns what happens to a job that `rule` has no room for before `open_at`, and whose turn comes then or later.
-pub(super) fn over(rule: &CapRule, shared: &Shared, open_at: UnixMicros, turn_at: UnixMicros) -> Next {
+pub fn over(rule: &CapRule, shared: &Shared, open_at: UnixMicros, turn_at: UnixMicros) -> Next {
     match rule.on_limit {
         OnLimit::Drop => Next::Settle(Outcome::new(Fate::Suppressed, rule.name.as_str())),
         OnLimit::Defer if open_at >= shared.expires_at => Next::Settle(Outcome::new(Fate::Expired, rule.name.as_str())),
