@@ -9,7 +9,7 @@ mod plan;
 mod quotas;
 
 pub use guard::Guard;
-pub use intake::{Admission, Ports, Settings};
+pub use intake::{Admission, Expected, Ports, Rehearsal, Settings};
 
 use std::sync::Arc;
 use std::time::Duration;

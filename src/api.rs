@@ -31,7 +31,9 @@ pub use self::server::{Api, Health, ServeError, Settings, Tls};
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::channel::sms::text::Style;
 use crate::domain::event::Fact;
+use crate::domain::ids::PoolId;
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger, Templates};
 use crate::limits::Limits;
@@ -55,8 +57,10 @@ pub struct Ports<Q, L, B> {
     pub directory: Directory,
     /// What stored templates say.
     pub templates: Templates,
-    /// The calendars that send windows may keep.
+    /// The send windows of tenants that have none of their own, and the calendars that windows may keep.
     pub windows: Arc<Windows>,
+    /// How each pool counts the segments of a text.
+    pub styles: Vec<(PoolId, Style)>,
     /// Keyed hashes, and what is sealed.
     pub sealer: Sealer,
     /// The time.

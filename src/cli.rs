@@ -2,11 +2,13 @@
 
 mod args;
 mod connect;
+mod explain;
 mod flow;
 mod job;
 mod operate;
 mod print;
 mod quota;
+mod rehearse;
 mod submit;
 mod suppress;
 mod template;
@@ -38,6 +40,19 @@ pub enum Command {
         /// What to send.
         #[command(subcommand)]
         what: submit::Command,
+        /// Which service, and how to print.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Say what jobs would meet if they were submitted now; sends and spends nothing
+    #[command(after_help = rehearse::EXAMPLES)]
+    Rehearse {
+        /// What would be sent.
+        #[command(subcommand)]
+        what: submit::Command,
+        /// Show each job, however many there are; without it, more than 20 are counted by what they meet
+        #[arg(long, global = true)]
+        each: bool,
         /// Which service, and how to print.
         #[command(flatten)]
         options: Options,
@@ -177,6 +192,9 @@ async fn carry_out(command: Command, mut root: clap::Command) -> ExitCode {
         // A reader that has seen enough is no failure.
         Command::Flow { act } => return act.run().unwrap_or(ExitCode::SUCCESS),
         Command::Submit { what, options } => (options.clone(), with(&options, |to| what.run(to)).await),
+        Command::Rehearse { what, each, options } => {
+            (options.clone(), with(&options, |to| rehearse::run(what, each, to)).await)
+        }
         Command::Job { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Template { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Tenant { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),

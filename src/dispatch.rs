@@ -9,7 +9,6 @@
 
 mod alone;
 mod breaker;
-mod filled;
 mod gate;
 mod hand;
 mod learn;

@@ -32,8 +32,9 @@ use uuid::Uuid;
 
 pub use against::Words;
 pub use any::AnyLimits;
+pub use core::{opens_at, short};
 pub use spend::{ALLOWANCES_MAX, Allowance, Counts, Need, Spend, Spent};
-pub use take::{Span, Take, Until};
+pub use take::{Held, Span, Take, Until};
 
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
@@ -365,6 +366,14 @@ pub trait Limits: Clone + Send + Sync + 'static {
         now: UnixMicros,
         claims: &[Claim],
     ) -> impl Future<Output = Result<Vec<Decision>, LimitsError>> + Send;
+
+    /// Returns the places that are taken at `now` in the cap of each take of a claim, newest first, and takes nothing. Asked
+    /// for an earlier time, it tells what is still remembered.
+    fn places(
+        &self,
+        now: UnixMicros,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<Vec<Vec<Held>>, LimitsError>> + Send;
 
     /// Gives back claims and takes; unknown or newer ones are left alone.
     fn give_back(&self, claims: &[GiveBack]) -> impl Future<Output = Result<(), LimitsError>> + Send;

@@ -13,6 +13,18 @@ use crate::domain::ids::TenantId;
 use crate::domain::rate::Rate;
 use crate::ledger::Tenant;
 
+/// Checks that so many jobs can enter in one request at all.
+///
+/// # Errors
+/// [`Refusal::OverBurst`].
+pub(super) fn fits(tenant: &Tenant, jobs: usize) -> Result<(), Refusal> {
+    let burst = tenant.ingress_rate.map(|rate| rate.burst.get());
+    match burst.filter(|&burst| u32::try_from(jobs).is_ok_and(|jobs| jobs > burst)) {
+        Some(burst) => Err(Refusal::OverBurst(burst)),
+        None => Ok(()),
+    }
+}
+
 /// The ingress limiters of the tenants that have an ingress rate.
 #[derive(Debug, Default)]
 pub struct Guard {

@@ -1,5 +1,9 @@
 //! From a checked request to durable jobs.
 
+mod rehearse;
+
+pub use rehearse::{Expected, Rehearsal};
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,11 +133,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         if self.tasks.stopping() {
             return Err(Refusal::Draining);
         }
-        let pool = self.settings.routes.pool(request.kind).ok_or(Refusal::NoProvider(request.kind))?.clone();
+        let pool = self.pool(&request)?;
         let now = self.clock.now();
-        if request.items.iter().any(|item| item.weight() + request.content.len() > JOB_BYTES_MAX) {
-            return Err(Refusal::TooLarge);
-        }
         let Some(jobs) = u32::try_from(request.items.len()).ok().and_then(NonZeroU32::new) else {
             return Ok(Accepted { batch: None, jobs: vec![], refused: vec![], scheduled: false });
         };
@@ -163,7 +164,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             Remembered::Accepted => return Ok(accepted),
             Remembered::Conflict => return Err(Refusal::KeyConflict),
         };
-        plan.deferred.iter().for_each(|(reason, places)| self.metrics.deferred(reason, places.len()));
+        plan.deferred().for_each(|(reason, jobs)| self.metrics.deferred(reason, jobs));
         let keyed = request.key.is_some();
         let urgent = request.class.urgent();
         let newer = self.newer(&request, &accepted, now);
@@ -181,6 +182,20 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             let _full = self.marks.try_send(root);
         }
         Ok(accepted)
+    }
+
+    /// Returns how long a job of each class lives after its due time, in the order of [`Class::ALL`].
+    pub fn lives(&self) -> &[Duration; Class::ALL.len()] {
+        &self.settings.expiry
+    }
+
+    /// Returns the pool that carries a request's jobs, each of which fits a frame.
+    fn pool(&self, request: &Request) -> Result<PoolId, Refusal> {
+        let pool = self.settings.routes.pool(request.kind).ok_or(Refusal::NoProvider(request.kind))?;
+        if request.items.iter().any(|item| item.weight() + request.content.len() > JOB_BYTES_MAX) {
+            return Err(Refusal::TooLarge);
+        }
+        Ok(pool.clone())
     }
 
     /// Returns the rules by which accepted jobs with a collapse key replace older ones.

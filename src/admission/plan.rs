@@ -24,17 +24,17 @@ pub(super) struct Plan {
     pub(super) groups: Vec<Group>,
     /// Items that can never be sent.
     pub(super) refused: Vec<(usize, Refusal)>,
-    /// Items that wait for a window, by its reason.
-    pub(super) deferred: Vec<(Box<str>, Vec<usize>)>,
 }
 
-/// Items that are due and expire together.
+/// Items that are due and expire together, for the same reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Group {
     /// Not before.
     pub(super) due_at: UnixMicros,
     /// Not after.
     pub(super) expires_at: UnixMicros,
+    /// The window that they wait for, as a reason.
+    pub(super) held_by: Option<Box<str>>,
     /// Their places in the request, in order.
     pub(super) items: Vec<usize>,
 }
@@ -142,24 +142,20 @@ impl Plan {
         }
         self.groups.retain(|group| !group.items.is_empty());
         self.refused.sort_unstable_by_key(|(place, _)| *place);
-        for (_, places) in &mut self.deferred {
-            places.retain(|place| *place < first);
-        }
     }
 
-    fn put(&mut self, place: usize, first: First, expires_at: UnixMicros) {
-        let First { due_at, held_by } = first;
-        if let Some(by) = held_by {
-            match self.deferred.iter_mut().find(|(reason, _)| *reason == by) {
-                Some((_, places)) => places.push(place),
-                None => self.deferred.push((by, vec![place])),
-            }
-        }
+    /// Returns how many items wait for a window, by its reason.
+    pub(super) fn deferred(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.groups.iter().filter_map(|group| Some((group.held_by.as_deref()?, group.items.len())))
+    }
+
+    fn put(&mut self, place: usize, First { due_at, held_by }: First, expires_at: UnixMicros) {
         // The newest first: most items are like the one before.
-        let same = |group: &&mut Group| group.due_at == due_at && group.expires_at == expires_at;
+        let same =
+            |group: &&mut Group| group.due_at == due_at && group.expires_at == expires_at && group.held_by == held_by;
         match self.groups.iter_mut().rev().take(KNOWN_MAX).find(same) {
             Some(group) => group.items.push(place),
-            None => self.groups.push(Group { due_at, expires_at, items: vec![place] }),
+            None => self.groups.push(Group { due_at, expires_at, held_by, items: vec![place] }),
         }
     }
 }
@@ -243,7 +239,7 @@ mod tests {
         assert_eq!(dues(&plan), [(morning, vec![0, 2]), (now, vec![1])]);
         assert_eq!(plan.groups[0].expires_at, morning.plus(LIFE), "it lives from its first moment on");
         assert_eq!(plan.refused, [(3, Refusal::NoZone("a send window"))]);
-        assert_eq!(plan.deferred, [("window:day".into(), vec![0, 2])]);
+        assert_eq!(plan.deferred().collect::<Vec<_>>(), [("window:day", 2)]);
         assert_eq!((plan.jobs(), plan.last_due()), (3, Some(morning)));
     }
 
@@ -255,7 +251,7 @@ mod tests {
         assert_eq!((plan.jobs(), plan.groups.len()), (1, 1));
         assert_eq!(plan.refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(plan.refused[1].1, Refusal::NoZone("a send window"), "what was refused before stays so");
-        assert_eq!(plan.deferred, [("window:day".into(), vec![0])]);
+        assert_eq!(plan.deferred().collect::<Vec<_>>(), [("window:day", 1)]);
     }
 
     #[test]

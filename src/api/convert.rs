@@ -6,6 +6,7 @@ mod enums;
 mod item;
 mod money;
 mod quota;
+mod ruling;
 mod select;
 mod show;
 mod spec;
@@ -23,6 +24,7 @@ pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, r
 pub(crate) use self::item::item;
 pub(crate) use self::money::money_to_pb;
 pub(crate) use self::quota::no_such_price;
+pub(crate) use self::ruling::ruling_to_pb;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
 pub(crate) use self::spec::named;

@@ -1,6 +1,8 @@
 //! The job service.
 
+mod explain;
 mod read;
+mod rehearse;
 mod rules;
 mod stats;
 mod submit;
@@ -88,6 +90,19 @@ impl<Q: Queue, L: Limits, B: Ledger> pb::job_service_server::JobService for Jobs
     ) -> Result<Response<pb::RescheduleJobsResponse>, Status> {
         let caller = caller(&request)?;
         Ok(Response::new(self.reschedule(&caller.tenant.id, request.into_inner()).await?))
+    }
+
+    async fn explain_job(
+        &self,
+        request: Request<pb::ExplainJobRequest>,
+    ) -> Result<Response<pb::ExplainJobResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.explain(&caller.tenant, &request.into_inner()).await?))
+    }
+
+    async fn rehearse(&self, request: Request<pb::RehearseRequest>) -> Result<Response<pb::RehearseResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.rehearsed(&caller.tenant, request.into_inner()).await?))
     }
 
     async fn watch_events(

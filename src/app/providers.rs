@@ -15,10 +15,13 @@ use crate::channel::sms::cloud::{self, Api, Cloud};
 use crate::channel::sms::custom::{self, Custom};
 use crate::channel::sms::smpp::{self, Smpp};
 use crate::channel::sms::tencent::{self, Tencent};
+use crate::channel::sms::text::{Counting, Style};
 use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Counting, Link, Provider, Settings};
 use crate::dispatch::{self, Gate, Gates};
+use crate::domain::ids::PoolId;
+use crate::domain::job::Kind;
 use crate::policy::routes::Member;
 use crate::receipt::Desks;
 
@@ -44,6 +47,19 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         },
     };
     settings.providers.iter().map(member).collect()
+}
+
+/// Returns how each pool counts the segments of a text: as the first of its providers does.
+pub(super) fn styles(settings: &Settings) -> Vec<(PoolId, Style)> {
+    let style = |provider: &Provider| {
+        let style = match &provider.link {
+            Link::Smpp(link) => smpp::style(link),
+            Link::Aliyun(_) | Link::Tencent(_) => Style { counting: Counting::CnDomestic, ..Style::default() },
+            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) => Style::default(),
+        };
+        (provider.pool.clone(), style)
+    };
+    settings.providers.iter().filter(|provider| provider.kinds.contains(&Kind::Sms)).map(style).collect()
 }
 
 /// The providers as they run.

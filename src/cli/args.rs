@@ -22,7 +22,7 @@ pub(super) struct Pair(pub(super) String, pub(super) String);
 
 /// A moment: `2026-12-24T10:00:00+08:00`, or from now: `+90m`.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Moment {
+pub enum Moment {
     /// A point in time.
     At(jiff::Timestamp),
     /// From now.
@@ -224,6 +224,28 @@ fn class(word: &str) -> Option<pb::Class> {
 
 fn kind(word: &str) -> Option<pb::Kind> {
     pb::Kind::from_str_name(&format!("KIND_{}", word.to_ascii_uppercase()))
+}
+
+/// By which means a job goes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Kind {
+    /// A text message
+    Sms,
+    /// A template message
+    Template,
+    /// A smart call
+    Call,
+}
+
+impl Kind {
+    /// Returns the kind for the API.
+    pub(super) fn to_pb(self) -> pb::Kind {
+        match self {
+            Self::Sms => pb::Kind::Sms,
+            Self::Template => pb::Kind::Template,
+            Self::Call => pb::Kind::Call,
+        }
+    }
 }
 
 /// How much a job matters.

@@ -21,6 +21,11 @@ impl Output {
         Self { json }
     }
 
+    /// Returns whether it is JSON.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints an object: as JSON on a line, or as what `text` says.
     pub(super) fn object(self, value: &Value, text: impl FnOnce() -> String) -> io::Result<()> {
         let mut out = io::stdout().lock();
@@ -38,16 +43,22 @@ impl Output {
         if self.json {
             return rows.iter().try_for_each(|row| self.object(row, String::new));
         }
-        if rows.is_empty() {
-            return writeln!(io::stdout(), "none");
-        }
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(columns.iter().map(|column| column.to_uppercase()));
-        for row in rows {
-            table.add_row(columns.iter().map(|column| cell(&row[column])));
-        }
-        writeln!(io::stdout(), "{table}")
+        writeln!(io::stdout(), "{}", table(columns, rows))
     }
+}
+
+/// Returns a table with these columns of the objects.
+pub(super) fn table(columns: &[&str], rows: &[Value]) -> String {
+    if rows.is_empty() {
+        return "none".into();
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(columns.iter().map(|column| column.to_uppercase()));
+    for row in rows {
+        table.add_row(columns.iter().map(|column| cell(&row[column])));
+    }
+    // What a table fills up with blanks is nothing to copy.
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 fn cell(value: &Value) -> String {
@@ -73,6 +84,21 @@ pub(super) fn time(at: Option<&Timestamp>) -> Value {
 pub(super) fn money(money: &pb::Money) -> String {
     let amount = money.currency.parse().and_then(|currency| Money::new(currency, money.micros));
     amount.map_or_else(|_| format!("{} millionths of {}", money.micros, money.currency), |amount| amount.to_string())
+}
+
+/// Returns an address as the command line has it.
+pub(super) fn address(recipient: &pb::Recipient) -> String {
+    if let Some(at) = recipient.wechat.first() {
+        return format!("wechat:{}/{}", at.appid, at.openid);
+    }
+    if let Some(at) = &recipient.wecom {
+        return format!("wecom:{}/{}", at.corp_id, at.external_userid);
+    }
+    match (&*recipient.wecom_chat_id, &*recipient.wecom_userid) {
+        ("", "") => recipient.phone.clone(),
+        ("", user) => format!("user:{user}"),
+        (chat, _) => format!("chat:{chat}"),
+    }
 }
 
 /// Returns a job with what is known of it.

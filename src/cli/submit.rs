@@ -1,5 +1,7 @@
 //! `postrider submit`.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -18,6 +20,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   postrider submit sms --class marketing --to +491511 --text 'Good morning' --local-time 2026-12-24T10:00
   postrider submit call --flow remind --to +8613800000000 --window 'mon-fri 10:00-11:30 CN' --on-missed drop
   postrider submit sms --template order-shipped --param order=42 --to +8613800000000
+  postrider submit sms --class marketing --to-file numbers.txt --text 'Sale' --campaign spring --idempotency-key spring-1
   postrider submit template --template order-shipped --to wechat:wx1234/oABCD --param order=42
   postrider submit call --flow confirm-order --to +8613800000000 --json";
 
@@ -60,8 +63,11 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct Job {
     /// Whom: +NUMBER, wechat:APPID/OPENID, wecom:CORP/USER, chat:ID or user:ID; more than one makes a batch
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "to_file")]
     to: Vec<Address>,
+    /// A file with more of them, one a line; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    to_file: Option<PathBuf>,
     /// How much it matters
     #[arg(long, value_enum, default_value = "notification")]
     class: Class,
@@ -113,8 +119,27 @@ pub struct Job {
     idempotency_key: String,
 }
 
+/// What a command line asks to submit.
+pub(super) struct Asked {
+    pub(super) idempotency_key: String,
+    pub(super) spec: pb::JobSpec,
+    pub(super) items: Vec<pb::BatchItem>,
+}
+
 impl Command {
     pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        let Asked { idempotency_key, spec, mut items } = self.asked()?;
+        match items.pop() {
+            Some(item) if items.is_empty() => one(to, idempotency_key, spec, item).await,
+            last => {
+                items.extend(last);
+                many(to, pb::SubmitBatchRequest { idempotency_key, spec: Some(spec), items }).await
+            }
+        }
+    }
+
+    /// Returns what is asked.
+    pub(super) fn asked(self) -> Result<Asked, Failure> {
         use pb::job_spec::Content;
         let (content, job) = match self {
             Self::Sms { text, template, job } => (Content::Sms(pb::SmsContent { text, template }), job),
@@ -126,20 +151,17 @@ impl Command {
                 (Content::Call(pb::CallContent { source, ..pb::CallContent::default() }), job)
             }
         };
-        let key = job.idempotency_key.clone();
-        let (spec, mut items) = job.into_pb(content)?;
-        match items.pop() {
-            Some(item) if items.is_empty() => one(to, key, spec, item).await,
-            last => {
-                items.extend(last);
-                many(to, pb::SubmitBatchRequest { idempotency_key: key, spec: Some(spec), items }).await
-            }
-        }
+        let idempotency_key = job.idempotency_key.clone();
+        let (spec, items) = job.into_pb(content)?;
+        Ok(Asked { idempotency_key, spec, items })
     }
 }
 
 impl Job {
-    fn into_pb(self, content: pb::job_spec::Content) -> Result<(pb::JobSpec, Vec<pb::BatchItem>), Failure> {
+    fn into_pb(mut self, content: pb::job_spec::Content) -> Result<(pb::JobSpec, Vec<pb::BatchItem>), Failure> {
+        if let Some(file) = self.to_file.take() {
+            self.to.extend(addresses(&file)?);
+        }
         if self.to.len() > 1 && !self.recipient_id.is_empty() {
             return Err(Failure::Usage("--recipient-id names one recipient; give one --to with it".into()));
         }
@@ -178,6 +200,22 @@ impl Job {
         };
         Ok((spec, self.to.into_iter().map(item).collect()))
     }
+}
+
+/// Reads addresses, one a line.
+fn addresses(file: &Path) -> Result<Vec<Address>, Failure> {
+    let unreadable = |error| Failure::Usage(format!("cannot read --to-file {}: {error}", file.display()));
+    let text = match file.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(unreadable)?;
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let address = |(number, line): (u32, &str)| {
+        let wrong = |error| Failure::Usage(format!("line {number} of --to-file: {error}"));
+        line.trim().parse().map_err(wrong)
+    };
+    lines.map(address).collect()
 }
 
 async fn one(to: To, idempotency_key: String, spec: pb::JobSpec, item: pb::BatchItem) -> Result<(), Failure> {

@@ -36,6 +36,14 @@ fn command_lines_of_the_manual_parse() {
     parses("postrider job get x --json", true);
     parses("postrider job cancel a b c", true);
     parses("postrider job cancel --campaign spring", true);
+    parses("postrider job cancel --campaign spring --class marketing --accepted-from 2026-12-24T00:00:00+08:00", true);
+    parses("postrider job cancel --all", true);
+    parses("postrider job reschedule --cancel-key k --at +1h --expires +2h", true);
+    parses("postrider job reschedule a b --at +0s --json", true);
+    parses("postrider job explain x --json", true);
+    parses("postrider job list --kind sms --class otp --limit 5", true);
+    parses("postrider rehearse sms --to +8613800000000 --text hello --each --json", true);
+    parses("postrider rehearse call --flow f --to-file numbers.txt --at +2h", true);
     parses("postrider job watch --from-start", true);
     parses("postrider tenant set acme --cap daily=3/24h,drop --rate 10/s:20", true);
     parses("postrider key create --tenant acme --role admin", true);
@@ -56,7 +64,10 @@ fn wrong_command_lines_do_not() {
     parses("postrider submit sms --to +1 --text x --template t", false);
     parses("postrider submit fax --to +1 --text hello", false);
     parses("postrider job cancel", false);
-    parses("postrider job cancel --campaign a --batch b", false);
+    parses("postrider job cancel x --campaign a", false);
+    parses("postrider job reschedule --campaign a", false);
+    parses("postrider job reschedule --at +1h", false);
+    parses("postrider rehearse sms --text x", false);
     parses("postrider job watch --from-start --resume x", false);
     parses("postrider tenant set acme --rate 10 --no-rate", false);
     parses("postrider clock advance soon", false);

@@ -17,7 +17,6 @@ use self::answers::{Claimed, Late};
 use self::item::paced;
 pub(super) use self::item::{Item, ground};
 use self::rules::Moved;
-use super::filled;
 use super::gate::{Permit, Wish};
 use super::out::Out;
 use super::{Context, HOLD};
@@ -26,7 +25,7 @@ use crate::crash;
 use crate::domain::event::{Change, Fate, Outcome};
 use crate::domain::job::Envelope;
 use crate::domain::time::{Stopwatch, UnixMicros};
-use crate::leave::{self, Asking, Ground, Next};
+use crate::leave::{self, Asking, Ground, Next, filled};
 use crate::ledger::Ledger;
 use crate::limits::{Decision, LeaseMode, Limits};
 use crate::queue::Queue;
@@ -305,8 +304,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     /// Puts a job off until `until`, or the first moment after it that its windows allow. A turn that comes too late for
     /// them gives way to the first opening.
     fn defer(&mut self, item: Item, reason: Box<str>, (until, open_at): (UnixMicros, UnixMicros), now: UnixMicros) {
-        let legal = |from| item.ground.legal(&item.shared, &item.job, from);
-        match legal(until).or_else(|_| legal(open_at)) {
+        match item.ground.put_off(&item.shared, &item.job, (until, open_at)) {
             Ok(until) => self.out.defer(item, reason, until, now),
             Err(outcome) => self.out.settle(&item, outcome, now),
         }

@@ -143,9 +143,29 @@ pub const CAP_WINDOW_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// Farthest offset of a clock window from UTC, in minutes: the zones of the world lie between -12 and +14 hours.
 pub const CLOCK_OFFSET_MAX: i16 = 14 * 60;
 
+/// Words that stand for other reasons where a rule's name is shown: no cap is called so.
+pub const RESERVED_NAMES: &[&str] = &[
+    "collapsed",
+    "expires_at",
+    "limits_recovering",
+    "no_provider",
+    "rate",
+    "request",
+    "rescheduled",
+    "retry",
+    "send_at",
+    "window",
+    "zone_unknown",
+];
+/// In front of a scope, where a reason names an opt-out: no cap's name begins so.
+const OPT_OUT: &str = "opt_out";
+
 /// Why a rule cannot be: each sentence follows the name of the field that [`BadCap::field`] returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadCap {
+    /// Outcomes and explanations could be read in two ways.
+    #[error("is a word that stands for another reason in outcomes; use another name")]
+    Name,
     /// Too many to keep the exact log of.
     #[error("is {0}, must be between 0 and 200; 0 means never")]
     Limit(u32),
@@ -205,6 +225,7 @@ impl BadCap {
     /// Returns the field of the rule that is wrong.
     pub const fn field(self) -> &'static str {
         match self {
+            Self::Name => "name",
             Self::Limit(_) | Self::GapLimit(_) => "limit",
             Self::Length | Self::Offset(_) => "window",
             Self::Reserve(_) | Self::ReserveAlone => "reserve",
@@ -240,6 +261,10 @@ impl CapRule {
     /// # Errors
     /// The first that is wrong.
     pub fn check(&self) -> Result<(), BadCap> {
+        let name = self.name.as_str();
+        if RESERVED_NAMES.contains(&name) || name.starts_with(OPT_OUT) {
+            return Err(BadCap::Name);
+        }
         if self.limit > CAP_LIMIT_MAX {
             return Err(BadCap::Limit(self.limit));
         }
@@ -329,6 +354,8 @@ mod tests {
     #[test]
     fn rules_that_cannot_be_are_named() {
         says(Ok(()), |_| {});
+        says(Err(BadCap::Name), |rule| rule.name = "retry".parse().unwrap());
+        says(Err(BadCap::Name), |rule| rule.name = "opt_out_sender".parse().unwrap());
         says(Ok(()), |rule| rule.limit = 0);
         says(Ok(()), |rule| rule.limit = 200);
         says(Err(BadCap::Limit(201)), |rule| rule.limit = 201);

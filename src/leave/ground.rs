@@ -97,6 +97,11 @@ impl Ground {
         &self.caps
     }
 
+    /// Returns the windows that bind the envelope's jobs.
+    pub fn windows(&self) -> &Bound {
+        &self.windows
+    }
+
     /// Returns the claim of one job; `None` where its recipient has no address for its kind.
     pub fn claim(&self, shared: &Shared, job: &Job, asking: Asking, sealer: &Sealer) -> Option<Claim> {
         Some(Claim {

@@ -31,6 +31,18 @@ impl Ground {
         }
     }
 
+    /// Returns when a job goes that is put off until `until` and might go at `open_at` if not so many waited: the first
+    /// moment after that its windows allow, or its outcome if there is none before it expires. A turn that comes too late
+    /// for them gives way to the first opening.
+    pub fn put_off(
+        &self,
+        shared: &Shared,
+        job: &Job,
+        (until, open_at): (UnixMicros, UnixMicros),
+    ) -> Result<UnixMicros, Outcome> {
+        self.legal(shared, job, until).or_else(|_| self.legal(shared, job, open_at))
+    }
+
     /// Returns the first moment from `from` on at which a job that waits for something else may leave, or its outcome if
     /// there is none before it expires. Whatever has a place for it at `from` still has one later: caps open and stay
     /// open until somebody takes the place, and the claim asks again.

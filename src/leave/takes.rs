@@ -55,6 +55,11 @@ impl Caps {
         self.rules.get(take)
     }
 
+    /// Returns the rule of this name, if it counts the jobs.
+    pub fn named(&self, name: &str) -> Option<&CapRule> {
+        self.rules.iter().find(|rule| rule.name.as_str() == name)
+    }
+
     /// Returns what each rule said, as far as the answer tells: of a refusal only the rule that refused.
     pub fn said(&self, decision: &Decision) -> Vec<(&CapRule, CapDecision)> {
         let full = |rule: &CapRule| match rule.on_limit {

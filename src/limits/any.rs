@@ -2,7 +2,7 @@
 
 use super::embedded::Embedded;
 use super::redis::Redis;
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
+use super::{Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -46,6 +46,10 @@ impl Limits for AnyLimits {
 
     async fn peek(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
         ask!(self.peek(now, claims))
+    }
+
+    async fn places(&self, now: UnixMicros, claim: &Claim) -> Result<Vec<Vec<Held>>, LimitsError> {
+        ask!(self.places(now, claim))
     }
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {

@@ -23,11 +23,12 @@ use uuid::Uuid;
 pub use buckets::{Bucket, Buckets};
 pub use change::{Change, Damaged, Reader};
 pub(super) use change::{kind_number, kind_of, source_number, source_of, write_bucket, write_entry, write_memo};
-pub use claims::{Memory, When, claim, give_back, peek, restore};
+pub use claims::{Memory, When, claim, give_back, peek, places, restore};
 pub use counters::{Counter, Counters};
 pub use memos::{Memo, Memos};
 pub use people::{Entry, People};
 pub use refusals::{Optout, Refusals};
+pub use room::opens_at;
 pub use rules::{Bound, Filter, Rules, Target};
 pub use rulesets::Kept;
 
@@ -46,7 +47,7 @@ pub(super) fn key_of(tenant: &TenantId, key: Key) -> Key {
 }
 
 /// Returns the eight bytes that stand for a job or a touch within one recipient's memory.
-pub(super) fn short(id: Uuid) -> u64 {
+pub fn short(id: Uuid) -> u64 {
     // Every version of UUID that is in use has its random bits in both halves or in the lower one.
     let (high, low) = id.as_u64_pair();
     high.rotate_left(32) ^ low

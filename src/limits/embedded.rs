@@ -22,9 +22,9 @@ use std::thread::JoinHandle;
 
 use self::files::Files;
 use self::log::{Compaction, Log, Offset, Start};
-use self::state::State;
+use self::state::{Locked, State};
 use super::core::{self, When, key_of};
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
+use super::{Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -97,8 +97,7 @@ impl Embedded {
         let recovering = self.inner.recovering.load(Ordering::Acquire);
         let waits = (recovering && claim.against.touting()).then_some(Decision::Recovering { claimed: false });
         let refusal = waits.or_else(|| state.refusals().against(now, claim));
-        let logs = std::iter::once(claim.recipient).chain(claim.takes.iter().filter_map(|take| take.log));
-        let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
+        let mut memory = self.logs(claim);
         let mut end = None;
         let append = |change| end = Some(log.append(&change));
         let decision = core::claim(&mut memory, When { now, changed_at: identity.changed_at }, claim, refusal, append);
@@ -108,10 +107,20 @@ impl Embedded {
 
     fn peek_one(&self, now: UnixMicros, claim: &Claim) -> Decision {
         let Inner { state, identity, .. } = &*self.inner;
-        let refusal = state.refusals().against(now, claim);
+        let recovering = self.inner.recovering.load(Ordering::Acquire);
+        let waits = (recovering && claim.against.touting()).then_some(Decision::Recovering { claimed: false });
+        let refusal = waits.or_else(|| state.refusals().against(now, claim));
+        let mut memory = self.logs(claim);
+        let when = When { now, changed_at: identity.changed_at };
+        let decision = core::peek(&mut memory, when, claim, refusal);
+        let claimed = recovering && decision.claimed();
+        if claimed { Decision::Recovering { claimed } } else { decision }
+    }
+
+    /// Locks the logs that a claim is about.
+    fn logs(&self, claim: &Claim) -> Locked<'_> {
         let logs = std::iter::once(claim.recipient).chain(claim.takes.iter().filter_map(|take| take.log));
-        let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
-        core::peek(&mut memory, When { now, changed_at: identity.changed_at }, claim, refusal)
+        self.inner.state.lock(logs.map(|log| key_of(&claim.tenant, log.0)))
     }
 
     /// Makes a change of the refusals durable.
@@ -180,6 +189,11 @@ impl Limits for Embedded {
         self.inner.log.check()?;
         let now = now.max(self.inner.state.latest());
         Ok(claims.iter().map(|claim| self.peek_one(now, claim)).collect())
+    }
+
+    async fn places(&self, now: UnixMicros, claim: &Claim) -> Result<Vec<Vec<Held>>, LimitsError> {
+        self.inner.log.check()?;
+        Ok(core::places(&mut self.logs(claim), claim, now))
     }
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
@@ -269,13 +283,11 @@ impl Limits for Embedded {
     }
 
     async fn restore(&self, touches: &[Touch]) -> Result<(), LimitsError> {
-        let Inner { state, log, .. } = &*self.inner;
+        let Inner { log, .. } = &*self.inner;
         log.check()?;
         let mut end = Offset::default();
         for touch in touches {
-            let claim = &touch.claim;
-            let logs = std::iter::once(claim.recipient).chain(claim.takes.iter().filter_map(|take| take.log));
-            let mut memory = state.lock(logs.map(|log| key_of(&claim.tenant, log.0)));
+            let mut memory = self.logs(&touch.claim);
             core::restore(&mut memory, touch, |change| end = log.append(&change));
         }
         log.durable(end).await

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
+use super::{Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -58,6 +58,10 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn peek(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
         self.measure(LimitsOp::Peek, self.limits.peek(now, claims)).await
+    }
+
+    async fn places(&self, now: UnixMicros, claim: &Claim) -> Result<Vec<Vec<Held>>, LimitsError> {
+        self.measure(LimitsOp::Peek, self.limits.places(now, claim)).await
     }
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {

@@ -19,6 +19,7 @@
 
 mod checkup;
 mod link;
+mod places;
 mod rules;
 mod scripts;
 mod spend;
@@ -38,8 +39,8 @@ use self::scripts::Scripts;
 use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{
-    Claim, Decision, GiveBack, Granted, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remembered, Spend, Spent,
-    Touch,
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remembered, Spend,
+    Spent, Touch,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -272,6 +273,10 @@ impl Limits for Redis {
         let now = now.max(UnixMicros(self.inner.latest.load(Ordering::Relaxed)));
         let calls = claims.chunks(CLAIMS_PER_CALL).map(|claims| self.inner.decide(now, claims, Then::Leave));
         Ok(try_join_all(calls).await?.concat())
+    }
+
+    async fn places(&self, now: UnixMicros, claim: &Claim) -> Result<Vec<Vec<Held>>, LimitsError> {
+        self.inner.places(now, claim).await
     }
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {

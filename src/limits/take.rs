@@ -45,6 +45,21 @@ pub enum Span {
     Bucket(Duration),
 }
 
+/// A place in a cap that is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// When it was taken.
+    pub at: UnixMicros,
+    /// How many of the limit it takes.
+    pub weight: u32,
+    /// When it is free again.
+    pub until: UnixMicros,
+    /// The job that took it, as [`short`](super::short) makes it.
+    pub job: u64,
+    /// What counts as one touch, as [`short`](super::short) makes it.
+    pub touch: u64,
+}
+
 /// How many jobs are told to come at an opening, for each place that opens: some were cancelled meanwhile.
 pub(super) const TOLD_PER_PLACE: u64 = 2;
 /// Instants that a log keeps of what it told waiting jobs; more jobs are told the last of them.
@@ -67,6 +82,24 @@ impl Until {
         match self {
             Self::After(life) => UnixMicros(at.0.saturating_add(life)),
             Self::At(end) => end,
+        }
+    }
+}
+
+// === impl Take ===
+
+impl Take {
+    /// Returns how many of its cap's places are taken at `now` by what is held.
+    pub fn used(&self, held: &[Held], now: UnixMicros) -> u32 {
+        match self.span {
+            Span::Rolling(_) | Span::Fixed { .. } | Span::FromFirst(_) => held.iter().map(|held| held.weight).sum(),
+            // What has not come back yet, as whole places.
+            Span::Bucket(refill) => {
+                let full_at = held.iter().map(|held| held.until).max().unwrap_or(now);
+                let missing = i64::try_from(full_at.since(now).as_micros()).unwrap_or(i64::MAX);
+                let places = missing.saturating_add(micros(refill) - 1) / micros(refill).max(1);
+                u32::try_from(places).unwrap_or(u32::MAX)
+            }
         }
     }
 }

@@ -51,6 +51,18 @@ pub struct Closed {
     pub on_missed: OnMissed,
 }
 
+/// What one of the windows that bind a job says at a moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Says {
+    /// Which: as [`Closed::reason`].
+    pub reason: Box<str>,
+    /// What it says of a job that misses it.
+    pub on_missed: OnMissed,
+    /// The first moment from then on at which it is open by itself; `None`: there is none in more than a year, or the zone
+    /// is needed and unknown.
+    pub opens_at: Option<UnixMicros>,
+}
+
 /// Returns the reason that names a rule.
 pub fn reason(rule: &WindowRule) -> Box<str> {
     format!("{REASON}{}", rule.name).into()
@@ -153,6 +165,22 @@ impl Bound {
             None => OWN_REASON.into(),
         };
         Err(Closed { reason, on_missed: if drops { OnMissed::Drop } else { OnMissed::Defer } })
+    }
+
+    /// Returns what each window that binds the job says at `at`; one answer where its zone is needed and unknown.
+    pub fn each(&self, zone: Option<&TimeZone>, at: UnixMicros) -> Vec<Says> {
+        if self.is_free() {
+            return vec![];
+        }
+        let Some(zone) = zone else {
+            let says = Says { reason: NO_ZONE_REASON.into(), on_missed: OnMissed::Drop, opens_at: None };
+            return if self.needs_zone { vec![says] } else { vec![] };
+        };
+        let clock = WallClock::new(zone, &self.calendars);
+        let says = |reason, on_missed, hours| Says { reason, on_missed, opens_at: clock.next(hours, at) };
+        let rules = self.rules.iter().map(|rule| says(reason(rule), rule.on_missed, &rule.hours));
+        let own = (!self.own.is_empty()).then(|| says(OWN_REASON.into(), OnMissed::Defer, &self.own));
+        rules.chain(own).collect()
     }
 
     /// Returns the first moment from `from` on at which the job may leave; `None` if there is none in more than a year,

@@ -2,6 +2,7 @@
 //! protocol at all. Each gets a clear error, and the service goes on.
 
 mod raw;
+mod rules;
 mod sweep;
 
 use std::io::{Read, Write};

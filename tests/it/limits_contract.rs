@@ -5,6 +5,7 @@ mod claims;
 mod concurrency;
 mod equivalence;
 mod faults;
+mod places;
 mod quotas;
 mod rates;
 mod recovery;

@@ -7,6 +7,7 @@ use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
 use crate::domain::job::{Content, Envelope, Job, Kind, Origin, Shared};
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
+use crate::leave;
 use crate::ledger::{JobRow, NumberedEvent};
 use crate::pb;
 use crate::policy::windows;
@@ -132,10 +133,11 @@ pub(crate) fn outcome_to_pb(outcome: &Outcome) -> pb::Outcome {
     }
 }
 
-fn deferred_code(reason: &str) -> pb::ReasonCode {
+pub(super) fn deferred_code(reason: &str) -> pb::ReasonCode {
     match reason {
         "rate" => pb::ReasonCode::Rate,
         "retry" => pb::ReasonCode::Retry,
+        leave::RESCHEDULED => pb::ReasonCode::Unspecified,
         reason if of_window(reason) => pb::ReasonCode::Window,
         "no_provider" => pb::ReasonCode::NoProvider,
         _ => pb::ReasonCode::Cap,
@@ -147,7 +149,7 @@ fn of_window(reason: &str) -> bool {
     reason.starts_with(windows::REASON) || [windows::OWN_REASON, windows::NO_ZONE_REASON].contains(&reason)
 }
 
-fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
+pub(super) fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
     match (outcome.fate, outcome.reason.as_ref()) {
         (_, "no_provider") => pb::ReasonCode::NoProvider,
         (_, "busy") => pb::ReasonCode::Busy,
@@ -160,6 +162,7 @@ fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
         (Fate::Suppressed | Fate::Expired, reason) if of_window(reason) => pb::ReasonCode::Window,
         (Fate::Suppressed, _) => pb::ReasonCode::Cap,
         (Fate::Expired, _) => pb::ReasonCode::Expiry,
+        (Fate::Cancelled, "collapsed") => pb::ReasonCode::Collapsed,
         (Fate::Cancelled, _) => pb::ReasonCode::Cancelled,
         (Fate::Unknown, _) => pb::ReasonCode::NoReceipt,
         (Fate::Undelivered | Fate::Rejected | Fate::Failed, _) => pb::ReasonCode::Provider,

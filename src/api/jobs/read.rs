@@ -65,7 +65,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
     }
 
     /// Finds a job, waiting for the ledger where it may have been accepted a moment ago.
-    async fn find(&self, tenant: &TenantId, id: JobId) -> Result<Option<History>, Error> {
+    pub(super) async fn find(&self, tenant: &TenantId, id: JobId) -> Result<Option<History>, Error> {
         let Ports { ledger, clock, tasks, .. } = &*self.ports;
         let watch = clock.stopwatch();
         loop {
@@ -79,7 +79,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
     }
 
     /// Shows jobs as the rules that bind them leave them; not those of which only events have come.
-    async fn show(&self, histories: &[History], view: pb::JobView) -> Result<Vec<pb::Job>, Error> {
+    pub(super) async fn show(&self, histories: &[History], view: pb::JobView) -> Result<Vec<pb::Job>, Error> {
         let Ports { limits, sealer, clock, .. } = &*self.ports;
         let mut shown = Vec::with_capacity(histories.len());
         let mut questions = Vec::new();
@@ -131,7 +131,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         }
     }
 
-    fn open(&self, row: &JobRow) -> Result<Envelope, Error> {
+    pub(super) fn open(&self, row: &JobRow) -> Result<Envelope, Error> {
         open_job(&row.sealed, &self.ports.sealer).map_err(|error| {
             tracing::error!(job = %row.id, %error, "cannot open a stored job");
             Error::Unreadable
@@ -163,7 +163,7 @@ fn may_be_fresh(id: JobId, now: UnixMicros) -> bool {
 }
 
 /// Returns whether a job waits, as far as the ledger knows.
-fn waits(history: &History) -> bool {
+pub(super) fn waits(history: &History) -> bool {
     let waits = |event: &NumberedEvent| matches!(event.event.change, Change::Deferred { .. });
     history.events.last().is_none_or(waits)
 }

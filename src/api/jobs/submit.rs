@@ -142,7 +142,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         Ok(request(tenant, spec, key, (Batch::Single, vec![item])))
     }
 
-    fn spec(&self, raw: Option<pb::JobSpec>) -> Result<Spec, Invalid> {
+    pub(super) fn spec(&self, raw: Option<pb::JobSpec>) -> Result<Spec, Invalid> {
         let spec = convert::spec(raw, self.ports.clock.now()).map_err(|invalid| invalid.within("spec"))?;
         let calendars = self.ports.windows.calendars();
         convert::calendars(&spec.when.windows, calendars).map_err(|invalid| invalid.within("spec.schedule"))?;
@@ -161,7 +161,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
     }
 }
 
-async fn check_items(raw: Vec<pb::BatchItem>, spec: &Spec) -> (Vec<Item>, Vec<(u32, Invalid)>) {
+pub(super) async fn check_items(raw: Vec<pb::BatchItem>, spec: &Spec) -> (Vec<Item>, Vec<(u32, Invalid)>) {
     let (mut items, mut refusals) = (Vec::with_capacity(raw.len()), Vec::new());
     for (at, raw) in raw.into_iter().enumerate() {
         if at % ITEMS_A_TURN == ITEMS_A_TURN - 1 {
@@ -176,7 +176,7 @@ async fn check_items(raw: Vec<pb::BatchItem>, spec: &Spec) -> (Vec<Item>, Vec<(u
     (items, refusals)
 }
 
-fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items): (Batch, Vec<Item>)) -> Request {
+pub(super) fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items): (Batch, Vec<Item>)) -> Request {
     Request {
         tenant: Arc::clone(tenant),
         kind: spec.kind,
@@ -202,13 +202,18 @@ fn refused(index: u32, invalid: Invalid) -> pb::BatchItemResult {
     pb::BatchItemResult { index, result: Some(refusal) }
 }
 
-/// Shows what admission says of an item; what is about the item is under its index.
+/// Shows what admission says of an item.
 fn refused_item(index: u32, error: Error) -> pb::BatchItemResult {
+    pb::BatchItemResult { index, result: Some(pb::batch_item_result::Result::Refusal(refusal_of(index, error))) }
+}
+
+/// Returns what admission says of an item; what is about the item is under its index.
+pub(super) fn refusal_of(index: u32, error: Error) -> pb::Refusal {
     let mut refusal = pb::Refusal::from(error);
     if refusal.field.starts_with("recipient.") {
         refusal.field.insert_str(0, &format!("items[{index}]."));
     }
-    pb::BatchItemResult { index, result: Some(pb::batch_item_result::Result::Refusal(refusal)) }
+    refusal
 }
 
 fn taken(index: u32, id: JobId) -> pb::BatchItemResult {

@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 
 use self::exchange::{Batch, Message, not_sent};
 use self::route::{NoPlace, Route};
-pub use self::settings::{Account, Settings};
+pub use self::settings::{Account, Settings, style};
 use super::super::{Answer, Answered, Channel, Handover, Health, Inbound};
 use crate::domain::job::Content;
 use crate::domain::time::Clock;

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::super::To;
 use super::super::args::Address;
 use super::super::connect::Failure;
-use super::super::print::word;
+use super::super::print::{address, word};
 use crate::pb;
 
 /// Opt-outs in one request: a few answers a second at most speeds, and far below the service's 10 000.
@@ -243,20 +243,6 @@ fn written(shown: &pb::Suppression) -> String {
         if field.contains([',', '"']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.clone() }
     };
     fields.iter().map(quoted).collect::<Vec<_>>().join(",")
-}
-
-fn address(recipient: &pb::Recipient) -> String {
-    if let Some(at) = recipient.wechat.first() {
-        return format!("wechat:{}/{}", at.appid, at.openid);
-    }
-    if let Some(at) = &recipient.wecom {
-        return format!("wecom:{}/{}", at.corp_id, at.external_userid);
-    }
-    match (&*recipient.wecom_chat_id, &*recipient.wecom_userid) {
-        ("", "") => recipient.phone.clone(),
-        ("", user) => format!("user:{user}"),
-        (chat, _) => format!("chat:{chat}"),
-    }
 }
 
 #[cfg(test)]

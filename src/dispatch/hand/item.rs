@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use crate::channel::Handover;
 use crate::dispatch::Context;
-use crate::dispatch::filled;
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Job, Shared};
 use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
-use crate::leave::Ground;
+use crate::leave::{Ground, filled};
 use crate::ledger::Tenant;
 use crate::limits::rates::{self, Bucket};
 

@@ -46,6 +46,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                     decision @ (Decision::Held { .. }
                     | Decision::Cancelled
                     | Decision::Collapsed
+                    // Whether it was moved is not known yet.
+                    | Decision::Recovering { claimed: false }
                     | Decision::Moved { .. }),
                 ) => {
                     let next = item.ground.next(&item.shared, decision);

@@ -8,7 +8,7 @@ use super::{Key, key_of, short, short_job};
 use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::keys::RecipientKey;
 use crate::domain::time::UnixMicros;
-use crate::limits::{CLAIM_LIFE, Claim, Decision, GiveBack, Take, Touch};
+use crate::limits::{CLAIM_LIFE, Claim, Decision, GiveBack, Held, Take, Touch};
 
 /// Places looked at for what can be forgotten, with each claim. At two, a memory of n recipients is swept every n / 2
 /// claims, so that what is dead is never more than about half of what is live.
@@ -157,6 +157,20 @@ pub fn give_back(memory: &mut impl Memory, claim: &GiveBack, mut changed: impl F
     }
 }
 
+/// Returns the places that are taken at `now` in each of a claim's caps, newest first.
+pub fn places(memory: &mut impl Memory, claim: &Claim, now: UnixMicros) -> Vec<Vec<Held>> {
+    let mut of_take = |take: &Take| {
+        let log = log_of(claim, take.log);
+        let held = |(entry, kept): (&Entry, &[Kept])| {
+            let place = Place::of(entry, kept, take.rule)?;
+            let until = room::counted_until(take.span, &place, now)?;
+            Some(Held { at: entry.at, weight: place.weight, until, job: entry.job, touch: entry.touch })
+        };
+        memory.people(&log).entries(&log).filter_map(held).collect()
+    };
+    claim.takes.iter().map(&mut of_take).collect()
+}
+
 /// Returns what each of a claim's caps says at `now`.
 fn rooms(memory: &mut impl Memory, claim: &Claim, now: UnixMicros) -> Vec<Room> {
     let touch = short(claim.touch);
@@ -269,9 +283,6 @@ impl People {
 
     /// Returns the places of a rule in a log, newest first.
     fn places(&self, log: &Key, rule: u32) -> impl Iterator<Item = Place> {
-        self.entries(log).filter_map(move |(entry, kept)| {
-            let kept = kept.iter().find(|kept| kept.rule == rule)?;
-            Some(Place { at: entry.at, weight: kept.weight, until: kept.until, touch: entry.touch })
-        })
+        self.entries(log).filter_map(move |(entry, kept)| Place::of(entry, kept, rule))
     }
 }

@@ -1,8 +1,12 @@
 //! Whether a cap has room, when it has some again, and when a waiting job's turn comes. Pure: places come newest first.
 
+use uuid::Uuid;
+
+use super::people::Entry;
+use super::rulesets::Kept;
 use crate::domain::time::UnixMicros;
 use crate::limits::take::{TOLD_MAX, TOLD_PER_PLACE, Until, micros};
-use crate::limits::{Span, Take};
+use crate::limits::{Held, Span, Take, short};
 
 /// A place in a cap, as far as its rule is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +30,27 @@ pub(super) enum Room {
     Free(Until),
     /// There is none before this time.
     Full(UnixMicros),
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Returns the place that an entry holds in a rule, if it holds one.
+    pub(super) fn of(entry: &Entry, kept: &[Kept], rule: u32) -> Option<Self> {
+        let kept = kept.iter().find(|kept| kept.rule == rule)?;
+        Some(Self { at: entry.at, weight: kept.weight, until: kept.until, touch: entry.touch })
+    }
+}
+
+/// Returns when the cap of a take, with the places that are held in it at `now`, has room for a touch; `None`: it has, or
+/// the touch has its place.
+pub fn opens_at(take: &Take, held: &[Held], touch: Uuid, now: UnixMicros) -> Option<UnixMicros> {
+    let place =
+        |held: &Held| Place { at: held.at, weight: held.weight, until: Until::At(held.until), touch: held.touch };
+    match room(take, held.iter().map(place), short(touch), now) {
+        Room::Full(open_at) => Some(open_at),
+        Room::Free(_) | Room::Held => None,
+    }
 }
 
 /// Returns whether a cap has room at `now` for a touch.
@@ -58,7 +83,7 @@ pub(super) fn room(take: &Take, places: impl Iterator<Item = Place>, touch: u64,
 }
 
 /// Returns when a place leaves the window, if it is in it.
-fn counted_until(span: Span, place: &Place, now: UnixMicros) -> Option<UnixMicros> {
+pub(super) fn counted_until(span: Span, place: &Place, now: UnixMicros) -> Option<UnixMicros> {
     let end = match span {
         Span::Rolling(length) => UnixMicros(place.at.0.saturating_add(micros(length))),
         Span::Fixed { start, end } => return (place.at >= start).then_some(end),

@@ -50,7 +50,6 @@ local takes_it, asks = ARGV[6] ~= '0', ARGV[7]
 local globals = 2 * n + 3 * tenants + 2
 -- As limits::take::TOLD_PER_PLACE and TOLD_MAX.
 local TOLD_PER_PLACE, TOLD_MAX = 2, 32
-local ROLLING, FIXED, FROM_FIRST, BUCKET = 0, 1, 2, 3
 local CLAIMED = recovering and write('<BHdd', 8, 1, 0, 0) or write('<BHdd', 0, 0, 0, 0)
 
 local memories = redis.call('MGET', unpack(KEYS, 2, n + 1))
@@ -186,19 +185,6 @@ local function ruled(i, ask, now)
     details[i] = does
     return write('<BHdd', 7, 0, moved_at, 0)
   end
-end
-
--- Returns when a place leaves the window of a take, if it is in it.
-local function counted_until(take, place, at, now)
-  local span, ends = take.span, nil
-  if span == ROLLING then
-    ends = at + take.a
-  elseif span == FIXED then
-    return at >= take.a and take.b or nil
-  else
-    ends = place.til
-  end
-  return ends > now and ends or nil
 end
 
 -- What is seen in a log without entries.

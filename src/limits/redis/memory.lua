@@ -18,6 +18,8 @@ local SHORT = 1e14
 -- How much longer than needed Redis keeps a memory, since its clock is not the callers'; and the longest life, in ms,
 -- that prints as a whole number.
 local GRACE, LIFE_MAX = 600e6, 9e13
+-- The windows of takes, by number.
+local ROLLING, FIXED, FROM_FIRST, BUCKET = 0, 1, 2, 3
 
 -- Returns the sets that a memory packs: of each its bytes, how its rules are kept, the longest life, the last end.
 local known_sets = {}
@@ -103,6 +105,19 @@ local function prune(memory, now, gone_job, gone_token)
     p = next
   end
   return concat(packed), concat(entries), until_at
+end
+
+-- Returns when a place leaves the window of a take, if it is in it.
+local function counted_until(take, place, at, now)
+  local span, ends = take.span, nil
+  if span == ROLLING then
+    ends = at + take.a
+  elseif span == FIXED then
+    return at >= take.a and take.b or nil
+  else
+    ends = place.til
+  end
+  return ends > now and ends or nil
 end
 
 -- Returns how long Redis keeps what has a meaning until then, in ms.

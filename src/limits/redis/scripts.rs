@@ -10,6 +10,7 @@ pub(super) struct Scripts {
     pub give_back: Loaded,
     pub lead: Loaded,
     pub lease: Loaded,
+    pub places: Loaded,
     pub recovered: Loaded,
     pub rule: Loaded,
     pub spend: Loaded,
@@ -35,6 +36,7 @@ impl Scripts {
             give_back: Loaded::new(concat!(include_str!("memory.lua"), include_str!("give_back.lua"))),
             lead: Loaded::new(include_str!("lead.lua")),
             lease: Loaded::new(include_str!("lease.lua")),
+            places: Loaded::new(concat!(include_str!("memory.lua"), include_str!("places.lua"))),
             recovered: Loaded::new(include_str!("recovered.lua")),
             rule: Loaded::new(include_str!("rule.lua")),
             spend: Loaded::new(include_str!("spend.lua")),
@@ -48,9 +50,9 @@ impl Scripts {
 
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
-        let Self { accepted, claim, collapse, give_back, lead, lease, recovered, rule, .. } = self;
+        let Self { accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, .. } = self;
         let Self { spend, standing, suppress, suppressions, unlease, unsuppress, .. } = self;
-        [accepted, claim, collapse, give_back, lead, lease, recovered, rule, standing, suppress]
+        [accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, standing, suppress]
             .into_iter()
             .chain([spend, suppressions, unlease, unsuppress])
             .map(|script| script.code)

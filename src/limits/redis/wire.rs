@@ -7,7 +7,7 @@ use crate::domain::rule::{Act, JobRule, Name, Names};
 use crate::domain::suppression::{Scope, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::limits::core::{key_of, kind_number, kind_of, short, short_job, source_number, source_of};
-use crate::limits::{Against, Claim, Decision, GiveBack, Granted, Lease, LeaseMode, Span, TAKES_MAX, Take};
+use crate::limits::{Against, Claim, Decision, GiveBack, Granted, Held, Lease, LeaseMode, Span, TAKES_MAX, Take};
 
 /// A script's answer that is not what its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,7 @@ const OPTOUT_BYTES: usize = 27;
 /// An opt-out with its address.
 pub(super) const ADDRESSED_BYTES: usize = 16 + OPTOUT_BYTES;
 const GRANTED_BYTES: usize = 12;
+const HELD_BYTES: usize = 33;
 
 /// Appends a claim as `claim.lua` reads it; `tenant` is the index of its rules' keys from 0, `newest` that of its collapse
 /// key's among all, or 0; `log` returns the index of a log's key among all.
@@ -155,6 +156,30 @@ pub(super) fn granted(bytes: &[u8], count: usize) -> Result<Vec<Granted>, Strang
     Ok(answers.iter().map(granted).collect())
 }
 
+/// Reads the places that are taken in each of so many takes.
+pub(super) fn held(mut bytes: &[u8], takes: usize) -> Result<Vec<Vec<Held>>, Strange> {
+    let mut all = Vec::with_capacity(takes);
+    for _ in 0..takes {
+        let (count, rest) = bytes.split_first_chunk().ok_or(Strange)?;
+        let count = usize::from(u16::from_le_bytes(*count));
+        let (held, rest) = rest.split_at_checked(count * HELD_BYTES).ok_or(Strange)?;
+        all.push(held.as_chunks::<HELD_BYTES>().0.iter().map(one_held).collect());
+        bytes = rest;
+    }
+    if bytes.is_empty() { Ok(all) } else { Err(Strange) }
+}
+
+fn one_held(bytes: &[u8; HELD_BYTES]) -> Held {
+    let eight = |from: usize| bytes[from..].first_chunk::<8>().copied().unwrap_or_default();
+    Held {
+        at: time(eight(0)),
+        until: time(eight(8)),
+        weight: bytes[16].into(),
+        job: u64::from_le_bytes(eight(17)),
+        touch: u64::from_le_bytes(eight(25)),
+    }
+}
+
 /// Reads the opt-outs of an address.
 pub(super) fn suppressions(bytes: &[u8], tenant: &TenantId, address: AddressKey) -> Result<Vec<Suppression>, Strange> {
     let (optouts, rest) = bytes.as_chunks::<OPTOUT_BYTES>();
@@ -208,7 +233,8 @@ fn time(bytes: [u8; 8]) -> UnixMicros {
     UnixMicros(f64::from_le_bytes(bytes) as i64)
 }
 
-fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(RecipientKey) -> u16) {
+/// Appends takes as `claim.lua` and `places.lua` read them: how many u8, then each.
+pub(super) fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(RecipientKey) -> u16) {
     let takes = &takes[..takes.len().min(TAKES_MAX)];
     out.push(u8::try_from(takes.len()).unwrap_or(u8::MAX));
     let length = |length| (UnixMicros(0).plus(length), UnixMicros(0));

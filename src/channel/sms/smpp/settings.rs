@@ -199,16 +199,7 @@ impl Settings {
             enquire_link: smpp.enquire_link,
             backoff: Backoff { first: smpp.reconnect_delay, max: defaults.backoff.max.max(smpp.reconnect_delay) },
             source: smpp.sender.clone(),
-            style: Style {
-                counting: match smpp.counting {
-                    config::Counting::GsmIntl => Counting::GsmIntl,
-                    config::Counting::CnDomestic => Counting::CnDomestic,
-                },
-                alphabet: match smpp.alphabet {
-                    config::Alphabet::Gsm7 => Alphabet::Gsm7,
-                    config::Alphabet::Latin1 => Alphabet::Latin1,
-                },
-            },
+            style: style(smpp),
             ids: IdForms { answer: form(smpp.submit_ids), receipt: form(smpp.receipt_ids) },
             receipts: if provider.receipts { Receipts::Final } else { Receipts::None },
             ..defaults
@@ -269,6 +260,20 @@ impl Plan {
         } else {
             Self::INTERNATIONAL
         }
+    }
+}
+
+/// Returns how the texts of a provider's link are counted and written.
+pub fn style(smpp: &config::Smpp) -> Style {
+    Style {
+        counting: match smpp.counting {
+            config::Counting::GsmIntl => Counting::GsmIntl,
+            config::Counting::CnDomestic => Counting::CnDomestic,
+        },
+        alphabet: match smpp.alphabet {
+            config::Alphabet::Gsm7 => Alphabet::Gsm7,
+            config::Alphabet::Latin1 => Alphabet::Latin1,
+        },
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ledger::Templates;
 type Params = Vec<(Box<str>, Box<str>)>;
 
 /// Returns the hand-over of a job that is due at `due_at`; `template` is what it names, if it names a stored one.
-pub(super) fn handover(shared: &Shared, job: &Job, due_at: UnixMicros, template: Option<&Arc<Template>>) -> Handover {
+pub fn handover(shared: &Shared, job: &Job, due_at: UnixMicros, template: Option<&Arc<Template>>) -> Handover {
     let filled = template.map(|template| fill(template, shared, job));
     let (params, filled) = filled.map_or_else(|| (job.params.clone(), None), |(params, filled)| (params, Some(filled)));
     let content = match (&shared.content, &filled) {
@@ -50,7 +50,7 @@ fn fill(template: &Arc<Template>, shared: &Shared, job: &Job) -> (Params, Filled
 }
 
 /// Returns the template that jobs name, if it is in memory.
-pub(super) fn known(templates: &Templates, shared: &Shared) -> Option<Arc<Template>> {
+pub fn known(templates: &Templates, shared: &Shared) -> Option<Arc<Template>> {
     match &shared.content {
         Content::Template { name, version, .. } => templates.known_version(&shared.tenant, name, *version),
         Content::Text(_) | Content::Call { .. } => None,

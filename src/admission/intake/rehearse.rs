@@ -1,0 +1,66 @@
+//! What submit would make of a request, without making it.
+
+use std::sync::Arc;
+
+use super::super::guard;
+use super::{Admission, Place, envelopes, ids};
+use crate::admission::{Refusal, Request};
+use crate::domain::ids::JobId;
+use crate::domain::job::{Job, Kind, Shared};
+use crate::domain::money::Money;
+use crate::domain::time::UnixMicros;
+use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::queue::Queue;
+
+/// What submit would make of a request.
+pub struct Rehearsal {
+    /// The jobs that would be accepted.
+    pub expected: Vec<Expected>,
+    /// What one segment or template message costs at most; `None`: no price is known, or it depends on how long is talked.
+    pub price: Option<Money>,
+    /// The places of items that would be refused, and why.
+    pub refused: Vec<(u32, Refusal)>,
+}
+
+/// Jobs that would be due together.
+pub struct Expected {
+    /// What they have in common.
+    pub shared: Arc<Shared>,
+    /// When they would be due: now, or later.
+    pub due_at: UnixMicros,
+    /// The send window that they would wait for until then, as a reason.
+    pub held_by: Option<Box<str>>,
+    /// Their places in the request, and they, under ids that nobody keeps.
+    pub jobs: Vec<(u32, Job)>,
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
+    /// Returns what [`Admission::submit`] would make of a batch now. Takes nothing and changes nothing: what refuses a
+    /// whole request for a while, a rate or too many open jobs, is not asked.
+    ///
+    /// # Errors
+    /// What submit would refuse the whole batch for, now and always.
+    pub fn rehearse(&self, request: Request) -> Result<Rehearsal, Refusal> {
+        let pool = self.pool(&request)?;
+        guard::fits(&request.tenant, request.items.len())?;
+        let now = self.clock.now();
+        let price = self.settings.routes.tariff(&pool).and_then(|tariff| tariff.price);
+        let price = price.filter(|_| request.kind != Kind::Call);
+        let plan = self.plan(&request, &pool, now)?;
+        let index = |place: usize| request.items[place].index;
+        let refused = plan.refused.iter().map(|(place, refusal)| (index(*place), refusal.clone())).collect();
+        let indexes: Vec<Vec<u32>> =
+            plan.groups.iter().map(|group| group.items.iter().map(|&place| index(place)).collect()).collect();
+        let held_by: Vec<_> = plan.groups.iter().map(|group| (group.due_at, group.held_by.clone())).collect();
+        let ids = ids(&request, JobId::new(now, fastrand::u128(..)), now);
+        let made = envelopes(request, ids, plan.groups, Place { pool, batch: None, now, seen: None });
+        let expected =
+            made.into_iter().zip(indexes).zip(held_by).filter_map(|((envelopes, indexes), (due_at, held_by))| {
+                let shared = Arc::clone(&envelopes.first()?.shared);
+                let jobs = indexes.into_iter().zip(envelopes.into_iter().flat_map(|envelope| envelope.jobs)).collect();
+                Some(Expected { shared, due_at, held_by, jobs })
+            });
+        Ok(Rehearsal { expected: expected.collect(), price, refused })
+    }
+}
