@@ -163,8 +163,8 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
     directory.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
     let templates = Templates::load(&ledger, sealer.clone()).await?;
     templates.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
-    house::watch(&settings, &directory, &groups.backends, &clock);
     let routes = Arc::new(Routes::new(&providers::members(&settings)));
+    house::watch(&settings, (&directory, &routes), &groups.backends, &clock);
     let windows = Arc::new(Windows::new(settings.windows.rules.clone(), settings.windows.calendars.clone()));
     calendars::watch(&windows, &directory, &groups.backends, &clock);
     Ok(Base {

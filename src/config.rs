@@ -13,6 +13,7 @@ mod print;
 mod provider;
 mod raw;
 mod reference;
+mod routes;
 mod secret;
 mod template;
 mod tree;
@@ -32,7 +33,8 @@ pub use self::error::{ConfigError, Contradiction, Reason};
 pub use self::provider::clouds::{Aliyun, Api, Tencent, Twilio};
 pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
 pub use self::provider::{Alphabet, Counting, IdForm, InPool, Link, Provider, Simulated, Smpp, SmppTls};
-pub use self::reference::{cap_reference, provider_reference, reference};
+pub use self::reference::{cap_reference, provider_reference, reference, route_reference};
+pub use self::routes::HouseRoute;
 pub use self::secret::{Secret, ServerUrl};
 pub use self::template::{Escape, Expression, InvalidTemplate, Template, TemplateError};
 use self::tree::Tree;
@@ -73,6 +75,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Caps that no tenant can change, and that are read again when the file changes.
     pub caps: Vec<HouseCap>,
+    /// Which pool carries what, read again when the file changes.
+    pub routes: Vec<HouseRoute>,
     /// Stopping.
     pub shutdown: Shutdown,
     /// Logs.
@@ -217,6 +221,7 @@ pub fn parse(file: Option<(&Path, &str)>, environment: &[(String, String)]) -> R
     }
     tree.add_environment(environment)?;
     let mut settings = check::settings(tree.raw()?, (tree.raw_windows()?, &tree.raw_caps()?), environment)?;
+    settings.routes = routes::routes(&tree.raw_routes()?, &settings.providers)?;
     settings.file = file.map(|(path, _)| path.to_owned());
     Ok(Loaded { settings, tree })
 }
@@ -229,6 +234,17 @@ pub fn caps(path: &Path, text: &str) -> Result<Vec<HouseCap>, ConfigError> {
     let mut tree = Tree::defaults();
     tree.add_file(path, text)?;
     caps::caps(&tree.raw_caps()?)
+}
+
+/// Reads the routes of a settings file given as text, and nothing else of it: they may change while the service runs, to
+/// pools of the providers that it runs with.
+///
+/// # Errors
+/// Like [`load`].
+pub fn routes(path: &Path, text: &str, providers: &[Provider]) -> Result<Vec<HouseRoute>, ConfigError> {
+    let mut tree = Tree::defaults();
+    tree.add_file(path, text)?;
+    routes::routes(&tree.raw_routes()?, providers)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -13,6 +13,7 @@ pub mod quota;
 pub mod rate;
 pub mod recent;
 pub mod recipient;
+pub mod route;
 pub mod rule;
 pub mod suppression;
 pub mod template;

@@ -19,13 +19,14 @@ use super::{Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
 use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::{Class, ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
 use crate::domain::keys::space;
+use crate::domain::route::Routed;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::window::Means;
 use crate::ledger::Ledger;
 use crate::limits::pacer::Pacer;
 use crate::limits::{LeaseMode, Limits, Remember, Remembered, Spend, Spent, rates};
-use crate::policy::routes::Routes;
+use crate::policy::routes::{Places, Routes};
 use crate::policy::windows::{self, Windows};
 use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
@@ -124,6 +125,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         Ok(accepted)
     }
 
+    /// Returns the pools, and which carries what.
+    pub fn routes(&self) -> &Routes {
+        &self.settings.routes
+    }
+
     /// Returns how long a job of a class lives after its due time, unless it says so itself.
     pub fn life(&self, class: Class) -> Duration {
         self.settings.expiry[class as usize]
@@ -133,7 +139,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         if self.tasks.stopping() {
             return Err(Refusal::Draining);
         }
-        let pool = self.pool(&request)?;
+        let places = self.places(&request)?;
         let now = self.clock.now();
         let Some(jobs) = u32::try_from(request.items.len()).ok().and_then(NonZeroU32::new) else {
             return Ok(Accepted { batch: None, jobs: vec![], refused: vec![], scheduled: false });
@@ -144,7 +150,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             None => JobId::new(now, fastrand::u128(..)),
         };
         let ids = ids(&request, root, now);
-        let mut plan = match self.plan(&request, &pool, now) {
+        let mut plan = match self.plan(&request, &places, now) {
             Ok(plan) => plan,
             Err(refusal) => return self.accepted_before(&request, root, &ids, now).await?.ok_or(refusal),
         };
@@ -154,7 +160,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         }
         let planned = plan.jobs();
         self.open.admit(&request.tenant, u32::try_from(planned).unwrap_or(u32::MAX), now).await?;
-        let met = self.let_in(&request, &pool, &mut plan, (root, &ids, now)).await;
+        let met = self.let_in(&request, &places, &mut plan, (root, &ids, now)).await;
         self.open.give_back(&request.tenant, if met.is_ok() { planned - plan.jobs() } else { planned }, now);
         let accepted = accepted(&request, root, &ids, (&plan, now));
         let seen = match met? {
@@ -169,7 +175,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let urgent = request.class.urgent();
         let newer = self.newer(&request, &accepted, now);
         let last = plan.groups.iter().map(|group| group.expires_at).max().unwrap_or(now);
-        let place = Place { pool, batch: accepted.batch, now, seen };
+        let place = Place { pools: places.pools, batch: accepted.batch, now, seen };
         self.publish(request, ids, plan.groups, place).await?;
         // After the publish, so that nothing is replaced by a job that is not there; before the answer, so that nothing
         // older leaves after it. Until the mark below, a repetition under the same key comes here again.
@@ -189,15 +195,6 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         &self.settings.expiry
     }
 
-    /// Returns the pool that carries a request's jobs, each of which fits a frame.
-    fn pool(&self, request: &Request) -> Result<PoolId, Refusal> {
-        let pool = self.settings.routes.pool(request.kind).ok_or(Refusal::NoProvider(request.kind))?;
-        if request.items.iter().any(|item| item.weight() + request.content.len() > JOB_BYTES_MAX) {
-            return Err(Refusal::TooLarge);
-        }
-        Ok(pool.clone())
-    }
-
     /// Returns the rules by which accepted jobs with a collapse key replace older ones.
     fn newer(&self, request: &Request, accepted: &Accepted, now: UnixMicros) -> Vec<JobRule> {
         let tenant = &request.tenant.id;
@@ -212,15 +209,31 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         keyed.filter_map(rule).collect()
     }
 
+    /// Finds the pool of each job, each of which must fit a frame.
+    fn places(&self, request: &Request) -> Result<Places, Refusal> {
+        if request.items.iter().any(|item| item.weight() + request.content.len() > JOB_BYTES_MAX) {
+            return Err(Refusal::TooLarge);
+        }
+        let Request { tenant, kind, class, content, topic, sender, labels, items, .. } = request;
+        let signature = content.signature().unwrap_or(sender);
+        let routed = Routed { kind: *kind, class: *class, topic, sender, signature, labels };
+        let ways = self.settings.routes.ways(&tenant.id, &tenant.routes, &routed);
+        let ways = ways.ok_or(Refusal::NoProvider(*kind))?;
+        Ok(ways.places(items.iter().map(|item| item.recipient.phone.as_ref())))
+    }
+
     /// Finds the first moment of each job. A single job that has none is refused as a request is.
-    fn plan(&self, request: &Request, pool: &PoolId, now: UnixMicros) -> Result<Plan, Refusal> {
+    fn plan(&self, request: &Request, places: &Places, now: UnixMicros) -> Result<Plan, Refusal> {
         let Request { class, kind, topic, sender, .. } = request;
-        let means = Means { class: *class, kind: *kind, topic, sender, pool };
-        let bound = self.settings.windows.bind(&request.tenant.windows, &means, &request.windows);
-        if let Some(rule) = bound.never_met() {
+        let bound = |pool| {
+            let means = Means { class: *class, kind: *kind, topic, sender, pool };
+            self.settings.windows.bind(&request.tenant.windows, &means, &request.windows)
+        };
+        let bounds: Vec<_> = places.pools.iter().map(bound).collect();
+        if let Some(rule) = bounds.iter().find_map(|bound| bound.never_met()) {
             return Err(Refusal::NeverOpen(windows::reason(rule)));
         }
-        let mut plan = plan::plan(request, &bound, self.settings.expiry[*class as usize], now);
+        let mut plan = plan::plan(request, (places, &bounds), self.settings.expiry[*class as usize], now);
         match plan.refused.pop() {
             Some((_, refusal)) if request.batch == Batch::Single => return Err(refusal),
             last => plan.refused.extend(last),
@@ -266,7 +279,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let mut targets = Vec::with_capacity(groups.len());
         for group in &groups {
             let jobs = u32::try_from(group.items.len()).unwrap_or(u32::MAX);
-            targets.push(self.route((&request, &place.pool), jobs, group.due_at, place.now).await);
+            targets.push(self.route((&request, &place.pools[group.pool]), jobs, group.due_at, place.now).await);
         }
         for (envelopes, to) in envelopes(request, ids, groups, place).into_iter().zip(targets) {
             match queues.iter_mut().find(|(queue, _)| *queue == to) {
@@ -284,7 +297,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     async fn let_in(
         &self,
         request: &Request,
-        pool: &PoolId,
+        places: &Places,
         plan: &mut Plan,
         (root, ids, now): (JobId, &[JobId], UnixMicros),
     ) -> Result<Remembered, Refusal> {
@@ -292,7 +305,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         if key.is_none() && request.tenant.quotas.is_empty() {
             return Ok(Remembered::New);
         }
-        let till = Till { pool: (pool, self.settings.routes.tariff(pool)), sealer: &self.sealer, now };
+        let asking = |pool| (pool, self.settings.routes.tariff(pool));
+        let pools = places.pools.iter().map(asking).collect();
+        let till = Till { pools, of: &places.of, sealer: &self.sealer, now };
         let spend = Spend { key, ..till.spend(request, plan)? };
         let Met { remembered, items, full } = self.meet(request, ids, spend, now).await?;
         let refusal = till.refusal(request, full);
@@ -429,7 +444,7 @@ impl Met {
 
 /// What admission has decided of all jobs of a request.
 struct Place {
-    pool: PoolId,
+    pools: Vec<PoolId>,
     batch: Option<Uuid>,
     now: UnixMicros,
     seen: Option<UnixMicros>,
@@ -437,12 +452,12 @@ struct Place {
 
 /// Returns the envelopes of each group.
 fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, place: Place) -> Vec<Vec<Envelope>> {
-    let Place { pool, batch, now, seen } = place;
+    let Place { pools, batch, now, seen } = place;
     let mut shared = Arc::new(Shared {
         tenant: request.tenant.id.clone(),
         kind: request.kind,
         class: request.class,
-        pool,
+        pool: pools[0].clone(),
         content: request.content,
         sender: request.sender,
         topic: request.topic,
@@ -459,8 +474,10 @@ fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, place: Place
     let mut jobs: Vec<Option<Job>> =
         request.items.into_iter().zip(ids).map(|(item, id)| Some(job(id, item, seen))).collect();
     let mut of_group = |group: Group| {
-        if shared.expires_at != group.expires_at {
-            Arc::make_mut(&mut shared).expires_at = group.expires_at;
+        let pool = &pools[group.pool];
+        if shared.expires_at != group.expires_at || shared.pool != *pool {
+            let shared = Arc::make_mut(&mut shared);
+            (shared.expires_at, shared.pool) = (group.expires_at, pool.clone());
         }
         let part = |places: &[usize]| Envelope {
             shared: Arc::clone(&shared),

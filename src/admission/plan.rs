@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use super::{AHEAD_MAX, Refusal, Request, Start};
 use crate::domain::job::OnMissed;
 use crate::domain::time::UnixMicros;
+use crate::policy::routes::Places;
 use crate::policy::windows::{Bound, NO_ZONE_REASON};
 use crate::policy::zones;
 
@@ -35,6 +36,8 @@ pub(super) struct Group {
     pub(super) expires_at: UnixMicros,
     /// The window that they wait for, as a reason.
     pub(super) held_by: Option<Box<str>>,
+    /// The place of their pool among the request's.
+    pub(super) pool: usize,
     /// Their places in the request, in order.
     pub(super) items: Vec<usize>,
 }
@@ -47,30 +50,15 @@ struct First {
     held_by: Option<Box<str>>,
 }
 
-/// Plans a request's items as of `now`, bound by `bound`; `life` is how long its class lives after it is due.
-pub(super) fn plan(request: &Request, bound: &Bound, life: Duration, now: UnixMicros) -> Plan {
+/// Plans a request's items as of `now`, each bound by the windows of its pool; `life` is how long its class lives after it
+/// is due.
+pub(super) fn plan(request: &Request, (places, bounds): (&Places, &[Bound]), life: Duration, now: UnixMicros) -> Plan {
     let mut plan = Plan::default();
-    let mut known: Vec<(Option<TimeZone>, Start, Result<First, Refusal>)> = Vec::new();
-    for (place, item) in request.items.iter().enumerate() {
-        let start = item.send_at.map_or(request.start, Start::At);
-        let needs_zone = !bound.is_free() || matches!(start, Start::Local(_));
-        let zone = needs_zone.then(|| zones::of(&item.recipient)).flatten();
-        let same = |known: &&(Option<TimeZone>, Start, _)| known.1 == start && name(&known.0) == name(&zone);
-        let first = match known.iter().find(same) {
-            Some((_, _, first)) => first.clone(),
-            None => {
-                let first = first(start, bound, request.on_missed, (zone.as_ref(), now));
-                if known.len() < KNOWN_MAX {
-                    known.push((zone, start, first.clone()));
-                }
-                first
-            }
-        };
-        match first.and_then(|first| expiry(first, request.expires_at, life)) {
-            Ok((first, expires_at)) => plan.put(place, first, expires_at),
-            Err(refusal) => plan.refused.push((place, refusal)),
-        }
+    for (pool, bound) in bounds.iter().enumerate() {
+        let of_pool = |place: usize| places.of.get(place).is_none_or(|of| *of == pool);
+        plan.add(request, (bound, pool), of_pool, (life, now));
     }
+    plan.refused.sort_unstable_by_key(|(place, _)| *place);
     plan
 }
 
@@ -149,13 +137,45 @@ impl Plan {
         self.groups.iter().filter_map(|group| Some((group.held_by.as_deref()?, group.items.len())))
     }
 
-    fn put(&mut self, place: usize, First { due_at, held_by }: First, expires_at: UnixMicros) {
+    /// Plans the items of one pool.
+    fn add(
+        &mut self,
+        request: &Request,
+        (bound, pool): (&Bound, usize),
+        of_pool: impl Fn(usize) -> bool,
+        (life, now): (Duration, UnixMicros),
+    ) {
+        let mut known: Vec<(Option<TimeZone>, Start, Result<First, Refusal>)> = Vec::new();
+        for (place, item) in request.items.iter().enumerate().filter(|(place, _)| of_pool(*place)) {
+            let start = item.send_at.map_or(request.start, Start::At);
+            let needs_zone = !bound.is_free() || matches!(start, Start::Local(_));
+            let zone = needs_zone.then(|| zones::of(&item.recipient)).flatten();
+            let same = |known: &&(Option<TimeZone>, Start, _)| known.1 == start && name(&known.0) == name(&zone);
+            let first = match known.iter().find(same) {
+                Some((_, _, first)) => first.clone(),
+                None => {
+                    let first = first(start, bound, request.on_missed, (zone.as_ref(), now));
+                    if known.len() < KNOWN_MAX {
+                        known.push((zone, start, first.clone()));
+                    }
+                    first
+                }
+            };
+            match first.and_then(|first| expiry(first, request.expires_at, life)) {
+                Ok((first, expires_at)) => self.put((place, pool), first, expires_at),
+                Err(refusal) => self.refused.push((place, refusal)),
+            }
+        }
+    }
+
+    fn put(&mut self, (place, pool): (usize, usize), First { due_at, held_by }: First, expires_at: UnixMicros) {
         // The newest first: most items are like the one before.
-        let same =
-            |group: &&mut Group| group.due_at == due_at && group.expires_at == expires_at && group.held_by == held_by;
+        let same = |group: &&mut Group| {
+            (group.due_at, group.expires_at, group.pool) == (due_at, expires_at, pool) && group.held_by == held_by
+        };
         match self.groups.iter_mut().rev().take(KNOWN_MAX).find(same) {
             Some(group) => group.items.push(place),
-            None => self.groups.push(Group { due_at, expires_at, held_by, items: vec![place] }),
+            None => self.groups.push(Group { due_at, expires_at, held_by, pool, items: vec![place] }),
         }
     }
 }
@@ -225,6 +245,25 @@ mod tests {
         Windows::new(vec![rule], Calendars::new()).bind(&[], &job, &[])
     }
 
+    /// Plans for one pool.
+    fn plan(request: &Request, bound: &Bound, life: Duration, now: UnixMicros) -> Plan {
+        let places = Places { pools: vec!["default".parse().unwrap()], of: vec![] };
+        super::plan(request, (&places, std::slice::from_ref(bound)), life, now)
+    }
+
+    #[test]
+    fn each_pool_has_its_own_windows() {
+        let request = request(Start::Now, &["+8613800000000", "+8613800000001", "+12025550100"]);
+        let now = at("2026-06-01T14:00:00Z");
+        let places = Places { pools: vec!["a".parse().unwrap(), "b".parse().unwrap()], of: vec![1, 0, 1] };
+        let bounds = [Bound::default(), bound("08:00-20:00", OnMissed::Defer)];
+        let plan = super::plan(&request, (&places, &bounds), LIFE, now);
+        let morning = at("2026-06-02T08:00:00+08:00");
+        let groups: Vec<_> = plan.groups.iter().map(|group| (group.pool, group.due_at, &group.items[..])).collect();
+        assert_eq!(groups, [(0, now, &[1][..]), (1, morning, &[0][..])]);
+        assert_eq!(plan.refused, [(2, Refusal::NoZone("a send window"))]);
+    }
+
     fn dues(plan: &Plan) -> Vec<(UnixMicros, Vec<usize>)> {
         plan.groups.iter().map(|group| (group.due_at, group.items.clone())).collect()
     }
@@ -234,7 +273,7 @@ mod tests {
         let request = request(Start::Now, &["+8613800000000", "+4915112345678", "+8613800000001", "+12025550100"]);
         // Night in Shanghai, afternoon in Berlin.
         let now = at("2026-06-01T14:00:00Z");
-        let plan = plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
+        let plan = self::plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
         let morning = at("2026-06-02T08:00:00+08:00");
         assert_eq!(dues(&plan), [(morning, vec![0, 2]), (now, vec![1])]);
         assert_eq!(plan.groups[0].expires_at, morning.plus(LIFE), "it lives from its first moment on");
@@ -259,13 +298,13 @@ mod tests {
         let local = Start::Local("2026-06-02T10:00".parse().unwrap());
         let request = request(local, &["+8613800000000", "+4915112345678", "+12025550100"]);
         let now = at("2026-06-01T14:00:00Z");
-        let plan = plan(&request, &Bound::default(), LIFE, now);
+        let plan = self::plan(&request, &Bound::default(), LIFE, now);
         let expected = [(at("2026-06-02T10:00:00+08:00"), vec![0]), (at("2026-06-02T10:00:00+02:00"), vec![1])];
         assert_eq!(dues(&plan), expected);
         assert_eq!(plan.refused, [(2, Refusal::NoZone("a local time"))]);
         // Where it is over already, it is now.
         let late = at("2026-06-02T05:00:00Z");
-        assert_eq!(dues(&super::plan(&request, &Bound::default(), LIFE, late))[0], (late, vec![0]));
+        assert_eq!(dues(&self::plan(&request, &Bound::default(), LIFE, late))[0], (late, vec![0]));
     }
 
     #[test]
@@ -273,10 +312,10 @@ mod tests {
         let now = at("2026-06-01T02:00:00Z");
         let mut request = request(Start::Now, &["+8613800000000"; 3]);
         request.items[1].send_at = Some(at("2026-06-01T03:00:00Z"));
-        let plan = plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
+        let plan = self::plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
         assert_eq!(dues(&plan), [(now, vec![0, 2]), (at("2026-06-01T03:00:00Z"), vec![1])]);
         request.items[1].send_at = Some(now.plus(AHEAD_MAX + Duration::from_secs(1)));
-        assert_eq!(super::plan(&request, &Bound::default(), LIFE, now).refused, [(1, Refusal::TooFar)]);
+        assert_eq!(self::plan(&request, &Bound::default(), LIFE, now).refused, [(1, Refusal::TooFar)]);
     }
 
     #[test]
@@ -296,10 +335,10 @@ mod tests {
     fn what_is_dropped_when_it_misses_is_left_to_dispatch() {
         let now = at("2026-06-01T14:00:00Z");
         let mut request = request(Start::Now, &["+8613800000000", "+12025550100"]);
-        let plan = plan(&request, &bound("08:00-20:00", OnMissed::Drop), LIFE, now);
+        let plan = self::plan(&request, &bound("08:00-20:00", OnMissed::Drop), LIFE, now);
         assert_eq!(dues(&plan), [(now, vec![0])]);
         assert_eq!(plan.refused, [(1, Refusal::NoZone("a send window"))]);
         request.on_missed = OnMissed::Drop;
-        assert_eq!(dues(&super::plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now)), [(now, vec![0])]);
+        assert_eq!(dues(&self::plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now)), [(now, vec![0])]);
     }
 }

@@ -23,8 +23,10 @@ use crate::seal::Sealer;
 
 /// What is asked before anything is taken.
 pub(super) struct Till<'a> {
-    /// The pool that carries the jobs, and what it asks for.
-    pub pool: (&'a PoolId, Option<&'a Tariff>),
+    /// The pools that carry the jobs, and what they ask for.
+    pub pools: Vec<(&'a PoolId, Option<&'a Tariff>)>,
+    /// The place of each job's pool among them; empty: all have the first.
+    pub of: &'a [usize],
     /// Keys of words.
     pub sealer: &'a Sealer,
     /// When.
@@ -38,12 +40,14 @@ impl Till<'_> {
     /// [`Refusal::NoPrice`] where a quota counts money and nobody knows what a job may cost.
     pub(super) fn spend(&self, request: &Request, plan: &Plan) -> Result<Spend, Refusal> {
         let tenant = &request.tenant;
-        let price = self.price(&tenant.quotas)?;
+        let prices = self.prices(&tenant.quotas)?;
         let needs = |(place, item): (usize, &Item)| {
             if plan.refused.binary_search_by_key(&place, |(place, _)| *place).is_ok() {
                 return Need::default();
             }
-            let micros = price.map_or(0, |price| price.times(self.units(request, item)).micros());
+            let pool = self.of.get(place).copied().unwrap_or(0);
+            let price = prices.get(pool).copied().flatten();
+            let micros = price.map_or(0, |price| price.times(self.units(request, (item, pool))).micros());
             Need { jobs: 1, micros: u64::try_from(micros).unwrap_or(0) }
         };
         Ok(Spend {
@@ -54,21 +58,25 @@ impl Till<'_> {
         })
     }
 
-    /// Returns what a unit costs, if any quota counts money.
-    fn price(&self, quotas: &[Quota]) -> Result<Option<Money>, Refusal> {
-        let (pool, tariff) = self.pool;
+    /// Returns what a unit costs in each pool, if any quota counts money.
+    fn prices(&self, quotas: &[Quota]) -> Result<Vec<Option<Money>>, Refusal> {
         let Some((quota, money)) = quotas.iter().find_map(|quota| Some((quota, quota.most.money()?))) else {
-            return Ok(None);
+            return Ok(vec![]);
         };
-        let known = tariff.and_then(|tariff| tariff.price).filter(|price| price.currency == money.currency);
-        let unknown = || Refusal::NoPrice { quota: quota.name.clone(), currency: money.currency, pool: pool.clone() };
-        known.map(Some).ok_or_else(unknown)
+        let price = |(pool, tariff): &(&PoolId, Option<&Tariff>)| {
+            let known = tariff.and_then(|tariff| tariff.price).filter(|price| price.currency == money.currency);
+            let pool = || PoolId::clone(pool);
+            let unknown = || Refusal::NoPrice { quota: quota.name.clone(), currency: money.currency, pool: pool() };
+            known.map(Some).ok_or_else(unknown)
+        };
+        self.pools.iter().map(price).collect()
     }
 
     /// Returns how many times the price a job may cost: its segments; anything but a text is one. Never fewer than any
     /// provider of the pool counts.
-    fn units(&self, request: &Request, item: &Item) -> u32 {
-        let (Content::Text(template), (_, Some(tariff))) = (&request.content, self.pool) else { return 1 };
+    fn units(&self, request: &Request, (item, pool): (&Item, usize)) -> u32 {
+        let tariff = self.pools.get(pool).and_then(|(_, tariff)| *tariff);
+        let (Content::Text(template), Some(tariff)) = (&request.content, tariff) else { return 1 };
         let filled = fill(template, &item.params);
         match tariff.counting {
             config::Counting::GsmIntl => text::segments(&filled, Counting::GsmIntl),

@@ -6,6 +6,7 @@ mod enums;
 mod item;
 mod money;
 mod quota;
+mod route;
 mod ruling;
 mod select;
 mod show;
@@ -24,6 +25,7 @@ pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, r
 pub(crate) use self::item::item;
 pub(crate) use self::money::money_to_pb;
 pub(crate) use self::quota::no_such_price;
+pub(crate) use self::route::pools;
 pub(crate) use self::ruling::ruling_to_pb;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
@@ -41,6 +43,7 @@ use crate::domain::job::Kind;
 use crate::domain::money::InvalidMoney;
 use crate::domain::quota::BadQuota;
 use crate::domain::recipient::InvalidMsisdn;
+use crate::domain::route::{InvalidCountry, InvalidPrefix};
 use crate::domain::template::BadValue;
 use crate::domain::window::InvalidHours;
 
@@ -198,8 +201,8 @@ pub enum Problem {
     WordAndScope,
     /// A field of an update mask that cannot be changed.
     #[error(
-        "names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max, caps, windows or \
-         time_zone"
+        "names {0:?}, which cannot be changed; use display_name, rate, ingress_rate, outstanding_max, caps, windows, \
+         routes, sender_rates or time_zone"
     )]
     Mask(Box<str>),
     /// A cap that cannot be.
@@ -220,6 +223,15 @@ pub enum Problem {
     /// A name that the settings use.
     #[error("{0:?} is the name of a cap in the service's settings; use another")]
     HouseCap(Box<str>),
+    /// A pool that is not there, or carries something else.
+    #[error("is no pool that carries such jobs; there are {0}")]
+    NoPool(Box<str>),
+    /// No beginning of a number.
+    #[error("is no beginning of a number: {0}")]
+    Prefix(#[from] InvalidPrefix),
+    /// No country.
+    #[error("is no country: {0}")]
+    Country(#[from] InvalidCountry),
     /// Two things under one name.
     #[error("{0:?} is used twice")]
     Twice(Box<str>),

@@ -60,6 +60,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
         if let Some(index) = tenant.quotas.iter().position(unknown) {
             return Err(convert::no_such_price(index).into());
         }
+        convert::pools(&tenant.routes, self.ports.admission.routes()).map_err(|e| e.within("tenant"))?;
         Ok(tenant)
     }
 

@@ -91,7 +91,7 @@ fn rules(raw: &RawCap, key: &impl Fn(&str) -> String) -> Result<Vec<CapRule>, Co
     Ok(vec![rule])
 }
 
-fn words(key: &str, words: &[String]) -> Result<Vec<Box<str>>, ConfigError> {
+pub(super) fn words(key: &str, words: &[String]) -> Result<Vec<Box<str>>, ConfigError> {
     let too_long = |word: &&String| word.is_empty() || word.chars().count() > WORD_CHARS_MAX;
     match words.iter().find(too_long) {
         Some(_) => Err(invalid(key, Reason::Words(WORD_CHARS_MAX))),

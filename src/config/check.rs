@@ -64,6 +64,8 @@ pub(super) fn settings(
             format: word("log.format", &raw.log.format, LogFormat::ALL, LogFormat::as_str)?,
         },
         providers: provider::providers(providers, environment)?,
+        // These name pools, so they are read when the providers are known.
+        routes: vec![],
     };
     agree(&settings, (&raw.grpc, &raw.receive), key_file.as_deref())?;
     Ok(settings)

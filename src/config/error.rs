@@ -148,6 +148,15 @@ pub enum Reason {
         /// The most.
         max: u64,
     },
+    /// No provider is in it.
+    #[error("is a pool that no provider is in; there are {known}")]
+    NoPool {
+        /// The pools there are.
+        known: String,
+    },
+    /// The pool does not carry that kind.
+    #[error("is a pool that does not carry {0}")]
+    PoolWithout(String),
     /// Not a share.
     #[error("must be between 0 and 1")]
     Share,

@@ -1,5 +1,7 @@
 //! The settings as serde reads them: complete, because the defaults are part of them, and not yet checked.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -137,6 +139,21 @@ pub(super) struct RawWindow {
 
 fn defer() -> String {
     "defer".into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    pub(super) tenant: String,
+    pub(super) kinds: Vec<String>,
+    pub(super) classes: Vec<String>,
+    pub(super) topics: Vec<String>,
+    pub(super) senders: Vec<String>,
+    pub(super) countries: Vec<String>,
+    pub(super) prefixes: Vec<String>,
+    pub(super) carriers: Vec<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) pool: String,
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::tree::{CAP, Entry, Tree, entries, provider_document, variable};
+use super::tree::{CAP, Entry, ROUTE, Tree, entries, provider_document, variable};
 
 /// Returns the table of settings for the README, in Markdown.
 pub fn reference() -> String {
@@ -22,6 +22,11 @@ pub fn provider_reference(kind: &str) -> String {
 /// Returns the table of a cap's settings for the README, in Markdown.
 pub fn cap_reference() -> String {
     table(entries(CAP))
+}
+
+/// Returns the table of a route's settings for the README, in Markdown.
+pub fn route_reference() -> String {
+    table(entries(ROUTE))
 }
 
 fn table(entries: Vec<Entry>) -> String {

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::error::{ConfigError, Reason};
 use super::provider::raw::{DOCUMENTS, RawProvider};
-use super::raw::{RawCap, RawSettings, RawWindow};
+use super::raw::{RawCap, RawRoute, RawSettings, RawWindow};
 use crate::crash;
 
 /// In front of every variable that is a setting.
@@ -27,6 +27,8 @@ const WINDOWS: &str = include_str!("windows.toml");
 const WINDOWS_DEFAULTS: &str = "windows.defaults";
 /// The defaults of a cap.
 pub(super) const CAP: &str = include_str!("cap.toml");
+/// The defaults of a route.
+pub(super) const ROUTE: &str = include_str!("route.toml");
 
 /// What the service runs on when no provider is set.
 const FALLBACK: &str = "id = \"simulated\"\nkind = \"simulated\"\n";
@@ -58,6 +60,7 @@ pub(super) struct Tree {
     providers: Vec<(&'static str, Table)>,
     windows: Vec<Table>,
     caps: Vec<Table>,
+    routes: Vec<Table>,
 }
 
 /// Returns the settings of a document with defaults, in its order; its comments are their help.
@@ -95,8 +98,8 @@ impl Tree {
     pub(super) fn defaults() -> Self {
         let entries = entries(DEFAULTS);
         let values = entries.iter().map(|entry| (entry.key.clone(), (entry.default.clone(), Origin::Default)));
-        let (providers, windows, caps) = (Vec::new(), Vec::new(), Vec::new());
-        Self { values: values.collect(), entries, providers, windows, caps }
+        let (providers, windows, caps, routes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { values: values.collect(), entries, providers, windows, caps, routes }
     }
 
     /// Lays a file over what is there.
@@ -125,6 +128,15 @@ impl Tree {
                 }
             }
             Some(Err(_)) => return Err(wrong_type("cap", "write each cap under [[cap]], with two brackets")),
+        }
+        match table.remove("route").map(Value::try_into::<Vec<Table>>) {
+            None => {}
+            Some(Ok(routes)) => {
+                for (index, route) in routes.into_iter().enumerate() {
+                    self.routes.push(laid_over(ROUTE, route, |name| format!("route[{index}].{name}"))?);
+                }
+            }
+            Some(Err(_)) => return Err(wrong_type("route", "write each route under [[route]], with two brackets")),
         }
         self.add_table("", table)
     }
@@ -159,6 +171,20 @@ impl Tree {
         };
         self.providers.push((document, laid_over(document, written, key)?));
         Ok(())
+    }
+
+    /// Returns the routes, each with all its settings.
+    pub(super) fn routes(&self) -> &[Table] {
+        &self.routes
+    }
+
+    /// Returns the routes in their raw form.
+    pub(super) fn raw_routes(&self) -> Result<Vec<RawRoute>, ConfigError> {
+        let raw = |(index, table): (usize, &Table)| {
+            let raw = Value::Table(table.clone()).try_into();
+            raw.map_err(|error| type_error(&format!("route[{index}]."), &error))
+        };
+        self.routes.iter().enumerate().map(raw).collect()
     }
 
     /// Returns the caps, each with all its settings.

@@ -234,18 +234,22 @@ impl Shared {
     /// Returns the signature that the jobs carry: what stands in 【】 at the head or the end of their text, else the
     /// sender. Empty: none.
     pub fn signature(&self) -> &str {
-        let signed = match &self.content {
-            Content::Text(text) => text::signature(text),
-            Content::Template { signature, .. } => Some(&**signature).filter(|signature| !signature.is_empty()),
-            Content::Call { .. } => None,
-        };
-        signed.unwrap_or(&self.sender)
+        self.content.signature().unwrap_or(&self.sender)
     }
 }
 
 // === impl Content ===
 
 impl Content {
+    /// Returns the signature in it, if there is one: what stands in 【】 at the head or the end of a text.
+    pub fn signature(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => text::signature(text),
+            Self::Template { signature, .. } => Some(&**signature).filter(|signature| !signature.is_empty()),
+            Self::Call { .. } => None,
+        }
+    }
+
     /// Returns the bytes of its text and names.
     pub fn len(&self) -> usize {
         match self {

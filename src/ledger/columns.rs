@@ -1,7 +1,9 @@
 //! How nouns are spread over columns, the same in both stores: numbers for words, and a column for each part of a change.
 
+mod routes;
 mod windows;
 
+pub(super) use self::routes::{routes, routes_json};
 pub(super) use self::windows::{windows, windows_json};
 
 use serde_json::{Value, json};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::LedgerError;
-use super::columns::missing;
+use super::columns::{self, missing};
 use crate::domain::cap::{CalendarUnit, CapRule};
 use crate::domain::ids::TenantId;
 use crate::domain::quota::{Most, Quota};
 use crate::domain::rate::Rate;
+use crate::domain::route::RouteRule;
 use crate::domain::time::UnixMicros;
 use crate::domain::window::WindowRule;
 
@@ -31,6 +32,8 @@ pub struct Tenant {
     /// Its send windows instead of the service's, at most [`crate::domain::window::WINDOW_RULES_MAX`]; none: the
     /// service's.
     pub windows: Vec<Arc<WindowRule>>,
+    /// Which pool carries what, at most [`crate::domain::route::ROUTES_MAX`]; asked before the service's.
+    pub routes: Vec<Arc<RouteRule>>,
     /// Rates of single senders, at most [`SENDER_RATES_MAX`].
     pub sender_rates: Vec<SenderRate>,
     /// IANA time zone, for calendar windows of recipients whose own is unknown; `None`: UTC.
@@ -91,7 +94,10 @@ pub(super) fn further_json(tenant: &Tenant) -> Value {
         };
         json!({ "name": quota.name.as_str(), "per": quota.per.as_str(), name: most })
     };
-    json!({ "quotas": tenant.quotas.iter().map(quota).collect::<Value>() })
+    json!({
+        "quotas": tenant.quotas.iter().map(quota).collect::<Value>(),
+        "routes": columns::routes_json(&tenant.routes),
+    })
 }
 
 /// Returns the tenant with the settings that [`further_json`] wrote; what it does not name is as a new tenant's.
@@ -108,7 +114,11 @@ pub(super) fn with_further(tenant: Tenant, json: &str) -> Result<Tenant, LedgerE
     };
     let all = further["quotas"].as_array().into_iter().flatten();
     let quotas = all.map(|of| quota(of).ok_or_else(|| missing("quota"))).collect::<Result<_, _>>()?;
-    Ok(Tenant { quotas, ..tenant })
+    let routes = match &further["routes"] {
+        Value::Null => vec![],
+        routes => columns::routes(routes)?,
+    };
+    Ok(Tenant { quotas, routes, ..tenant })
 }
 
 // === impl Tenant ===
@@ -124,6 +134,7 @@ impl Tenant {
             outstanding_max: None,
             caps: vec![],
             windows: vec![],
+            routes: vec![],
             sender_rates: vec![],
             time_zone: None,
             quotas: vec![],

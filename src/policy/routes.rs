@@ -1,12 +1,20 @@
-//! Which pool carries a job, and how fast that pool is.
+//! Which pool carries a job, how fast that pool is, and what it costs.
+//!
+//! The first rule that matches holds: a tenant's own, then those of the settings, then the first pool that carries the
+//! kind. A rule whose pool does not carry the kind does not match.
 
+use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::config::Counting;
-use crate::domain::ids::{Lane, PoolId};
+use super::numbers::{self, NonePorted, Ported};
+use crate::config::{Counting, HouseRoute};
+use crate::domain::ids::{Lane, PoolId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::money::Money;
 use crate::domain::rate::Rate;
+use crate::domain::recipient::Msisdn;
+use crate::domain::route::{RouteRule, Routed};
 
 /// A provider's place among the pools, from the settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,10 +44,29 @@ pub struct Tariff {
     pub signature: Box<str>,
 }
 
-/// The pools by kind. A kind goes to the first pool, in the order of the settings, with a provider that carries it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// The pools, and the rules of the settings that choose among them. Without a rule a kind goes to the first pool, in the
+/// order of the settings, with a provider that carries it.
 pub struct Routes {
     pools: Vec<Pool>,
+    house: RwLock<Arc<[HouseRoute]>>,
+    ported: Box<dyn Ported>,
+}
+
+/// The ways that a request's jobs may take: of the rules that match them all but for their numbers, those up to the first
+/// that asks for no number.
+pub struct Ways<'a> {
+    rules: Vec<Arc<RouteRule>>,
+    last: PoolId,
+    ported: &'a dyn Ported,
+}
+
+/// Which pool carries which of a request's jobs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// The pools, each once, never none.
+    pub pools: Vec<PoolId>,
+    /// The place of each job's pool among them; empty: all have the first.
+    pub of: Vec<usize>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,10 +96,51 @@ impl Routes {
                 }
             }
         }
-        Self { pools }
+        Self { pools, house: RwLock::default(), ported: Box::new(NonePorted) }
     }
 
-    /// Returns the pool that carries `kind`.
+    /// Returns the same with a source of ported numbers.
+    #[must_use]
+    pub fn with_ported(self, ported: Box<dyn Ported>) -> Self {
+        Self { ported, ..self }
+    }
+
+    /// Replaces the rules of the settings, for what is accepted from then on.
+    pub fn set_house(&self, house: Vec<HouseRoute>) {
+        *self.house.write().unwrap_or_else(PoisonError::into_inner) = house.into();
+    }
+
+    /// Returns the ways of a tenant's jobs, whose own rules are `own`; `None` where no pool carries their kind.
+    pub fn ways(&self, tenant: &TenantId, own: &[Arc<RouteRule>], jobs: &Routed<'_>) -> Option<Ways<'_>> {
+        let last = self.pool(jobs.kind)?.clone();
+        let house = Arc::clone(&self.house.read().unwrap_or_else(PoisonError::into_inner));
+        let binds = |route: &&HouseRoute| route.tenant.as_ref().is_none_or(|of| of == tenant);
+        let house = house.iter().filter(binds).map(|route| &route.rule);
+        let mut ways = Ways { rules: vec![], last, ported: &*self.ported };
+        for rule in own.iter().chain(house) {
+            if !rule.matches(jobs) || !self.carries(&rule.pool, jobs.kind) {
+                continue;
+            }
+            if !rule.asks_number() {
+                ways.last = rule.pool.clone();
+                break;
+            }
+            ways.rules.push(Arc::clone(rule));
+        }
+        Some(ways)
+    }
+
+    /// Returns whether there is a pool of that name that carries a kind.
+    pub fn carries(&self, pool: &PoolId, kind: Kind) -> bool {
+        self.pools.iter().any(|known| known.id == *pool && known.kinds.contains(&kind))
+    }
+
+    /// Returns the names of all pools.
+    pub fn names(&self) -> Vec<PoolId> {
+        self.pools.iter().map(|pool| pool.id.clone()).collect()
+    }
+
+    /// Returns the pool that carries `kind` where no rule says otherwise.
     pub fn pool(&self, kind: Kind) -> Option<&PoolId> {
         self.pools.iter().find(|pool| pool.kinds.contains(&kind)).map(|pool| &pool.id)
     }
@@ -111,6 +179,57 @@ impl Tariff {
         if other.signature.chars().count() > self.signature.chars().count() {
             self.signature = other.signature.clone();
         }
+    }
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes").field("pools", &self.pools).finish_non_exhaustive()
+    }
+}
+
+// === impl Ways ===
+
+impl Ways<'_> {
+    /// Returns the pool of a job to a number.
+    pub fn pool(&self, number: Option<&Msisdn>) -> &PoolId {
+        let fits = |rule: &&Arc<RouteRule>| number.is_some_and(|number| self.fits(rule, number));
+        self.rules.iter().find(fits).map_or(&self.last, |rule| &rule.pool)
+    }
+
+    /// Returns the pools of jobs to these numbers, in order.
+    pub fn places<'n>(&self, numbers: impl Iterator<Item = Option<&'n Msisdn>>) -> Places {
+        if self.rules.is_empty() {
+            return Places { pools: vec![self.last.clone()], of: vec![] };
+        }
+        let (mut pools, mut of): (Vec<PoolId>, Vec<usize>) = (vec![], vec![]);
+        for number in numbers {
+            let pool = self.pool(number);
+            let place = pools.iter().position(|known| known == pool).unwrap_or_else(|| {
+                pools.push(pool.clone());
+                pools.len() - 1
+            });
+            of.push(place);
+        }
+        match pools.len() {
+            0 => Places { pools: vec![self.last.clone()], of: vec![] },
+            1 => Places { pools, of: vec![] },
+            _ => Places { pools, of },
+        }
+    }
+
+    fn fits(&self, rule: &RouteRule, number: &Msisdn) -> bool {
+        let RouteRule { countries, prefixes, carriers, .. } = rule;
+        (prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.begins(number)))
+            && (countries.is_empty() || numbers::country(number).is_some_and(|found| countries.contains(&found)))
+            && (carriers.is_empty()
+                || numbers::carrier(number, self.ported).is_some_and(|found| carriers.contains(&found)))
     }
 }
 
@@ -158,5 +277,50 @@ mod tests {
         assert_eq!((all.price.unwrap().to_string(), all.counting), ("0.05 CNY".into(), Counting::CnDomestic));
         assert_eq!(&*all.signature, "晨星");
         assert_eq!(routes.tariff(&"some".parse().unwrap()).unwrap().price, None, "nobody knows what it may cost");
+    }
+
+    fn rule(pool: &str, change: impl FnOnce(&mut RouteRule)) -> Arc<RouteRule> {
+        let mut rule = RouteRule::to(pool.parse().unwrap());
+        change(&mut rule);
+        Arc::new(rule)
+    }
+
+    fn routed(class: Class) -> Routed<'static> {
+        Routed { kind: Kind::Sms, class, topic: "", sender: "", signature: "", labels: &[] }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_holds_the_tenants_own_before_the_houses() {
+        let members = ["default", "mobile", "abroad", "otp"].map(|pool| member(pool, &[Kind::Sms], None));
+        let call = member("calls", &[Kind::Call], None);
+        let routes = Routes::new(&[&members[..], &[call]].concat());
+        let acme: TenantId = "acme".parse().unwrap();
+        let house = |tenant: Option<&TenantId>, rule| HouseRoute { tenant: tenant.cloned(), rule };
+        routes.set_house(vec![
+            house(Some(&"bolt".parse().unwrap()), rule("abroad", |_| {})),
+            house(None, rule("calls", |_| {})),
+            house(None, rule("mobile", |rule| rule.carriers = vec![crate::domain::route::Carrier::ChinaMobile])),
+        ]);
+        let own = [
+            rule("otp", |rule| rule.classes = vec![Class::Otp]),
+            rule("abroad", |rule| rule.countries = vec!["US".parse().unwrap(), "DE".parse().unwrap()]),
+        ];
+        let numbers =
+            ["+8613800000000", "+4915112345678", "+8613000000000", "+12025550100"].map(|n| n.parse().unwrap());
+        let places = |own: &[Arc<RouteRule>], class| {
+            let places = routes.ways(&acme, own, &routed(class)).unwrap().places(numbers.iter().map(Some));
+            let names: Vec<_> = places.pools.iter().map(|pool| pool.as_str().to_owned()).collect();
+            (names, places.of)
+        };
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(places(&own, Class::Marketing), (names(&["mobile", "abroad", "default"]), vec![0, 1, 2, 1]));
+        assert_eq!(places(&own, Class::Otp), (names(&["otp"]), vec![]), "no number is asked for");
+        assert_eq!(places(&[], Class::Otp), (names(&["mobile", "default"]), vec![0, 1, 1, 1]));
+        let bolt = routes.ways(&"bolt".parse().unwrap(), &[], &routed(Class::Otp)).unwrap();
+        assert_eq!(bolt.pool(Some(&numbers[0])).as_str(), "abroad");
+        // Without a number, what asks for one does not match.
+        assert_eq!(routes.ways(&acme, &own, &routed(Class::Marketing)).unwrap().pool(None).as_str(), "default");
+        let template = Routed { kind: Kind::Template, ..routed(Class::Otp) };
+        assert!(routes.ways(&acme, &own, &template).is_none());
     }
 }

@@ -39,6 +39,14 @@ pub fn named(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())
 }
 
+/// Returns the countries with one time, by the digits that their numbers begin with.
+pub(super) fn countries() -> impl Iterator<Item = (&'static str, &'static str)> {
+    NUMBERS.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let mut words = line.split(' ');
+        Some((words.next()?, words.nth(1)?))
+    })
+}
+
 fn rows(table: &str) -> impl Iterator<Item = (&str, &str)> {
     table.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let mut words = line.split(' ');

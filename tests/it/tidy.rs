@@ -157,6 +157,7 @@ fn the_readme_tells_the_truth() {
         ("http", postrider::config::provider_reference("http")),
         ("simulated", postrider::config::provider_reference("simulated")),
         ("cap", postrider::config::cap_reference()),
+        ("route", postrider::config::route_reference()),
         ("metrics", metrics::reference()),
     ] {
         expected = replaced(&expected, marker, &table);

@@ -138,7 +138,7 @@ pub(crate) fn named(field: &str, raw: String) -> Result<Box<str>, Invalid> {
     Ok(raw.into_boxed_str())
 }
 
-fn labels(raw: BTreeMap<String, String>) -> Result<Pairs, Invalid> {
+pub(super) fn labels(raw: BTreeMap<String, String>) -> Result<Pairs, Invalid> {
     check_count("labels", raw.len(), LABELS_MAX)?;
     raw.into_iter()
         .map(|(key, value)| {

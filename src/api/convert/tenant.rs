@@ -7,6 +7,7 @@ use super::cap::{cap_to_pb, caps};
 use super::enums::role_to_pb;
 use super::item::zone;
 use super::quota::{quota_to_pb, quotas};
+use super::route::{route_to_pb, routes};
 use super::spec::LABEL_CHARS_MAX;
 use super::window::{window_rule_to_pb, window_rules};
 use super::{Invalid, Problem, check_count, moment_to_pb, name, not_yet, required, text};
@@ -26,7 +27,6 @@ const RATE_MAX: u32 = 1_000_000;
 /// The first field that is wrong; its path starts at the tenant.
 pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<Tenant, Invalid> {
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
-    not_yet("routes", raw.routes.is_empty(), "routes of a tenant are")?;
     not_yet("stop_words", raw.stop_words.is_empty(), "opt-out words of a tenant are")?;
     let display_name = text("display_name", raw.display_name, DISPLAY_NAME_CHARS_MAX)?;
     Ok(Tenant {
@@ -37,6 +37,7 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
         outstanding_max: raw.outstanding_max,
         caps: caps(raw.caps)?,
         windows: window_rules(raw.windows)?,
+        routes: routes(raw.routes)?,
         sender_rates: sender_rates(raw.sender_rates)?,
         time_zone: zone("time_zone", raw.time_zone)?,
         quotas: quotas(raw.quotas)?,
@@ -65,12 +66,14 @@ pub(crate) fn apply_mask(
         outstanding_max,
         caps,
         windows,
+        routes,
         sender_rates,
         time_zone,
         quotas,
         created_at: _,
     } = new;
     let (mut name, mut caps, mut windows, mut quotas) = (Some(name), Some(caps), Some(windows), Some(quotas));
+    let mut routes = Some(routes);
     let (mut sender_rates, mut time_zone) = (Some(sender_rates), Some(time_zone));
     for path in paths {
         match path.as_str() {
@@ -80,6 +83,7 @@ pub(crate) fn apply_mask(
             "outstanding_max" => tenant.outstanding_max = outstanding_max,
             "caps" => tenant.caps = caps.take().unwrap_or_else(|| std::mem::take(&mut tenant.caps)),
             "windows" => tenant.windows = windows.take().unwrap_or_else(|| std::mem::take(&mut tenant.windows)),
+            "routes" => tenant.routes = routes.take().unwrap_or_else(|| std::mem::take(&mut tenant.routes)),
             "sender_rates" => {
                 tenant.sender_rates = sender_rates.take().unwrap_or_else(|| std::mem::take(&mut tenant.sender_rates));
             }
@@ -134,6 +138,7 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         outstanding_max: tenant.outstanding_max,
         caps: tenant.caps.iter().map(cap_to_pb).collect(),
         windows: tenant.windows.iter().map(|rule| window_rule_to_pb(rule)).collect(),
+        routes: tenant.routes.iter().map(|rule| route_to_pb(rule)).collect(),
         sender_rates: tenant.sender_rates.iter().map(sender_rate).collect(),
         time_zone: tenant.time_zone.as_deref().unwrap_or_default().into(),
         quotas: tenant.quotas.iter().map(quota_to_pb).collect(),

@@ -409,7 +409,19 @@ fn tenants() {
     });
     tenant_says("caps", |tenant| tenant.caps = vec![tenant.caps[0].clone(); 17]);
     tenant_says("caps[1].name", |tenant| tenant.caps.push(tenant.caps[0].clone()));
-    tenant_says("routes", |tenant| tenant.routes.push(pb::TenantRoute::default()));
+    let route = |countries: &[&str], prefixes: &[&str], pool: &str| pb::TenantRoute {
+        countries: countries.iter().map(ToString::to_string).collect(),
+        prefixes: prefixes.iter().map(ToString::to_string).collect(),
+        pool: pool.into(),
+        ..pb::TenantRoute::default()
+    };
+    tenant_says("", |tenant| tenant.routes.push(route(&["CN"], &["+86138"], "sms")));
+    tenant_says("routes[0].pool", |tenant| tenant.routes.push(route(&[], &[], "")));
+    tenant_says("routes[1].countries[1]", |tenant| {
+        tenant.routes = vec![route(&[], &[], "sms"), route(&["CN", "cn"], &[], "sms")];
+    });
+    tenant_says("routes[0].prefixes[0]", |tenant| tenant.routes.push(route(&[], &["86138"], "sms")));
+    tenant_says("routes", |tenant| tenant.routes = vec![route(&[], &[], "sms"); 65]);
     let rate = |per_second| Some(pb::Rate { per_second, burst: 0 });
     let sender = |sender: &str, per_second| pb::SenderRate { sender: sender.into(), rate: rate(per_second) };
     tenant_says("", |tenant| tenant.sender_rates = vec![sender("Acme", 1), sender("Bolt", 1)]);

@@ -109,6 +109,7 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
             sender_rates: tenant::sender_rates(get(row, 8)?)?,
             time_zone: get(row, 9)?,
             quotas: vec![],
+            routes: vec![],
         };
         tenant::with_further(tenant, get(row, 10)?)
     };

@@ -111,6 +111,7 @@ pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
             sender_rates: tenant::sender_rates(text(8)?)?,
             time_zone: row.get(9)?,
             quotas: vec![],
+            routes: vec![],
         };
         tenant::with_further(tenant, text(10)?)
     })

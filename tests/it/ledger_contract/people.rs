@@ -9,6 +9,7 @@ use postrider::domain::ids::ProviderId;
 use postrider::domain::job::{Class, Kind, OnMissed};
 use postrider::domain::keys::{AddressKey, WordKey};
 use postrider::domain::quota::{Most, Quota};
+use postrider::domain::route::RouteRule;
 use postrider::domain::suppression::{Scope, Source, Suppression};
 use postrider::domain::time::Clock;
 use postrider::domain::window::WindowRule;
@@ -53,6 +54,7 @@ pub(crate) fn customer(name: &str) -> Tenant {
         caps: vec![cap],
         windows: vec![Arc::new(window)],
         sender_rates: vec![SenderRate { sender: "Acme".into(), rate: "5/s".parse().unwrap() }],
+        routes: vec![Arc::new(RouteRule::to("sms".parse().unwrap()))],
         time_zone: Some("Asia/Shanghai".into()),
         quotas: vec![
             Quota { name: "daily".parse().unwrap(), per: CalendarUnit::Day, most: Most::Jobs(100_000) },
