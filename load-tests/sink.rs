@@ -4,7 +4,6 @@
 //! speaks JSON lines: the address first, then `stats`, `account`, `lags` and `last` on request; it ends with its standard input.
 
 mod lags;
-mod pdu;
 mod session;
 mod tally;
 

@@ -31,7 +31,7 @@ enum Command {
     Serve(Serve),
     /// Shows the whole service at work for about 15 seconds, and accounts for every job.
     Demo(demo::Options),
-    /// Runs a simulated cloud, to rehearse an integration with, until it is told to stop.
+    /// Runs a simulated cloud or SMSC, to rehearse an integration with, until it is told to stop.
     Simulate(simulator::Options),
     /// Checks or prints the settings.
     Config(Config),

@@ -9,6 +9,7 @@ pub mod aliyun;
 mod command;
 pub mod plain;
 mod post;
+pub mod smpp;
 pub mod tencent;
 pub mod twilio;
 
@@ -199,27 +200,8 @@ impl Simulator {
 impl Core {
     /// Draws what becomes of a message.
     fn draw(&self, message: &Message, behaviour: &Behaviour) -> plan::Plan {
-        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{} {}", message.to, message.text).as_bytes());
-        let attempt = {
-            let mut seen = self.seen();
-            let times = seen.times.entry(id).or_insert(0);
-            *times = times.saturating_add(1);
-            *times
-        };
-        let number = if message.to.starts_with('+') { message.to.clone() } else { format!("+{}", message.to) };
-        let handover = Handover {
-            job: JobId(id),
-            attempt,
-            kind: Kind::Sms,
-            class: Class::Marketing,
-            recipient: Arc::new(Recipient { phone: number.parse().ok(), ..Recipient::default() }),
-            sender: message.from.as_str().into(),
-            content: Content::Text(message.text.as_str().into()),
-            params: Vec::new(),
-            template: None,
-            validity: Duration::ZERO,
-        };
-        plan::draw(&handover, behaviour, self.seed, vec![message.id.as_str().into()])
+        let attempt = attempt(&mut self.seen().times, message);
+        draw(message, attempt, behaviour, self.seed)
     }
 
     /// Takes the messages of a request in; returns how each fares, and after how long the request is answered, if at all.
@@ -291,6 +273,36 @@ impl Handler for Core {
         self.clock.sleep(after.unwrap_or_default()).await;
         after.map(|_| self.vendor.answer(&fates))
     }
+}
+
+/// Counts a message; returns how often it has come.
+fn attempt(times: &mut HashMap<Uuid, u16>, message: &Message) -> u16 {
+    let times = times.entry(same(message)).or_insert(0);
+    *times = times.saturating_add(1);
+    *times
+}
+
+/// Returns what messages to the same number with the same text have in common.
+fn same(message: &Message) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{} {}", message.to, message.text).as_bytes())
+}
+
+/// Draws what becomes of a message that comes for the nth time.
+fn draw(message: &Message, attempt: u16, behaviour: &Behaviour, seed: u64) -> plan::Plan {
+    let number = if message.to.starts_with('+') { message.to.clone() } else { format!("+{}", message.to) };
+    let handover = Handover {
+        job: JobId(same(message)),
+        attempt,
+        kind: Kind::Sms,
+        class: Class::Marketing,
+        recipient: Arc::new(Recipient { phone: number.parse().ok(), ..Recipient::default() }),
+        sender: message.from.as_str().into(),
+        content: Content::Text(message.text.as_str().into()),
+        params: Vec::new(),
+        template: None,
+        validity: Duration::ZERO,
+    };
+    plan::draw(&handover, behaviour, seed, vec![message.id.as_str().into()])
 }
 
 /// Returns how a message fares by its plan.

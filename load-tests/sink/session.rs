@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
 use postrider::domain::time::{Clock, UnixMicros};
+use postrider::simulator::smpp::pdu::{self, Request, State, Submit, status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Shared;
-use super::pdu::{self, Request, Submit};
 
 /// Bytes asked of the kernel at once: some hundred messages.
 const READ_BYTES: usize = 128 * 1024;
@@ -80,9 +80,9 @@ impl Batch {
         while let Some((left, sequence, request)) = pdu::read(rest).map_err(std::io::Error::other)? {
             rest = left;
             match request {
-                Request::Bind { id } => {
+                Request::Bind(bind) => {
                     shared.tally.stats.binds += 1;
-                    pdu::bound(&mut self.answers, id, sequence);
+                    pdu::bound(&mut self.answers, &bind, status::OK, sequence);
                 }
                 Request::Submit(submit) => self.submit(&submit, sequence, shared),
                 Request::EnquireLink => pdu::alive(&mut self.answers, sequence),
@@ -90,7 +90,8 @@ impl Batch {
                     pdu::unbound(&mut self.answers, sequence);
                     self.ended = true;
                 }
-                Request::Answer => {}
+                Request::Unreadable => pdu::refused(&mut self.answers, status::SYSTEM_ERROR, sequence),
+                Request::Answer { .. } => {}
                 Request::Unknown => pdu::unknown(&mut self.answers, sequence),
             }
         }
@@ -105,7 +106,7 @@ impl Batch {
         let now = shared.clock.now();
         if shared.throttles(now) {
             shared.tally.stats.throttled += 1;
-            return pdu::refused(&mut self.answers, pdu::THROTTLED, sequence);
+            return pdu::refused(&mut self.answers, status::THROTTLED, sequence);
         }
         shared.tally.take(submit, now);
         if shared.log.is_some() {
@@ -124,7 +125,8 @@ impl Batch {
             shared.tally.stats.receipts += 1;
             // Sequence numbers of the sink's own requests; any positive number will do.
             let sequence = (id & 0x7fff_ffff) as u32;
-            pdu::receipt(&mut self.receipts, sequence, id, submit.destination, submit.source);
+            let state = (id, State::Delivered);
+            pdu::receipt(&mut self.receipts, sequence, state, submit.destination, submit.source);
         }
     }
 }

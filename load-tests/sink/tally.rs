@@ -4,10 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use postrider::domain::time::UnixMicros;
+use postrider::simulator::smpp::pdu::Submit;
 use serde::{Deserialize, Serialize};
 
 use super::lags::Lags;
-use super::pdu::Submit;
 
 /// A cap that the sink watches over: at most `limit` messages to a number in any `window`.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn submit<'a>(destination: &'a [u8], text: &'a [u8]) -> Submit<'a> {
-        Submit { source: b"", destination, text, wants_receipt: false }
+        Submit { source: b"", destination, text, data_coding: 0, esm_class: 0, wants_receipt: false, reference: None }
     }
 
     #[test]

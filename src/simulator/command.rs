@@ -1,15 +1,17 @@
-//! `postrider simulate`: a simulated cloud as a process of its own, to rehearse an integration with.
+//! `postrider simulate`: a simulated cloud or SMSC as a process of its own, to rehearse an integration with.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Behaviour, Fared, Receipts, Replies, Simulator, Vendor, aliyun, plain, tencent, twilio};
+use super::{Behaviour, Fared, Message, Receipts, Replies, Simulator, Vendor, aliyun, plain, smpp, tencent, twilio};
 use crate::config::Endpoint;
 use crate::domain::time::Clock;
 use crate::shutdown::{Signals, Tasks};
 
+/// The account and secret where none are given.
+const ANY: &str = "simulated";
 /// How long requests in flight have at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -18,16 +20,17 @@ const GRACE: Duration = Duration::from_secs(5);
 #[command(after_help = "Example, with `endpoint = \"http://127.0.0.1:8090\"` in the provider's settings:
   postrider simulate twilio --port 8090 --account AC0123 --secret token --throttled 0.01")]
 pub struct Options {
-    /// Which cloud
+    /// Which provider
     kind: Kind,
     /// Port to listen on, on loopback; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The account: `account_sid`, `access_key_id` or `secret_id` of the provider's settings
-    #[arg(long, default_value = "simulated")]
+    /// The account: `account_sid`, `access_key_id`, `secret_id` or `system_id` of the provider's settings; of `smpp`
+    /// any, where none is given
+    #[arg(long, default_value = ANY)]
     account: String,
-    /// Its secret: `auth_token`, `access_key_secret`, `secret_key` or `secret`
-    #[arg(long, default_value = "simulated")]
+    /// Its secret: `auth_token`, `access_key_secret`, `secret_key`, `secret` or `password`
+    #[arg(long, default_value = ANY)]
     secret: String,
     /// The application, where the cloud has one: `app_id`
     #[arg(long, default_value = "1400000000")]
@@ -79,6 +82,15 @@ struct Manners {
     /// Share of recipients that answer with STOP
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     stop_replies: f64,
+    /// Of `smpp`: messages a second; what comes faster is throttled. 0: as many as come
+    #[arg(long, default_value_t = 0)]
+    rate: u32,
+    /// Of `smpp`: most binds at a time; more are refused
+    #[arg(long, default_value_t = 1_024)]
+    binds_max: usize,
+    /// Of `smpp`: the `command_status` of what is refused for good
+    #[arg(long, default_value_t = smpp::pdu::status::INVALID_DESTINATION)]
+    refusal: u32,
     /// Makes another run of chance
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -94,42 +106,93 @@ enum Kind {
     TencentSms,
     /// The cloud of the README's provider that settings describe
     Http,
+    /// An SMSC over SMPP 3.4
+    Smpp,
 }
 
-/// Runs a simulated cloud until it is told to stop, and says what it saw.
+/// Runs a simulated cloud or SMSC until it is told to stop, and says what it saw.
 ///
 /// # Errors
 /// When the port cannot be listened on.
 pub async fn run(options: Options) -> std::io::Result<()> {
-    let (tasks, clock) = (Tasks::new(), Clock::system());
-    let mut signals = Signals::listen();
-    let (behaviour, seed) = (options.manners.behaviour(), options.manners.seed);
-    let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), options.port);
-    let simulator = Simulator::start(options.vendor(), listen, (behaviour, seed), &tasks, &clock).await?;
+    match options.vendor() {
+        Some(vendor) => cloud(&options, vendor).await,
+        None => smsc(&options).await,
+    }
+}
+
+async fn cloud(options: &Options, vendor: Box<dyn Vendor>) -> std::io::Result<()> {
+    let (tasks, clock, mut signals) = (Tasks::new(), Clock::system(), Signals::listen());
+    let simulator = Simulator::start(vendor, options.listen(), options.manners(), &tasks, &clock).await?;
     println!("listening on http://{}", simulator.address());
     signals.next().await;
     tasks.finish(&clock, GRACE).await;
-    let messages = simulator.messages();
-    let count = |fits: fn(&Fared) -> bool| messages.iter().filter(|(_, fared)| fits(fared)).count();
     println!(
-        "{} messages: {} taken, {} throttled, {} refused, {} failed; {} requests not answered, {} callbacks taken",
-        messages.len(),
-        count(|fared| matches!(fared, Fared::Taken(_))),
-        count(|fared| *fared == Fared::Throttled),
-        count(|fared| *fared == Fared::Refused),
-        count(|fared| *fared == Fared::Failed),
+        "{}; {} requests not answered, {} callbacks taken",
+        tally(&simulator.messages()),
         simulator.lost(),
         simulator.callbacks().0,
     );
     Ok(())
 }
 
+async fn smsc(options: &Options) -> std::io::Result<()> {
+    let (tasks, clock, mut signals) = (Tasks::new(), Clock::system(), Signals::listen());
+    let smsc = smpp::Smsc::start(options.account(), options.listen(), options.manners(), &tasks, &clock).await?;
+    println!("listening on {}", smsc.address());
+    signals.next().await;
+    tasks.finish(&clock, GRACE).await;
+    let stats = smsc.stats();
+    println!(
+        "{}; {} came too fast, at most {} in a second; {} answers lost, {} receipts and replies taken; at most {} binds, \
+         {} refused",
+        tally(&smsc.messages()),
+        stats.too_fast,
+        stats.second_peak,
+        stats.lost,
+        stats.letters_taken,
+        stats.binds_peak,
+        stats.binds_refused,
+    );
+    Ok(())
+}
+
+fn tally(messages: &[(Message, Fared)]) -> String {
+    let count = |fits: fn(&Fared) -> bool| messages.iter().filter(|(_, fared)| fits(fared)).count();
+    format!(
+        "{} messages: {} taken, {} throttled, {} refused, {} failed",
+        messages.len(),
+        count(|fared| matches!(fared, Fared::Taken(_))),
+        count(|fared| *fared == Fared::Throttled),
+        count(|fared| *fared == Fared::Refused),
+        count(|fared| *fared == Fared::Failed),
+    )
+}
+
 // === impl Options ===
 
 impl Options {
-    fn vendor(self) -> Box<dyn Vendor> {
+    fn listen(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+    }
+
+    fn manners(&self) -> (Behaviour, u64) {
+        (self.manners.behaviour(), self.manners.seed)
+    }
+
+    fn account(&self) -> smpp::Account {
+        let Manners { rate, binds_max, refusal, .. } = self.manners;
+        // Without a word about it, any account is let in.
+        let given = |text: &str| if text == ANY { String::new() } else { text.to_owned() };
+        smpp::Account { system_id: given(&self.account), password: given(&self.secret), binds_max, rate, refusal }
+    }
+
+    /// Returns the cloud; `None` for an SMSC, which is none.
+    fn vendor(&self) -> Option<Box<dyn Vendor>> {
         let Self { kind, account, secret, app, callback, .. } = self;
-        match kind {
+        let (account, secret, callback) = (account.clone(), secret.clone(), callback.clone());
+        Some(match kind {
+            Kind::Smpp => return None,
             Kind::Twilio => Box::new(twilio::Twilio { account_sid: account, auth_token: secret, inbound: callback }),
             Kind::AliyunSms => Box::new(aliyun::Aliyun {
                 access_key_id: account,
@@ -138,10 +201,10 @@ impl Options {
                 nonces: aliyun::Nonces::default(),
             }),
             Kind::TencentSms => {
-                Box::new(tencent::Tencent { secret_id: account, secret_key: secret, app_id: app, callback })
+                Box::new(tencent::Tencent { secret_id: account, secret_key: secret, app_id: app.clone(), callback })
             }
             Kind::Http => Box::new(plain::Plain { secret, callback }),
-        }
+        })
     }
 }
 

@@ -37,6 +37,7 @@ mod race;
 mod recall;
 mod recorders;
 mod rehearse;
+mod simulated_smsc;
 mod smpp;
 mod smpp_faults;
 mod support;
