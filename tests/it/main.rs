@@ -7,6 +7,7 @@
 mod bad_input;
 mod callbacks;
 mod caps;
+mod chaos;
 mod cli;
 mod clouds;
 mod crash;
