@@ -50,8 +50,7 @@ async fn chaos(backends: &Backends, jobs: usize, nodes: usize) {
         early: 0.2,
         missing: 0.01,
     };
-    let behaviour =
-        Behaviour { latency: Duration::from_millis(10), receipts: Some(receipts), ..Behaviour::default() };
+    let behaviour = Behaviour { latency: Duration::from_millis(10), receipts: Some(receipts), ..Behaviour::default() };
     let listen = ([127, 0, 0, 1], 0).into();
     let smsc = Smsc::start(Account::default(), listen, (behaviour, 7), &tasks, &clock).await.unwrap();
     let deadline = "\n[record]\nreceipt_deadline = \"15s\"\n";
@@ -76,11 +75,13 @@ async fn chaos(backends: &Backends, jobs: usize, nodes: usize) {
     }
     let messages = smsc.messages();
     assert_eq!(messages.len(), jobs, "each job went out once");
-    let said: HashMap<String, Fate> = messages.into_iter().filter_map(|(message, fared)| {
-        let Fared::Taken(fate) = fared else { return None };
-        Some((format!("+{}", message.to), fate))
-    })
-    .collect();
+    let said: HashMap<String, Fate> = messages
+        .into_iter()
+        .filter_map(|(message, fared)| {
+            let Fared::Taken(fate) = fared else { return None };
+            Some((format!("+{}", message.to), fate))
+        })
+        .collect();
     let mut missing = 0;
     for (number, id) in numbers.iter().zip(&ids) {
         let expected = match said[number] {

@@ -289,9 +289,11 @@ fn deliver(
     (esm_class, data_coding): (u8, u8),
     text: &[&[u8]],
 ) {
-    let front = [&[0, 1, 1][..], source, &[0, 1, 1], destination, &[0, esm_class, 0, 0, 0, 0, 0, 0, data_coding, 0]];
-    let length = text.first().map_or(0, |text| u8::try_from(text.len()).unwrap_or(u8::MAX));
-    write(out, id::DELIVER_SM, status::OK, sequence, &[&[&front.concat()[..], &[length]], text].concat());
+    let settings = [0, esm_class, 0, 0, 0, 0, 0, 0, data_coding, 0];
+    let front = [&[0, 1, 1][..], source, &[0, 1, 1], destination, &settings].concat();
+    let length = [text.first().map_or(0, |text| u8::try_from(text.len()).unwrap_or(u8::MAX))];
+    let body: Vec<&[u8]> = [&front[..], &length].into_iter().chain(text.iter().copied()).collect();
+    write(out, id::DELIVER_SM, status::OK, sequence, &body);
 }
 
 #[cfg(test)]

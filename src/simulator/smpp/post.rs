@@ -85,7 +85,9 @@ impl Post {
                 loop {
                     let changed = sending.changed.notified();
                     match sending.send_due(clock.now()) {
-                        Some(next) => drop(clock.timeout(next.since(clock.now()), changed).await),
+                        Some(next) => {
+                            let _look = clock.timeout(next.since(clock.now()), changed).await;
+                        }
                         None => changed.await,
                     }
                 }
