@@ -191,7 +191,7 @@ impl Options {
     fn vendor(&self) -> Option<Box<dyn Vendor>> {
         let Self { kind, account, secret, app, callback, .. } = self;
         let (account, secret, callback) = (account.clone(), secret.clone(), callback.clone());
-        Some(match kind {
+        let vendor: Box<dyn Vendor> = match kind {
             Kind::Smpp => return None,
             Kind::Twilio => Box::new(twilio::Twilio { account_sid: account, auth_token: secret, inbound: callback }),
             Kind::AliyunSms => Box::new(aliyun::Aliyun {
@@ -204,7 +204,8 @@ impl Options {
                 Box::new(tencent::Tencent { secret_id: account, secret_key: secret, app_id: app.clone(), callback })
             }
             Kind::Http => Box::new(plain::Plain { secret, callback }),
-        })
+        };
+        Some(vendor)
     }
 }
 
