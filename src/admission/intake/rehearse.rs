@@ -17,8 +17,6 @@ use crate::queue::Queue;
 pub struct Rehearsal {
     /// The jobs that would be accepted.
     pub expected: Vec<Expected>,
-    /// What one segment or template message costs at most; `None`: no price is known, or it depends on how long is talked.
-    pub price: Option<Money>,
     /// The places of items that would be refused, and why.
     pub refused: Vec<(u32, Refusal)>,
 }
@@ -31,6 +29,8 @@ pub struct Expected {
     pub due_at: UnixMicros,
     /// The send window that they would wait for until then, as a reason.
     pub held_by: Option<Box<str>>,
+    /// What one segment or template message costs at most; `None`: no price is known, or it depends on how long is talked.
+    pub price: Option<Money>,
     /// Their places in the request, and they, under ids that nobody keeps.
     pub jobs: Vec<(u32, Job)>,
 }
@@ -42,25 +42,25 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// # Errors
     /// What submit would refuse the whole batch for, now and always.
     pub fn rehearse(&self, request: Request) -> Result<Rehearsal, Refusal> {
-        let pool = self.pool(&request)?;
+        let places = self.places(&request)?;
         guard::fits(&request.tenant, request.items.len())?;
         let now = self.clock.now();
-        let price = self.settings.routes.tariff(&pool).and_then(|tariff| tariff.price);
-        let price = price.filter(|_| request.kind != Kind::Call);
-        let plan = self.plan(&request, &pool, now)?;
+        let plan = self.plan(&request, &places, now)?;
         let index = |place: usize| request.items[place].index;
         let refused = plan.refused.iter().map(|(place, refusal)| (index(*place), refusal.clone())).collect();
         let indexes: Vec<Vec<u32>> =
             plan.groups.iter().map(|group| group.items.iter().map(|&place| index(place)).collect()).collect();
         let held_by: Vec<_> = plan.groups.iter().map(|group| (group.due_at, group.held_by.clone())).collect();
         let ids = ids(&request, JobId::new(now, fastrand::u128(..)), now);
-        let made = envelopes(request, ids, plan.groups, Place { pool, batch: None, now, seen: None });
+        let made = envelopes(request, ids, plan.groups, Place { pools: places.pools, batch: None, now, seen: None });
         let expected =
             made.into_iter().zip(indexes).zip(held_by).filter_map(|((envelopes, indexes), (due_at, held_by))| {
                 let shared = Arc::clone(&envelopes.first()?.shared);
                 let jobs = indexes.into_iter().zip(envelopes.into_iter().flat_map(|envelope| envelope.jobs)).collect();
-                Some(Expected { shared, due_at, held_by, jobs })
+                let price = self.settings.routes.tariff(&shared.pool).and_then(|tariff| tariff.price);
+                let price = price.filter(|_| shared.kind != Kind::Call);
+                Some(Expected { shared, due_at, held_by, price, jobs })
             });
-        Ok(Rehearsal { expected: expected.collect(), price, refused })
+        Ok(Rehearsal { expected: expected.collect(), refused })
     }
 }

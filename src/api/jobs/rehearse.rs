@@ -9,6 +9,7 @@ use super::submit::{check_items, refusal_of, request};
 use crate::admission::{Batch, Expected, ITEMS_MAX};
 use crate::api::convert::{self, Invalid, Problem};
 use crate::api::status::Error;
+use crate::domain::ids::PoolId;
 use crate::domain::job::{Content, Job, Kind, Shared};
 use crate::domain::money::Money;
 use crate::domain::time::UnixMicros;
@@ -48,16 +49,30 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let mut shown: Vec<_> = invalid.into_iter().map(|(index, invalid)| refused(index, invalid.into())).collect();
         let rehearsal = self.ports.admission.rehearse(request(tenant, spec, None, (Batch::Many, items)))?;
         shown.extend(rehearsal.refused.into_iter().map(|(index, refusal)| refused(index, refusal.into())));
-        if let Some(first) = rehearsal.expected.first() {
-            // All groups have in common what rules look at.
-            let ground = self.ground(tenant, &first.shared);
-            for groups in rehearsal.expected.chunks(GROUPS_AT_ONCE) {
-                shown.extend(try_join_all(groups.iter().map(|group| self.meet(&ground, group))).await?.concat());
-            }
+        let grounds = self.grounds(tenant, &rehearsal.expected);
+        for groups in grounds.chunks(GROUPS_AT_ONCE) {
+            shown.extend(try_join_all(groups.iter().map(|(ground, group)| self.meet(ground, group))).await?.concat());
         }
-        let cost = rehearsal.price.map(|price| priced(&mut shown, price));
         shown.sort_unstable_by_key(|item| item.index);
-        Ok(pb::RehearseResponse { items: shown, cost: cost.map(convert::money_to_pb) })
+        let cost = total(&shown);
+        Ok(pb::RehearseResponse { items: shown, cost })
+    }
+
+    /// Returns each group with what its jobs meet: groups of one pool have all in common that rules look at.
+    fn grounds<'a>(&self, tenant: &Tenant, groups: &'a [Expected]) -> Vec<(Arc<Ground>, &'a Expected)> {
+        let mut grounds: Vec<(Arc<Ground>, &Expected)> = Vec::with_capacity(groups.len());
+        let mut of_pools: Vec<(&PoolId, Arc<Ground>)> = Vec::new();
+        for group in groups {
+            let known = of_pools.iter().find(|(pool, _)| **pool == group.shared.pool);
+            let ground = known.map(|(_, ground)| Arc::clone(ground));
+            let ground = ground.unwrap_or_else(|| {
+                let ground = Arc::new(self.ground(tenant, &group.shared));
+                of_pools.push((&group.shared.pool, Arc::clone(&ground)));
+                ground
+            });
+            grounds.push((ground, group));
+        }
+        grounds
     }
 
     /// Returns what jobs of `tenant` meet by the rules of now.
@@ -100,7 +115,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
             let decisions = self.ports.limits.peek(*due_at, &claims).await?;
             met.extend(asked.into_iter().zip(decisions).map(|((index, job, size), decision)| {
                 let outlook = ground.outlook((shared, job), *due_at, size.units, decision);
-                item(index, outlook, size, self.due(group))
+                let item = item(index, outlook, size, self.due(group));
+                priced(item, group.price)
             }));
             tokio::task::yield_now().await;
         }
@@ -133,18 +149,30 @@ fn item(index: u32, outlook: Outlook, size: Size, due: Option<(&str, UnixMicros)
     }
 }
 
-/// Says what each job costs that would leave, now or later, where a part of it costs `price`; returns the sum.
-fn priced(items: &mut [pb::RehearsedItem], price: Money) -> Money {
-    let mut parts: u32 = 0;
-    for item in items {
-        let leaves = matches!(item.verdict(), pb::RuleVerdict::Pass | pb::RuleVerdict::Defer);
-        if leaves {
-            let of_item = item.segments.max(1);
-            item.cost = Some(convert::money_to_pb(price.times(of_item)));
-            parts = parts.saturating_add(of_item);
+/// Says what a job costs, where it would leave, now or later, and a part of it costs `price`.
+fn priced(mut item: pb::RehearsedItem, price: Option<Money>) -> pb::RehearsedItem {
+    if leaves(&item) {
+        item.cost = price.map(|price| convert::money_to_pb(price.times(item.segments.max(1))));
+    }
+    item
+}
+
+fn leaves(item: &pb::RehearsedItem) -> bool {
+    matches!(item.verdict(), pb::RuleVerdict::Pass | pb::RuleVerdict::Defer)
+}
+
+/// Returns what all jobs cost that would leave, where each has a price in one currency.
+fn total(items: &[pb::RehearsedItem]) -> Option<pb::Money> {
+    let mut total: Option<pb::Money> = None;
+    for item in items.iter().filter(|item| leaves(item)) {
+        let cost = item.cost.as_ref()?;
+        match &mut total {
+            None => total = Some(cost.clone()),
+            Some(sum) if sum.currency == cost.currency => sum.micros = sum.micros.saturating_add(cost.micros),
+            Some(_) => return None,
         }
     }
-    price.times(parts)
+    total
 }
 
 fn refused(index: u32, error: Error) -> pb::RehearsedItem {
