@@ -18,6 +18,12 @@ CASES = {
     "defaults": {},
     "TLS": {"grpc": {"tlsSecretName": "certificate"}},
     "autoscaling": SCALED,
+    "callbacks from outside": {
+        "receive": {
+            "publicUrl": "https://callbacks.example.com",
+            "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "callbacks"},
+        }
+    },
     "one process of everything": {
         "processes": {
             "front": {"replicas": 1},
@@ -38,6 +44,8 @@ REFUSED = {
     "an unknown role": {"processes": {"front": {"roles": "frond"}}},
     "a stop shorter than the grace time": {"terminationGracePeriodSeconds": 20},
     "an unknown value": {"replicaCount": 3},
+    "callbacks without TLS": {"receive": {"publicUrl": "http://callbacks.example.com"}},
+    "an ingress without a certificate": {"receive": {"ingress": {"enabled": True}}},
 }
 
 
@@ -76,14 +84,25 @@ def check_meaning(case, found, wrong):
         env = {variable["name"] for variable in pod["containers"][0]["env"]}
         if ("POSTRIDER_GRPC_LISTEN" in env) != (name == "postrider-front"):
             wrong.append(f"{case}: {name}: only a front listens")
-    fronts = [
-        name
-        for name, each in deployments.items()
-        if named("Service")["postrider"]["spec"]["selector"].items()
-        <= each["spec"]["template"]["metadata"]["labels"].items()
-    ]
-    if fronts != ["postrider-front"]:
-        wrong.append(f"{case}: the service selects {fronts}")
+        if ("POSTRIDER_RECEIVE_LISTEN" in env) != (name == "postrider-dispatch"):
+            wrong.append(f"{case}: {name}: callbacks come to dispatch")
+    for service, port, wanted in (("postrider", "grpc", "front"), ("postrider-callbacks", "callbacks", "dispatch")):
+        spec = named("Service")[service]["spec"]
+        selected = [
+            name
+            for name, each in deployments.items()
+            if spec["selector"].items() <= each["spec"]["template"]["metadata"]["labels"].items()
+        ]
+        if selected != [f"postrider-{wanted}"]:
+            wrong.append(f"{case}: the service {service} selects {selected}")
+        containers = deployments[f"postrider-{wanted}"]["spec"]["template"]["spec"]["containers"]
+        ports = {each["name"] for each in containers[0]["ports"]}
+        if spec["ports"][0]["targetPort"] != port or port not in ports:
+            wrong.append(f"{case}: the service {service} leads to {spec['ports']}, its pods have {ports}")
+    for ingress in named("Ingress").values():
+        rule = ingress["spec"]["rules"][0]
+        if (rule["host"], rule["http"]["paths"][0]["path"]) != ("callbacks.example.com", "/callback/"):
+            wrong.append(f"{case}: the ingress leads {rule}")
     several = sorted(name for name, each in deployments.items() if each["spec"].get("replicas", 2) > 1)
     if sorted(named("PodDisruptionBudget")) != several:
         wrong.append(f"{case}: budgets are {sorted(named('PodDisruptionBudget'))}, wanted {several}")

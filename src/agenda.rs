@@ -8,6 +8,7 @@
 //! in between leaves a mark: the next one releases the entry again with its jobs `seen`, so that no copy is handed over
 //! twice.
 
+mod dead;
 mod fair;
 mod grant;
 mod later;
@@ -89,6 +90,7 @@ pub async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: Arc<Context<Q, L, B>
     soon::spawn(&context).await?;
     later::spawn(&context).await?;
     release::spawn(&context);
+    dead::spawn(&context);
     Ok(())
 }
 

@@ -47,6 +47,8 @@ use crate::shutdown::Tasks;
 pub struct Ports<Q, L, B> {
     /// Lets jobs in.
     pub admission: Admission<Q, L, B>,
+    /// The dead-letter queue.
+    pub queue: Q,
     /// Where facts go that record must write.
     pub facts: Outbox<Q, Fact>,
     /// Opt-outs and cancellations.

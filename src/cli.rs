@@ -125,6 +125,16 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Look at what was put aside as dead, and put it back to work
+    #[command(after_help = operate::DEAD_EXAMPLES)]
+    DeadLetter {
+        /// What to do.
+        #[command(subcommand)]
+        act: operate::DeadCommand,
+        /// Which service, and how to print.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Move the virtual clock of `serve --clock virtual`
     Clock {
         /// What to do.
@@ -202,6 +212,7 @@ async fn carry_out(command: Command, mut root: clap::Command) -> ExitCode {
         Command::Provider { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Suppress { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Stats { range, options } => (options.clone(), with(&options, |to| range.run(to)).await),
+        Command::DeadLetter { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Clock { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
     };
     match done {

@@ -2,14 +2,21 @@
 //!
 //! `POSTRIDER_CRASH_POINT=after_claim:500` ends the process at the 500th pass through [`Point::AfterClaim`], as abruptly as
 //! `SIGKILL`: nothing is flushed, closed or dropped. Unset, as always outside tests, a point costs one load.
+//! `POSTRIDER_POISON_JOB` names a job that ends the process in the same way whenever dispatch takes it in hand.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use uuid::Uuid;
+
+use crate::domain::ids::JobId;
 use crate::domain::job::words;
 
 /// The environment variable that arms a point.
 pub const VARIABLE: &str = "POSTRIDER_CRASH_POINT";
+
+/// The environment variable that makes a job poison.
+pub const POISON: &str = "POSTRIDER_POISON_JOB";
 
 words! {
     /// Where the process may be told to die.
@@ -44,6 +51,17 @@ pub fn point(point: Point) {
 pub fn strikes(point: Point) -> bool {
     static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| Armed::read(&std::env::var(VARIABLE).ok()?));
     ARMED.as_ref().is_some_and(|armed| armed.passed(point))
+}
+
+/// Ends the process if the poison job is among these.
+pub fn taste(mut jobs: impl Iterator<Item = JobId>) {
+    static POISONED: LazyLock<Option<Uuid>> = LazyLock::new(|| Uuid::try_parse(&std::env::var(POISON).ok()?).ok());
+    if let Some(poison) = *POISONED
+        && jobs.any(|job| job.0 == poison)
+    {
+        eprintln!("poison job");
+        std::process::abort();
+    }
 }
 
 /// Ends the process at once.

@@ -27,7 +27,7 @@ pub use recovery::Recovery;
 
 use crate::crash;
 use crate::domain::event::Fact;
-use crate::domain::ids::{Lane, PoolId};
+use crate::domain::ids::Lane;
 use crate::domain::job::{Check, Class, Envelope};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Directory, Ledger, Templates};
@@ -35,7 +35,8 @@ use crate::ledger::{Directory, Ledger, Templates};
 use crate::limits::pacer::Pacer;
 use crate::limits::{GiveBack, Limits};
 use crate::policy::windows::Windows;
-use crate::queue::frame::{Frame, FrameError};
+use crate::queue::dead::{self, Why};
+use crate::queue::frame::Frame;
 use crate::queue::outbox::{Item as Packable, Outbox};
 use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
 use crate::receipt::Senders;
@@ -138,17 +139,24 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     async fn work_on(self: &Arc<Self>, delivery: Delivery, from: &QueueName) {
         let envelopes = match Frame::decode(&delivery.frame, &self.sealer) {
             Ok(Frame::Jobs(envelopes)) => envelopes,
-            Ok(Frame::Checks(_) | Frame::Facts(_)) => return self.bury(delivery, None).await,
-            Err(error) => return self.bury(delivery, Some(error)).await,
+            Ok(Frame::Checks(_) | Frame::Facts(_)) => return self.bury(delivery, from, "no jobs").await,
+            // A key file may just be missing its newest key.
+            Err(_) if delivery.count < SPLIT_AT => return self.clock.pause(RETRY_EVERY).await,
+            Err(error) => return self.bury(delivery, from, &error.to_string()).await,
         };
         match from {
-            QueueName::Suspect(_) if delivery.count >= DEAD_AT => return self.bury(delivery, None).await,
+            QueueName::Suspect(_) if delivery.count >= DEAD_AT => {
+                return self.bury(delivery, from, "ended dispatch again and again").await;
+            }
             QueueName::Suspect(_) => {}
             _ if delivery.count >= SPLIT_AT => return self.split(delivery, envelopes).await,
             _ => {}
         }
         let again = delivery.count > 1;
         let mut hand = hand::Hand::new(self, envelopes, again);
+        if matches!(from, QueueName::Suspect(_)) {
+            hand.be_brief();
+        }
         let late = hand.run().await;
         let (out, given_up) = (hand.out, hand.given_up);
         if self.confirm(out).await && !given_up {
@@ -195,31 +203,23 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// Divides a frame that keeps failing into single jobs, which are tried one at a time.
     async fn split(&self, delivery: Delivery, envelopes: Vec<Envelope>) {
         warn!(jobs = envelopes.iter().map(|envelope| envelope.jobs.len()).sum::<usize>(), "frame split after failing");
-        for envelope in envelopes {
-            let pool: PoolId = envelope.shared.pool.clone();
-            for mut job in envelope.jobs.clone() {
-                job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
-                let alone = envelope.with_jobs(vec![job]);
-                let frame = Frame::Jobs(vec![alone]).encode(&self.sealer);
-                let Ok(frame) = frame else { continue };
-                if !self.put(frame, QueueName::Suspect(pool.clone())).await {
-                    return; // Delivered again: the copies meet each other's claims.
-                }
+        for alone in dead::suspects(&envelopes) {
+            let to = QueueName::Suspect(alone.shared.pool.clone());
+            let Ok(frame) = dead::single(alone, &self.sealer) else { continue };
+            if !self.put(frame, to).await {
+                return; // Delivered again: the copies meet each other's claims.
             }
         }
         delivery.ack();
     }
 
-    /// Puts a frame aside that cannot be worked on; until it has come a few times it goes back, since a key file may
-    /// just be missing its newest key.
-    async fn bury(&self, delivery: Delivery, error: Option<FrameError>) {
-        if error.is_some() && delivery.count < SPLIT_AT {
-            return self.clock.pause(RETRY_EVERY).await;
-        }
-        let reason = error.map_or_else(|| "delivered too often, or no jobs".to_owned(), |error| error.to_string());
-        error!(frame = %delivery.id, reason, "frame put aside as dead");
-        if self.put(delivery.frame.clone(), QueueName::Dead).await {
-            delivery.ack();
+    /// Puts a frame aside that cannot be worked on. If that fails it comes back.
+    async fn bury(&self, delivery: Delivery, from: &QueueName, reason: &str) {
+        error!(frame = %delivery.id, %from, reason, "frame put aside as dead");
+        let why = Why { from: from.clone(), reason, at: self.clock.now() };
+        if let Err(problem) = dead::bury(&self.queue, delivery, why).await {
+            warn!(%problem, "cannot put a frame aside");
+            self.clock.pause(RETRY_EVERY).await;
         }
     }
 

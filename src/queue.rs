@@ -9,6 +9,7 @@
 
 pub mod amqp;
 pub mod any;
+pub mod dead;
 pub mod depths;
 pub mod embedded;
 pub mod frame;

@@ -11,8 +11,9 @@ use crate::domain::job::{Check, Envelope};
 use crate::domain::time::UnixMicros;
 use crate::ledger::{Entry, Ledger, Tag};
 use crate::limits::Limits;
-use crate::queue::frame::Frame;
-use crate::queue::{Delivery, Queue, QueueError, QueueName, Route};
+use crate::queue::dead::{self, Why};
+use crate::queue::frame::{Frame, FrameError};
+use crate::queue::{Delivery, Queue, QueueError, QueueName};
 
 /// Frames inserted in one go; as many wait at most.
 const FRAMES_MAX: u16 = 256;
@@ -51,10 +52,7 @@ async fn insert<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, fram
                 entries.extend(entries_of(context, frame, &delivery));
                 inserted.push(delivery);
             }
-            Err(error) => {
-                error!(%error, frame = %delivery.id, "frame put aside as dead");
-                bury(context, delivery).await;
-            }
+            Err(error) => bury(context, delivery, QueueName::Later, error).await,
         }
     }
     let mut failures = 0_u32;
@@ -146,11 +144,18 @@ fn check_entry<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, id: U
 
 /// Puts a frame aside that cannot be opened; the first times it goes back, since a key file may just be missing its
 /// newest key.
-pub(super) async fn bury<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, delivery: Delivery) {
+pub(super) async fn bury<Q: Queue, L: Limits, B: Ledger>(
+    context: &Context<Q, L, B>,
+    delivery: Delivery,
+    from: QueueName,
+    error: FrameError,
+) {
     if delivery.count < 3 {
         return context.clock.pause(RETRY_EVERY).await;
     }
-    if context.queue.publish(Uuid::new_v4(), delivery.frame.clone(), Route::To(QueueName::Dead)).await.is_ok() {
-        delivery.ack();
+    error!(%error, frame = %delivery.id, "frame put aside as dead");
+    let why = Why { from, reason: &error.to_string(), at: context.clock.now() };
+    if let Err(problem) = dead::bury(&context.queue, delivery, why).await {
+        warn!(%problem, "cannot put a frame aside");
     }
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
-use tracing::error;
 use uuid::Uuid;
 
 use super::grant::Part;
@@ -114,10 +113,7 @@ async fn keep<Q: Queue, L: Limits, B: Ledger>(
         }
         Ok(Frame::Checks(checks)) => checks.into_iter().map(|check| (check.due_at, Thing::Check(check))).collect(),
         Ok(Frame::Facts(_)) => vec![],
-        Err(error) => {
-            error!(%error, frame = %id, "frame put aside as dead");
-            return later::bury(context, delivery).await;
-        }
+        Err(error) => return later::bury(context, delivery, QueueName::Soon, error).await,
     };
     let frame = Arc::new(Keep::new(delivery, things.len(), load));
     if things.is_empty() {

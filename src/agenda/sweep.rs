@@ -56,6 +56,8 @@ pub(super) enum Stuck {
     Limits(#[from] crate::limits::LimitsError),
     #[error(transparent)]
     Publish(#[from] crate::queue::PublishError),
+    #[error(transparent)]
+    Queue(#[from] crate::queue::QueueError),
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
@@ -177,7 +179,8 @@ fn part_id(entry: &Entry, envelope: &Envelope) -> Uuid {
     Uuid::new_v5(&entry.id, &moved_at.0.to_be_bytes())
 }
 
-fn event(shared: &Shared, job: &Job, change: Change, at: UnixMicros) -> Event {
+/// Returns what happened to a job before its next attempt.
+pub(super) fn event(shared: &Shared, job: &Job, change: Change, at: UnixMicros) -> Event {
     let Shared { tenant, kind, class, .. } = shared;
     Event { job: job.id, tenant: tenant.clone(), kind: *kind, class: *class, at, attempt: job.attempt, change }
 }

@@ -1,5 +1,7 @@
 //! The feeder on a real queue, ledger and limits, on a virtual clock: who goes when, round by round.
 
+mod dead;
+
 use std::collections::BTreeMap;
 
 use tempfile::TempDir;

@@ -107,6 +107,9 @@ pub enum Problem {
     /// A batch id that is none.
     #[error("is not a batch id: expected a UUID as SubmitBatch returned it")]
     BatchId,
+    /// Not the id of a frame.
+    #[error("is not the id of a frame")]
+    FrameId,
     /// A token that was not given out for this request.
     #[error("is no token of this list; pass the last answer's token unchanged, with the same filter, or none")]
     Token,

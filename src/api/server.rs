@@ -138,7 +138,7 @@ impl Api {
             .add_service(pb::template_service_server::TemplateServiceServer::new(templates))
             .add_service(pb::tenant_service_server::TenantServiceServer::new(tenants))
             .add_service(pb::provider_service_server::ProviderServiceServer::new(Providers::new(Arc::clone(&ports))))
-            .add_service(pb::admin_service_server::AdminServiceServer::new(Admin::new(ports.clock.clone())));
+            .add_service(pb::admin_service_server::AdminServiceServer::new(Admin::new(Arc::clone(&ports))));
         health.set(ServingStatus::Serving).await;
         Ok(Self { router, health, clock: ports.clock.clone() })
     }

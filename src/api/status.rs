@@ -14,7 +14,7 @@ use crate::domain::template::TEMPLATES_MAX;
 use crate::ledger::LedgerError;
 use crate::limits::{FILTER_RULES_MAX, LimitsError};
 use crate::pb;
-use crate::queue::PublishError;
+use crate::queue::{PublishError, QueueError};
 use crate::telemetry::metrics::RefusedAs;
 
 /// The domain of [`pb::Refusal::reason`] and of `ErrorInfo`.
@@ -79,6 +79,9 @@ pub(crate) enum Error {
     /// A fact is not known to be durable.
     #[error("not known to be durable: {0}; the call may have taken effect and may be repeated")]
     NotDurable(PublishError),
+    /// The queue gave no answer.
+    #[error("the queue gives no answer just now")]
+    QueueAway,
     /// The machine gives no random bytes.
     #[error("the operating system gives no random bytes")]
     NoRandom,
@@ -119,6 +122,7 @@ impl Error {
             Self::LimitsAway => (Code::Unavailable, "LIMITS_AWAY", None),
             Self::TooManyRules => (Code::ResourceExhausted, "TOO_MANY_RULES", None),
             Self::NotDurable(_) => (Code::Unavailable, "NOT_DURABLE", None),
+            Self::QueueAway => (Code::Unavailable, "QUEUE_AWAY", None),
             Self::NoRandom => (Code::Internal, "NO_RANDOM", None),
             Self::Unreadable => (Code::Internal, "UNREADABLE", None),
         };
@@ -229,6 +233,13 @@ impl From<LedgerError> for Error {
             LedgerError::Refused(_) | LedgerError::Corrupt(_) => tracing::error!(%error, "the ledger failed"),
         }
         Self::LedgerAway
+    }
+}
+
+impl From<QueueError> for Error {
+    fn from(error: QueueError) -> Self {
+        tracing::warn!(%error, "the queue gave no answer");
+        Self::QueueAway
     }
 }
 

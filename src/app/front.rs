@@ -25,6 +25,7 @@ impl Base {
         let address = listener.local_addr().map_err(refused)?;
         let ports = api::Ports {
             admission: self.admission(),
+            queue: self.queue.clone(),
             facts: self.facts.clone(),
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),

@@ -1,4 +1,4 @@
-//! `postrider provider`, `postrider stats` and `postrider clock`.
+//! `postrider provider`, `postrider stats`, `postrider dead-letter` and `postrider clock`.
 
 use std::time::Duration;
 
@@ -45,6 +45,27 @@ pub struct Range {
     /// Another tenant's, for operators
     #[arg(long, default_value = "", hide_default_value = true)]
     tenant: String,
+}
+
+pub(super) const DEAD_EXAMPLES: &str = "Examples:
+  postrider dead-letter inspect
+  postrider dead-letter redrive 0193b1c2-7d0e-7c11-9a55-3f0c1f6a2b10
+  postrider dead-letter redrive --all";
+
+/// What to do with dead letters.
+#[derive(Subcommand, Debug)]
+pub enum DeadCommand {
+    /// List them: since when, where from, why, and which jobs; never numbers or texts
+    Inspect,
+    /// Put some back to work, or all
+    Redrive {
+        /// Their frame ids
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        frame_ids: Vec<String>,
+        /// Every one
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 /// What to do with the clock.
@@ -121,6 +142,49 @@ impl ClockCommand {
         to.out.object(&json!({"now": now}), || now.as_str().unwrap_or("-").to_owned())?;
         Ok(())
     }
+}
+
+impl DeadCommand {
+    pub(super) async fn run(self, to: To) -> Result<(), Failure> {
+        match self {
+            Self::Inspect => Self::inspect(to).await,
+            // Without names it is all.
+            Self::Redrive { frame_ids, all: _ } => {
+                let asked = frame_ids.len();
+                let request = pb::RedriveRequest { frame_ids };
+                let frames = to.service.admin().redrive(request).await?.into_inner().frames;
+                let of = if asked == 0 { String::new() } else { format!(" of {asked}") };
+                to.out.object(&json!({"frames": frames}), || format!("{frames}{of} back to work"))?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn inspect(to: To) -> Result<(), Failure> {
+        let (mut rows, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListDeadLettersRequest { page_size: 1000, page_token };
+            let page = to.service.admin().list_dead_letters(request).await?.into_inner();
+            rows.extend(page.letters.iter().map(letter));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        to.out.list(&["frame_id", "at", "queue", "reason", "expires_at", "job_ids"], &rows)?;
+        Ok(())
+    }
+}
+
+fn letter(letter: &pb::DeadLetter) -> Value {
+    json!({
+        "frame_id": letter.frame_id,
+        "at": print::time(letter.at.as_ref()),
+        "queue": if letter.queue.is_empty() { Value::Null } else { json!(letter.queue) },
+        "reason": letter.reason,
+        "expires_at": print::time(letter.expires_at.as_ref()),
+        "job_ids": letter.job_ids,
+    })
 }
 
 fn provider(provider: &pb::Provider) -> Value {

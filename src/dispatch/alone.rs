@@ -82,7 +82,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
     /// nobody's delay.
     pub(super) async fn wait_for_limits(&mut self) {
         let Some(front) = self.line.front() else { return };
-        if goes_alone(&front.shared) || self.context.limits_back(Duration::ZERO).await {
+        if goes_alone(&front.shared) || self.brief() || self.context.limits_back(Duration::ZERO).await {
             return;
         }
         if self.context.limits_back(PATIENCE).await {

@@ -41,6 +41,8 @@ pub(super) const DEADLINE_SLACK: Duration = Duration::from_secs(5);
 const RULES_READ_EVERY: Duration = Duration::from_secs(2);
 /// What nobody can decide now is looked at again after this, or up to twice as long.
 const WAIT_FOR_LIMITS: Duration = Duration::from_secs(5);
+/// How long a job alone may wait for a permit: long enough for one that is about to be free.
+const BRIEF: Duration = Duration::from_millis(50);
 
 /// The jobs of a delivery that are not decided yet.
 pub(super) struct Hand<'a, Q, L, B> {
@@ -50,6 +52,8 @@ pub(super) struct Hand<'a, Q, L, B> {
     /// Their template is not in memory.
     unfilled: Vec<Item>,
     pub(super) watch: Stopwatch,
+    /// How long a job may be held without a permit.
+    hold: Duration,
     /// Since the rules of the line's tenants were read.
     rules_read: Stopwatch,
     /// Limits did not answer: the frame must not be acknowledged.
@@ -61,6 +65,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     /// Takes the jobs of envelopes in hand. `again`: the frame was delivered before, so a copy may have been handed
     /// over.
     pub(super) fn new(context: &'a Arc<Context<Q, L, B>>, envelopes: Vec<Envelope>, again: bool) -> Self {
+        crash::taste(envelopes.iter().flat_map(|envelope| envelope.jobs.iter().map(|job| job.id)));
         let mut line = VecDeque::with_capacity(envelopes.iter().map(|envelope| envelope.jobs.len()).sum());
         let mut unfilled = Vec::new();
         for envelope in envelopes {
@@ -88,6 +93,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             moved: Vec::new(),
             unfilled,
             watch: context.clock.stopwatch(),
+            hold: HOLD,
             rules_read: context.clock.stopwatch(),
             given_up: false,
             out: Out::new(Arc::clone(&context.metrics)),
@@ -104,11 +110,22 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         self.line.make_contiguous().sort_by_key(rank);
     }
 
+    /// Holds nothing without a permit. Whatever is in hand when a process is killed counts a delivery, so a suspect that
+    /// only waited would die of other kills than its own; in the agenda it waits uncounted.
+    pub(super) fn be_brief(&mut self) {
+        self.hold = BRIEF;
+    }
+
+    /// Returns whether nothing is held without a permit.
+    pub(super) fn brief(&self) -> bool {
+        self.hold < HOLD
+    }
+
     /// Works until each job has a verdict or the frame has been held long enough.
     pub(super) async fn run(&mut self) -> Vec<Late> {
         let mut late = Vec::new();
         self.fill_in().await;
-        while self.watch.elapsed() < HOLD && !self.given_up && !self.context.tasks.stopping() {
+        while self.watch.elapsed() < self.hold && !self.given_up && !self.context.tasks.stopping() {
             self.drop_expired().await;
             let Some(front) = self.line.front() else { break };
             if front.due_at > self.context.clock.now() {
@@ -179,7 +196,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             self.line.iter().take_while(same).map(|item| channel.cost(&item.handover)).collect::<Vec<_>>()
         };
         let gate = self.context.gates.get(&front.shared.pool);
-        let patience = HOLD.saturating_sub(self.watch.elapsed()).min(Duration::from_secs(1));
+        let patience = self.hold.saturating_sub(self.watch.elapsed()).min(Duration::from_secs(1));
         match gate {
             Some(gate) => gate.acquire(Wish { class, kind, avoid: &front.avoid, costs: &costs }, patience).await,
             None => {

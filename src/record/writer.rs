@@ -26,8 +26,9 @@ use super::resend::Resender;
 use super::{Settings, reads};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Ledger, LedgerError, SealedReply, SealedSuppression};
+use crate::queue::dead::{self, Why};
 use crate::queue::frame::{seal_plain, seal_reply};
-use crate::queue::{Queue, QueueName, Route};
+use crate::queue::{Queue, QueueName};
 use crate::seal::Sealer;
 
 /// The first wait after a failure, and the longest.
@@ -159,17 +160,17 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
         let unreadable = batch.extract_if(.., |work| matches!(work.body, Some(Body::Unreadable(_))));
         for work in unreadable.collect::<Vec<_>>() {
             let Some(Body::Unreadable(problem)) = &work.body else { continue };
-            error!(%problem, frame = %work.delivery.id, "a frame of the record queue cannot be read");
-            self.bury(work).await;
+            let problem = problem.to_string();
+            error!(problem, frame = %work.delivery.id, "a frame of the record queue cannot be read");
+            self.bury(work, &problem).await;
         }
     }
 
     /// Moves a frame to the dead-letter queue. If that fails it goes back to where it came from.
-    async fn bury(&self, work: Work) {
-        let Work { delivery, .. } = work;
-        match self.queue.publish(delivery.id, delivery.frame.clone(), Route::To(QueueName::Dead)).await {
-            Ok(()) => delivery.ack(),
-            Err(problem) => error!(%problem, "cannot move a frame to the dead-letter queue"),
+    async fn bury(&self, work: Work, reason: &str) {
+        let why = Why { from: QueueName::Record, reason, at: self.clock.now() };
+        if let Err(problem) = dead::bury(&self.queue, work.delivery, why).await {
+            error!(%problem, "cannot move a frame to the dead-letter queue");
         }
     }
 
@@ -242,7 +243,7 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
             if round == REFUSED_ALONE {
                 for work in std::mem::take(&mut refused) {
                     error!(frame = %work.delivery.id, "the ledger refuses a frame of the record queue");
-                    self.bury(work).await;
+                    self.bury(work, "the ledger refuses it").await;
                 }
             }
         }

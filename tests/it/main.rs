@@ -12,6 +12,7 @@ mod cli;
 mod clouds;
 mod crash;
 mod dashboards;
+mod dead_letters;
 mod doctor;
 mod e2e_python;
 mod explain;

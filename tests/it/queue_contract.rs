@@ -10,10 +10,12 @@ use uuid::Uuid;
 
 use postrider::domain::ids::Lane;
 use postrider::domain::job::Class;
-use postrider::domain::time::Clock;
+use postrider::domain::time::{Clock, UnixMicros};
 use postrider::queue::amqp::{self, Amqp};
+use postrider::queue::dead::{self, Why};
 use postrider::queue::embedded::{self, Embedded};
 use postrider::queue::{AnyQueue, Delivery, FRAME_BYTES_MAX, PublishError, Queue, QueueError, QueueName, Route};
+use postrider::seal::Sealer;
 use postrider::shutdown::Tasks;
 
 use crate::support::servers;
@@ -67,6 +69,7 @@ contract! {
     record_has_one_consumer_at_a_time,
     a_closed_queue_takes_nothing_and_keeps_everything,
     a_poison_frame_is_set_aside_alone,
+    dead_letters_stay_when_they_are_looked_at,
     many_publishers_are_all_heard,
 }
 
@@ -286,6 +289,34 @@ async fn a_poison_frame_is_set_aside_alone(bench: Bench) {
     assert_eq!((delivery.id, &delivery.frame), (id(1), &frame(1)));
     delivery.ack();
     bench.settles_at(&suspects, 0).await;
+}
+
+async fn dead_letters_stay_when_they_are_looked_at(bench: Bench) {
+    bench.fill(&QueueName::Later, 0..3).await;
+    let mut later = bench.consume(QueueName::Later, 3).await;
+    for _ in 0..3 {
+        let delivery = next(&mut later, &bench.clock).await;
+        let why = Why { from: QueueName::Later, reason: "a test", at: UnixMicros(7) };
+        dead::bury(&bench.queue, delivery, why).await.unwrap();
+    }
+    for _ in 0..2 {
+        bench.settles_at(&QueueName::Dead, 3).await;
+        let letters = dead::look(&bench.queue, &bench.clock).await.unwrap();
+        let mut ids: Vec<_> = letters.iter().map(|(letter, _)| letter.id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [id(0), id(1), id(2)]);
+        assert!(letters.iter().all(|(letter, _)| letter.at == Some(UnixMicros(7)) && &*letter.reason == "a test"));
+    }
+    bench.settles_at(&QueueName::Dead, 3).await;
+    for (letter, delivery) in dead::look(&bench.queue, &bench.clock).await.unwrap() {
+        if letter.id == id(1) {
+            letter.redrive(&bench.queue, &Sealer::ephemeral().unwrap()).await.unwrap();
+            delivery.ack();
+        }
+    }
+    bench.settles_at(&QueueName::Dead, 2).await;
+    let back = next(&mut later, &bench.clock).await;
+    assert_eq!((back.id, &back.frame), (id(1), &frame(1)));
 }
 
 async fn many_publishers_are_all_heard(bench: Bench) {

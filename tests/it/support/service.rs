@@ -94,6 +94,13 @@ impl Service {
         });
     }
 
+    /// Starts the service with a job that kills it whenever that is taken in hand; returns when it listens or has ended.
+    pub(crate) fn restart_poisoned(&self, job: &str) {
+        let poison = format!("{}={job}", postrider::crash::POISON);
+        let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, self.grpc)).is_ok();
+        self.janitor.start_with(Some(&poison), || listens() || self.ended());
+    }
+
     /// Kills it: `SIGKILL`. Harmless when it has ended already.
     pub(crate) fn kill(&self) {
         self.janitor.end("KILL");

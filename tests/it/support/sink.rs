@@ -40,6 +40,11 @@ impl Sink {
         self.smsc.port()
     }
 
+    /// Gives it a command; see `tests/peers/smsc.js`.
+    pub(crate) fn say(&self, line: &str) {
+        self.smsc.command(line);
+    }
+
     /// Returns every submit_sm so far, in order.
     pub(crate) fn submits(&self) -> Vec<Submit> {
         let text = std::fs::read_to_string(self.dir.path().join(FILE)).unwrap_or_default();
