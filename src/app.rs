@@ -2,6 +2,7 @@
 
 mod backends;
 mod calendars;
+mod certificate;
 mod doctor;
 mod error;
 mod first_start;

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
 use super::error::with_causes;
-use super::front;
+use super::{certificate, front};
 use crate::api;
 use crate::config::{self, Link, Provider, Role, Settings};
 use crate::domain::checkup::Finding;
@@ -26,7 +26,7 @@ const DIAL_MAX: Duration = Duration::from_secs(5);
 pub fn examine<'a>(settings: &'a Settings, clock: &'a Clock) -> BoxFuture<'a, Vec<Finding>> {
     Box::pin(async move {
         let mut findings = vec![data_dir(&settings.data_dir), key_file(settings), open_files()];
-        findings.extend(certificate(settings));
+        findings.extend(certificate(settings, clock));
         findings.extend(match &settings.queue.url {
             Some(url) => amqp::checkup(url.reveal(), clock).await,
             None => vec![Finding::fine("queue.url", "embedded")],
@@ -91,16 +91,22 @@ fn open_files() -> Finding {
     }
 }
 
-fn certificate(settings: &Settings) -> Option<Finding> {
-    let tls = settings.grpc.tls.as_ref()?;
+fn certificate(settings: &Settings, clock: &Clock) -> Vec<Finding> {
+    let Some(tls) = settings.grpc.tls.as_ref() else { return vec![] };
     let checked = front::read_tls(tls).map_err(|error| error.to_string()).and_then(|tls| {
+        let chain = tls.certificate.clone();
         let settings = api::Settings { tls: Some(tls) };
-        settings.check().map_err(|error| with_causes(&error).into())
+        settings.check().map(|()| chain).map_err(|error| with_causes(&error).into())
     });
-    Some(match checked {
-        Ok(()) => Finding::fine("grpc.tls_cert", "certificate and key belong together"),
-        Err(error) => Finding::fault("grpc.tls_cert", error, "name a certificate chain and its private key, in PEM"),
-    })
+    match checked {
+        Ok(chain) => vec![
+            Finding::fine("grpc.tls_cert", "certificate and key belong together"),
+            certificate::checkup(&chain, clock.now()),
+        ],
+        Err(error) => {
+            vec![Finding::fault("grpc.tls_cert", error, "name a certificate chain and its private key, in PEM")]
+        }
+    }
 }
 
 /// Only whether the host answers: a log-in would take a place from the service, where the carrier counts them.

@@ -6,9 +6,10 @@ use tokio::net::TcpListener;
 use tracing::error;
 
 use super::error::with_causes;
-use super::{Base, StartError};
+use super::{Base, StartError, certificate};
 use crate::api::{self, Api, Health, ProviderEntry};
 use crate::config::GrpcTls;
+use crate::telemetry::metrics;
 
 /// The front as it runs.
 pub(super) struct Front {
@@ -39,6 +40,8 @@ impl Base {
             providers,
         };
         let tls = self.settings.grpc.tls.as_ref().map(read_tls).transpose()?;
+        let expires_at = tls.as_ref().and_then(|tls| certificate::expires_at(&tls.certificate));
+        expires_at.into_iter().for_each(metrics::certificate_expires);
         let api = Api::new(ports, api::Settings { tls }).await.map_err(|error| StartError::Tls(with_causes(&error)))?;
         let front = Front { address, health: api.health() };
         let stop = self.groups.front.stop().clone();

@@ -152,8 +152,15 @@ metrics! {
     UNRESOLVED_JOBS = "postrider_unresolved_jobs", Gauge, [];
     /// Age of the last fact that record wrote; while it cannot write, how long it has been trying.
     LEDGER_LAG_SECONDS = "postrider_ledger_lag_seconds", Gauge, [];
+    /// When the certificate of gRPC expires, in seconds since 1970; not there without TLS. The first of its chain counts.
+    CERTIFICATE_EXPIRES = "postrider_certificate_expires_timestamp_seconds", Gauge, [];
     /// Always 1; its label says which version runs.
     BUILD_INFO = "postrider_build_info", Gauge, ["version"];
+}
+
+/// Shows when the certificate of gRPC expires, in seconds since 1970.
+pub fn certificate_expires(at_secs: i64) {
+    metrics::gauge!(CERTIFICATE_EXPIRES).set(at_secs as f64);
 }
 
 /// Returns the table of metrics for the README, in Markdown.

@@ -58,6 +58,7 @@ fn count_everything() {
     record.resent(1);
     record.strays(1);
     opted_out(Kind::Sms, Source::Keyword);
+    certificate_expires(1_800_000_000);
     record.unresolved(1);
     record.lag(SECOND);
 }
