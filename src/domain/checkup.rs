@@ -58,16 +58,28 @@ impl Finding {
 
 /// Compares a server's version with the oldest that will do; both as in `3.10.8`.
 pub fn version(about: &str, server: &str, found: &str, oldest: (u32, u32)) -> Finding {
-    let mut parts = found.split('.').map(|part| part.chars().take_while(char::is_ascii_digit).collect::<String>());
-    let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok());
     let text = format!("{server} {found}");
-    match (next(), next().unwrap_or(0)) {
-        (None, _) => Finding::unseen(about, format!("{server} does not tell its version"), ""),
-        (Some(major), minor) if (major, minor) < oldest => {
-            Finding::fault(about, text, &format!("install {server} {}.{} or newer", oldest.0, oldest.1))
-        }
-        (Some(_), _) => Finding::fine(about, text),
+    match parse(found) {
+        None => Finding::unseen(about, format!("{server} does not tell its version"), ""),
+        Some(version) if version < oldest => Finding::fault(about, text, &newer(server, oldest)),
+        Some(_) => Finding::fine(about, text),
     }
+}
+
+/// Returns why a server of this version cannot be used, if it cannot; one that does not tell its version can.
+pub fn too_old(server: &str, found: &str, oldest: (u32, u32)) -> Option<Box<str>> {
+    let version = parse(found).filter(|version| *version < oldest);
+    version.map(|_| format!("{server} {found} is too old: {}", newer(server, oldest)).into())
+}
+
+fn parse(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.chars().take_while(char::is_ascii_digit).collect::<String>());
+    let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    Some((next()?, next().unwrap_or(0)))
+}
+
+fn newer(server: &str, oldest: (u32, u32)) -> String {
+    format!("install {server} {}.{} or newer", oldest.0, oldest.1)
 }
 
 /// Judges how far a server's clock is from ours, in microseconds.
@@ -99,6 +111,7 @@ mod tests {
             ("devel", Found::Unseen),
         ] {
             assert_eq!(version("queue.url", "RabbitMQ", found, (3, 10)).found, want, "{found}");
+            assert_eq!(too_old("RabbitMQ", found, (3, 10)).is_some(), want == Found::Fault, "{found}");
         }
     }
 

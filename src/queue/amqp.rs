@@ -131,6 +131,7 @@ impl Amqp {
             tasks: tasks.clone(),
             clock: clock.clone(),
         });
+        checkup::refuse_old(&shared.options.url, clock).await?;
         let publishing = Link::connect(Purpose::Publish, &shared).await?;
         let consuming = match Link::connect(Purpose::Consume, &shared).await {
             Ok(consuming) => consuming,

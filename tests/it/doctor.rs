@@ -2,6 +2,8 @@
 //! certificate of somebody else, a ledger of a newer version. `serve` says which in one line and ends with a code that no
 //! crash has; `doctor` finds the same without starting, and what works now and will not for long besides.
 
+mod old;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -52,7 +54,7 @@ fn what_is_wrong_around_it_is_said_in_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
     for Case { what, settings, code, names, about } in
-        server_cases().into_iter().chain(machine_cases(dir.path(), &taken.to_string()))
+        server_cases().into_iter().chain(old_cases()).chain(machine_cases(dir.path(), &taken.to_string()))
     {
         let file = dir.path().join("postrider.toml");
         fs::write(&file, with_defaults(&settings, dir.path())).unwrap();
@@ -127,6 +129,25 @@ fn server_cases() -> Vec<Case> {
     ]
 }
 
+/// Servers that are too old.
+fn old_cases() -> Vec<Case> {
+    let old = |what, section: &str, url: String, names, about| {
+        case(what, &format!("[{section}]\nurl = {url:?}\n"), UNAVAILABLE, names, about)
+    };
+    vec![
+        old(
+            "an old RabbitMQ",
+            "queue",
+            old::rabbitmq(),
+            &["queue", "3.8.2", "install RabbitMQ 3.10"],
+            Some("queue.url"),
+        ),
+        old("an old Redis", "limits", old::redis(), &["limits", "5.0.7", "install Redis 6.2"], Some("limits.url")),
+        // A doctor would ask it more than this one answers.
+        old("an old PostgreSQL", "ledger", old::postgres(), &["ledger", "11.22", "install PostgreSQL 13"], None),
+    ]
+}
+
 /// What is wrong on this machine.
 fn machine_cases(dir: &Path, taken: &str) -> Vec<Case> {
     let file = dir.join("a-file");
@@ -190,6 +211,43 @@ fn machine_cases(dir: &Path, taken: &str) -> Vec<Case> {
         case("settings of a newer version", "[queue]\nshards = 4\n", USAGE, &["queue.shards"], None),
         case("a ledger of a newer version", &data(&newer), UNAVAILABLE, &["ledger", "99"], Some("ledger.url")),
     ]
+}
+
+#[test]
+fn a_full_disk_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("postrider.toml");
+    fs::write(&file, with_defaults("", dir.path())).unwrap();
+    // No file may be longer than 4 KiB, which a write is told of as of a full disk, wherever the first one comes.
+    let script = "trap '' XFSZ; ulimit -f 8; exec timeout -s KILL 120 \"$0\" serve --config \"$1\"";
+    let mut full = Command::new("sh");
+    full.args(["-c", script, env!("CARGO_BIN_EXE_postrider"), file.to_str().unwrap()]);
+    full_disk_is_said(&mut full);
+
+    // A disk of its own takes root and a system that lets it.
+    let disk = dir.path().join("disk");
+    fs::create_dir_all(&disk).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&disk).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("no disk can be mounted here: the limit of file sizes alone stands for it");
+        return;
+    }
+    fs::write(&file, with_defaults(&format!("data_dir = {:?}\n", disk.join("data")), dir.path())).unwrap();
+    let mut full = Command::new("timeout");
+    full.args(["-s", "KILL", "120", env!("CARGO_BIN_EXE_postrider"), "serve", "--config", file.to_str().unwrap()]);
+    let said = std::panic::catch_unwind(move || full_disk_is_said(&mut full));
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    said.unwrap();
+}
+
+fn full_disk_is_said(serve: &mut Command) {
+    let output = serve.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(UNAVAILABLE), "{errors}");
+    let lines: Vec<_> = errors.lines().filter(|line| line.starts_with("postrider: ")).collect();
+    let [line] = lines[..] else { panic!("one line: {errors}") };
+    let words = ["too large", "No space left", "full"];
+    assert!(words.iter().any(|word| line.contains(word)) && !errors.contains("panicked"), "{errors}");
 }
 
 /// Returns a good private key that belongs to no certificate, in PEM.

@@ -12,7 +12,7 @@ use crate::ledger::LedgerError;
 
 const ABOUT: &str = "ledger.url";
 /// The oldest version whose statements are used and that still gets fixes.
-const OLDEST: (u32, u32) = (13, 0);
+pub(super) const OLDEST: (u32, u32) = (13, 0);
 /// Connections that one process may take: the pool, the recorder's, the leader's.
 const PER_PROCESS: i64 = super::CONNECTIONS_MAX as i64 + 2;
 

@@ -35,6 +35,8 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// A connection with its prepared statements.
 pub(super) struct Conn {
     pub(super) client: Client,
+    /// As the server says it; empty where it does not.
+    pub(super) version: Box<str>,
     statements: Mutex<HashMap<Box<str>, Statement>>,
 }
 
@@ -102,13 +104,14 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Arc<Conn>, LedgerError> {
         let open = async {
             let (client, connection) = self.config.connect(NoTls).await?;
+            let version = connection.parameter("server_version").unwrap_or_default().into();
             self.tasks.spawn("postgres-connection", async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "lost a connection to the ledger");
                 }
             });
             client.batch_execute(&format!("{SESSION}; set statement_timeout = {STATEMENT_MS}")).await?;
-            Ok(Arc::new(Conn { client, statements: Mutex::default() }))
+            Ok(Arc::new(Conn { client, version, statements: Mutex::default() }))
         };
         self.limit(CONNECT, open).await
     }

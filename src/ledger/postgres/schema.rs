@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::checkup::OLDEST;
 use super::pool::Conn;
+use crate::domain::checkup;
 use crate::domain::event::{Fate, State};
 use crate::domain::job::{Class, Kind};
 use crate::ledger::LedgerError;
@@ -34,6 +36,9 @@ pub(super) struct Spans {
 
 /// Brings the schema up to date.
 pub(super) async fn migrate(conn: &Conn) -> Result<(), LedgerError> {
+    if let Some(why) = checkup::too_old("PostgreSQL", &conn.version, OLDEST) {
+        return Err(LedgerError::Refused(why));
+    }
     conn.batch("begin").await?;
     conn.client.execute("select pg_advisory_xact_lock($1)", &[&MIGRATING]).await?;
     conn.batch("create schema if not exists postrider; create table if not exists schema_version (version integer)")

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{AsyncConnectionConfig, Client, InfoDict, cmd};
 
-use super::link::{classify, durability, warnings};
+use super::link::{OLDEST, classify, durability, warnings};
 use crate::domain::checkup::{self, Finding};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::limits::LimitsError;
 
 const ABOUT: &str = "limits.url";
-/// The oldest version whose commands and scripts are used.
-const OLDEST: (u32, u32) = (6, 2);
 /// More of `maxmemory` in use than this share is soon all of it.
 const CROWDED: f64 = 0.8;
 

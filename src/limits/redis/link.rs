@@ -13,8 +13,12 @@ use deadpool_redis::redis::{
 use uuid::Uuid;
 
 use super::scripts::Scripts;
+use crate::domain::checkup;
 use crate::domain::time::{Clock, Stopwatch, UnixMicros};
 use crate::limits::{Identity, LimitsError};
+
+/// The oldest version whose commands and scripts are used.
+pub(super) const OLDEST: (u32, u32) = (6, 2);
 
 /// After a failed attempt to connect, callers fail at once for this long instead of trying themselves.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -149,6 +153,9 @@ impl Link {
         let info: InfoDict = cmd("INFO").query_async(&mut connection).await.map_err(|error| classify(&error))?;
         if info.get::<String>("role").as_deref() != Some("master") {
             return Err(LimitsError::Unreachable("the server is a replica".into()));
+        }
+        if let Some(why) = checkup::too_old("Redis", &info.get::<String>("redis_version").unwrap_or_default(), OLDEST) {
+            return Err(LimitsError::Refused(why));
         }
         let durability = durability(&mut connection, &info).await;
         let identity = self.introduce(&mut connection, &info, durability).await.map_err(|error| classify(&error))?;

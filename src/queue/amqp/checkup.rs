@@ -63,6 +63,21 @@ async fn look(url: &str, clock: &Clock) -> Result<Vec<Finding>, QueueError> {
     Ok(findings)
 }
 
+/// Refuses a server that is too old. Over TLS its version is not asked for.
+///
+/// # Errors
+/// [`QueueError`] for one that is, or that does not answer.
+pub(super) async fn refuse_old(url: &str, clock: &Clock) -> Result<(), QueueError> {
+    let Ok(uri) = url.parse::<AMQPUri>() else { return Ok(()) };
+    if uri.scheme != AMQPScheme::AMQP {
+        return Ok(());
+    }
+    let unreachable = |error: std::io::Error| QueueError::Unreachable(error.to_string().into());
+    let version = clock.timeout(ANSWER_MAX, greeting(&uri)).await;
+    let version = version.map_err(|_| QueueError::Unreachable("no answer in time".into()))?.map_err(unreachable)?;
+    checkup::too_old("RabbitMQ", &version, OLDEST).map_or(Ok(()), |why| Err(QueueError::Refused(why)))
+}
+
 /// Publishes a message to no queue: a server with an alarm answers that it takes nothing.
 async fn alarms(connection: &Connection, clock: &Clock) -> Result<Finding, QueueError> {
     let mut events = Box::pin(connection.events_listener());
