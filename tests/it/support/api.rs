@@ -136,7 +136,7 @@ pub(crate) async fn insist(client: &Client, request: &SubmitBatchRequest) -> Vec
         match client.clone().submit_batch(request.clone()).await {
             Ok(answer) => {
                 let results = answer.into_inner().results;
-                return results.into_iter().map(|item| item.result.unwrap()).map(accepted).collect();
+                return results.into_iter().map(accepted_id).collect();
             }
             Err(status) => {
                 let again = [
@@ -154,8 +154,9 @@ pub(crate) async fn insist(client: &Client, request: &SubmitBatchRequest) -> Vec
     panic!("not accepted in two minutes");
 }
 
-fn accepted(result: postrider::pb::batch_item_result::Result) -> String {
-    match result {
+/// Returns the id of an item that must have been accepted.
+pub(crate) fn accepted_id(item: postrider::pb::BatchItemResult) -> String {
+    match item.result.unwrap() {
         postrider::pb::batch_item_result::Result::JobId(id) => id,
         postrider::pb::batch_item_result::Result::Refusal(refusal) => panic!("refused: {refusal:?}"),
     }
