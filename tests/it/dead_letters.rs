@@ -48,7 +48,7 @@ async fn poison(backends: &Backends) {
     let service = Service::start(backends, &carrier(&sink));
     let client = api::jobs(&service);
     let numbers: Vec<_> = (0..JOBS).map(|item| format!("+8613{item:09}")).collect();
-    let spec = api::at(api::text(Class::Notification, "kept secret"), clock.now().as_secs() + 3);
+    let spec = api::at(api::text(Class::Notification, "kept secret"), clock.now().as_secs() + 6);
     let ids = api::insist(&client, &api::batch("poisoned", spec, &numbers)).await;
     service.kill();
 
