@@ -162,7 +162,7 @@ fn handed(sink: &Sink, number: &str) -> usize {
     sink.taken().iter().filter(|submit| format!("+{}", submit.to) == number).count()
 }
 
-async fn settle(client: &Client, watched: &mut Watched, ids: impl Iterator<Item = &String> + Clone) {
+async fn settle<'a>(client: &Client, watched: &mut Watched, ids: impl Iterator<Item = &'a String> + Clone) {
     let watch = Clock::system().stopwatch();
     while !ids.clone().all(|id| watched.outcomes.contains_key(id)) {
         assert!(

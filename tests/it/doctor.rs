@@ -6,6 +6,7 @@ mod old;
 
 use std::fs;
 use std::net::TcpListener;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -235,7 +236,7 @@ fn a_full_disk_is_said_in_one_line() {
     fs::write(&file, with_defaults(&format!("data_dir = {:?}\n", disk.join("data")), dir.path())).unwrap();
     let mut full = Command::new("timeout");
     full.args(["-s", "KILL", "120", env!("CARGO_BIN_EXE_postrider"), "serve", "--config", file.to_str().unwrap()]);
-    let said = std::panic::catch_unwind(move || full_disk_is_said(&mut full));
+    let said = std::panic::catch_unwind(AssertUnwindSafe(|| full_disk_is_said(&mut full)));
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     said.unwrap();
 }

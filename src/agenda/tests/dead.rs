@@ -18,11 +18,12 @@ async fn dies(rig: &Rig, envelope: &Envelope) {
 
 /// Returns the events that record was told, and acknowledges them.
 async fn told(rig: &Rig) -> Vec<Event> {
+    let frames = rig.feeder.queue.depth(&QueueName::Record).await.unwrap();
     let mut record = rig.feeder.queue.consume(QueueName::Record, 100).await.unwrap();
     let mut events = vec![];
-    for _ in 0..rig.feeder.queue.depth(&QueueName::Record).await.unwrap().max(1) {
-        let next = Clock::system().timeout(Duration::from_secs(1), record.recv()).await;
-        let Ok(Some(delivery)) = next else { break };
+    for _ in 0..frames {
+        let next = rig.feeder.clock.timeout(Duration::from_secs(20), record.recv()).await;
+        let Ok(Some(delivery)) = next else { panic!("a fact comes") };
         let Ok(Frame::Facts(facts)) = Frame::decode(&delivery.frame, &rig.feeder.sealer) else { panic!("facts") };
         events.extend(facts.into_iter().map(|fact| match fact {
             Fact::Event(event) => event,

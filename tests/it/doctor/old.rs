@@ -32,8 +32,8 @@ fn greet(mut stream: TcpStream) -> std::io::Result<()> {
         field
     };
     let properties = [field("product", "RabbitMQ"), field("version", "3.8.2")].concat();
-    let body = [&[0, 10, 0, 10, 0, 9][..], &long(&properties), &long(b"PLAIN"), &long(b"en_US")].concat();
-    stream.write_all(&[&[1, 0, 0][..], &long(&body), &[0xce]].concat())?;
+    let body = [&[0_u8, 10, 0, 10, 0, 9][..], &long(&properties), &long(b"PLAIN"), &long(b"en_US")].concat();
+    stream.write_all(&[&[1_u8, 0, 0][..], &long(&body), &[0xce]].concat())?;
     stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
