@@ -34,8 +34,19 @@ async fn told(rig: &Rig) -> Vec<Event> {
     events
 }
 
-async fn letters(rig: &Rig) -> Vec<Letter> {
+/// Waits until so many letters are in nobody's hand, and looks at them.
+async fn letters(rig: &Rig, count: u64) -> Vec<Letter> {
+    settles_at(rig, count).await;
     dead::look(&rig.feeder.queue, &rig.feeder.clock).await.unwrap().into_iter().map(|(letter, _)| letter).collect()
+}
+
+async fn settles_at(rig: &Rig, count: u64) {
+    let depth = async {
+        while rig.feeder.queue.depth(&QueueName::Dead).await.unwrap() != count {
+            rig.feeder.clock.pause(Duration::from_millis(5)).await;
+        }
+    };
+    rig.feeder.clock.timeout(Duration::from_secs(20), depth).await.unwrap();
 }
 
 #[tokio::test]
@@ -48,18 +59,20 @@ async fn a_dead_job_waits_for_its_expiry_which_settles_it() {
     let waits = Change::Deferred { reason: "dead_letter".into(), until: expires_at };
     let events = told(&rig).await;
     assert_eq!(events.iter().map(|event| event.change.clone()).collect::<Vec<_>>(), [waits.clone(), waits]);
-    assert_eq!(letters(&rig).await.len(), 2, "each has a letter of its own");
-    assert!(letters(&rig).await.iter().all(|letter| letter.told && letter.at == Some(START)));
+    let each = letters(&rig, 2).await;
+    assert!(each.len() == 2 && each.iter().all(|letter| letter.told && letter.at == Some(START)), "{each:?}");
     // Looked at again, nothing changes.
+    settles_at(&rig, 2).await;
     assert_eq!(rig.feeder.look_after_dead().await.unwrap(), (2, expires_at));
     assert!(told(&rig).await.is_empty());
 
+    settles_at(&rig, 2).await;
     rig.feeder.clock.advance(expires_at.since(START));
     assert_eq!(rig.feeder.look_after_dead().await.unwrap().0, 0);
     let ends: Vec<_> = told(&rig).await.iter().filter_map(|event| event.change.outcome()).collect();
     assert_eq!(ends.len(), 2);
     assert!(ends.iter().all(|end| (end.fate, &*end.reason) == (Fate::Expired, "dead_letter")), "{ends:?}");
-    assert!(letters(&rig).await.is_empty());
+    assert!(letters(&rig, 0).await.is_empty());
 }
 
 #[tokio::test]
@@ -73,8 +86,9 @@ async fn a_dead_job_of_which_a_copy_was_claimed_is_for_record_to_decide() {
     rig.feeder.limits.claim(START, &[claim]).await.unwrap();
     dies(&rig, &envelope).await;
     rig.feeder.look_after_dead().await.unwrap();
+    settles_at(&rig, 1).await;
     rig.feeder.look_after_dead().await.unwrap();
-    assert!(letters(&rig).await.is_empty());
+    assert!(letters(&rig, 0).await.is_empty());
     let check = rig.feeder.queue.consume(QueueName::Soon, 1).await.unwrap().recv().await.unwrap();
     let Ok(Frame::Checks(checks)) = Frame::decode(&check.frame, &rig.feeder.sealer) else { panic!("a check") };
     assert_eq!((checks[0].attempt, checks[0].due_at), (1, deadline));
@@ -88,6 +102,7 @@ async fn what_cannot_be_read_stays_until_somebody_puts_it_back() {
     let delivery = queue.consume(QueueName::Later, 1).await.unwrap().recv().await.unwrap();
     dead::bury(queue, delivery, Why { from: QueueName::Later, reason: "no frame", at: START }).await.unwrap();
     assert_eq!(rig.feeder.look_after_dead().await.unwrap().0, 1);
+    settles_at(&rig, 1).await;
     let (letter, delivery) = dead::look(queue, &rig.feeder.clock).await.unwrap().remove(0);
     letter.redrive(queue, &rig.feeder.sealer).await.unwrap();
     delivery.ack();
