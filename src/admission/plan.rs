@@ -273,7 +273,7 @@ mod tests {
         let request = request(Start::Now, &["+8613800000000", "+4915112345678", "+8613800000001", "+12025550100"]);
         // Night in Shanghai, afternoon in Berlin.
         let now = at("2026-06-01T14:00:00Z");
-        let plan = self::plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
+        let plan = plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
         let morning = at("2026-06-02T08:00:00+08:00");
         assert_eq!(dues(&plan), [(morning, vec![0, 2]), (now, vec![1])]);
         assert_eq!(plan.groups[0].expires_at, morning.plus(LIFE), "it lives from its first moment on");
@@ -298,7 +298,7 @@ mod tests {
         let local = Start::Local("2026-06-02T10:00".parse().unwrap());
         let request = request(local, &["+8613800000000", "+4915112345678", "+12025550100"]);
         let now = at("2026-06-01T14:00:00Z");
-        let plan = self::plan(&request, &Bound::default(), LIFE, now);
+        let plan = plan(&request, &Bound::default(), LIFE, now);
         let expected = [(at("2026-06-02T10:00:00+08:00"), vec![0]), (at("2026-06-02T10:00:00+02:00"), vec![1])];
         assert_eq!(dues(&plan), expected);
         assert_eq!(plan.refused, [(2, Refusal::NoZone("a local time"))]);
@@ -312,7 +312,7 @@ mod tests {
         let now = at("2026-06-01T02:00:00Z");
         let mut request = request(Start::Now, &["+8613800000000"; 3]);
         request.items[1].send_at = Some(at("2026-06-01T03:00:00Z"));
-        let plan = self::plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
+        let plan = plan(&request, &bound("08:00-20:00", OnMissed::Defer), LIFE, now);
         assert_eq!(dues(&plan), [(now, vec![0, 2]), (at("2026-06-01T03:00:00Z"), vec![1])]);
         request.items[1].send_at = Some(now.plus(AHEAD_MAX + Duration::from_secs(1)));
         assert_eq!(self::plan(&request, &Bound::default(), LIFE, now).refused, [(1, Refusal::TooFar)]);
@@ -335,7 +335,7 @@ mod tests {
     fn what_is_dropped_when_it_misses_is_left_to_dispatch() {
         let now = at("2026-06-01T14:00:00Z");
         let mut request = request(Start::Now, &["+8613800000000", "+12025550100"]);
-        let plan = self::plan(&request, &bound("08:00-20:00", OnMissed::Drop), LIFE, now);
+        let plan = plan(&request, &bound("08:00-20:00", OnMissed::Drop), LIFE, now);
         assert_eq!(dues(&plan), [(now, vec![0])]);
         assert_eq!(plan.refused, [(1, Refusal::NoZone("a send window"))]);
         request.on_missed = OnMissed::Drop;

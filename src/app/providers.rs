@@ -15,7 +15,7 @@ use crate::channel::sms::cloud::{self, Api, Cloud};
 use crate::channel::sms::custom::{self, Custom};
 use crate::channel::sms::smpp::{self, Smpp};
 use crate::channel::sms::tencent::{self, Tencent};
-use crate::channel::sms::text::{Counting, Style};
+use crate::channel::sms::text::{self, Style};
 use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Counting, Link, Provider, Settings};
@@ -54,7 +54,7 @@ pub(super) fn styles(settings: &Settings) -> Vec<(PoolId, Style)> {
     let style = |provider: &Provider| {
         let style = match &provider.link {
             Link::Smpp(link) => smpp::style(link),
-            Link::Aliyun(_) | Link::Tencent(_) => Style { counting: Counting::CnDomestic, ..Style::default() },
+            Link::Aliyun(_) | Link::Tencent(_) => Style { counting: text::Counting::CnDomestic, ..Style::default() },
             Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) => Style::default(),
         };
         (provider.pool.clone(), style)
