@@ -247,7 +247,7 @@ fn full_disk_is_said(serve: &mut Command) {
     assert_eq!(output.status.code(), Some(UNAVAILABLE), "{errors}");
     let lines: Vec<_> = errors.lines().filter(|line| line.starts_with("postrider: ")).collect();
     let [line] = lines[..] else { panic!("one line: {errors}") };
-    let words = ["too large", "No space left", "full"];
+    let words = ["too large", "No space left", "full", "disk I/O error"];
     assert!(words.iter().any(|word| line.contains(word)) && !errors.contains("panicked"), "{errors}");
 }
 

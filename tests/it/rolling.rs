@@ -2,6 +2,7 @@
 //! Nothing that was accepted is lost, and nobody is reached twice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,7 +44,8 @@ struct Load {
 async fn nothing_is_lost_or_doubled_when_all_processes_are_replaced_under_load() {
     let (clock, tasks) = (Clock::system(), Tasks::new());
     let sink = Sink::start(&["--latency", "5"]);
-    let fleet = fleet(&sink);
+    let keys = tempfile::tempdir().unwrap();
+    let fleet = fleet(&sink, &keys.path().join("keys"));
     let key = fleet["front"][0].key();
     let client =
         |front: &Service| JobServiceClient::new(front.connect_with(&key)).max_decoding_message_size(64 * 1024 * 1024);
@@ -89,20 +91,16 @@ async fn nothing_is_lost_or_doubled_when_all_processes_are_replaced_under_load()
 }
 
 /// Starts two processes of each role on servers of their own, the first front before the others: it makes the tenant.
-fn fleet(sink: &Sink) -> HashMap<&'static str, Vec<Service>> {
+fn fleet(sink: &Sink, keys: &Path) -> HashMap<&'static str, Vec<Service>> {
     let backends = Backends::servers();
     let mut fleet: HashMap<_, Vec<Service>> = HashMap::new();
-    let mut keys = None;
     for &role in ROLES.iter().rev() {
         for _ in 0..2 {
             let mut settings = "[shutdown]\ngrace = \"8s\"\nlame_duck = \"200ms\"\n".to_owned();
-            if let Some(keys) = &keys {
-                settings += &format!("[seal]\nkey_file = {keys:?}\n");
-            }
+            settings += &format!("[seal]\nkey_file = {keys:?}\n");
             settings += &smpp_provider(sink.port(), "binds = 2\nwindow = 100\nreceipts = false\n");
             let process = Service::prepare(&backends, &settings, &["--roles", role]);
             process.start_role();
-            keys.get_or_insert_with(|| process.dir().join("data/keys"));
             fleet.entry(role).or_default().push(process);
         }
     }

@@ -1,3 +1,5 @@
+//! Letters as they are written and read.
+
 use super::*;
 
 fn letter() -> Letter {
