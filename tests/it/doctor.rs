@@ -6,7 +6,6 @@ mod old;
 
 use std::fs;
 use std::net::TcpListener;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -224,21 +223,6 @@ fn a_full_disk_is_said_in_one_line() {
     let mut full = Command::new("sh");
     full.args(["-c", script, env!("CARGO_BIN_EXE_postrider"), file.to_str().unwrap()]);
     full_disk_is_said(&mut full);
-
-    // A disk of its own takes root and a system that lets it.
-    let disk = dir.path().join("disk");
-    fs::create_dir_all(&disk).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&disk).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        println!("no disk can be mounted here: the limit of file sizes alone stands for it");
-        return;
-    }
-    fs::write(&file, with_defaults(&format!("data_dir = {:?}\n", disk.join("data")), dir.path())).unwrap();
-    let mut full = Command::new("timeout");
-    full.args(["-s", "KILL", "120", env!("CARGO_BIN_EXE_postrider"), "serve", "--config", file.to_str().unwrap()]);
-    let said = std::panic::catch_unwind(AssertUnwindSafe(|| full_disk_is_said(&mut full)));
-    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
-    said.unwrap();
 }
 
 fn full_disk_is_said(serve: &mut Command) {

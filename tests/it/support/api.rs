@@ -155,7 +155,7 @@ pub(crate) async fn insist(client: &Client, request: &SubmitBatchRequest) -> Vec
 }
 
 /// Returns the id of an item that must have been accepted.
-pub(crate) fn accepted_id(item: postrider::pb::BatchItemResult) -> String {
+fn accepted_id(item: postrider::pb::BatchItemResult) -> String {
     match item.result.unwrap() {
         postrider::pb::batch_item_result::Result::JobId(id) => id,
         postrider::pb::batch_item_result::Result::Refusal(refusal) => panic!("refused: {refusal:?}"),

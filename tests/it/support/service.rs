@@ -94,13 +94,6 @@ impl Service {
         });
     }
 
-    /// Starts a process of some roles, and waits until it says that it is ready.
-    pub(crate) fn start_role(&self) {
-        let ready = || self.log().lines().filter(|line| *line == "ready").count();
-        let before = ready();
-        self.janitor.start_with(None, || ready() > before);
-    }
-
     /// Starts the service with a job that kills it whenever that is taken in hand; returns when it listens or has ended.
     pub(crate) fn restart_poisoned(&self, job: &str) {
         let poison = format!("{}={job}", postrider::crash::POISON);
