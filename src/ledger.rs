@@ -30,7 +30,7 @@ pub use kept::{SealedSuppression, Sent};
 pub use reply::SealedReply;
 pub use template::{NewTemplate, TemplateRow, shown as template_to_pb, stored as template_from_pb};
 pub use templates::Templates;
-pub use tenant::{ApiKey, Role, SENDER_RATES_MAX, SenderRate, Tenant};
+pub use tenant::{ApiKey, Role, SENDER_RATES_MAX, SenderRate, Tenant, WORDS_MAX};
 
 use std::future::Future;
 use std::time::Duration;

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::warn;
 
 pub use self::callbacks::{Desks, Router};
-pub use self::keywords::{Keyword, keyword};
+pub use self::keywords::{Keyword, normal, shipped};
 pub use self::owners::Owners;
 pub use self::senders::Senders;
 

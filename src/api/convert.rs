@@ -33,7 +33,7 @@ pub(crate) use self::spec::named;
 pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
 pub(crate) use self::template::{nowhere_approved, preview, resolved, template, template_to_pb};
-pub(crate) use self::tenant::{api_key_to_pb, apply_mask, tenant, tenant_to_pb};
+pub(crate) use self::tenant::{apart, api_key_to_pb, apply_mask, tenant, tenant_to_pb};
 pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb, new_time};
 pub(crate) use self::window::calendars;
 
@@ -211,6 +211,12 @@ pub enum Problem {
     /// A cap that cannot be.
     #[error("{0}")]
     Cap(BadCap),
+    /// Nothing that a reply could be.
+    #[error("holds neither a letter nor a digit")]
+    NoWord,
+    /// One word for two wishes.
+    #[error("is one of stop_words too")]
+    StopAndStart,
     /// A quota that cannot be.
     #[error("{0}")]
     Quota(BadQuota),

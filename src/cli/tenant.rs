@@ -92,6 +92,15 @@ pub struct Settings {
     /// No quotas at all
     #[arg(long, conflicts_with = "quotas")]
     no_quotas: bool,
+    /// A further word that asks for nothing more, beside STOP and the like; replaces all
+    #[arg(long = "stop-word", value_name = "WORD")]
+    stop_words: Vec<String>,
+    /// A further word that takes that back, beside START; replaces all
+    #[arg(long = "start-word", value_name = "WORD")]
+    start_words: Vec<String>,
+    /// Only the shipped words
+    #[arg(long, conflicts_with_all = ["stop_words", "start_words"])]
+    no_words: bool,
     /// The windows of the service
     #[arg(long, conflicts_with = "windows")]
     no_windows: bool,
@@ -194,6 +203,8 @@ impl Settings {
             ("caps", !self.caps.is_empty() || self.no_caps),
             ("windows", !self.windows.is_empty() || self.no_windows),
             ("time_zone", self.time_zone.is_some()),
+            ("stop_words", !self.stop_words.is_empty() || self.no_words),
+            ("start_words", !self.start_words.is_empty() || self.no_words),
             ("quotas", !self.quotas.is_empty() || self.no_quotas),
         ];
         let tenant = pb::Tenant {
@@ -206,6 +217,8 @@ impl Settings {
             windows: self.windows.into_iter().map(|Window(window)| window).collect(),
             time_zone: self.time_zone.unwrap_or_default(),
             quotas: self.quotas.into_iter().map(|Quota(quota)| quota).collect(),
+            stop_words: self.stop_words,
+            start_words: self.start_words,
             ..pb::Tenant::default()
         };
         (tenant, given.into_iter().filter(|(_, given)| *given).map(|(path, _)| path).collect())
@@ -259,7 +272,7 @@ fn show(to: &To, tenant: Option<pb::Tenant>) -> Result<(), Failure> {
             other => format!("  {name:<16} {other}"),
         };
         let rates = ["display_name", "rate", "ingress_rate", "outstanding_max"];
-        let rest = ["caps", "windows", "quotas", "time_zone", "created_at"];
+        let rest = ["caps", "windows", "quotas", "stop_words", "start_words", "time_zone", "created_at"];
         let lines: Vec<_> = rates.iter().chain(&rest).map(|name| line(name)).collect();
         format!("{}\n{}", shown["tenant_id"].as_str().unwrap_or("-"), lines.join("\n"))
     })?;
@@ -277,6 +290,8 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
         "caps": tenant.caps.iter().map(cap_text).collect::<Vec<_>>(),
         "windows": tenant.windows.iter().map(window::text).collect::<Vec<_>>(),
         "quotas": tenant.quotas.iter().map(quota::text).collect::<Vec<_>>(),
+        "stop_words": tenant.stop_words,
+        "start_words": tenant.start_words,
         "time_zone": tenant.time_zone,
         "created_at": print::time(tenant.created_at.as_ref()),
     })

@@ -40,12 +40,18 @@ pub struct Tenant {
     pub time_zone: Option<Box<str>>,
     /// The most that it may have accepted, or spend, per day or month; at most [`crate::domain::quota::QUOTAS_MAX`].
     pub quotas: Vec<Quota>,
+    /// Further words that ask for nothing more, at most [`WORDS_MAX`]; compared as the shipped ones.
+    pub stop_words: Vec<Box<str>>,
+    /// Further words that take that back, at most [`WORDS_MAX`].
+    pub start_words: Vec<Box<str>>,
     /// When it was created.
     pub created_at: UnixMicros,
 }
 
 /// Most senders of a tenant that have a rate of their own.
 pub const SENDER_RATES_MAX: usize = 64;
+/// Most opt-out words, and most opt-in words, that a tenant may have of its own.
+pub const WORDS_MAX: usize = 64;
 
 /// How fast the jobs of one sender leave.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,6 +103,8 @@ pub(super) fn further_json(tenant: &Tenant) -> Value {
     json!({
         "quotas": tenant.quotas.iter().map(quota).collect::<Value>(),
         "routes": columns::routes_json(&tenant.routes),
+        "stop_words": tenant.stop_words,
+        "start_words": tenant.start_words,
     })
 }
 
@@ -118,7 +126,12 @@ pub(super) fn with_further(tenant: Tenant, json: &str) -> Result<Tenant, LedgerE
         Value::Null => vec![],
         routes => columns::routes(routes)?,
     };
-    Ok(Tenant { quotas, routes, ..tenant })
+    let words = |name: &str| -> Result<Vec<Box<str>>, LedgerError> {
+        let all = further[name].as_array().into_iter().flatten();
+        all.map(|word| word.as_str().map(Into::into).ok_or_else(|| missing("word"))).collect()
+    };
+    let (stop_words, start_words) = (words("stop_words")?, words("start_words")?);
+    Ok(Tenant { quotas, routes, stop_words, start_words, ..tenant })
 }
 
 // === impl Tenant ===
@@ -138,6 +151,8 @@ impl Tenant {
             sender_rates: vec![],
             time_zone: None,
             quotas: vec![],
+            stop_words: vec![],
+            start_words: vec![],
             created_at,
         }
     }

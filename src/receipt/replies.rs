@@ -10,10 +10,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::keywords::{Keyword, keyword};
+use super::keywords::{Keyword, normal, own, shipped};
 use super::{Reception, tell};
 use crate::domain::event::{Fact, Reply};
 use crate::domain::ids::TenantId;
@@ -98,32 +99,54 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
     async fn reply(&self, mut reply: Reply) -> Result<(), NotTaken> {
         let address = self.sealer.address_key(&reply.from);
         let owner = self.owners.of(&reply.provider, &reply.to).cloned();
-        let facts = match keyword(&reply.text) {
-            Some(asked) => {
-                let tenants = match owner {
-                    Some(owner) => vec![owner],
-                    None => self.tenants(address).await,
-                };
-                self.bind(asked, &tenants, address, reply).await?
-            }
-            None => {
-                reply.tenant = reply.tenant.or(owner);
-                vec![Fact::Reply(reply)]
-            }
+        let asked = match normal(&reply.text) {
+            Some(word) => self.asked(&word, address, (&reply.from, owner.as_ref())).await,
+            None => vec![],
+        };
+        let facts = if asked.is_empty() {
+            reply.tenant = reply.tenant.or(owner);
+            vec![Fact::Reply(reply)]
+        } else {
+            self.bind(&asked, address, reply).await?
         };
         Ok(self.publish(facts).await?)
+    }
+
+    /// Returns what a word asks of whom. A tenant's own words come before the shipped ones. Whose message is answered is
+    /// searched for only where the word is one of anybody's.
+    async fn asked(
+        &self,
+        word: &str,
+        address: AddressKey,
+        (from, owner): (&str, Option<&TenantId>),
+    ) -> Vec<(TenantId, Keyword)> {
+        let shipped = shipped(word, from);
+        let all = self.directory.tenants();
+        let own: HashMap<&TenantId, Keyword> =
+            all.iter().filter_map(|tenant| Some((&tenant.id, own(word, tenant)?))).collect();
+        if shipped.is_none() && own.is_empty() {
+            return vec![];
+        }
+        let tenants = match owner {
+            Some(owner) => vec![owner.clone()],
+            None => self.tenants(address).await,
+        };
+        let asked = |tenant: TenantId| {
+            let asked = own.get(&tenant).copied().or(shipped)?;
+            Some((tenant, asked))
+        };
+        tenants.into_iter().filter_map(asked).collect()
     }
 
     /// Makes an opt-out or an opt-in bind, and returns the facts of it.
     async fn bind(
         &self,
-        asked: Keyword,
-        tenants: &[TenantId],
+        asked: &[(TenantId, Keyword)],
         address: AddressKey,
         reply: Reply,
     ) -> Result<Vec<Fact>, NotTaken> {
-        let mut facts = Vec::with_capacity(tenants.len() + 1);
-        for tenant in tenants {
+        let mut facts = Vec::with_capacity(asked.len() + 1);
+        for (tenant, asked) in asked {
             let (scope, source) = (Scope::Brand, Source::Keyword);
             let suppression = Suppression { tenant: tenant.clone(), address, scope, kind: None, source, at: reply.at };
             match asked {
@@ -138,12 +161,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
                 }
             }
         }
-        match asked {
-            Keyword::OptOut => {
-                metrics::opted_out(Kind::Sms, Source::Keyword);
-            }
+        if asked.iter().any(|(_, asked)| *asked == Keyword::OptOut) {
+            metrics::opted_out(Kind::Sms, Source::Keyword);
+        } else {
             // It may also be an answer to a question.
-            Keyword::OptIn => facts.push(Fact::Reply(reply)),
+            facts.push(Fact::Reply(reply));
         }
         Ok(facts)
     }

@@ -42,6 +42,9 @@ impl Rig {
         for id in ["acme", "bright", "corner"] {
             ledger.put_tenant(&tenant(id)).await.unwrap();
         }
+        let words = (vec!["Genug!".into()], vec!["wieder".into()]);
+        let own = Tenant { stop_words: words.0, start_words: words.1, ..tenant("acme") };
+        ledger.put_tenant(&own).await.unwrap();
         let limits = limits::embedded::Embedded::open(&dir.path().join("limits"), clock.now()).unwrap();
         assert!(limits.recovered(&limits.identity().await.unwrap()).await.unwrap());
         let queue = Embedded::open(&dir.path().join("queue"), Options::default(), &tasks, &clock).await.unwrap();
@@ -189,6 +192,40 @@ async fn start_takes_a_stop_back_and_is_still_a_reply() {
     rig.facts().await;
     let facts = rig.facts().await;
     assert!(matches!(&facts[..], [Fact::Unsuppressed(_, Source::Keyword), Fact::Reply(_)]), "{facts:?}");
+}
+
+#[tokio::test]
+async fn a_tenants_own_words_are_words_to_it_alone() {
+    let mut rig = Rig::new().await;
+    rig.accepted("acme").await;
+    assert!(rig.write_back("10690001", "genug").await);
+    let facts = rig.facts().await;
+    assert!(matches!(&facts[..], [Fact::Reply(_)]), "it is the number of another tenant: {facts:?}");
+    assert!(rig.write_back("10690", "GENUG").await);
+    assert_eq!(rig.suppressed().await, ["acme"]);
+    assert_eq!(tenants_of(&rig.facts().await), ["acme"]);
+    assert!(rig.write_back("10690", "genug jetzt").await);
+    assert!(matches!(&rig.facts().await[..], [Fact::Reply(_)]));
+    assert!(rig.write_back("10690", "„Wieder“").await);
+    assert!(rig.suppressed().await.is_empty());
+}
+
+#[tokio::test]
+async fn start_takes_back_what_a_word_brought_and_nothing_else() {
+    let rig = Rig::new().await;
+    rig.accepted("acme").await;
+    let tenant: TenantId = "acme".parse().unwrap();
+    let address = rig.sealer.address_key(FROM);
+    let (scope, source, at) = (Scope::Everything, Source::Api, rig.clock.now());
+    let by_api = Suppression { tenant: tenant.clone(), address, scope, kind: None, source, at };
+    let imported = Suppression { scope: Scope::Brand, source: Source::Import, ..by_api.clone() };
+    rig.limits.suppress(&[by_api.clone(), imported.clone()]).await.unwrap();
+    assert!(rig.write_back("10690", "STOP").await);
+    assert_eq!(rig.limits.suppressions(&tenant, address).await.unwrap().len(), 3);
+    assert!(rig.write_back("10690", "START").await);
+    let mut left = rig.limits.suppressions(&tenant, address).await.unwrap();
+    left.sort_by_key(|suppression| suppression.source);
+    assert_eq!(left, [by_api, imported]);
 }
 
 #[tokio::test]

@@ -13,11 +13,14 @@ use super::window::{window_rule_to_pb, window_rules};
 use super::{Invalid, Problem, check_count, moment_to_pb, name, not_yet, required, text};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
-use crate::ledger::{ApiKey, SENDER_RATES_MAX, SenderRate, Tenant};
+use crate::ledger::{ApiKey, SENDER_RATES_MAX, SenderRate, Tenant, WORDS_MAX};
 use crate::pb;
+use crate::receipt::normal;
 
 /// Most characters in a name for people.
 const DISPLAY_NAME_CHARS_MAX: usize = 128;
+/// Most characters in an opt-out word.
+const WORD_CHARS_MAX: usize = 32;
 /// Highest rate: ten times what one machine carries.
 const RATE_MAX: u32 = 1_000_000;
 
@@ -27,7 +30,7 @@ const RATE_MAX: u32 = 1_000_000;
 /// The first field that is wrong; its path starts at the tenant.
 pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<Tenant, Invalid> {
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
-    not_yet("stop_words", raw.stop_words.is_empty(), "opt-out words of a tenant are")?;
+    let stops = raw.stop_words.iter().filter_map(|word| normal(word)).collect::<Vec<_>>();
     let display_name = text("display_name", raw.display_name, DISPLAY_NAME_CHARS_MAX)?;
     Ok(Tenant {
         id: name("tenant_id", &raw.tenant_id)?,
@@ -41,6 +44,8 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
         sender_rates: sender_rates(raw.sender_rates)?,
         time_zone: zone("time_zone", raw.time_zone)?,
         quotas: quotas(raw.quotas)?,
+        stop_words: opt_words("stop_words", raw.stop_words, &[])?,
+        start_words: opt_words("start_words", raw.start_words, &stops)?,
         created_at,
     })
 }
@@ -70,8 +75,11 @@ pub(crate) fn apply_mask(
         sender_rates,
         time_zone,
         quotas,
+        stop_words,
+        start_words,
         created_at: _,
     } = new;
+    let (mut stop_words, mut start_words) = (Some(stop_words), Some(start_words));
     let (mut name, mut caps, mut windows, mut quotas) = (Some(name), Some(caps), Some(windows), Some(quotas));
     let mut routes = Some(routes);
     let (mut sender_rates, mut time_zone) = (Some(sender_rates), Some(time_zone));
@@ -88,6 +96,12 @@ pub(crate) fn apply_mask(
                 tenant.sender_rates = sender_rates.take().unwrap_or_else(|| std::mem::take(&mut tenant.sender_rates));
             }
             "quotas" => tenant.quotas = quotas.take().unwrap_or_else(|| std::mem::take(&mut tenant.quotas)),
+            "stop_words" => {
+                tenant.stop_words = stop_words.take().unwrap_or_else(|| std::mem::take(&mut tenant.stop_words));
+            }
+            "start_words" => {
+                tenant.start_words = start_words.take().unwrap_or_else(|| std::mem::take(&mut tenant.start_words));
+            }
             "time_zone" => tenant.time_zone = time_zone.take().unwrap_or_else(|| tenant.time_zone.take()),
             other => {
                 let shown: String = other.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -126,6 +140,33 @@ fn sender_rates(raw: Vec<pb::SenderRate>) -> Result<Vec<SenderRate>, Invalid> {
     raw.map(|(index, of)| of.map_err(|invalid| invalid.at("sender_rates", index))).collect()
 }
 
+/// Refuses a tenant one of whose words asks for both.
+///
+/// # Errors
+/// The field of the word.
+pub(crate) fn apart(tenant: &Tenant) -> Result<(), Invalid> {
+    let stops: Vec<_> = tenant.stop_words.iter().filter_map(|word| normal(word)).collect();
+    let both = |word: &str| normal(word).is_some_and(|word| stops.contains(&word));
+    match tenant.start_words.iter().position(|word| both(word)) {
+        Some(index) => Err(Invalid::new("", Problem::StopAndStart).at("start_words", index).within("tenant")),
+        None => Ok(()),
+    }
+}
+
+/// Checks words of replies: each is one, and says one thing.
+fn opt_words(field: &str, raw: Vec<String>, others: &[String]) -> Result<Vec<Box<str>>, Invalid> {
+    check_count(field, raw.len(), WORDS_MAX)?;
+    let of = |raw: String| {
+        let word = required("", raw, WORD_CHARS_MAX)?;
+        match normal(&word) {
+            None => Err(Invalid::new("", Problem::NoWord)),
+            Some(normal) if others.contains(&normal) => Err(Invalid::new("", Problem::StopAndStart)),
+            Some(_) => Ok(word),
+        }
+    };
+    raw.into_iter().enumerate().map(|(index, raw)| of(raw).map_err(|invalid| invalid.at(field, index))).collect()
+}
+
 /// Shows a tenant.
 pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
     let rate = |rate: Rate| pb::Rate { per_second: rate.per_s.get(), burst: rate.burst.get() };
@@ -142,6 +183,8 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         sender_rates: tenant.sender_rates.iter().map(sender_rate).collect(),
         time_zone: tenant.time_zone.as_deref().unwrap_or_default().into(),
         quotas: tenant.quotas.iter().map(quota_to_pb).collect(),
+        stop_words: tenant.stop_words.iter().map(|word| word.to_string()).collect(),
+        start_words: tenant.start_words.iter().map(|word| word.to_string()).collect(),
         created_at: Some(moment_to_pb(tenant.created_at)),
         ..pb::Tenant::default()
     }

@@ -434,7 +434,14 @@ fn tenants() {
     tenant_says("sender_rates", |tenant| tenant.sender_rates = vec![sender("Acme", 1); 65]);
     tenant_says("time_zone", |tenant| tenant.time_zone = "Mars/Olympus".into());
     tenant_says("", |tenant| tenant.time_zone = "Asia/Shanghai".into());
-    tenant_says("stop_words", |tenant| tenant.stop_words.push("halt".into()));
+    tenant_says("", |tenant| tenant.stop_words.push("halt".into()));
+    tenant_says("stop_words[0]", |tenant| tenant.stop_words.push("“!”".into()));
+    tenant_says("stop_words[0]", |tenant| tenant.stop_words.push("x".repeat(33)));
+    tenant_says("stop_words", |tenant| tenant.stop_words = vec!["halt".into(); 65]);
+    tenant_says("start_words[1]", |tenant| {
+        tenant.stop_words.push("halt".into());
+        tenant.start_words = vec!["go".into(), "HALT!".into()];
+    });
 }
 
 #[test]

@@ -110,6 +110,8 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
             time_zone: get(row, 9)?,
             quotas: vec![],
             routes: vec![],
+            stop_words: vec![],
+            start_words: vec![],
         };
         tenant::with_further(tenant, get(row, 10)?)
     };

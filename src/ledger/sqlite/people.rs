@@ -112,6 +112,8 @@ pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
             time_zone: row.get(9)?,
             quotas: vec![],
             routes: vec![],
+            stop_words: vec![],
+            start_words: vec![],
         };
         tenant::with_further(tenant, text(10)?)
     })

@@ -64,6 +64,8 @@ pub(crate) fn customer(name: &str) -> Tenant {
                 most: Most::Money("1000.50 CNY".parse().unwrap()),
             },
         ],
+        stop_words: vec!["no más".into(), "别发了".into()],
+        start_words: vec!["otra \"vez\"".into()],
         created_at: at(1),
     }
 }
