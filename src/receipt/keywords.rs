@@ -128,7 +128,7 @@ pub fn shipped(word: &str, from: &str) -> Option<Keyword> {
 }
 
 /// Returns what a word asks of a tenant that has it among its own.
-pub fn own(word: &str, tenant: &Tenant) -> Option<Keyword> {
+pub(super) fn own(word: &str, tenant: &Tenant) -> Option<Keyword> {
     let among = |words: &[Box<str>]| words.iter().any(|own| normal(own).as_deref() == Some(word));
     if among(&tenant.stop_words) {
         Some(Keyword::OptOut)
