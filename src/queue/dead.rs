@@ -65,7 +65,7 @@ impl Letter {
     /// Returns the queue message. A frame so large that nothing fits in front of it stays bare.
     pub fn write(&self) -> Bytes {
         let from = self.from.as_ref().map_or_else(String::new, QueueName::to_string);
-        let reason = self.reason.get(..self.reason.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or_default();
+        let reason = (0..=REASON_BYTES_MAX).rev().find_map(|end| self.reason.get(..end)).unwrap_or_default();
         let mut out = BytesMut::with_capacity(16 + from.len() + reason.len() + self.frame.len());
         out.put_slice(&[MARK, VERSION]);
         for text in [from.as_str(), reason] {

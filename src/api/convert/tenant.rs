@@ -10,7 +10,7 @@ use super::quota::{quota_to_pb, quotas};
 use super::route::{route_to_pb, routes};
 use super::spec::LABEL_CHARS_MAX;
 use super::window::{window_rule_to_pb, window_rules};
-use super::{Invalid, Problem, check_count, moment_to_pb, name, not_yet, required, text};
+use super::{Invalid, Problem, check_count, moment_to_pb, name, required, text};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
 use crate::ledger::{ApiKey, SENDER_RATES_MAX, SenderRate, Tenant, WORDS_MAX};
@@ -186,7 +186,6 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         stop_words: tenant.stop_words.iter().map(|word| word.to_string()).collect(),
         start_words: tenant.start_words.iter().map(|word| word.to_string()).collect(),
         created_at: Some(moment_to_pb(tenant.created_at)),
-        ..pb::Tenant::default()
     }
 }
 

@@ -94,7 +94,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         };
         let mut ours = self.ports.providers.iter().filter(|provider| provider.pool == shared.pool);
         let works = ours.find_map(|provider| provider.works.as_ref());
-        Size { segments, units: works.map_or(segments.max(1), |works| works.channel.cost(&handover)) }
+        Size { segments, units: works.map_or_else(|| segments.max(1), |works| works.channel.cost(&handover)) }
     }
 
     /// Says what jobs meet when they are due, as if each were alone.
