@@ -83,6 +83,8 @@ async fn a_dead_job_of_which_a_copy_was_claimed_is_for_record_to_decide() {
     let against = Words::new(shared, &rig.feeder.sealer).against(shared, job, &rig.feeder.sealer).unwrap();
     let deadline = START.plus(Duration::from_secs(30));
     let claim = Claim { token: 7, deadline, ..Claim::question(shared, job, against, &rig.feeder.sealer) };
+    let identity = rig.feeder.limits.identity().await.unwrap();
+    assert!(rig.feeder.limits.recovered(&identity).await.unwrap(), "what recovers decides nothing");
     rig.feeder.limits.claim(START, &[claim]).await.unwrap();
     dies(&rig, &envelope).await;
     rig.feeder.look_after_dead().await.unwrap();
