@@ -4,9 +4,8 @@
 //! - Writing is append-mostly: a job's row never changes after it was accepted; its state is the merge of its events.
 //! - [`Ledger::record`] commits a whole [`Recording`] or nothing; frames that were recorded before are named by
 //!   [`Ledger::recorded`], and a job that is there already is left as it is.
-//! - One recorder at a time writes recordings (the record queue sees to it) and numbers what it writes. Should
-//!   two meet, [`Recording::after`] lets only the one through that has seen everything before: what a recorder read
-//!   before it wrote still holds when it is written.
+//! - One recorder at a time writes and numbers recordings (the record queue sees to it). Should two meet,
+//!   [`Recording::after`] lets only the one through that has seen everything before: what it read still holds.
 //! - Sealed bytes are opaque here; only keyed hashes are searched.
 
 mod agenda;
@@ -373,8 +372,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Notes that the agenda was looked through for a rule once more; of a later rule for the same names nothing is noted.
     fn swept(&self, rule: &JobRule) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Counts a tenant's jobs that match: the newest `most` of them. Where the filter names nothing of which jobs are few
-    /// ([`Filter::is_selective`]), those that match among the tenant's newest `most` jobs of that time.
+    /// Counts the newest `most` jobs that match; unless [`Filter::is_selective`], those among the tenant's newest `most`.
     fn tally(
         &self,
         tenant: &TenantId,

@@ -1,5 +1,6 @@
 //! From a checked request to durable jobs.
 
+mod envelopes;
 mod rehearse;
 
 pub use rehearse::{Expected, Rehearsal};
@@ -10,14 +11,14 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
+use self::envelopes::{Place, envelopes};
 use super::open::Open;
 use super::plan::{self, Group, Plan};
 use super::quotas::Till;
 use super::{Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
 use crate::domain::ids::{JobId, Lane, PoolId};
-use crate::domain::job::{Class, ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
+use crate::domain::job::{Class, Envelope};
 use crate::domain::keys::space;
 use crate::domain::route::Routed;
 use crate::domain::rule::{Act, JobRule, Names};
@@ -439,66 +440,6 @@ impl Met {
         // Nothing is cut off a request that is refused as a whole.
         let items = if met == Remembered::Conflict { u32::MAX } else { items };
         Self { remembered: met, items: usize::try_from(items).unwrap_or(usize::MAX), full }
-    }
-}
-
-/// What admission has decided of all jobs of a request.
-struct Place {
-    pools: Vec<PoolId>,
-    batch: Option<Uuid>,
-    now: UnixMicros,
-    seen: Option<UnixMicros>,
-}
-
-/// Returns the envelopes of each group.
-fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, place: Place) -> Vec<Vec<Envelope>> {
-    let Place { pools, batch, now, seen } = place;
-    let mut shared = Arc::new(Shared {
-        tenant: request.tenant.id.clone(),
-        kind: request.kind,
-        class: request.class,
-        pool: pools[0].clone(),
-        content: request.content,
-        sender: request.sender,
-        topic: request.topic,
-        labels: request.labels,
-        origin: request.origin,
-        batch,
-        priority: request.priority,
-        accepted_at: now,
-        expires_at: UnixMicros::MAX,
-        windows: request.windows,
-        on_missed: request.on_missed,
-        moved_at: None,
-    });
-    let mut jobs: Vec<Option<Job>> =
-        request.items.into_iter().zip(ids).map(|(item, id)| Some(job(id, item, seen))).collect();
-    let mut of_group = |group: Group| {
-        let pool = &pools[group.pool];
-        if shared.expires_at != group.expires_at || shared.pool != *pool {
-            let shared = Arc::make_mut(&mut shared);
-            (shared.expires_at, shared.pool) = (group.expires_at, pool.clone());
-        }
-        let part = |places: &[usize]| Envelope {
-            shared: Arc::clone(&shared),
-            due_at: group.due_at,
-            jobs: places.iter().filter_map(|&place| jobs[place].take()).collect(),
-        };
-        group.items.chunks(ENVELOPE_JOBS_MAX).map(part).collect()
-    };
-    groups.into_iter().map(&mut of_group).collect()
-}
-
-fn job(id: JobId, item: Item, seen: Option<UnixMicros>) -> Job {
-    Job {
-        id,
-        recipient: item.recipient,
-        params: item.params,
-        cancel_key: item.cancel_key,
-        collapse_key: item.collapse_key,
-        attempt: 0,
-        supersedes: 0,
-        seen,
     }
 }
 

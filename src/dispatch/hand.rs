@@ -125,6 +125,9 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     pub(super) async fn run(&mut self) -> Vec<Late> {
         let mut late = Vec::new();
         self.fill_in().await;
+        if self.brief() {
+            self.watch = self.context.clock.stopwatch();
+        }
         while self.watch.elapsed() < self.hold && !self.given_up && !self.context.tasks.stopping() {
             self.drop_expired().await;
             let Some(front) = self.line.front() else { break };

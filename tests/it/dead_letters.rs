@@ -17,9 +17,9 @@ const JOBS: usize = 20;
 /// Which of them is poison.
 const POISON: usize = 7;
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(400);
 /// A service that has lived for so long has nothing in hand that kills it.
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(8);
 /// How often a service is killed from outside.
 const KILLS: usize = 30;
 

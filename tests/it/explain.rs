@@ -113,11 +113,21 @@ async fn a_job_says_what_holds_it(backends: &Backends) {
     let (settings, opens_at) = settings();
     let service = Service::start(backends, &settings);
     let asker = Asker { client: api::jobs(&service), clock: Clock::system() };
+    limits_are_whole(&service, &asker).await;
     caps_say_who_took_their_places(&asker).await;
     times_say_until_when(&asker, opens_at).await;
     what_ends_a_job_says_so(&service, &asker).await;
     strangers_learn_nothing(&service, &asker).await;
     assert!(!service.log().contains("panicked"), "{}", service.log());
+}
+
+/// Waits until limits hold nothing back: that would be the answer to every question.
+async fn limits_are_whole(service: &Service, asker: &Asker) {
+    let watch = asker.clock.stopwatch();
+    while !service.metrics().iter().any(|line| line == "postrider_limits_recovering 0") {
+        assert!(watch.elapsed() < PATIENCE, "limits do not recover");
+        asker.clock.pause(Duration::from_millis(50)).await;
+    }
 }
 
 async fn caps_say_who_took_their_places(asker: &Asker) {

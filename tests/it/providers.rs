@@ -112,7 +112,7 @@ async fn a_provider_that_fails_is_left_alone_its_jobs_go_elsewhere_and_count_onc
     let moody = Moody::start().await;
     // A job that counted twice would be over this cap.
     let cap = "\n[[cap]]\nname = \"once\"\nlimit = 1\nwindow = \"24h\"\non_limit = \"drop\"\n";
-    let backup = simulated("backup", "order = 1");
+    let backup = simulated("backup", "order = 1\nkinds = [\"sms\"]");
     let service = Service::start(&Backends::Embedded, &format!("{}{backup}{cap}", moody.provider()));
     let (client, mut watched) = (api::jobs(&service), Watched::default());
     let sent = (Fate::Sent, String::new());

@@ -96,8 +96,22 @@ impl Run {
                 groups.entry(group).or_default().extend(ids);
             }
         }
+        self.heard_of(4 * GROUP as u64).await;
         self.until("some were sent", |watched| watched.outcomes.len() >= 500).await;
         groups
+    }
+
+    /// Waits until the ledger has so many jobs: what it has not heard of is not counted.
+    async fn heard_of(&self, jobs: u64) {
+        let watch = self.clock.stopwatch();
+        while self.accepted().await < jobs {
+            assert!(watch.elapsed() < Duration::from_secs(60), "the ledger does not hear of {jobs} jobs");
+            self.clock.pause(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn accepted(&self) -> u64 {
+        self.client.clone().get_stats(pb::GetStatsRequest::default()).await.unwrap().into_inner().accepted
     }
 
     /// Of jobs that are replaced round by round, only those of the last round go.
@@ -130,6 +144,7 @@ impl Run {
     /// Jobs that are due in hours end or come as told, and do not wait for their time; through a kill.
     async fn the_agenda_obeys(&mut self) {
         let due = self.in_secs(2 * HOUR).seconds;
+        let before = self.accepted().await;
         let mut groups = Vec::new();
         for group in 0..3 {
             let mut spec = api::at(api::text(Class::Transactional, "later"), due);
@@ -137,9 +152,10 @@ impl Run {
             let numbers = numbers(910_000 + 1_000 * group, 300);
             groups.push(api::insist(&self.client, &api::batch(&format!("later-{group}"), spec, &numbers)).await);
         }
+        self.heard_of(before + 900).await;
         let earlier = JobFilter { run_id: "run-0".into(), class: Class::Transactional.into(), ..JobFilter::default() };
         let answer = self.reschedule(By::Filter(earlier), self.in_secs(0)).await;
-        assert_eq!(answer.waiting, None, "runs are not counted");
+        assert_eq!((answer.waiting, answer.claimed), (Some(300), Some(0)));
         self.cancel(By::RunId("run-1".into())).await;
         self.service.kill();
         self.service.restart(None);

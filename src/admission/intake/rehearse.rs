@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::super::guard;
-use super::{Admission, Place, envelopes, ids};
+use super::envelopes::{Place, envelopes};
+use super::{Admission, ids};
 use crate::admission::{Refusal, Request};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Job, Kind, Shared};

@@ -1,3 +1,5 @@
+//! What a provider's gate grants, and to whom.
+
 use super::*;
 
 #[test]
