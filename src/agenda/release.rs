@@ -20,9 +20,10 @@ use crate::queue::{Queue, QueueName, Route};
 const TAKEN_BACK_MAX: u32 = 256;
 /// How often the agenda is looked at while not much is due. Real time: entries come in real time.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// However many tenants wait, looking takes no more than one part in so many of the time, but looks once a second.
+/// However many wait, looking takes no more than one part in so many of the time; but what is due must leave within a
+/// second, so that the pause leaves room for a look that takes long.
 const LOOK_PARTS: u32 = 5;
-const LOOK_MIN: Duration = Duration::from_secs(1);
+const LOOK_MIN: Duration = Duration::from_millis(400);
 /// How often the agenda's depth is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
 /// A part that could not be published is due again after this.

@@ -24,7 +24,7 @@ const ROWS: u128 = 1_000_000;
 /// Rows in one call.
 const LOT: u128 = 10_000;
 /// A job of the other tenant leaves within this time.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(1);
 /// So often it is measured at most: what holds up every round is no hiccup of the machine.
 const ROUNDS: usize = 3;
 const PROVIDER: &str = "\n[[provider]]\nid = \"sim\"\nkind = \"simulated\"\nlatency = \"1ms\"\nreceipts = false\n\
