@@ -322,14 +322,22 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// Asks limits for what a request needs. With limits away, what is urgent goes on: its resend carries the same
     /// reference.
     async fn meet(&self, request: &Request, ids: &[JobId], spend: Spend, now: UnixMicros) -> Result<Met, Refusal> {
-        let all = Met { remembered: Remembered::New, items: request.items.len(), full: None };
+        let met = |remembered| Met { remembered, items: request.items.len(), full: None };
+        let (all, accepted) = (met(Remembered::New), met(Remembered::Accepted));
         if spend.key.is_some() && self.second_witness(request, ids, now).await {
-            // Limits may know how much of a batch was let in; what they have lost was accepted.
+            // Limits may know how much of a batch was let in, and of which body; what they have lost was accepted.
             let look = Spend { from: vec![], items: vec![], ..spend };
-            return Ok(match self.limits.spend(now, &[look]).await.unwrap_or_default().first() {
-                Some(&spent) if spent.met != Remembered::New => Met::of(spent),
-                Some(_) | None => Met { remembered: Remembered::Accepted, ..all },
-            });
+            return match self.limits.spend(now, &[look]).await {
+                Ok(spent) => Ok(match spent.first() {
+                    Some(&spent) if spent.met != Remembered::New => Met::of(spent),
+                    Some(_) | None => accepted,
+                }),
+                Err(_) if request.class.urgent() => {
+                    self.metrics.keys_away();
+                    Ok(accepted)
+                }
+                Err(_) => Err(Refusal::KeysAway),
+            };
         }
         match self.limits.spend(now, std::slice::from_ref(&spend)).await {
             Ok(spent) => Ok(spent.first().map_or(all, |&spent| Met::of(spent))),

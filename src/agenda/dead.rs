@@ -116,6 +116,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         let claims: Vec<Claim> = envelope.jobs.iter().filter_map(question).collect();
         let decision = self.limits.peek(now, &claims).await?.into_iter().next();
         let expires_at = match decision {
+            // Neither a claim nor a move can be seen now.
+            Some(Decision::Recovering { .. }) => return Ok(End::None),
             Some(Decision::Held { attempt, deadline }) => return Ok(End::Check { attempt, deadline }),
             Some(Decision::Cancelled) => return Ok(End::Settled(Outcome::new(Fate::Cancelled, "request"))),
             Some(Decision::Collapsed) => return Ok(End::Settled(Outcome::new(Fate::Cancelled, "collapsed"))),

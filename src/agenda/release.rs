@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// However many wait, looking takes no more than one part in so many of the time; but what is due must leave within a
 /// second, so that the pause leaves room for a look that takes long.
 const LOOK_PARTS: u32 = 5;
-const LOOK_MIN: Duration = Duration::from_millis(400);
+const PAUSE_MAX: Duration = Duration::from_millis(400);
 /// How often the agenda's depth is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
 /// A part that could not be published is due again after this.
@@ -56,7 +56,7 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
             let watch = feeder.clock.stopwatch();
             let wait = match feeder.turn(&mut memory, &mut sweep).await {
                 Ok(Turn::Again) => continue,
-                Ok(Turn::Rest) => (watch.elapsed() * LOOK_PARTS).clamp(LOOK_EVERY, LOOK_MIN),
+                Ok(Turn::Rest) => (watch.elapsed() * LOOK_PARTS).clamp(LOOK_EVERY, PAUSE_MAX),
                 Err(error) => {
                     warn!(%error, "the agenda cannot be read, waiting");
                     RETRY_EVERY * 5

@@ -40,6 +40,12 @@ async fn letters(rig: &Rig, count: u64) -> Vec<Letter> {
     dead::look(&rig.feeder.queue, &rig.feeder.clock).await.unwrap().into_iter().map(|(letter, _)| letter).collect()
 }
 
+/// Lets limits be whole: what recovers decides nothing.
+async fn whole(rig: &Rig) {
+    let identity = rig.feeder.limits.identity().await.unwrap();
+    assert!(rig.feeder.limits.recovered(&identity).await.unwrap());
+}
+
 async fn settles_at(rig: &Rig, count: u64) {
     let depth = async {
         while rig.feeder.queue.depth(&QueueName::Dead).await.unwrap() != count {
@@ -68,6 +74,10 @@ async fn a_dead_job_waits_for_its_expiry_which_settles_it() {
 
     settles_at(&rig, 2).await;
     rig.feeder.clock.advance(expires_at.since(START));
+    // Limits that recover cannot say whether a copy was claimed.
+    assert_eq!(rig.feeder.look_after_dead().await.unwrap().0, 2);
+    settles_at(&rig, 2).await;
+    whole(&rig).await;
     assert_eq!(rig.feeder.look_after_dead().await.unwrap().0, 0);
     let ends: Vec<_> = told(&rig).await.iter().filter_map(|event| event.change.outcome()).collect();
     assert_eq!(ends.len(), 2);
@@ -83,8 +93,7 @@ async fn a_dead_job_of_which_a_copy_was_claimed_is_for_record_to_decide() {
     let against = Words::new(shared, &rig.feeder.sealer).against(shared, job, &rig.feeder.sealer).unwrap();
     let deadline = START.plus(Duration::from_secs(30));
     let claim = Claim { token: 7, deadline, ..Claim::question(shared, job, against, &rig.feeder.sealer) };
-    let identity = rig.feeder.limits.identity().await.unwrap();
-    assert!(rig.feeder.limits.recovered(&identity).await.unwrap(), "what recovers decides nothing");
+    whole(&rig).await;
     rig.feeder.limits.claim(START, &[claim]).await.unwrap();
     dies(&rig, &envelope).await;
     rig.feeder.look_after_dead().await.unwrap();
