@@ -16,6 +16,7 @@ mod order;
 mod release;
 mod round;
 mod soon;
+mod spread;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -25,12 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use self::order::Order;
+use self::spread::Spread;
 use crate::domain::event::Fact;
 use crate::domain::job::{Check, Class, Envelope, Job};
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
 use crate::limits::Limits;
 use crate::limits::pacer::Pacer;
+use crate::limits::rates::Bucket;
 use crate::policy::routes::Routes;
 use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
@@ -103,6 +106,11 @@ impl Sequence {
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
+    /// Returns all that an envelope's jobs are paced by.
+    fn buckets(&self, envelope: &Envelope) -> Vec<Bucket> {
+        self.paced(&envelope.shared).into_iter().chain(self.credit(&envelope.lane())).collect()
+    }
+
     /// Gives released envelopes their reserved times, in the order given. Only where caps bind does it matter who goes
     /// first.
     fn reserve(&self, released: Vec<Envelope>) -> Vec<Vec<Envelope>> {
@@ -110,17 +118,25 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         let mut by_rank: Vec<(usize, Envelope)> = released.into_iter().enumerate().collect();
         by_rank.sort_by_cached_key(|(_, envelope)| order::rank(envelope));
         let mut order = self.order.0.as_ref().map(|order| order.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut spread = Spread::default();
         let mut reserve = |mut envelope: Envelope| {
             let shared = Arc::clone(&envelope.shared);
+            let Some(order) = order.as_mut().filter(|_| shared.class != Class::Otp) else {
+                envelope.due_at = now;
+                return vec![envelope];
+            };
+            let at = if shared.class.urgent() {
+                now
+            } else {
+                now.plus(spread.place(&self.buckets(&envelope), envelope.jobs.len()))
+            };
             let capped = self.directory.tenant(&shared.tenant).is_some_and(|tenant| !tenant.caps.is_empty());
             let recipient = |job: &Job| self.sealer.recipient_key(&shared.tenant, &job.recipient, shared.kind);
-            match order.as_mut().filter(|_| capped && shared.class != Class::Otp) {
-                Some(order) => order.divide(envelope, recipient, now),
-                None => {
-                    envelope.due_at = now;
-                    vec![envelope]
-                }
+            if capped {
+                return order.divide(envelope, recipient, at);
             }
+            envelope.due_at = at;
+            vec![envelope]
         };
         let mut reserved: Vec<_> = by_rank.into_iter().map(|(index, envelope)| (index, reserve(envelope))).collect();
         reserved.sort_by_key(|(index, _)| *index);

@@ -25,6 +25,8 @@ const ENTRIES_MAX: usize = 512;
 const PER_GROUP_MAX: u32 = 256;
 /// Of a group with a rate, no more is read than goes in this part of a second.
 const PARTS_OF_SECOND: u32 = 5;
+/// Groups whose entries' size is remembered at most.
+const SIZES_MAX: usize = 4_096;
 /// Longest that a bucket without tokens is left alone: its rate may have changed.
 const REST_MAX: Duration = Duration::from_secs(1);
 
@@ -35,7 +37,12 @@ pub(super) struct Memory {
     fair: HashMap<Lane, Fair<TenantId>>,
     /// Buckets that are empty until a time, by name.
     empty: HashMap<Box<str>, UnixMicros>,
+    /// How many jobs an entry of a group held when it was last read, so that no more is read than can go.
+    sizes: HashMap<Key, u32>,
 }
+
+/// What tells groups of jobs apart.
+type Key = (TenantId, Lane, u32);
 
 /// What a round does.
 #[derive(Default)]
@@ -72,6 +79,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
                 line.push_back(entry);
             }
             plan.more |= line.len() >= most as usize;
+            memory.note_size(&group, &line);
             match group.sort {
                 Sort::Check => plan.checks.extend(line),
                 Sort::Timer => plan.ended.extend(line.into_iter().map(dropped)),
@@ -96,8 +104,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         groups.sort_by_cached_key(|group| (group.lane.class, start(group)));
         groups.truncate(ENTRIES_MAX);
         let share = u32::try_from(ENTRIES_MAX / groups.len().max(1)).unwrap_or(1).min(PER_GROUP_MAX);
-        let most = |group: &Group| match rates.get(&(group.tenant.clone(), group.lane.clone(), group.sender)) {
-            Some(per_s) => share.min((per_s / PARTS_OF_SECOND).max(4)),
+        let most = |group: &Group| match rates.get(&key(group)) {
+            Some(per_s) => share.min((per_s / PARTS_OF_SECOND / memory.size(group)).max(4)),
             None => share,
         };
         let with_most = |group: Group| {
@@ -108,7 +116,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     }
 
     /// Returns whether anything of a group may go, and notes how many jobs a second at most.
-    fn may_go(&self, group: &Group, memory: &Memory, rates: &mut HashMap<(TenantId, Lane, u32), u32>) -> bool {
+    fn may_go(&self, group: &Group, memory: &Memory, rates: &mut HashMap<Key, u32>) -> bool {
         if group.sort != Sort::Send || group.lane.class == Class::Otp {
             return true;
         }
@@ -118,7 +126,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         let buckets: Vec<_> =
             self.paced_by_mark(&group.tenant, group.sender).into_iter().chain(self.credit(&group.lane)).collect();
         if let Some(per_s) = buckets.iter().map(|bucket| bucket.rate.per_s.get()).min() {
-            rates.insert((group.tenant.clone(), group.lane.clone(), group.sender), per_s);
+            rates.insert(key(group), per_s);
         }
         !buckets.iter().any(|bucket| memory.empty.contains_key(&bucket.name))
     }
@@ -163,6 +171,31 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             round.charge(tenant, jobs, has_more);
         }
     }
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// Returns how many jobs an entry of a group holds, as far as is known: where it holds fewer, the next round follows
+    /// at once.
+    fn size(&self, group: &Group) -> u32 {
+        self.sizes.get(&key(group)).copied().unwrap_or(1)
+    }
+
+    fn note_size(&mut self, group: &Group, read: &VecDeque<Entry>) {
+        let (jobs, entries) =
+            (read.iter().map(|entry| entry.jobs).sum::<u32>(), u32::try_from(read.len()).unwrap_or(1));
+        if self.sizes.len() >= SIZES_MAX {
+            self.sizes.clear();
+        }
+        if let Some(size) = jobs.checked_div(entries) {
+            self.sizes.insert(key(group), size.max(1));
+        }
+    }
+}
+
+fn key(group: &Group) -> Key {
+    (group.tenant.clone(), group.lane.clone(), group.sender)
 }
 
 /// Returns which part of a line goes first: what is due in the earliest second, then by priority.

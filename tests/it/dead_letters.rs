@@ -18,8 +18,8 @@ const JOBS: usize = 20;
 const POISON: usize = 7;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(400);
-/// A service that has lived for so long has nothing in hand that kills it.
-const CALM: Duration = Duration::from_secs(8);
+/// How often to look whether the poison job is among the dead letters.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often a service is killed from outside.
 const KILLS: usize = 30;
 
@@ -52,7 +52,7 @@ async fn poison(backends: &Backends) {
     let ids = api::insist(&client, &api::batch("poisoned", spec, &numbers)).await;
     service.kill();
 
-    let (deaths, mut watched) = die_until_calm(&service, &client, &ids[POISON], &clock).await;
+    let (deaths, mut watched) = die_until_buried(&service, &client, &ids[POISON], &clock).await;
     assert!((15..=25).contains(&deaths), "it took {deaths} deaths");
     let others: Vec<_> = (0..JOBS).filter(|&item| item != POISON).collect();
     settle(&client, &mut watched, others.iter().map(|&item| &ids[item])).await;
@@ -62,7 +62,7 @@ async fn poison(backends: &Backends) {
     }
     assert_eq!(handed(&sink, &numbers[POISON]), 0);
 
-    let (letters, said) = shell(&service, &["dead-letter", "inspect"]);
+    let (letters, said) = letters(&service, &clock).await;
     let [letter] = &letters[..] else { panic!("one letter: {letters:?}") };
     assert_eq!(letter["job_ids"], serde_json::json!([ids[POISON]]));
     assert!(!letter["expires_at"].is_null() && !letter["reason"].as_str().unwrap().is_empty(), "{letter}");
@@ -86,25 +86,37 @@ async fn poison(backends: &Backends) {
     assert_eq!(shell(&service, &["dead-letter", "inspect"]).0, Vec::<Value>::new());
 }
 
-/// Starts the service again and again until it lives on; returns how often it died.
-async fn die_until_calm(service: &Service, client: &Client, poison: &str, clock: &Clock) -> (usize, Watched) {
+/// Starts the service again and again until the job that kills it is among the dead letters; returns how often it died.
+async fn die_until_buried(service: &Service, client: &Client, poison: &str, clock: &Clock) -> (usize, Watched) {
     let (mut deaths, mut watched) = (0, Watched::default());
     let watch = clock.stopwatch();
     loop {
         service.restart_poisoned(poison);
-        let alive = clock.stopwatch();
-        while !service.ended() && alive.elapsed() < CALM {
+        let mut looked = clock.stopwatch();
+        while !service.ended() {
             watched.follow(client, Duration::from_millis(100)).await;
+            if looked.elapsed() > LOOK_EVERY {
+                if try_shell(service, &["dead-letter", "inspect"]).is_ok_and(|(letters, _)| !letters.is_empty()) {
+                    return (deaths, watched);
+                }
+                looked = clock.stopwatch();
+            }
+            assert!(watch.elapsed() < PATIENCE, "{deaths} deaths; the service said:\n{}", service.log());
         }
-        if !service.ended() && deaths > 0 {
-            return (deaths, watched);
+        deaths += 1;
+    }
+}
+
+/// Returns the letters; what the service has in hand at the moment, to look after it, is there a moment later.
+async fn letters(service: &Service, clock: &Clock) -> (Vec<Value>, String) {
+    let watch = clock.stopwatch();
+    loop {
+        let (letters, said) = shell(service, &["dead-letter", "inspect"]);
+        if !letters.is_empty() {
+            return (letters, said);
         }
-        if service.ended() {
-            deaths += 1;
-        } else {
-            service.kill();
-        }
-        assert!(watch.elapsed() < PATIENCE, "{deaths} deaths; the service said:\n{}", service.log());
+        assert!(watch.elapsed() < PATIENCE, "the letter is gone");
+        clock.pause(Duration::from_millis(200)).await;
     }
 }
 
@@ -176,6 +188,11 @@ async fn settle<'a>(client: &Client, watched: &mut Watched, ids: impl Iterator<I
 
 /// Runs a command that must succeed; returns its lines, and all that it said.
 fn shell(service: &Service, line: &[&str]) -> (Vec<Value>, String) {
+    try_shell(service, line).unwrap_or_else(|said| panic!("{line:?}: {said}"))
+}
+
+/// Runs a command; returns its lines and all that it said, or what it said when it failed.
+fn try_shell(service: &Service, line: &[&str]) -> Result<(Vec<Value>, String), String> {
     let output = Command::new(env!("CARGO_BIN_EXE_postrider"))
         .args(line)
         .arg("--json")
@@ -184,7 +201,9 @@ fn shell(service: &Service, line: &[&str]) -> (Vec<Value>, String) {
         .output()
         .unwrap();
     let said = String::from_utf8([output.stdout.as_slice(), b"\n", &output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{line:?}: {said}");
+    if !output.status.success() {
+        return Err(said);
+    }
     let lines = String::from_utf8(output.stdout).unwrap();
-    (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), said)
+    Ok((lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), said))
 }
