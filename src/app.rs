@@ -37,7 +37,7 @@ use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
 use crate::queue::{AnyQueue, Queue};
 use crate::receipt::Senders;
-use crate::record::{self, Record};
+use crate::record::{self, Losses, Record};
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
 use crate::telemetry::exporter::Exporter;
@@ -194,7 +194,7 @@ impl Base {
     fn record(&self) {
         let settings =
             record::Settings { receipt_deadline: self.settings.receipt_deadline, ..record::Settings::default() };
-        Record {
+        let pen = Record {
             queue: self.queue.clone(),
             ledger: self.ledger.clone(),
             sealer: self.sealer.clone(),
@@ -202,6 +202,17 @@ impl Base {
             tasks: self.groups.record.clone(),
             settings,
             committed: self.committed.clone(),
+        }
+        .spawn();
+        Losses {
+            limits: self.limits.clone(),
+            ledger: self.ledger.clone(),
+            directory: self.directory.clone(),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            tasks: self.groups.record.clone(),
+            committed: self.committed.subscribe(),
+            pen,
         }
         .spawn();
     }

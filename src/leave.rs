@@ -11,7 +11,7 @@ mod takes;
 pub use ground::{Asking, Ground, Next, over};
 pub use outlook::Outlook;
 pub use ruling::{Places, Ruling, Said};
-pub use takes::Caps;
+pub use takes::{Caps, vacated};
 
 /// Stands as a rule's name for the time that a job was submitted for.
 pub const SEND_AT: &str = "send_at";

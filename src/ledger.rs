@@ -12,6 +12,7 @@ mod agenda;
 mod answers;
 mod any;
 mod columns;
+mod count;
 mod directory;
 mod kept;
 pub mod postgres;
@@ -24,8 +25,9 @@ mod turns;
 
 pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, Sort, Tag};
 pub use any::AnyLedger;
+pub use count::{Count, SENT_FINALLY};
 pub use directory::Directory;
-pub use kept::{SealedSuppression, Sent};
+pub use kept::{Loss, SealedSuppression, Sent};
 pub use reply::SealedReply;
 pub use template::{NewTemplate, TemplateRow, shown as template_to_pb, stored as template_from_pb};
 pub use templates::Templates;
@@ -160,35 +162,6 @@ pub struct Recording {
     pub counts: Vec<Count>,
     /// How far the deadline sweep has come: the number of the last event it has judged.
     pub swept_to: Option<i64>,
-}
-
-/// So many more jobs of a tenant came to a state in an hour.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Count {
-    /// Whose.
-    pub tenant: TenantId,
-    /// The hour's start.
-    pub hour: UnixMicros,
-    /// Of which kind.
-    pub kind: Kind,
-    /// Of which class.
-    pub class: Class,
-    /// `accepted`, `sent`, or a fate's word. `sent` is a fate where its reason is [`SENT_FINALLY`].
-    pub what: Box<str>,
-    /// The fate's reason; empty: none.
-    pub reason: Box<str>,
-    /// How many more.
-    pub jobs: i64,
-}
-
-/// The reason under which jobs are counted whose outcome is `sent`: no receipt will follow.
-pub const SENT_FINALLY: &str = "no_receipts";
-
-impl Count {
-    /// Returns the fate that was counted, if it is one.
-    pub fn fate(&self) -> Option<Fate> {
-        Fate::from_word(&self.what).filter(|fate| *fate != Fate::Sent || &*self.reason == SENT_FINALLY)
-    }
 }
 
 /// A job and its events so far, oldest first.
@@ -406,6 +379,21 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         after: i64,
         most: u32,
     ) -> impl Future<Output = Result<(Vec<Sent>, Option<i64>), LedgerError>> + Send;
+
+    /// Returns outcomes of these tenants' jobs that say that nobody was reached, by their numbers from after the first to
+    /// the second, and the number up to which this answer is complete.
+    fn losses(
+        &self,
+        tenants: &[TenantId],
+        numbers: (i64, i64),
+        most: u32,
+    ) -> impl Future<Output = Result<(Vec<Loss>, i64), LedgerError>> + Send;
+
+    /// Returns the number of the last event that `reader` has done with; 0 where it never said so.
+    fn bookmark(&self, reader: &str) -> impl Future<Output = Result<i64, LedgerError>> + Send;
+
+    /// Notes how far `reader` has come; a bookmark never goes back.
+    fn put_bookmark(&self, reader: &str, seq: i64) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     // The agenda.
 

@@ -34,7 +34,7 @@ pub use against::Words;
 pub use any::AnyLimits;
 pub use core::{opens_at, short};
 pub use spend::{ALLOWANCES_MAX, Allowance, Counts, Need, Spend, Spent};
-pub use take::{Held, Span, Take, Until};
+pub use take::{Held, Span, Take, Until, Vacate};
 
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
@@ -377,6 +377,10 @@ pub trait Limits: Clone + Send + Sync + 'static {
 
     /// Gives back claims and takes; unknown or newer ones are left alone.
     fn give_back(&self, claims: &[GiveBack]) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Frees places that touches hold in some caps, whenever they took them; their claims stand. Twice is once. Refused
+    /// with [`LimitsError::Recovering`] while what was lost is reloaded, for the place could come back.
+    fn vacate(&self, places: &[Vacate]) -> impl Future<Output = Result<(), LimitsError>> + Send;
 
     /// Adds opt-outs, which bind every claim asked after this returns.
     fn suppress(&self, suppressions: &[Suppression]) -> impl Future<Output = Result<(), LimitsError>> + Send;

@@ -5,6 +5,7 @@
 
 mod clean;
 mod intake;
+mod losses;
 mod merge;
 mod meters;
 mod reads;
@@ -17,12 +18,12 @@ mod tally;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use self::intake::Intake;
+pub use self::losses::{Losses, Pen};
 use self::merge::Merger;
 use self::meters::Meters;
 use self::strays::Strays;
@@ -72,10 +73,11 @@ impl Default for Settings {
 
 impl<Q: Queue, L: Ledger> Record<Q, L> {
     /// Starts to record, until the group of tasks is told to stop. What is in hand then is still written, unless the
-    /// ledger is away; it then stays in the queue.
-    pub fn spawn(self) {
+    /// ledger is away; it then stays in the queue. Returns who writes.
+    pub fn spawn(self) -> Pen {
         let Self { queue, ledger, sealer, clock, tasks, settings, committed } = self;
-        let (stop, current) = (tasks.stop().clone(), Arc::new(AtomicBool::new(false)));
+        let (stop, pen) = (tasks.stop().clone(), Pen::default());
+        let current = Arc::clone(&pen.0);
         let intake = Intake { queue: queue.clone(), sealer: sealer.clone(), clock: clock.clone(), stop: stop.clone() };
         let strays = Strays {
             queue: queue.clone(),
@@ -92,6 +94,7 @@ impl<Q: Queue, L: Ledger> Record<Q, L> {
         tasks.spawn("record intake", intake.run(full));
         tasks.spawn("record writer", writer.run(batches));
         tasks.spawn("strays", strays.run());
+        pen
     }
 }
 

@@ -310,6 +310,9 @@ fn cap_text(cap: &pb::CapRule) -> String {
     if cap.unit() == pb::CapUnit::Segments {
         text.push_str(",segments");
     }
+    if cap.count() == pb::CapCount::Delivered {
+        text.push_str(",delivered");
+    }
     let per = word(cap.per().as_str_name(), "CAP_PER_").replace('_', "+");
     if cap.per() != pb::CapPer::Recipient {
         text.push_str(&format!(",per={per}"));

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::check::{invalid, parsed, required, word};
 use super::error::{ConfigError, Contradiction, Reason};
 use super::raw::RawCap;
-use crate::domain::cap::{CAP_RULES_MAX, CalendarUnit, CapRule, ClockUnit, Mode, OnLimit, Per, Unit, Window, presets};
+use crate::domain::cap::{
+    CAP_RULES_MAX, CalendarUnit, CapRule, ClockUnit, Count, Mode, OnLimit, Per, Unit, Window, presets,
+};
 use crate::domain::ids::TenantId;
 use crate::domain::job::{Class, Kind};
 
@@ -82,6 +84,7 @@ fn rules(raw: &RawCap, key: &impl Fn(&str) -> String) -> Result<Vec<CapRule>, Co
         on_limit: word(&key("on_limit"), &raw.on_limit, OnLimit::ALL, OnLimit::as_str)?,
         per: word(&key("per"), &raw.per, Per::ALL, Per::as_str)?,
         unit: word(&key("unit"), &raw.unit, Unit::ALL, Unit::as_str)?,
+        count: word(&key("count"), &raw.count, Count::ALL, Count::as_str)?,
         reserve: u32::try_from(raw.reserve)
             .map_err(|_| invalid(&key("reserve"), Reason::Range { min: 0, max: u64::from(limit) }))?,
         mode,

@@ -171,6 +171,7 @@ pub(super) struct RawCap {
     pub(super) on_limit: String,
     pub(super) per: String,
     pub(super) unit: String,
+    pub(super) count: String,
     pub(super) reserve: i64,
     pub(super) mode: String,
 }

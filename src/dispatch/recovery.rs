@@ -4,6 +4,7 @@
 //! work leave. One node at a time reloads it, page by page: once what was handed over before the loss has been answered
 //! and record has passed all of it, the ledger has every touch there was. What happens meanwhile goes to limits as ever.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use uuid::Uuid;
 use super::hand::{DEADLINE_SLACK, Item, ground};
 use super::{Context, Gates};
 use crate::domain::cap::{CapRule, Window};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::Content;
 use crate::domain::time::UnixMicros;
-use crate::leave::Asking;
-use crate::ledger::{Ledger, LedgerError, Sent};
-use crate::limits::{Identity, Limits, LimitsError, Touch};
+use crate::leave::{Asking, vacated};
+use crate::ledger::{Ledger, LedgerError, Sent, Tenant, Trail};
+use crate::limits::{Identity, Limits, LimitsError, Touch, Vacate};
 use crate::queue::frame::{Frame, open_job};
 use crate::queue::{PublishError, Queue, QueueName, Route};
 use crate::telemetry::metrics;
@@ -203,12 +204,13 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
     /// Reloads what tenants' caps count: every hand-over within their longest window.
     async fn reload_touches(&self) -> Result<usize, NotYet> {
         let now = self.context.clock.now();
-        let capped: Vec<_> =
-            self.context.directory.tenants().into_iter().filter(|tenant| !tenant.caps.is_empty()).collect();
-        let Some(longest) = capped.iter().flat_map(|tenant| &tenant.caps).map(life).max() else {
+        let caps = |tenant: &Arc<Tenant>| (tenant.id.clone(), self.context.directory.caps(&tenant.id));
+        let mut capped: Vec<_> = self.context.directory.tenants().iter().map(caps).collect();
+        capped.retain(|(_, caps)| !caps.is_empty());
+        let Some(longest) = capped.iter().flat_map(|(_, caps)| caps.iter()).map(life).max() else {
             return Ok(0);
         };
-        let tenants: Vec<TenantId> = capped.iter().map(|tenant| tenant.id.clone()).collect();
+        let tenants: Vec<TenantId> = capped.into_iter().map(|(tenant, _)| tenant).collect();
         let (since, mut count, mut after) = (now.minus(longest), 0, 0);
         loop {
             self.lead().await?;
@@ -217,6 +219,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
             for sent in &page {
                 touches.extend(self.touch(sent).await?);
             }
+            let touches = self.that_count(touches).await?;
             self.context.limits.restore(&touches).await?;
             count += touches.len();
             match next {
@@ -229,7 +232,30 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
         }
     }
 
-    async fn touch(&self, sent: &Sent) -> Result<Option<Touch>, NotYet> {
+    /// Returns touches without their places in caps that count what was delivered, where it is known that they reached
+    /// nobody. What becomes known later is given back later: whoever does that waits until limits are whole.
+    async fn that_count(&self, touches: Vec<(Touch, Option<Vacate>)>) -> Result<Vec<Touch>, NotYet> {
+        let asked = touches.iter().filter(|(_, vacate)| vacate.is_some()).map(|(touch, _)| touch.claim.job);
+        let mut jobs: Vec<JobId> = asked.collect();
+        let lost = |trail: &Trail| {
+            let mut outcomes = trail.events.iter().filter_map(|numbered| numbered.event.change.outcome());
+            outcomes.any(|outcome| outcome.reached_nobody())
+        };
+        let trails = if jobs.is_empty() { vec![] } else { self.context.ledger.trails(&jobs).await? };
+        let mut lost = trails.iter().map(|trail| trail.as_ref().is_some_and(lost));
+        jobs.retain(|_| lost.next() == Some(true));
+        let jobs: HashSet<JobId> = jobs.into_iter().collect();
+        let counting = |(mut touch, vacate): (Touch, Option<Vacate>)| {
+            if let Some(vacate) = vacate.filter(|_| jobs.contains(&touch.claim.job)) {
+                touch.claim.takes.retain(|take| !vacate.rules.contains(&take.rule));
+            }
+            touch
+        };
+        Ok(touches.into_iter().map(counting).collect())
+    }
+
+    /// Returns a hand-over as a touch, and the places of it that do not count if it reached nobody.
+    async fn touch(&self, sent: &Sent) -> Result<Option<(Touch, Option<Vacate>)>, NotYet> {
         let envelope = match open_job(&sent.sealed, &self.context.sealer) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -253,7 +279,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
         let units = gate.map_or(1, |gate| gate.cost(&item.handover));
         let asking = Asking { now: sent.at, deadline: sent.at, units };
         let claim = item.ground.claim(&item.shared, &item.job, asking, &self.context.sealer);
-        Ok(claim.map(|claim| Touch { claim, at: sent.at }))
+        let caps = self.context.directory.caps(&item.shared.tenant);
+        let vacate = vacated(&item.shared, &item.job, &caps, &self.context.sealer);
+        Ok(claim.map(|claim| (Touch { claim, at: sent.at }, vacate)))
     }
 }
 

@@ -85,8 +85,8 @@ words! {
     Count {
         /// What was handed over, whatever its receipt says.
         Submitted = "submitted",
-        /// What arrived: a job holds its places from its hand-over on, and gives them back when its receipt says that
-        /// it did not arrive.
+        /// What arrived: a job holds its places from its hand-over on, and gives them back once it is known that it
+        /// reached nobody.
         Delivered = "delivered",
     }
 }

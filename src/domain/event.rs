@@ -186,12 +186,38 @@ pub enum Fact {
     Ruled(JobRule),
 }
 
+// === impl Fate ===
+
+impl Fate {
+    /// Returns whether it can be the fate of a job that reached nobody.
+    pub fn may_be_a_loss(self) -> bool {
+        match self {
+            Self::Undelivered | Self::Suppressed | Self::Expired | Self::Cancelled | Self::Rejected | Self::Failed => {
+                true
+            }
+            Self::Delivered | Self::Sent | Self::Completed | Self::Unknown => false,
+        }
+    }
+}
+
 // === impl Outcome ===
 
 impl Outcome {
+    /// The reason of a failure or expiry after a hand-over that nobody answered: it may have reached somebody.
+    pub const NO_ANSWER: &str = "no_answer";
+
     /// Returns an outcome with a reason.
     pub fn new(fate: Fate, reason: impl Into<Box<str>>) -> Self {
         Self { fate, reason: reason.into() }
+    }
+
+    /// Returns whether it says that nobody was reached; what may have reached somebody is none of these.
+    pub fn reached_nobody(&self) -> bool {
+        match self.fate {
+            // Of a call it is said of the person, and the fate is another.
+            Fate::Expired | Fate::Failed => &*self.reason != Self::NO_ANSWER,
+            fate => fate.may_be_a_loss(),
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use jiff::tz::TimeZone;
 
-use crate::domain::cap::{CapRule, Mode, OnLimit, Per, Unit, Window};
-use crate::domain::job::Shared;
+use crate::domain::cap::{CapRule, Count, Mode, OnLimit, Per, Unit, Window};
+use crate::domain::job::{Job, Shared};
 use crate::domain::keys::{RecipientKey, space};
 use crate::domain::time::UnixMicros;
-use crate::limits::{Decision, Span, TAKES_MAX, Take};
+use crate::limits::{Decision, Span, TAKES_MAX, Take, Vacate};
 use crate::policy::cap_windows;
 use crate::seal::Sealer;
 use crate::telemetry::metrics::CapDecision;
@@ -88,6 +88,21 @@ impl Caps {
     }
 }
 
+/// Returns the places that a job gives back once it is known that it reached nobody: those in the caps of `rules` that count
+/// what was delivered. `None`: in none.
+pub fn vacated(shared: &Shared, job: &Job, rules: &[CapRule], sealer: &Sealer) -> Option<Vacate> {
+    let counts = |rule: &&CapRule| {
+        rule.count == Count::Delivered && rule.counts(shared.kind, shared.class, &shared.topic, &shared.sender)
+    };
+    let takes: Vec<Take> = rules.iter().filter(counts).map(|rule| take(rule, shared, sealer)).collect();
+    let mut logs: Vec<_> = takes.iter().filter_map(|take| take.log).collect();
+    logs.dedup();
+    let (tenant, touch) = (shared.tenant.clone(), job.id.0);
+    let recipient = sealer.recipient_key(&shared.tenant, &job.recipient, shared.kind);
+    let rules = takes.iter().map(|take| take.rule).collect();
+    (!takes.is_empty()).then_some(Vacate { tenant, recipient, touch, rules, logs })
+}
+
 fn need(rule: &CapRule, units: u32) -> u32 {
     match rule.unit {
         Unit::Jobs => 1,
@@ -132,6 +147,9 @@ fn number(rule: &CapRule, shared: &Shared) -> u32 {
     hash.update(&number.to_be_bytes());
     if rule.unit == Unit::Segments {
         hash.update(b"/segments");
+    }
+    if rule.count == Count::Delivered {
+        hash.update(b"/delivered");
     }
     match rule.per {
         Per::Recipient | Per::Sender => {}

@@ -1,7 +1,7 @@
 //! What both stores must decide alike: the numbers of a recording, the window of a watch, whose a history is.
 
 use super::columns::Code;
-use super::{Filter, History, LedgerError, NumberedEvent, Recording, Tally, Trail};
+use super::{Filter, History, LedgerError, Loss, NumberedEvent, Recording, Tally, Trail};
 use crate::domain::ids::TenantId;
 use crate::domain::rule::Names;
 use crate::domain::time::UnixMicros;
@@ -31,6 +31,21 @@ pub(super) fn watch_to(tenant: Option<&TenantId>, after: i64, most: u32, last: i
     let most = i64::from(most);
     let window = if tenant.is_some() { most.max(WATCH_WINDOW) } else { most };
     last.min(after.saturating_add(window)).max(after)
+}
+
+/// Numbers that one look for losses goes through: enough that a backlog is worked off, few enough that a look is short.
+const LOSS_WINDOW: i64 = 50_000;
+
+/// Returns up to which number a look for losses reads at once.
+pub(super) fn loss_to(after: i64, last: i64) -> i64 {
+    last.min(after.saturating_add(LOSS_WINDOW)).max(after)
+}
+
+/// Returns those that reached nobody among losses that were read up to a number, and up to which number they are complete.
+pub(super) fn losses(mut losses: Vec<Loss>, most: u32, to: i64) -> (Vec<Loss>, i64) {
+    let complete = losses.last().filter(|_| losses.len() >= most as usize).map_or(to, |last| last.seq);
+    losses.retain(|loss| loss.outcome.reached_nobody());
+    (losses, complete)
 }
 
 /// Returns up to which number a watch's answer is complete: all of `to` unless it was filled before.

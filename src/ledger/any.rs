@@ -5,8 +5,9 @@ use uuid::Uuid;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NewTemplate, NumberedEvent,
-    Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, Loss, NewTemplate,
+    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow,
+    Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::hold::Hold;
@@ -166,6 +167,23 @@ impl Ledger for AnyLedger {
         most: u32,
     ) -> Result<(Vec<Sent>, Option<i64>), LedgerError> {
         ask!(self, ledger => ledger.sent_since(tenants, since, after, most))
+    }
+
+    async fn losses(
+        &self,
+        tenants: &[TenantId],
+        numbers: (i64, i64),
+        most: u32,
+    ) -> Result<(Vec<Loss>, i64), LedgerError> {
+        ask!(self, ledger => ledger.losses(tenants, numbers, most))
+    }
+
+    async fn bookmark(&self, reader: &str) -> Result<i64, LedgerError> {
+        ask!(self, ledger => ledger.bookmark(reader))
+    }
+
+    async fn put_bookmark(&self, reader: &str, seq: i64) -> Result<(), LedgerError> {
+        ask!(self, ledger => ledger.put_bookmark(reader, seq))
     }
 
     async fn lead_agenda(&self) -> Result<bool, LedgerError> {

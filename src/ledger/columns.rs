@@ -89,6 +89,11 @@ pub(super) const WHATS: &[What] = &[What::Deferred, What::Sent, What::Unresolved
 /// The changes after which somebody may have been reached.
 pub(super) const MAY_HAVE_REACHED: [What; 2] = [What::Sent, What::Unresolved];
 
+/// Returns the numbers of the fates that jobs may have that reached nobody.
+pub(super) fn loss_fates() -> Vec<i16> {
+    Fate::ALL.iter().filter(|fate| fate.may_be_a_loss()).map(|fate| fate.code()).collect()
+}
+
 /// A change, spread over columns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ChangeColumns<'a> {

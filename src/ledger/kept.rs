@@ -1,7 +1,8 @@
-//! What the ledger keeps that limits are given back after a loss.
+//! What the ledger keeps that limits are told: after a loss, and of jobs that reached nobody.
 
 use bytes::Bytes;
 
+use crate::domain::event::Outcome;
 use crate::domain::suppression::Suppression;
 use crate::domain::time::UnixMicros;
 
@@ -25,4 +26,17 @@ pub struct Sent {
     pub attempt: u16,
     /// The job, sealed.
     pub sealed: Bytes,
+}
+
+/// An outcome that says that nobody was reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// The number of its event.
+    pub seq: i64,
+    /// When that happened.
+    pub at: UnixMicros,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The job, sealed; `None` while only its events have come, and once its row is gone.
+    pub sealed: Option<Bytes>,
 }

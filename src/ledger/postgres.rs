@@ -7,6 +7,7 @@ mod agenda;
 mod checkup;
 mod copy;
 mod holds;
+mod losses;
 mod people;
 mod pool;
 mod reading;
@@ -28,8 +29,9 @@ pub use self::checkup::checkup;
 use self::pool::{Connector, Pool};
 use self::schema::Spans;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NewTemplate, NumberedEvent,
-    Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, Loss, NewTemplate,
+    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow,
+    Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::hold::Hold;
@@ -215,6 +217,23 @@ impl Ledger for Postgres {
             .others
             .call(|conn| async move { reading::sent_since(&conn, tenants, since, after, most).await })
             .await
+    }
+
+    async fn losses(
+        &self,
+        tenants: &[TenantId],
+        numbers: (i64, i64),
+        most: u32,
+    ) -> Result<(Vec<Loss>, i64), LedgerError> {
+        self.inner.others.call(|conn| async move { losses::all(&conn, tenants, numbers, most).await }).await
+    }
+
+    async fn bookmark(&self, reader: &str) -> Result<i64, LedgerError> {
+        self.inner.others.call(|conn| async move { losses::bookmark(&conn, reader).await }).await
+    }
+
+    async fn put_bookmark(&self, reader: &str, seq: i64) -> Result<(), LedgerError> {
+        self.inner.others.call(|conn| async move { losses::put_bookmark(&conn, reader, seq).await }).await
     }
 
     async fn lead_agenda(&self) -> Result<bool, LedgerError> {

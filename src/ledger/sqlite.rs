@@ -5,6 +5,7 @@
 
 mod agenda;
 mod holds;
+mod losses;
 mod people;
 mod reading;
 mod recording;
@@ -22,8 +23,9 @@ use uuid::Uuid;
 
 use self::threads::Threads;
 use super::{
-    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, NewTemplate, NumberedEvent,
-    Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow, Tenant, Trail,
+    AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, Loss, NewTemplate,
+    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow,
+    Tenant, Trail,
 };
 use crate::domain::checkup::Finding;
 use crate::domain::event::Receipt;
@@ -40,6 +42,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema/tenant_further.sql"),
     include_str!("sqlite/schema/routing.sql"),
     include_str!("sqlite/schema/templates.sql"),
+    include_str!("sqlite/schema/bookmark.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
@@ -298,6 +301,26 @@ impl Ledger for Sqlite {
     ) -> Result<(Vec<Sent>, Option<i64>), LedgerError> {
         let tenants = tenants.to_vec();
         self.read(move |conn| reading::sent_since(conn, &tenants, since, after, most)).await
+    }
+
+    async fn losses(
+        &self,
+        tenants: &[TenantId],
+        numbers: (i64, i64),
+        most: u32,
+    ) -> Result<(Vec<Loss>, i64), LedgerError> {
+        let tenants = tenants.to_vec();
+        self.read(move |conn| losses::all(conn, &tenants, numbers, most)).await
+    }
+
+    async fn bookmark(&self, reader: &str) -> Result<i64, LedgerError> {
+        let reader = reader.to_owned();
+        self.read(move |conn| losses::bookmark(conn, &reader)).await
+    }
+
+    async fn put_bookmark(&self, reader: &str, seq: i64) -> Result<(), LedgerError> {
+        let reader = reader.to_owned();
+        self.write(move |tx| losses::put_bookmark(tx, &reader, seq)).await
     }
 
     /// Always leads: the file has one process.

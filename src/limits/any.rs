@@ -2,7 +2,9 @@
 
 use super::embedded::Embedded;
 use super::redis::Redis;
-use super::{Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
+use super::{
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
+};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -54,6 +56,10 @@ impl Limits for AnyLimits {
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
         ask!(self.give_back(claims))
+    }
+
+    async fn vacate(&self, places: &[Vacate]) -> Result<(), LimitsError> {
+        ask!(self.vacate(places))
     }
 
     async fn suppress(&self, suppressions: &[Suppression]) -> Result<(), LimitsError> {

@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub use buckets::{Bucket, Buckets};
 pub use change::{Change, Damaged, Reader};
 pub(super) use change::{kind_number, kind_of, source_number, source_of, write_bucket, write_entry, write_memo};
-pub use claims::{Memory, When, claim, give_back, peek, places, restore};
+pub use claims::{Memory, When, claim, give_back, peek, places, restore, vacate};
 pub use counters::{Counter, Counters};
 pub use memos::{Memo, Memos};
 pub use people::{Entry, People};

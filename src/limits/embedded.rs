@@ -24,7 +24,9 @@ use self::files::Files;
 use self::log::{Compaction, Log, Offset, Start};
 use self::state::{Locked, State};
 use super::core::{self, When, key_of};
-use super::{Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
+use super::{
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
+};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -206,6 +208,21 @@ impl Limits for Embedded {
             core::give_back(&mut memory, claim, |change| end = log.append(&change));
         }
         log.lazy(end).await
+    }
+
+    async fn vacate(&self, places: &[Vacate]) -> Result<(), LimitsError> {
+        let Inner { state, log, recovering, .. } = &*self.inner;
+        log.check()?;
+        if recovering.load(Ordering::Acquire) {
+            return Err(LimitsError::Recovering);
+        }
+        for vacate in places {
+            let logs = std::iter::once(&vacate.recipient).chain(&vacate.logs);
+            let mut memory = state.lock(logs.map(|log| key_of(&vacate.tenant, log.0)));
+            core::vacate(&mut memory, vacate, |change| _ = log.append(&change));
+        }
+        // Also for what was freed before: the call that freed it may not have seen it to the disk yet.
+        log.durable(log.end()).await
     }
 
     async fn suppress(&self, suppressions: &[Suppression]) -> Result<(), LimitsError> {

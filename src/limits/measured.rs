@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch};
+use super::{
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
+};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
 use crate::domain::rule::JobRule;
@@ -66,6 +68,10 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
         self.measure(LimitsOp::GiveBack, self.limits.give_back(claims)).await
+    }
+
+    async fn vacate(&self, places: &[Vacate]) -> Result<(), LimitsError> {
+        self.measure(LimitsOp::GiveBack, self.limits.vacate(places)).await
     }
 
     async fn suppress(&self, suppressions: &[Suppression]) -> Result<(), LimitsError> {

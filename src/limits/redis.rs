@@ -40,7 +40,7 @@ use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{
     Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remembered, Spend,
-    Spent, Touch,
+    Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -281,6 +281,11 @@ impl Limits for Redis {
 
     async fn give_back(&self, claims: &[GiveBack]) -> Result<(), LimitsError> {
         let calls = claims.chunks(KEYS_PER_CALL).map(|claims| self.inner.give_back(claims));
+        try_join_all(calls).await.map(|_| ())
+    }
+
+    async fn vacate(&self, places: &[Vacate]) -> Result<(), LimitsError> {
+        let calls = places.chunks(CLAIMS_PER_CALL).map(|places| self.inner.vacate(places));
         try_join_all(calls).await.map(|_| ())
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::domain::cap::{Mode, OnLimit};
+use crate::domain::ids::TenantId;
 use crate::domain::keys::RecipientKey;
 use crate::domain::time::UnixMicros;
 
@@ -58,6 +61,21 @@ pub struct Held {
     pub job: u64,
     /// What counts as one touch, as [`short`](super::short) makes it.
     pub touch: u64,
+}
+
+/// Frees the places that a touch holds in some caps: it turned out not to count there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Vacate {
+    /// Whose caps.
+    pub tenant: TenantId,
+    /// The recipient.
+    pub recipient: RecipientKey,
+    /// The touch, as in [`Claim::touch`](super::Claim::touch).
+    pub touch: Uuid,
+    /// The caps, as in [`Take::rule`]; at most [`TAKES_MAX`](super::TAKES_MAX).
+    pub rules: Vec<u32>,
+    /// The logs of those that are not the recipient's own.
+    pub logs: Vec<RecipientKey>,
 }
 
 /// How many jobs are told to come at an opening, for each place that opens: some were cancelled meanwhile.

@@ -1,6 +1,7 @@
 //! Record against a ledger and a queue: every fact once, whatever fails between.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use fastrand::Rng;

@@ -3,6 +3,7 @@
 mod agenda;
 mod asking;
 mod equivalence;
+mod losses;
 mod outage;
 mod people;
 mod recording;

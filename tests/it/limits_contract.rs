@@ -12,6 +12,7 @@ mod recovery;
 mod refusals;
 mod rules;
 mod submits;
+mod vacating;
 mod windows;
 
 use std::time::Duration;

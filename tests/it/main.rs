@@ -13,6 +13,7 @@ mod clouds;
 mod crash;
 mod dashboards;
 mod dead_letters;
+mod delivered;
 mod doctor;
 mod e2e_python;
 mod explain;

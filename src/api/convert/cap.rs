@@ -59,9 +59,7 @@ fn cap(raw: pb::CapRule) -> Result<CapRule, Invalid> {
         },
         count: match known("count", raw.count)? {
             None | Some(pb::CapCount::Unspecified | pb::CapCount::Submitted) => Count::Submitted,
-            Some(pb::CapCount::Delivered) => {
-                return Err(Invalid::new("count", Problem::NotYet("caps over what was delivered are")));
-            }
+            Some(pb::CapCount::Delivered) => Count::Delivered,
         },
         reserve: raw.reserve,
         mode: mode(raw.mode)?,

@@ -486,7 +486,8 @@ fn caps() {
         cap.unit = pb::CapUnit::Segments.into();
         cap.filter.get_or_insert_default().kinds = vec![pb::Kind::Call.into()];
     });
-    cap_says("caps[0].count", |cap| cap.count = pb::CapCount::Delivered.into());
+    cap_says("", |cap| cap.count = pb::CapCount::Delivered.into());
+    cap_says("caps[0].count", |cap| cap.count = 9);
     cap_says("caps[0].mode", |cap| cap.mode = 9);
     cap_says("caps[0].reserve", |cap| cap.reserve = cap.limit);
     cap_says("caps[0].preset", |cap| cap.preset = "aliyun-sms".into());

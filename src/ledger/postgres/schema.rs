@@ -17,6 +17,7 @@ const SCHEMA: &[&str] = &[
     include_str!("schema/tenant_further.sql"),
     include_str!("schema/routing.sql"),
     include_str!("schema/templates.sql"),
+    include_str!("schema/bookmark.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i32 = SCHEMA.len() as i32;

@@ -40,6 +40,15 @@ pub enum Change {
         /// The asking.
         token: u64,
     },
+    /// A recipient's entries of this touch hold no places of these rules.
+    Vacated {
+        /// Whose.
+        person: Key,
+        /// What counts as one touch, in short.
+        touch: u64,
+        /// The rules.
+        rules: Vec<u32>,
+    },
     /// A submit is remembered.
     Memo {
         /// The job's id.
@@ -118,6 +127,7 @@ const FILTER: u8 = 10;
 const CUT_MEMO: u8 = 11;
 const SPENT: u8 = 12;
 const ENTRY: u8 = 20;
+const VACATED: u8 = 21;
 
 const AFTER: u8 = 0;
 const AT: u8 = 1;
@@ -134,6 +144,13 @@ impl Change {
                 out.extend_from_slice(person);
                 out.extend_from_slice(&job.to_le_bytes());
                 out.extend_from_slice(&token.to_le_bytes());
+            }
+            Self::Vacated { person, touch, rules } => {
+                out.push(VACATED);
+                out.extend_from_slice(person);
+                out.extend_from_slice(&touch.to_le_bytes());
+                out.push(u8::try_from(rules.len()).unwrap_or(u8::MAX));
+                rules.iter().take(usize::from(u8::MAX)).for_each(|rule| out.extend_from_slice(&rule.to_le_bytes()));
             }
             Self::Memo { id, memo } => write_memo(out, id, memo),
             Self::Optout { address, optout } => {
@@ -296,6 +313,11 @@ impl<'a> Reader<'a> {
                 Change::Entry { person, entry, kept: self.kept(form)? }
             }
             GONE => Change::Gone { person: self.array()?, job: self.u64()?, token: self.u64()? },
+            VACATED => {
+                let (person, touch, count) = (self.array()?, self.u64()?, self.u8()?);
+                let rules = (0..count).map(|_| self.u32()).collect::<Result<_, _>>()?;
+                Change::Vacated { person, touch, rules }
+            }
             form @ (MEMO | CUT_MEMO) => {
                 let (id, memo) = self.memo(form)?;
                 Change::Memo { id, memo }

@@ -8,7 +8,7 @@ use super::{Key, key_of, short, short_job};
 use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::keys::RecipientKey;
 use crate::domain::time::UnixMicros;
-use crate::limits::{CLAIM_LIFE, Claim, Decision, GiveBack, Held, Take, Touch};
+use crate::limits::{CLAIM_LIFE, Claim, Decision, GiveBack, Held, Take, Touch, Vacate};
 
 /// Places looked at for what can be forgotten, with each claim. At two, a memory of n recipients is swept every n / 2
 /// claims, so that what is dead is never more than about half of what is live.
@@ -153,6 +153,18 @@ pub fn give_back(memory: &mut impl Memory, claim: &GiveBack, mut changed: impl F
         let person = key_of(&claim.tenant, log.0);
         if memory.people(&person).remove(&person, job, claim.token) {
             changed(Change::Gone { person, job, token: claim.token });
+        }
+    }
+}
+
+/// Frees the places that a touch holds in some caps, in every log; its claims stand.
+pub fn vacate(memory: &mut impl Memory, vacate: &Vacate, mut changed: impl FnMut(Change)) {
+    let Vacate { tenant, recipient, touch, rules, logs } = vacate;
+    let touch = short(*touch);
+    for log in std::iter::once(recipient).chain(logs) {
+        let person = key_of(tenant, log.0);
+        if memory.people(&person).vacate(&person, touch, rules) {
+            changed(Change::Vacated { person, touch, rules: rules.clone() });
         }
     }
 }

@@ -116,6 +116,24 @@ impl People {
         self.drop_entries(key, |entry, _| entry.job == job && entry.token == token)
     }
 
+    /// Frees the places that entries of a touch hold in some rules, and returns whether there was one. The entries stay,
+    /// for they are claims too.
+    pub fn vacate(&mut self, key: &Key, touch: u64, rules: &[u32]) -> bool {
+        let Some(person) = self.find(key) else { return false };
+        let (mut next, mut any) = (self.people[person].first, false);
+        while let Some(slot) = self.slots.get_mut(next) {
+            next = slot.next;
+            let kept = self.sets.get(slot.set);
+            if slot.entry.touch == touch && kept.iter().any(|kept| rules.contains(&kept.rule)) {
+                let left: Vec<Kept> = kept.iter().filter(|kept| !rules.contains(&kept.rule)).copied().collect();
+                let before = std::mem::replace(&mut slot.set, self.sets.take(&left));
+                self.sets.release(before);
+                any = true;
+            }
+        }
+        any
+    }
+
     /// Forgets what has no meaning any more in the next `steps` places of the memory. Called with every claim, this
     /// keeps the memory within a small factor of what is live.
     pub(super) fn sweep(&mut self, now: UnixMicros, steps: usize) {

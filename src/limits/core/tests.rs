@@ -7,16 +7,16 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::change::{Change, Reader};
-use super::give_back;
 use super::people::People;
 use super::refusals::Refusals;
+use super::{give_back, vacate};
 use crate::domain::cap::{Mode, OnLimit};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey};
 use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
-use crate::limits::{Against, CLAIM_LIFE, Claim, Decision, Span, Take};
+use crate::limits::{Against, CLAIM_LIFE, Claim, Decision, Span, Take, Vacate};
 
 const DAY: i64 = 86_400_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -47,6 +47,7 @@ enum Act {
     Claim { recipient: u8, job: u8, attempt: u16, supersedes: u16, rules: u8, chain: bool, seen: bool, refused: bool },
     Repeat { refused: bool },
     GiveBack { back: usize },
+    Vacate { back: usize, rules: u8 },
     Wait { secs: u32 },
 }
 
@@ -101,6 +102,14 @@ impl Model {
         let dropping = full.iter().find(|(.., on_limit)| *on_limit == OnLimit::Drop);
         let latest = full.iter().find(|(_, open, _)| *open == open_at);
         Decision::OverCap { take: dropping.or(latest).unwrap().0, open_at, turn_at: open_at }
+    }
+
+    fn vacate(&mut self, vacate: &Vacate) {
+        let own_log = |rule: u32| !RULES[usize::try_from(rule).unwrap()].5;
+        for known in self.claims.iter_mut().filter(|known| known.claim.touch == vacate.touch) {
+            let theirs = known.claim.recipient == vacate.recipient;
+            known.places.retain(|rule, _| !vacate.rules.contains(rule) || own_log(*rule) && !theirs);
+        }
     }
 
     /// Returns when a cap has room for a claim, and when a place taken now ends; nothing where the touch has its place.
@@ -196,6 +205,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         8 => ask,
         2 => any::<bool>().prop_map(|refused| Act::Repeat { refused }),
         2 => (0..6usize).prop_map(|back| Act::GiveBack { back }),
+        2 => (0..20usize, any::<u8>()).prop_map(|(back, rules)| Act::Vacate { back, rules }),
         4 => prop_oneof![0..600u32, 0..90_000u32, 0..700_000u32].prop_map(|secs| Act::Wait { secs }),
     ];
     prop::collection::vec(act, 1..120)
@@ -223,6 +233,7 @@ fn replayed(log: &[u8]) -> People {
         match change.unwrap() {
             Change::Entry { person, entry, kept } => people.insert(&person, entry, &kept),
             Change::Gone { person, job, token } => assert!(people.remove(&person, job, token)),
+            Change::Vacated { person, touch, rules } => assert!(people.vacate(&person, touch, &rules)),
             other => panic!("not a claim's change: {other:?}"),
         }
     }
@@ -257,6 +268,18 @@ proptest! {
                     let Some((claim, _)) = asked.iter().rev().nth(back) else { continue };
                     give_back(&mut people, &claim.give_back(), |change| change.write(&mut log));
                     model.claims.retain(|known| known.claim.token != claim.token);
+                }
+                Act::Vacate { back, rules } => {
+                    let Some((claim, _)) = asked.iter().rev().nth(back) else { continue };
+                    let vacated = Vacate {
+                        tenant: claim.tenant.clone(),
+                        recipient: claim.recipient,
+                        touch: claim.touch,
+                        rules: takes(rules, now).iter().map(|take| take.rule).collect(),
+                        logs: vec![RecipientKey([200; 16])],
+                    };
+                    vacate(&mut people, &vacated, |change| change.write(&mut log));
+                    model.vacate(&vacated);
                 }
                 Act::Repeat { .. } | Act::Claim { .. } => {
                     let opted_out = matches!(act, Act::Repeat { refused: true });

@@ -119,6 +119,9 @@ impl State {
             Change::Gone { person, job, token } => {
                 self.shard(&person).people.remove(&person, job, token);
             }
+            Change::Vacated { person, touch, rules } => {
+                self.shard(&person).people.vacate(&person, touch, &rules);
+            }
             Change::Memo { id, memo } => self.shard(&id).memos.set(id, memo),
             Change::Optout { address, optout } => self.refusals_mut().set_optout(address, optout),
             Change::Optin { address, scope, kind, source } => {

@@ -19,6 +19,7 @@ pub(super) struct Scripts {
     pub suppressions: Loaded,
     pub unlease: Loaded,
     pub unsuppress: Loaded,
+    pub vacate: Loaded,
 }
 
 /// One script.
@@ -45,16 +46,17 @@ impl Scripts {
             suppressions: Loaded::new(include_str!("suppressions.lua")),
             unlease: Loaded::new(include_str!("unlease.lua")),
             unsuppress: Loaded::new(include_str!("unsuppress.lua")),
+            vacate: Loaded::new(concat!(include_str!("memory.lua"), include_str!("vacate.lua"))),
         }
     }
 
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
         let Self { accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, .. } = self;
-        let Self { spend, standing, suppress, suppressions, unlease, unsuppress, .. } = self;
+        let Self { spend, standing, suppress, suppressions, unlease, unsuppress, vacate, .. } = self;
         [accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, standing, suppress]
             .into_iter()
-            .chain([spend, suppressions, unlease, unsuppress])
+            .chain([spend, suppressions, unlease, unsuppress, vacate])
             .map(|script| script.code)
     }
 }

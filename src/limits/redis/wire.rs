@@ -7,7 +7,9 @@ use crate::domain::rule::{Act, JobRule, Name, Names};
 use crate::domain::suppression::{Scope, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::limits::core::{key_of, kind_number, kind_of, short, short_job, source_number, source_of};
-use crate::limits::{Against, Claim, Decision, GiveBack, Granted, Held, Lease, LeaseMode, Span, TAKES_MAX, Take};
+use crate::limits::{
+    Against, Claim, Decision, GiveBack, Granted, Held, Lease, LeaseMode, Span, TAKES_MAX, Take, Vacate,
+};
 
 /// A script's answer that is not what its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,14 @@ pub(super) fn put_claim(
 pub(super) fn put_give_back(out: &mut Vec<u8>, claim: &GiveBack) {
     out.extend_from_slice(&short_job(claim.job).to_le_bytes());
     out.extend_from_slice(&claim.token.to_le_bytes());
+}
+
+/// Appends what `vacate.lua` reads of one memory.
+pub(super) fn put_vacate(out: &mut Vec<u8>, vacate: &Vacate) {
+    out.extend_from_slice(&short(vacate.touch).to_le_bytes());
+    let rules = vacate.rules.get(..TAKES_MAX).unwrap_or(&vacate.rules);
+    out.push(u8::try_from(rules.len()).unwrap_or(u8::MAX));
+    rules.iter().for_each(|rule| out.extend_from_slice(&rule.to_le_bytes()));
 }
 
 /// Appends an opt-out as `suppress.lua` keeps it.

@@ -12,8 +12,6 @@ use crate::record::standing::Standing;
 
 /// The reason of an outcome without a receipt.
 const NO_RECEIPT: &str = "no_receipt";
-/// The reason of an outcome without an answer.
-const NO_ANSWER: &str = "no_answer";
 /// How often a job may be claimed and not be heard of again before it has failed. Each time the process that held it
 /// died; twenty in a row is what a queue lets a message do to its consumers, too.
 const LOST_MAX: u16 = 20;
@@ -53,9 +51,9 @@ impl Merger {
         let change = if shared.class.at_most_once(shared.kind) {
             Change::Unresolved { provider: check.provider.clone() }
         } else if now >= shared.expires_at {
-            Change::Settled(Outcome::new(Fate::Expired, NO_ANSWER))
+            Change::Settled(Outcome::new(Fate::Expired, Outcome::NO_ANSWER))
         } else if next == Next::Fail {
-            Change::Settled(Outcome::new(Fate::Failed, NO_ANSWER))
+            Change::Settled(Outcome::new(Fate::Failed, Outcome::NO_ANSWER))
         } else {
             if next == Next::Resend {
                 self.resend(check, job, now);
@@ -137,7 +135,7 @@ fn next(check: &Check, standing: Option<&Standing>) -> Next {
 fn awaits(change: &Change) -> Option<&'static str> {
     match change {
         Change::Sent { receipt_expected: true, .. } => Some(NO_RECEIPT),
-        Change::Unresolved { .. } => Some(NO_ANSWER),
+        Change::Unresolved { .. } => Some(Outcome::NO_ANSWER),
         Change::Sent { receipt_expected: false, .. }
         | Change::Deferred { .. }
         | Change::Progress(_)

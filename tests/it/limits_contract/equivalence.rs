@@ -5,10 +5,10 @@ use std::time::Duration;
 use postrider::domain::cap::{Mode, OnLimit};
 use postrider::domain::keys::RecipientKey;
 use postrider::domain::time::UnixMicros;
-use postrider::limits::{Claim, Limits, Span, Take};
+use postrider::limits::{Claim, Limits, Span, Take, Vacate};
 use uuid::Uuid;
 
-use super::{DAY, HOUR, NOW, capped, embedded, redis};
+use super::{DAY, HOUR, NOW, acme, capped, embedded, redis, whole};
 
 const STEPS: usize = 800;
 const DAY_US: i64 = 86_400_000_000;
@@ -45,10 +45,10 @@ fn takes(random: &mut fastrand::Rng, now: UnixMicros) -> Vec<Take> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_backends_decide_alike() {
-    let (here, there) = (embedded(), redis());
+    let (here, there) = (whole(embedded()).await, whole(redis()).await);
     let seed = 20_261_122;
     let mut random = fastrand::Rng::with_seed(seed);
-    let (mut now, mut asked): (_, Vec<Claim>) = (NOW, vec![]);
+    let (mut now, mut asked, mut touched): (_, Vec<Claim>, _) = (NOW, vec![], vec![]);
     for step in 0..STEPS {
         match random.u8(0..10) {
             0 | 1 => {
@@ -61,6 +61,13 @@ async fn both_backends_decide_alike() {
                 let back = asked[random.usize(0..asked.len())].give_back();
                 here.limits.give_back(std::slice::from_ref(&back)).await.unwrap();
                 there.limits.give_back(&[back]).await.unwrap();
+            }
+            3 if !touched.is_empty() => {
+                let (recipient, touch): (RecipientKey, Uuid) = touched[random.usize(0..touched.len())];
+                let rules = takes(&mut random, now).iter().map(|take| take.rule).collect();
+                let vacate = Vacate { tenant: acme(), recipient, touch, rules, logs: vec![RecipientKey([200; 16])] };
+                here.limits.vacate(std::slice::from_ref(&vacate)).await.unwrap();
+                there.limits.vacate(&[vacate]).await.unwrap();
             }
             _ => {
                 let mut claims = Vec::new();
@@ -79,6 +86,7 @@ async fn both_backends_decide_alike() {
                     if random.bool() {
                         claim.touch = Uuid::from_u128(u128::from(random.u8(100..130)));
                     }
+                    touched.push((claim.recipient, claim.touch));
                     asked.push(claim.clone());
                     claims.push(claim);
                 }

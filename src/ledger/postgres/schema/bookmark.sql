@@ -1,0 +1,2 @@
+-- How far readers of the events have come: what each has done with is not done again after a restart.
+create table bookmark (reader text collate "C" primary key, seq bigint not null);
