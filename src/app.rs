@@ -31,6 +31,7 @@ use crate::ledger::{AnyLedger, Directory, Templates};
 use crate::limits::AnyLimits;
 use crate::limits::measured::Measured;
 use crate::limits::pacer::Pacer;
+use crate::policy::extensions::Extensions;
 use crate::policy::routes::Routes;
 use crate::policy::windows::Windows;
 use crate::queue::depths::Depths;
@@ -87,6 +88,7 @@ struct Base {
     directory: Directory,
     templates: Templates,
     routes: Arc<Routes>,
+    extensions: Arc<Extensions>,
     windows: Arc<Windows>,
     pacer: Pacer<SharedLimits>,
     depths: Depths,
@@ -166,6 +168,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
     templates.keep_fresh(ledger.clone(), &groups.backends, clock.clone());
     let routes = Arc::new(Routes::new(&providers::members(&settings)));
     house::watch(&settings, (&directory, &routes), &groups.backends, &clock);
+    let extensions = Arc::new(Extensions::new(&settings.extensions));
     let windows = Arc::new(Windows::new(settings.windows.rules.clone(), settings.windows.calendars.clone()));
     calendars::watch(&windows, &directory, &groups.backends, &clock);
     Ok(Base {
@@ -186,6 +189,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         directory,
         templates,
         routes,
+        extensions,
         windows,
     })
 }
@@ -242,6 +246,7 @@ impl Base {
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
             templates: self.templates.clone(),
+            extensions: Arc::clone(&self.extensions),
             windows: Arc::clone(&self.windows),
             sealer: self.sealer.clone(),
             lives: self.settings.expires_after,

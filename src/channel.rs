@@ -44,6 +44,8 @@ pub struct Handover {
     pub template: Option<Filled>,
     /// How long the provider may keep trying; from the job's expiry.
     pub validity: Duration,
+    /// What the provider is told so that it leaves from the number of its signature; `None`: as the provider is set up.
+    pub extension: Option<Box<str>>,
 }
 
 /// A stored template, as it is said to one recipient.
@@ -60,8 +62,9 @@ pub struct Filled {
 }
 
 impl Handover {
-    /// Returns the same on its way through a provider: a stored template has its id there.
-    pub fn through(mut self, provider: &ProviderId) -> Self {
+    /// Returns the same on its way through a provider: a stored template has its id there, and the sender his number.
+    pub fn through(mut self, provider: &ProviderId, extension: Option<&str>) -> Self {
+        self.extension = extension.map(Into::into);
         if let Some(filled) = &mut self.template {
             let there = filled.template.at(provider).filter(|at| at.approval == Approval::Approved);
             filled.id = there.map(|at| at.template_id.clone());

@@ -9,6 +9,7 @@ mod caps;
 mod check;
 mod endpoint;
 mod error;
+mod extensions;
 mod print;
 mod provider;
 mod raw;
@@ -30,10 +31,11 @@ use std::time::Duration;
 pub use self::caps::{HouseCap, window, window_text};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::{ConfigError, Contradiction, Reason};
+pub use self::extensions::Extension;
 pub use self::provider::clouds::{Aliyun, Api, Tencent, Twilio};
 pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
 pub use self::provider::{Alphabet, Counting, IdForm, InPool, Link, Provider, Simulated, Smpp, SmppTls};
-pub use self::reference::{cap_reference, provider_reference, reference, route_reference};
+pub use self::reference::{cap_reference, extension_reference, provider_reference, reference, route_reference};
 pub use self::routes::HouseRoute;
 pub use self::secret::{Secret, ServerUrl};
 pub use self::template::{Escape, Expression, InvalidTemplate, Template, TemplateError};
@@ -77,6 +79,8 @@ pub struct Settings {
     pub caps: Vec<HouseCap>,
     /// Which pool carries what, read again when the file changes.
     pub routes: Vec<HouseRoute>,
+    /// Whose numbers and codes at providers are whose.
+    pub extensions: Vec<Extension>,
     /// Stopping.
     pub shutdown: Shutdown,
     /// Logs.
@@ -222,6 +226,7 @@ pub fn parse(file: Option<(&Path, &str)>, environment: &[(String, String)]) -> R
     tree.add_environment(environment)?;
     let mut settings = check::settings(tree.raw()?, (tree.raw_windows()?, &tree.raw_caps()?), environment)?;
     settings.routes = routes::routes(&tree.raw_routes()?, &settings.providers)?;
+    settings.extensions = extensions::extensions(&tree.raw_extensions()?, &settings.providers)?;
     settings.file = file.map(|(path, _)| path.to_owned());
     Ok(Loaded { settings, tree })
 }

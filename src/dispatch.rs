@@ -34,6 +34,7 @@ use crate::ledger::{Directory, Ledger, Templates};
 
 use crate::limits::pacer::Pacer;
 use crate::limits::{GiveBack, Limits};
+use crate::policy::extensions::Extensions;
 use crate::policy::windows::Windows;
 use crate::queue::dead::{self, Why};
 use crate::queue::frame::Frame;
@@ -71,6 +72,8 @@ pub struct Context<Q, L, B> {
     pub directory: Directory,
     /// What stored templates say.
     pub templates: Templates,
+    /// The numbers at providers that are tenants' own.
+    pub extensions: Arc<Extensions>,
     /// The send windows of tenants that have none of their own.
     pub windows: Arc<Windows>,
     /// Opens frames.

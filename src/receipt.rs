@@ -6,7 +6,6 @@
 
 mod callbacks;
 mod keywords;
-mod owners;
 mod replies;
 mod senders;
 
@@ -19,7 +18,6 @@ use tracing::warn;
 
 pub use self::callbacks::{Desks, Router};
 pub use self::keywords::{Keyword, normal, shipped};
-pub use self::owners::Owners;
 pub use self::senders::Senders;
 
 use self::replies::Desk;
@@ -29,6 +27,7 @@ use crate::domain::ids::ProviderId;
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
 use crate::limits::Limits;
+use crate::policy::extensions::Extensions;
 use crate::queue::outbox::Outbox;
 use crate::queue::{PublishError, Queue, QueueName, Route};
 use crate::seal::Sealer;
@@ -52,7 +51,7 @@ pub struct Reception<Q, L, B> {
     /// Every tenant.
     pub directory: Directory,
     /// Whose numbers are whose.
-    pub owners: Owners,
+    pub extensions: Arc<Extensions>,
     /// Who wrote to whom lately.
     pub senders: Senders,
     /// Makes keys of addresses.

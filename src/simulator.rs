@@ -301,6 +301,7 @@ fn draw(message: &Message, attempt: u16, behaviour: &Behaviour, seed: u64) -> pl
         params: Vec::new(),
         template: None,
         validity: Duration::ZERO,
+        extension: None,
     };
     plan::draw(&handover, behaviour, seed, vec![message.id.as_str().into()])
 }

@@ -1,13 +1,14 @@
 //! What providers say by themselves, on its way to limits and record.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::{Base, StartError};
 use crate::channel::Inbound;
 use crate::channel::http::server::Server;
-use crate::receipt::{Owners, Reception, Router};
+use crate::receipt::{Reception, Router};
 
 impl Base {
     /// Starts to serve callbacks; returns where.
@@ -28,8 +29,7 @@ impl Base {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
-            // Numbers of a tenant's own come with the settings that name them.
-            owners: Owners::default(),
+            extensions: Arc::clone(&self.extensions),
             senders: self.senders.clone(),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),

@@ -64,8 +64,9 @@ pub(super) fn settings(
             format: word("log.format", &raw.log.format, LogFormat::ALL, LogFormat::as_str)?,
         },
         providers: provider::providers(providers, environment)?,
-        // These name pools, so they are read when the providers are known.
+        // These name pools and providers, so they are read when the providers are known.
         routes: vec![],
+        extensions: vec![],
     };
     agree(&settings, (&raw.grpc, &raw.receive), key_file.as_deref())?;
     Ok(settings)

@@ -148,6 +148,21 @@ pub enum Reason {
         /// The most.
         max: u64,
     },
+    /// There is no such provider.
+    #[error("is no provider; there are {known}")]
+    NoProvider {
+        /// The providers there are.
+        known: String,
+    },
+    /// No number or code that a reply could come to.
+    #[error("must be 1 to 20 letters and digits, with or without + in front")]
+    Extension,
+    /// A reply to it would lead to two.
+    #[error("is another extension's number at this provider, too")]
+    SameNumber,
+    /// A job could leave from two numbers.
+    #[error("has an extension for the same tenant and signature at this provider already: {0}")]
+    SameExtension(String),
     /// No provider is in it.
     #[error("is a pool that no provider is in; there are {known}")]
     NoPool {

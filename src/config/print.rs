@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use toml::Value;
 
 use super::secret::ServerUrl;
-use super::tree::{CAP, Origin, ROUTE, Tree, entries, variable};
+use super::tree::{CAP, EXTENSION, Origin, ROUTE, Tree, entries, variable};
 
 /// Settings whose values are shown to nobody.
 const SECRETS: &[&str] = &["password", "auth_token", "access_key_secret", "secret_key", "secret", "callback_token"];
@@ -33,21 +33,16 @@ pub(super) fn settings(tree: &Tree) -> String {
             let _infallible = writeln!(text, "{name} = {value}");
         });
     }
-    for cap in tree.caps() {
-        let _infallible = writeln!(text, "\n[[cap]]");
-        for entry in entries(CAP) {
-            let value = cap.get(&entry.key).unwrap_or(&entry.default);
-            if *value != entry.default {
-                let _infallible = writeln!(text, "{} = {value} # file", entry.key);
-            }
-        }
-    }
-    for route in tree.routes() {
-        let _infallible = writeln!(text, "\n[[route]]");
-        for entry in entries(ROUTE) {
-            let value = route.get(&entry.key).unwrap_or(&entry.default);
-            if *value != entry.default {
-                let _infallible = writeln!(text, "{} = {value} # file", entry.key);
+    for (name, document, tables) in
+        [("cap", CAP, tree.caps()), ("route", ROUTE, tree.routes()), ("extension", EXTENSION, tree.extensions())]
+    {
+        for table in tables {
+            let _infallible = writeln!(text, "\n[[{name}]]");
+            for entry in entries(document) {
+                let value = table.get(&entry.key).unwrap_or(&entry.default);
+                if *value != entry.default {
+                    let _infallible = writeln!(text, "{} = {value} # file", entry.key);
+                }
             }
         }
     }

@@ -143,6 +143,16 @@ fn defer() -> String {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawExtension {
+    pub(super) provider: String,
+    pub(super) number: String,
+    pub(super) code: String,
+    pub(super) tenant: String,
+    pub(super) signature: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawRoute {
     pub(super) tenant: String,
     pub(super) kinds: Vec<String>,

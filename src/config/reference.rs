@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::tree::{CAP, Entry, ROUTE, Tree, entries, provider_document, variable};
+use super::tree::{CAP, EXTENSION, Entry, ROUTE, Tree, entries, provider_document, variable};
 
 /// Returns the table of settings for the README, in Markdown.
 pub fn reference() -> String {
@@ -27,6 +27,11 @@ pub fn cap_reference() -> String {
 /// Returns the table of a route's settings for the README, in Markdown.
 pub fn route_reference() -> String {
     table(entries(ROUTE))
+}
+
+/// Returns the table of an extension's settings for the README, in Markdown.
+pub fn extension_reference() -> String {
+    table(entries(EXTENSION))
 }
 
 fn table(entries: Vec<Entry>) -> String {

@@ -120,6 +120,27 @@ fn values_are_checked() {
 }
 
 #[test]
+fn extensions_lead_to_one_owner_each() {
+    let extension = |provider: &str, number: &str, more: &str| {
+        format!("\n[[extension]]\nprovider = \"{provider}\"\nnumber = \"{number}\"\ntenant = \"acme\"\n{more}\n")
+    };
+    let one = extension("carrier-a", "+1069001", "signature = \"Acme\"");
+    let with = |more: &str| format!("{SMPP}{one}{more}");
+    let found = read(&with(&extension("carrier-a", "1069002", "code = \"02\""))).unwrap().settings.extensions;
+    let shown: Vec<_> = found.iter().map(|one| (&*one.number, &*one.code, &*one.signature)).collect();
+    assert_eq!(shown, [("+1069001", "+1069001", "Acme"), ("1069002", "02", "")]);
+    refused(&with(&extension("carrier-b", "1", "")), "extension[1].provider`: is no provider; there are carrier-a");
+    refused(&with(&extension("carrier-a", "", "")), "extension[1].number`: must be set");
+    refused(&with(&extension("carrier-a", "10 69", "")), "extension[1].number`: must be 1 to 20 letters and digits");
+    refused(&with(&extension("carrier-a", "9", "code = \"+\"")), "extension[1].code`: must be 1 to 20");
+    refused(&with(&extension("carrier-a", "1069001", "")), "extension[1].number`: is another extension's number");
+    let same = extension("carrier-a", "1069009", "signature = \"Acme\"");
+    refused(&with(&same), "extension[1].signature`: has an extension for the same tenant and signature");
+    refused(&with(&extension("carrier-a", "7", "").replace("acme", "A!")), "extension[1].tenant`");
+    refused(&with("[extension]\n"), "TOML");
+}
+
+#[test]
 fn contradictions_are_named() {
     refused("[grpc]\nlisten = \"0.0.0.0:50051\"", "`grpc.allow_plaintext`");
     refused("[grpc]\ntls_cert = \"c.pem\"", "set both or none");

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::error::{ConfigError, Reason};
 use super::provider::raw::{DOCUMENTS, RawProvider};
-use super::raw::{RawCap, RawRoute, RawSettings, RawWindow};
+use super::raw::{RawCap, RawExtension, RawRoute, RawSettings, RawWindow};
 use crate::crash;
 
 /// In front of every variable that is a setting.
@@ -29,6 +30,8 @@ const WINDOWS_DEFAULTS: &str = "windows.defaults";
 pub(super) const CAP: &str = include_str!("cap.toml");
 /// The defaults of a route.
 pub(super) const ROUTE: &str = include_str!("route.toml");
+/// The defaults of an extension.
+pub(super) const EXTENSION: &str = include_str!("extension.toml");
 
 /// What the service runs on when no provider is set.
 const FALLBACK: &str = "id = \"simulated\"\nkind = \"simulated\"\n";
@@ -61,6 +64,7 @@ pub(super) struct Tree {
     windows: Vec<Table>,
     caps: Vec<Table>,
     routes: Vec<Table>,
+    extensions: Vec<Table>,
 }
 
 /// Returns the settings of a document with defaults, in its order; its comments are their help.
@@ -98,8 +102,9 @@ impl Tree {
     pub(super) fn defaults() -> Self {
         let entries = entries(DEFAULTS);
         let values = entries.iter().map(|entry| (entry.key.clone(), (entry.default.clone(), Origin::Default)));
-        let (providers, windows, caps, routes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { values: values.collect(), entries, providers, windows, caps, routes }
+        let (providers, windows) = (Vec::new(), Vec::new());
+        let (caps, routes, extensions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { values: values.collect(), entries, providers, windows, caps, routes, extensions }
     }
 
     /// Lays a file over what is there.
@@ -120,24 +125,11 @@ impl Tree {
             Some(Ok(windows)) => self.windows = windows,
             Some(Err(_)) => return Err(wrong_type("window", "write each send window under [[window]]")),
         }
-        match table.remove("cap").map(Value::try_into::<Vec<Table>>) {
-            None => {}
-            Some(Ok(caps)) => {
-                for (index, cap) in caps.into_iter().enumerate() {
-                    self.caps.push(laid_over(CAP, cap, |name| format!("cap[{index}].{name}"))?);
-                }
-            }
-            Some(Err(_)) => return Err(wrong_type("cap", "write each cap under [[cap]], with two brackets")),
-        }
-        match table.remove("route").map(Value::try_into::<Vec<Table>>) {
-            None => {}
-            Some(Ok(routes)) => {
-                for (index, route) in routes.into_iter().enumerate() {
-                    self.routes.push(laid_over(ROUTE, route, |name| format!("route[{index}].{name}"))?);
-                }
-            }
-            Some(Err(_)) => return Err(wrong_type("route", "write each route under [[route]], with two brackets")),
-        }
+        self.caps.append(&mut several(&mut table, ("cap", CAP), "write each cap under [[cap]], with two brackets")?);
+        let route = "write each route under [[route]], with two brackets";
+        self.routes.append(&mut several(&mut table, ("route", ROUTE), route)?);
+        let extension = "write each extension under [[extension]], with two brackets";
+        self.extensions.append(&mut several(&mut table, ("extension", EXTENSION), extension)?);
         self.add_table("", table)
     }
 
@@ -173,6 +165,16 @@ impl Tree {
         Ok(())
     }
 
+    /// Returns the extensions, each with all its settings.
+    pub(super) fn extensions(&self) -> &[Table] {
+        &self.extensions
+    }
+
+    /// Returns the extensions in their raw form.
+    pub(super) fn raw_extensions(&self) -> Result<Vec<RawExtension>, ConfigError> {
+        raw("extension", &self.extensions)
+    }
+
     /// Returns the routes, each with all its settings.
     pub(super) fn routes(&self) -> &[Table] {
         &self.routes
@@ -180,11 +182,7 @@ impl Tree {
 
     /// Returns the routes in their raw form.
     pub(super) fn raw_routes(&self) -> Result<Vec<RawRoute>, ConfigError> {
-        let raw = |(index, table): (usize, &Table)| {
-            let raw = Value::Table(table.clone()).try_into();
-            raw.map_err(|error| type_error(&format!("route[{index}]."), &error))
-        };
-        self.routes.iter().enumerate().map(raw).collect()
+        raw("route", &self.routes)
     }
 
     /// Returns the caps, each with all its settings.
@@ -194,11 +192,7 @@ impl Tree {
 
     /// Returns the caps in their raw form.
     pub(super) fn raw_caps(&self) -> Result<Vec<RawCap>, ConfigError> {
-        let raw = |(index, table): (usize, &Table)| {
-            let raw = Value::Table(table.clone()).try_into();
-            raw.map_err(|error| type_error(&format!("cap[{index}]."), &error))
-        };
-        self.caps.iter().enumerate().map(raw).collect()
+        raw("cap", &self.caps)
     }
 
     /// Lays the environment over what is there.
@@ -303,6 +297,27 @@ fn raw_provider(mut table: Table) -> Result<RawProvider, toml::de::Error> {
     // The document has it, and a kind without a document was refused.
     let kind = table.remove("kind").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
     RawProvider::read(&kind, table).expect("a known kind")
+}
+
+/// Takes the tables of one name out of a file, each laid over its document; `how` says how they are written.
+fn several(file: &mut Table, (name, document): (&str, &str), how: &str) -> Result<Vec<Table>, ConfigError> {
+    match file.remove(name).map(Value::try_into::<Vec<Table>>) {
+        None => Ok(vec![]),
+        Some(Ok(tables)) => {
+            let whole = |(index, table)| laid_over(document, table, |field| format!("{name}[{index}].{field}"));
+            tables.into_iter().enumerate().map(whole).collect()
+        }
+        Some(Err(_)) => Err(wrong_type(name, how)),
+    }
+}
+
+/// Returns tables of one name in their raw form.
+fn raw<T: DeserializeOwned>(name: &str, tables: &[Table]) -> Result<Vec<T>, ConfigError> {
+    let raw = |(index, table): (usize, &Table)| {
+        let raw = Value::Table(table.clone()).try_into();
+        raw.map_err(|error| type_error(&format!("{name}[{index}]."), &error))
+    };
+    tables.iter().enumerate().map(raw).collect()
 }
 
 /// Lays what was written over a document with defaults; `key` names a setting in errors.

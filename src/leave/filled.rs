@@ -32,6 +32,7 @@ pub fn handover(shared: &Shared, job: &Job, due_at: UnixMicros, template: Option
         params,
         template: filled,
         validity: shared.expires_at.since(due_at),
+        extension: None,
     }
 }
 
@@ -141,11 +142,11 @@ mod tests {
     fn an_adapter_finds_the_vendors_id_and_every_value_in_order() {
         let handed = handed(Kind::Template, "zh", None);
         assert!(matches!(handed.content, Content::Template { .. }) && handed.template_id().is_none());
-        let handed = handed.through(&"cloud".parse().unwrap());
-        assert_eq!(handed.template_id(), Some("SMS_1"));
+        let handed = handed.through(&"cloud".parse().unwrap(), Some("01"));
+        assert_eq!((handed.template_id(), handed.extension.as_deref()), (Some("SMS_1"), Some("01")));
         assert_eq!(handed.params, [("order".into(), "A42".into()), ("shop".into(), "Pudong".into())]);
         let filled = handed.template.as_ref().unwrap();
         assert_eq!((&*filled.text, &*filled.locale), ("Pudong的A42", "zh"));
-        assert!(handed.clone().through(&"other".parse().unwrap()).template_id().is_none());
+        assert!(handed.clone().through(&"other".parse().unwrap(), None).template_id().is_none());
     }
 }

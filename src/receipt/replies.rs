@@ -1,7 +1,8 @@
 //! Replies: opt-outs bind before anybody is told, and are never lost.
 //!
 //! # Whose opt-out
-//! STOP names no brand. It binds the tenant whose number was written to; else the tenant that wrote to the address last,
+//! STOP names no brand. It binds the tenant whose number was written to, and where the number is a signature's, that
+//! signature's messages; else the tenant that wrote to the address last,
 //! by this process's own memory and by the ledger, and where the two differ it binds both. Where nobody can say, because
 //! the ledger is away or has not heard of the job yet, it binds every tenant: a person who is written to less than they
 //! wished takes it back with START, one who is written to after STOP does not forgive it.
@@ -19,11 +20,12 @@ use super::{Reception, tell};
 use crate::domain::event::{Fact, Reply};
 use crate::domain::ids::TenantId;
 use crate::domain::job::Kind;
-use crate::domain::keys::AddressKey;
+use crate::domain::keys::{AddressKey, space};
 use crate::domain::recipient::Msisdn;
 use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::ledger::Ledger;
 use crate::limits::{Limits, LimitsError};
+use crate::policy::extensions::Owner;
 use crate::queue::{PublishError, Queue};
 use crate::seal::Sealer;
 use crate::telemetry::metrics;
@@ -98,16 +100,16 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
     /// Takes a reply; returns once what it asks for binds and is durable.
     async fn reply(&self, mut reply: Reply) -> Result<(), NotTaken> {
         let address = self.sealer.address_key(&reply.from);
-        let owner = self.owners.of(&reply.provider, &reply.to).cloned();
+        let owner = self.extensions.owner(&reply.provider, &reply.to);
         let asked = match normal(&reply.text) {
-            Some(word) => self.asked(&word, address, (&reply.from, owner.as_ref())).await,
+            Some(word) => self.asked(&word, address, (&reply.from, owner)).await,
             None => vec![],
         };
         let facts = if asked.is_empty() {
-            reply.tenant = reply.tenant.or(owner);
+            reply.tenant = reply.tenant.or_else(|| owner.map(|owner| owner.tenant.clone()));
             vec![Fact::Reply(reply)]
         } else {
-            self.bind(&asked, address, reply).await?
+            self.bind(&asked, address, (owner.map_or("", |owner| &owner.signature), reply)).await?
         };
         Ok(self.publish(facts).await?)
     }
@@ -118,7 +120,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
         &self,
         word: &str,
         address: AddressKey,
-        (from, owner): (&str, Option<&TenantId>),
+        (from, owner): (&str, Option<&Owner>),
     ) -> Vec<(TenantId, Keyword)> {
         let shipped = shipped(word, from);
         let all = self.directory.tenants();
@@ -128,7 +130,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
             return vec![];
         }
         let tenants = match owner {
-            Some(owner) => vec![owner.clone()],
+            Some(owner) => vec![owner.tenant.clone()],
             None => self.tenants(address).await,
         };
         let asked = |tenant: TenantId| {
@@ -138,21 +140,26 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
         tenants.into_iter().filter_map(asked).collect()
     }
 
-    /// Makes an opt-out or an opt-in bind, and returns the facts of it.
+    /// Makes an opt-out or an opt-in bind, of one signature or, if that is empty, of all that the tenant sends; returns the
+    /// facts of it.
     async fn bind(
         &self,
         asked: &[(TenantId, Keyword)],
         address: AddressKey,
-        reply: Reply,
+        (signature, reply): (&str, Reply),
     ) -> Result<Vec<Fact>, NotTaken> {
         let mut facts = Vec::with_capacity(asked.len() + 1);
         for (tenant, asked) in asked {
-            let (scope, source) = (Scope::Brand, Source::Keyword);
+            let scope = match signature {
+                "" => Scope::Brand,
+                signature => Scope::Signature(self.sealer.word_key(tenant, space::SIGNATURE, signature)),
+            };
+            let source = Source::Keyword;
             let suppression = Suppression { tenant: tenant.clone(), address, scope, kind: None, source, at: reply.at };
             match asked {
                 Keyword::OptOut => {
                     self.insist(|| self.limits.suppress(std::slice::from_ref(&suppression))).await?;
-                    let plain = Plain { address: reply.from.clone(), word: "".into() };
+                    let plain = Plain { address: reply.from.clone(), word: signature.into() };
                     facts.push(Fact::Suppressed(suppression, plain));
                 }
                 Keyword::OptIn => {

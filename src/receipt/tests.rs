@@ -5,9 +5,11 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::Extension;
 use crate::domain::event::{Fate, Reply};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
+use crate::domain::keys::space;
 use crate::domain::suppression::{Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::sqlite::Sqlite;
@@ -52,13 +54,18 @@ impl Rig {
         let record = queue.consume(QueueName::Record, 100).await.unwrap();
         let (inbox, inbound) = mpsc::channel(100);
         let senders = Senders::new();
-        let mut owners = Owners::default();
-        owners.add("carrier".parse().unwrap(), "10690001", "corner".parse().unwrap());
+        let own = [("10690001", ""), ("10690002", "Corner")].map(|(number, signature)| Extension {
+            provider: "carrier".parse().unwrap(),
+            number: number.into(),
+            code: number.into(),
+            tenant: "corner".parse().unwrap(),
+            signature: signature.into(),
+        });
         let reception = Reception {
             limits: limits.clone(),
             ledger: ledger.clone(),
             directory: Directory::load(&ledger).await.unwrap(),
-            owners,
+            extensions: Arc::new(Extensions::new(&own)),
             senders: senders.clone(),
             sealer: sealer.clone(),
             clock: clock.clone(),
@@ -155,6 +162,34 @@ async fn a_number_that_is_one_tenants_own_needs_no_search() {
     assert!(rig.write_back("10690001", "退订").await);
     assert_eq!(rig.suppressed().await, ["corner"]);
     assert_eq!(tenants_of(&rig.facts().await), ["corner"]);
+}
+
+#[tokio::test]
+async fn a_number_that_is_a_signatures_leads_to_its_tenant_and_signature() {
+    let mut rig = Rig::new().await;
+    let (corner, address) = ("corner".parse().unwrap(), rig.sealer.address_key(FROM));
+    let signature = Scope::Signature(rig.sealer.word_key(&corner, space::SIGNATURE, "Corner"));
+    assert!(rig.write_back("10690002", "TD").await, "no job is needed");
+    let scopes = |found: Vec<Suppression>| found.into_iter().map(|one| one.scope).collect::<Vec<_>>();
+    assert_eq!(scopes(rig.limits.suppressions(&corner, address).await.unwrap()), [signature]);
+    match &rig.facts().await[..] {
+        [Fact::Suppressed(suppression, plain)] => {
+            assert_eq!((&suppression.tenant, suppression.scope), (&corner, signature));
+            assert_eq!((&*plain.address, &*plain.word), (FROM, "Corner"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // To the tenant's other number, and back: each takes back its own.
+    assert!(rig.write_back("10690001", "STOP").await);
+    assert!(rig.write_back("10690002", "START").await);
+    assert_eq!(scopes(rig.limits.suppressions(&corner, address).await.unwrap()), [Scope::Brand]);
+    assert!(rig.write_back("+10690002", "what is it?").await);
+    loop {
+        if let [Fact::Reply(reply)] = &rig.facts().await[..] {
+            assert_eq!((reply.tenant.as_ref(), &*reply.text), (Some(&corner), "what is it?"));
+            return;
+        }
+    }
 }
 
 #[tokio::test]

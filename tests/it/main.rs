@@ -17,6 +17,7 @@ mod delivered;
 mod doctor;
 mod e2e_python;
 mod explain;
+mod extensions;
 mod fuzz_callbacks;
 mod fuzz_frame;
 mod fuzz_smpp;

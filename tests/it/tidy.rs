@@ -158,6 +158,7 @@ fn the_readme_tells_the_truth() {
         ("simulated", postrider::config::provider_reference("simulated")),
         ("cap", postrider::config::cap_reference()),
         ("route", postrider::config::route_reference()),
+        ("extension", postrider::config::extension_reference()),
         ("metrics", metrics::reference()),
     ] {
         expected = replaced(&expected, marker, &table);

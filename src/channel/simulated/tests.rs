@@ -31,6 +31,7 @@ fn handover(number: u32, kind: Kind) -> Handover {
         params: vec![],
         template: None,
         validity: Duration::from_secs(3600),
+        extension: None,
     }
 }
 

@@ -93,6 +93,8 @@ impl Aliyun {
                 template,
                 ("TemplateParam".to_owned(), self.variables(job).to_string()),
             ];
+            let extended = job.extension.iter().map(|code| ("SmsUpExtendCode".to_owned(), code.to_string()));
+            let query = query.into_iter().chain(extended).collect();
             return ("SendSms", query, String::new());
         }
         let list = |each: &dyn Fn(&Handover) -> Value| Value::Array(jobs.iter().map(each).collect()).to_string();
@@ -101,6 +103,9 @@ impl Aliyun {
             ("SignNameJson".to_owned(), list(&|job| self.sign_name(job).into())),
             ("TemplateParamJson".to_owned(), list(&|job| self.variables(job))),
         ];
+        let extended = jobs.iter().all(|job| job.extension.is_some());
+        let codes = || ("SmsUpExtendCodeJson".to_owned(), list(&|job| job.extension.as_deref().into()));
+        let body: Vec<_> = body.into_iter().chain(extended.then(codes)).collect();
         ("SendBatchSms", vec![template], query(&body))
     }
 
@@ -140,7 +145,9 @@ impl Api for Aliyun {
     fn joins(&self, batch: &[Handover], handover: &Handover) -> bool {
         let tag_of = |job: &Handover| job.recipient.phone.as_ref().map(|phone| tag(phone.digits()));
         let own = tag_of(handover);
-        batch.iter().all(|job| tag_of(job) != own && self.template(job) == self.template(handover))
+        let extended = handover.extension.is_some();
+        let joins = |job: &Handover| tag_of(job) != own && self.template(job) == self.template(handover);
+        batch.iter().all(|job| joins(job) && job.extension.is_some() == extended)
     }
 
     fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer> {

@@ -57,6 +57,7 @@ impl Custom {
             ("digits", Value::from(phone.map_or("", |phone| phone.digits()))),
             ("text", Value::from(text)),
             ("sender", Value::from(&**sender)),
+            ("extension", Value::from(job.extension.as_deref().unwrap_or_default())),
             ("job", Value::from(job.job.to_string())),
             ("attempt", Value::from(job.attempt)),
             ("class", Value::from(job.class.as_str())),

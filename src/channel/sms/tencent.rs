@@ -129,6 +129,7 @@ impl Api for Tencent {
         self.sign_name(first) == self.sign_name(handover)
             && self.template(first) == self.template(handover)
             && self.parameters(first) == self.parameters(handover)
+            && first.extension == handover.extension
             && is_mainland(first) == is_mainland(handover)
             && batch.iter().all(|job| job.recipient.phone != handover.recipient.phone)
     }
@@ -143,6 +144,9 @@ impl Api for Tencent {
             "SignName": self.sign_name(first),
             "TemplateParamSet": self.parameters(first).unwrap_or_default(),
         });
+        if let Some(code) = &first.extension {
+            said["ExtendCode"] = (**code).into();
+        }
         if let [job] = jobs {
             said["SessionContext"] = job.job.to_string().into();
         }

@@ -69,7 +69,8 @@ impl Twilio {
     }
 
     fn sender<'a>(&'a self, handover: &'a Handover) -> &'a str {
-        if handover.sender.is_empty() { &self.sender } else { &handover.sender }
+        let named = if handover.sender.is_empty() { &self.sender } else { &handover.sender };
+        handover.extension.as_ref().unwrap_or(named)
     }
 }
 

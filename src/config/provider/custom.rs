@@ -227,6 +227,7 @@ fn job_sample() -> Vec<(&'static str, Value)> {
         ("digits", "8613800000000".into()),
         ("text", "sample".into()),
         ("sender", "sample".into()),
+        ("extension", "01".into()),
         ("job", "0198c9d6-7f3a-7c44-a0de-6d2d3f0c2b11".into()),
         ("attempt", 1.into()),
         ("class", "marketing".into()),

@@ -53,7 +53,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
     pub(super) async fn hand_over(&mut self, claimed: Vec<Claimed>, permit: Permit) -> Option<Late> {
         let (tx, answers) = mpsc::unbounded_channel();
         let provider = &permit.provider;
-        let through = |claimed: &Claimed| claimed.item.handover.clone().through(&provider.profile.id);
+        let through = |claimed: &Claimed| {
+            let (id, shared) = (&provider.profile.id, &claimed.item.shared);
+            let code = self.context.extensions.code(id, &shared.tenant, shared.signature());
+            claimed.item.handover.clone().through(id, code)
+        };
         provider.channel.submit(claimed.iter().map(through).collect(), tx);
         let watch = self.context.clock.stopwatch();
         let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit, watch };

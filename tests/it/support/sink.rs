@@ -15,6 +15,8 @@ pub(crate) struct Sink {
 /// One submit_sm as the SMSC saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Submit {
+    /// The number or name that it came from.
+    pub(crate) from: String,
     /// The recipient's number, without `+`.
     pub(crate) to: String,
     /// user_message_reference.
@@ -69,6 +71,7 @@ const FILE: &str = "submits.jsonl";
 
 fn submit(line: &Value) -> Option<Submit> {
     (line["event"] == "submit").then(|| Submit {
+        from: line["from"].as_str().unwrap_or_default().to_owned(),
         to: line["to"].as_str().unwrap_or_default().to_owned(),
         reference: line["reference"].as_u64(),
         status: line["status"].as_u64().unwrap_or_default(),

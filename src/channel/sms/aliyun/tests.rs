@@ -43,6 +43,7 @@ fn job(number: &str) -> Handover {
         params: Vec::new(),
         template: None,
         validity: Duration::from_secs(60),
+        extension: None,
     }
 }
 
@@ -74,6 +75,24 @@ fn a_stored_template_goes_under_its_own_code_with_its_variables() {
     let joins = |one: &Handover, another: &Handover| aliyun.joins(std::slice::from_ref(one), another);
     assert!(!joins(&stored, &plain) && !joins(&stored, &other));
     assert!(joins(&stored, &under("SMS_7", job("+8613800000003"))));
+}
+
+#[test]
+fn a_signatures_code_goes_with_its_jobs() {
+    let aliyun = aliyun();
+    let own = |number: &str| Handover { extension: Some("01".into()), ..job(number) };
+    let jobs = [own("+8613800000001"), own("+8613800000002")];
+    let of = |pairs: &[(String, String)], name: &str| {
+        pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    };
+    let (_, query, _) = aliyun.parameters(&jobs[..1]);
+    assert_eq!(of(&query, "SmsUpExtendCode").as_deref(), Some("01"));
+    assert_eq!(of(&aliyun.parameters(&[job("+8613800000001")]).1, "SmsUpExtendCode"), None);
+    let (_, _, body) = aliyun.parameters(&jobs);
+    let body: Vec<_> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    assert_eq!(of(&body, "SmsUpExtendCodeJson").as_deref(), Some(r#"["01","01"]"#));
+    let joins = |one: &Handover, other: &Handover| aliyun.joins(std::slice::from_ref(one), other);
+    assert!(joins(&jobs[0], &jobs[1]) && !joins(&jobs[0], &job("+8613800000002")));
 }
 
 #[track_caller]

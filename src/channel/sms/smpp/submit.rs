@@ -46,7 +46,8 @@ pub enum Unwritable {
 pub fn segments(settings: &Settings, handover: &Handover) -> Result<Vec<Bytes>, Unwritable> {
     let Content::Text(text) = &handover.content else { return Err(Unwritable::NotAText) };
     let phone = handover.recipient.phone.as_ref().ok_or(Unwritable::NoPhone)?;
-    let sender = if handover.sender.is_empty() { &settings.source } else { &handover.sender };
+    let named = if handover.sender.is_empty() { &settings.source } else { &handover.sender };
+    let sender = handover.extension.as_ref().unwrap_or(named);
     let reference = fold(handover.job.0);
     let encoded = settings.style.encode(text, reference.to_be_bytes()[1]).map_err(|_| Unwritable::TooLong)?;
     if encoded.parts.len() > usize::from(settings.segments_max.get()) {
@@ -139,6 +140,7 @@ mod tests {
             params: Vec::new(),
             template: None,
             validity: Duration::from_secs(3_600 + 61),
+            extension: None,
         }
     }
 
@@ -161,6 +163,9 @@ mod tests {
         let submit = read(&pdus[0]);
         assert_eq!(pdus.len(), 1);
         assert_eq!(submit.source_addr.as_str(), "ACME");
+        let own = Handover { extension: Some("1069001".into()), ..handover("hello {") };
+        let own = read(&segments(&settings(), &own).unwrap()[0]);
+        assert_eq!((own.source_addr.as_str(), u8::from(own.source_addr_ton)), ("1069001", 3), "its signature's number");
         assert_eq!((u8::from(submit.source_addr_ton), u8::from(submit.source_addr_npi)), (5, 0));
         assert_eq!(submit.destination_addr.as_str(), "4915112345678");
         assert_eq!((u8::from(submit.dest_addr_ton), u8::from(submit.dest_addr_npi)), (1, 1));

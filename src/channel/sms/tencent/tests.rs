@@ -45,6 +45,7 @@ fn job(number: &str, text: &str) -> Handover {
         params: vec![("code".into(), "1234".into())],
         template: None,
         validity: Duration::from_secs(60),
+        extension: None,
     }
 }
 
@@ -113,6 +114,14 @@ fn only_what_is_alike_shares_a_request() {
     assert!(!joins(&job("+8613800000002", "b")), "another text");
     assert!(!joins(&job("+4915112345678", "a")), "another country");
     assert!(!joins(&first), "the same number");
+    let own = Handover { extension: Some("01".into()), ..job("+8613800000002", "a") };
+    assert!(!joins(&own), "another number to write back to");
+    let moment = Moment { now: UnixMicros::from_secs(1), nonce: uuid::Uuid::nil() };
+    let code = |job: Handover| {
+        let request = tencent.request(&[job], moment).unwrap();
+        serde_json::from_slice::<serde_json::Value>(request.body()).unwrap()["ExtendCode"].clone()
+    };
+    assert_eq!((code(own), code(first.clone())), ("01".into(), serde_json::Value::Null));
     assert!(!joins(&Handover { sender: "other".into(), ..job("+8613800000002", "a") }), "another signature");
 }
 

@@ -44,6 +44,7 @@ fn job(sender: &str, text: &str) -> Handover {
         params: Vec::new(),
         template: None,
         validity: Duration::from_secs(86_400),
+        extension: None,
     }
 }
 
@@ -67,6 +68,12 @@ fn a_job_is_a_form() {
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(form(job("", "50 % & more: 你好")), expected);
+}
+
+#[test]
+fn a_signatures_number_is_where_it_comes_from() {
+    let own = Handover { extension: Some("+15005550007".into()), ..job("Acme", "hi") };
+    assert_eq!(form(own)[1], ("From".into(), "+15005550007".into()));
 }
 
 #[test]
