@@ -41,6 +41,7 @@ mod race;
 mod recall;
 mod recorders;
 mod rehearse;
+mod rolling;
 mod simulated_smsc;
 mod smpp;
 mod smpp_faults;

@@ -124,7 +124,7 @@ pub(crate) async fn tenant(service: &Service, id: &str, rate: Option<Rate>) -> C
     let mut tenants = TenantServiceClient::new(service.connect());
     let tenant = Tenant { tenant_id: id.to_owned(), rate, ..Tenant::default() };
     tenants.create_tenant(CreateTenantRequest { tenant: Some(tenant) }).await.unwrap();
-    let request = CreateApiKeyRequest { tenant_id: id.to_owned(), role: Role::Submitter.into() };
+    let request = CreateApiKeyRequest { tenant_id: id.to_owned(), role: Role::Submitter.into(), expires_at: None };
     let key = tenants.create_api_key(request).await.unwrap().into_inner().secret;
     Client::new(service.connect_with(&key))
 }
@@ -155,7 +155,7 @@ pub(crate) async fn insist(client: &Client, request: &SubmitBatchRequest) -> Vec
 }
 
 /// Returns the id of an item that must have been accepted.
-fn accepted_id(item: postrider::pb::BatchItemResult) -> String {
+pub(crate) fn accepted_id(item: postrider::pb::BatchItemResult) -> String {
     match item.result.unwrap() {
         postrider::pb::batch_item_result::Result::JobId(id) => id,
         postrider::pb::batch_item_result::Result::Refusal(refusal) => panic!("refused: {refusal:?}"),

@@ -73,9 +73,10 @@ impl Service {
         Self { janitor, dir, grpc, metrics, first: true }
     }
 
-    /// Starts another process of this service, with these roles.
+    /// Starts another process of this service, with these roles, on its key file unless `settings` name one.
     pub(crate) fn join(&self, backends: &Backends, roles: &str, settings: &str) -> Self {
         let keys = format!("\n[seal]\nkey_file = {:?}\n", self.dir.join("data/keys"));
+        let keys = if settings.contains("[seal]") { String::new() } else { keys };
         let service = Self::prepare(backends, &(keys + settings), &["--roles", roles]);
         let service = Self { first: false, ..service };
         service.restart(None);
@@ -85,11 +86,13 @@ impl Service {
     /// Starts the service that was killed or has ended; `crash` arms a crash point, as `after_claim:500`.
     pub(crate) fn restart(&self, crash: Option<&str>) {
         let armed = crash.map(|crash| format!("{}={crash}", postrider::crash::VARIABLE));
+        let ready = || self.log().lines().filter(|line| line.ends_with("ready")).count();
+        let before = ready();
         self.janitor.start_with(armed.as_deref(), || {
             match self.first {
                 true => TcpStream::connect((Ipv4Addr::LOCALHOST, self.grpc)).is_ok() && self.found_key().is_some(),
                 // It may have no role that listens.
-                false => self.log().lines().any(|line| line.ends_with("ready")),
+                false => ready() > before,
             }
         });
     }
