@@ -229,6 +229,6 @@ pub enum Refusal {
 }
 
 /// Returns a moment as people read it, in UTC.
-fn moment(at: UnixMicros) -> String {
+pub fn moment(at: UnixMicros) -> String {
     jiff::Timestamp::from_microsecond(at.0).map_or_else(|_| format!("{at:?}"), |at| at.to_string())
 }

@@ -42,7 +42,7 @@ use crate::record::{self, Losses, Record};
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
 use crate::telemetry::exporter::Exporter;
-use crate::telemetry::metrics::{AgendaMetrics, DispatchMetrics};
+use crate::telemetry::metrics::{self, AgendaMetrics, DispatchMetrics, Key};
 
 use self::backends::Backends;
 pub use self::doctor::examine;
@@ -159,7 +159,8 @@ async fn start_parts(
 async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base, StartError> {
     std::fs::create_dir_all(&settings.data_dir)
         .map_err(|error| StartError::DataDir { path: settings.data_dir.clone(), error })?;
-    let sealer = Sealer::open_or_create(&settings.key_file)?;
+    let sealer = Sealer::open_or_create(&settings.key_file, clock.now())?;
+    metrics::key_expires(Key::Seal, sealer.use_until());
     let Backends { queue, limits, ledger } = backends::open(&settings, &groups.backends, &clock).await?;
     let limits = Measured::new(limits, clock.clone());
     let directory = Directory::load(&ledger).await?;

@@ -1,7 +1,7 @@
 //! Sealing: what is personal is encrypted wherever it is stored, and looked up by keyed hashes.
 //!
 //! A sealed value reads `key id (4 bytes, little-endian) | nonce (12) | ciphertext | tag (16)`, AES-256-GCM. The newest
-//! key seals, every key of the file opens, so keys rotate without rewriting anything. The lookup key never rotates:
+//! key that may be used seals, every key of the file opens, so keys rotate without rewriting anything. The lookup key never rotates:
 //! whoever changed it would no longer find anybody.
 //!
 //! # Nonces
@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::domain::time::UnixMicros;
 
 use self::key_file::KeyFile;
 use self::lookup::Lookup;
@@ -60,29 +62,34 @@ pub enum OpenError {
 pub struct NoRandom;
 
 struct Inner {
-    /// By id, the newest last; never empty.
+    /// By id; never empty.
     keys: Vec<(u32, LessSafeKey)>,
+    /// The place of the one that seals.
+    sealing: usize,
+    /// From when on another should seal.
+    use_until: Option<UnixMicros>,
     nonces: Nonces,
     lookup: Lookup,
 }
 
 impl Sealer {
-    /// Opens the key file at `path`, or creates it with fresh keys, readable by its owner alone.
+    /// Opens the key file at `path`, or creates it with fresh keys, readable by its owner alone. `now` decides which of
+    /// its keys seals.
     ///
     /// # Errors
     /// [`KeyFileError`], which names the file and the way out.
-    pub fn open_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        let file = KeyFile::read_or_create(path)?;
-        Self::new(&file).map_err(|NoRandom| KeyFileError::NoRandom { path: path.into() })
+    pub fn open_or_create(path: &Path, now: UnixMicros) -> Result<Self, KeyFileError> {
+        let file = KeyFile::read_or_create(path, now)?;
+        Self::new(&file, now).map_err(|NoRandom| KeyFileError::NoRandom { path: path.into() })
     }
 
     /// Opens the key file at `path`, which must exist: for processes that share their stores with others.
     ///
     /// # Errors
     /// [`KeyFileError`], which names the file and the way out.
-    pub fn open_file(path: &Path) -> Result<Self, KeyFileError> {
+    pub fn open_file(path: &Path, now: UnixMicros) -> Result<Self, KeyFileError> {
         let file = KeyFile::read(path)?;
-        Self::new(&file).map_err(|NoRandom| KeyFileError::NoRandom { path: path.into() })
+        Self::new(&file, now).map_err(|NoRandom| KeyFileError::NoRandom { path: path.into() })
     }
 
     /// Returns a sealer with fresh keys that are stored nowhere: what it seals is unreadable once it is dropped.
@@ -90,17 +97,24 @@ impl Sealer {
     /// # Errors
     /// [`NoRandom`] when the machine gives no random bytes.
     pub fn ephemeral() -> Result<Self, NoRandom> {
-        Self::new(&KeyFile::fresh()?)
+        Self::new(&KeyFile::fresh()?, UnixMicros(0))
     }
 
-    fn new(file: &KeyFile) -> Result<Self, NoRandom> {
-        let mut keys: Vec<_> = file.seal.iter().map(|(id, key)| (*id, aead(key))).collect();
-        keys.sort_by_key(|(id, _)| *id);
+    fn new(file: &KeyFile, now: UnixMicros) -> Result<Self, NoRandom> {
+        let keys: Vec<_> = file.seal.iter().map(|key| (key.id, aead(&key.key))).collect();
+        let sealing = file.sealing(now).unwrap_or(0);
+        let use_until = file.seal[sealing].use_until.map(key_file::start_of);
         let nonces = Nonces::new(random()?);
-        Ok(Self { inner: Arc::new(Inner { keys, nonces, lookup: Lookup::new(&file.lookup) }) })
+        Ok(Self { inner: Arc::new(Inner { keys, sealing, use_until, nonces, lookup: Lookup::new(&file.lookup) }) })
     }
 
-    /// Seals `plain` with the newest key. It opens only with the same `aad`, which is not stored: use it to bind a value
+    /// Returns from when on another key should seal, if its file says so. It goes on sealing: nothing that is accepted
+    /// is lost for a date.
+    pub fn use_until(&self) -> Option<UnixMicros> {
+        self.inner.use_until
+    }
+
+    /// Seals `plain` with the newest key that may be used. It opens only with the same `aad`, which is not stored: use it to bind a value
     /// to its purpose and place.
     pub fn seal(&self, plain: &[u8], aad: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
@@ -115,7 +129,7 @@ impl Sealer {
     /// # Panics
     /// When the reserved bytes are missing.
     pub(crate) fn seal_in_place(&self, buffer: &mut Vec<u8>, start: usize, aad: &[u8]) {
-        let (id, key) = self.inner.keys.last().expect("a key file has a sealing key");
+        let (id, key) = &self.inner.keys[self.inner.sealing];
         let nonce = self.inner.nonces.next();
         let (front, plain) = buffer[start..].split_at_mut(FRONT_BYTES);
         front[..ID_BYTES].copy_from_slice(&id.to_le_bytes());
@@ -165,6 +179,9 @@ fn random() -> Result<[u8; 32], NoRandom> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::civil::date;
+
+    use super::key_file::SealKey;
     use super::*;
 
     #[test]
@@ -192,8 +209,17 @@ mod tests {
     fn the_newest_key_seals_and_older_ones_still_open() {
         let old = KeyFile::fresh().unwrap();
         let mut rotated = old.clone();
-        rotated.seal.insert(0, (2, [7; 32]));
-        let (before, after) = (Sealer::new(&old).unwrap(), Sealer::new(&rotated).unwrap());
+        let new = SealKey { id: 2, key: [7; 32], use_from: Some(date(2027, 1, 1)), use_until: Some(date(2029, 1, 1)) };
+        rotated.seal.insert(0, new);
+        let day = |day: &str| UnixMicros(day.parse::<jiff::Timestamp>().unwrap().as_microsecond());
+        let (eve, morning) = (day("2026-12-31T23:59:59Z"), day("2027-01-01T00:00:00Z"));
+        let [before, ready, after] =
+            [(&old, morning), (&rotated, eve), (&rotated, morning)].map(|(file, now)| Sealer::new(file, now).unwrap());
+        assert_eq!([before.use_until(), ready.use_until()], [None, None]);
+        assert_eq!(after.use_until(), Some(day("2029-01-01T00:00:00Z")));
+        // While processes start anew one after the other, each reads what another seals.
+        assert_eq!(before.open(&ready.seal(b"x", b""), b"").unwrap(), b"x");
+        assert_eq!(ready.open(&after.seal(b"x", b""), b"").unwrap(), b"x");
         let sealed = before.seal(b"x", b"");
         assert_eq!(after.open(&sealed, b"").unwrap(), b"x");
         assert_eq!(before.open(&after.seal(b"x", b""), b""), Err(OpenError::UnknownKey(2)));

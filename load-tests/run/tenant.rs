@@ -62,7 +62,7 @@ impl Tenant {
             }
             Clock::system().pause(PAUSE).await;
         }
-        let key = pb::CreateApiKeyRequest { tenant_id, role: pb::Role::Submitter.into() };
+        let key = pb::CreateApiKeyRequest { tenant_id, role: pb::Role::Submitter.into(), expires_at: None };
         let key = admin.create_api_key(authorized(key, &operator)).await;
         let key = key.map_err(|status| RunError::SetUp(Box::new(status)))?.into_inner();
         let (name, jobs) = (named.name.clone(), JobServiceClient::new(channel));

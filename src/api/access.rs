@@ -14,9 +14,10 @@ use tower_layer::Layer;
 
 use super::keys;
 use super::status::Error;
+use crate::domain::time::Clock;
 use crate::ledger::{Directory, Role, Tenant};
 use crate::seal::Sealer;
-use crate::telemetry::metrics::{AdmissionMetrics, RefusedAs};
+use crate::telemetry::metrics::AdmissionMetrics;
 
 /// Who calls, as the credential says.
 #[derive(Clone, Debug)]
@@ -120,6 +121,7 @@ pub(super) struct Guarded {
 struct Doorman {
     directory: Directory,
     sealer: Sealer,
+    clock: Clock,
     metrics: AdmissionMetrics,
 }
 
@@ -133,8 +135,8 @@ pub(super) struct Guard<S> {
 // === impl Guarded ===
 
 impl Guarded {
-    pub(super) fn new(directory: Directory, sealer: Sealer) -> Self {
-        Self { doorman: Arc::new(Doorman { directory, sealer, metrics: AdmissionMetrics::new() }) }
+    pub(super) fn new(directory: Directory, sealer: Sealer, clock: Clock) -> Self {
+        Self { doorman: Arc::new(Doorman { directory, sealer, clock, metrics: AdmissionMetrics::new() }) }
     }
 }
 
@@ -181,7 +183,7 @@ impl Doorman {
         if OPEN.iter().any(|open| path.starts_with(open)) {
             return Ok(None);
         }
-        let caller = self.caller(headers).inspect_err(|_| self.metrics.refused(None, RefusedAs::Unauthenticated, 1))?;
+        let caller = self.caller(headers).inspect_err(|error| self.metrics.refused(None, error.counted(), 1))?;
         let access = access(path).ok_or(Error::NotYet("this method"))?;
         if !access.roles.contains(&caller.role) {
             return Err(Error::Denied(access.method));
@@ -202,6 +204,10 @@ impl Doorman {
         let key = keys::id_of(text).and_then(|id| self.directory.key(id)).ok_or(Error::BadKey)?;
         if !self.sealer.api_key_matches(text, &key.mac) || key.revoked_at.is_some() {
             return Err(Error::BadKey);
+        }
+        // Only who has the key is told what became of it.
+        if let Some(at) = key.expires_at.filter(|_| key.has_expired(self.clock.now())) {
+            return Err(Error::ExpiredKey(at));
         }
         let tenant = self.directory.tenant(&key.tenant).ok_or(Error::BadKey)?;
         Ok(Caller { tenant, role: key.role })

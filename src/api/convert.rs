@@ -34,7 +34,7 @@ pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
 pub(crate) use self::template::{nowhere_approved, preview, resolved, template, template_to_pb};
 pub(crate) use self::tenant::{apart, api_key_to_pb, apply_mask, tenant, tenant_to_pb};
-pub(crate) use self::time::{duration, duration_to_pb, moment, moment_to_pb, new_time};
+pub(crate) use self::time::{duration, duration_to_pb, future, moment, moment_to_pb, new_time};
 pub(crate) use self::window::calendars;
 
 use crate::domain::cap::BadCap;
@@ -125,6 +125,9 @@ pub enum Problem {
         /// How far it may be.
         days: u64,
     },
+    /// A moment that is over.
+    #[error("is not in the future")]
+    Past,
     /// An expiry before the start.
     #[error("is not after the time at which the job may be sent")]
     ExpiresFirst,

@@ -18,7 +18,8 @@ const SECRET_BYTES: usize = 32;
 /// Longest text that can be a key.
 const TEXT_BYTES_MAX: usize = PREFIX.len() + 2 * (ID_BYTES + SECRET_BYTES) + 1;
 
-/// Makes a new key: what is stored, and the text that its owner sends. The text is shown this once.
+/// Makes a new key that holds until it is revoked: what is stored, and the text that its owner sends. The text is shown
+/// this once.
 ///
 /// # Errors
 /// [`NoRandom`] when the machine gives no random bytes.
@@ -34,6 +35,7 @@ pub fn mint(sealer: &Sealer, tenant: &TenantId, role: Role, now: UnixMicros) -> 
         mac: sealer.api_key_mac(&text),
         created_at: now,
         revoked_at: None,
+        expires_at: None,
     };
     Ok((key, text))
 }

@@ -116,7 +116,7 @@ impl Api {
         ports: Ports<Q, L, B>,
         settings: Settings,
     ) -> Result<Self, ServeError> {
-        let guarded = Guarded::new(ports.directory.clone(), ports.sealer.clone());
+        let guarded = Guarded::new(ports.directory.clone(), ports.sealer.clone(), ports.clock.clone());
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health { reporter };
         let reflection = tonic_reflection::server::Builder::configure()

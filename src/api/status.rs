@@ -9,8 +9,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::convert::{Invalid, Problem};
-use crate::admission::Refusal;
+use crate::admission::{Refusal, moment};
 use crate::domain::template::TEMPLATES_MAX;
+use crate::domain::time::UnixMicros;
 use crate::ledger::LedgerError;
 use crate::limits::{FILTER_RULES_MAX, LimitsError};
 use crate::pb;
@@ -37,6 +38,9 @@ pub(crate) enum Error {
     /// A credential that opens nothing.
     #[error("this API key is not valid: it is unknown, revoked or mistyped")]
     BadKey,
+    /// A credential whose time is over.
+    #[error("this API key expired at {at}: an admin makes another with postrider key create", at = moment(*.0))]
+    ExpiredKey(UnixMicros),
     /// A credential of another role.
     #[error("this API key's role may not call {0}")]
     Denied(&'static str),
@@ -109,6 +113,7 @@ impl Error {
             Self::Refused(refusal) => return Meaning::of(refusal),
             Self::NoKey => (Code::Unauthenticated, "NO_API_KEY", Some(As::Unauthenticated)),
             Self::BadKey => (Code::Unauthenticated, "BAD_API_KEY", Some(As::Unauthenticated)),
+            Self::ExpiredKey(_) => (Code::Unauthenticated, "EXPIRED_API_KEY", Some(As::ExpiredKey)),
             Self::Denied(_) => (Code::PermissionDenied, "ROLE_MAY_NOT", None),
             Self::NotFound(_) => (Code::NotFound, "NOT_FOUND", None),
             Self::Exists(_) => (Code::AlreadyExists, "EXISTS", None),
@@ -288,6 +293,9 @@ mod tests {
         check(Error::Refused(Refusal::NotDurable(PublishError::Full)), Code::Unavailable, None, true);
         check(Error::Refused(Refusal::ExpiresFirst), Code::InvalidArgument, Some("spec.schedule.expires_at"), false);
         check(Error::NoKey, Code::Unauthenticated, None, false);
+        let expired = Error::ExpiredKey(UnixMicros(0));
+        assert!(expired.to_string().contains("expired at 1970-01-01T00:00:00Z"), "{expired}");
+        check(expired, Code::Unauthenticated, None, false);
         check(Error::NotFound("job"), Code::NotFound, None, false);
         check(Error::LimitsAway, Code::Unavailable, None, true);
     }

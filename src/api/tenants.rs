@@ -110,11 +110,14 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
         if role == Role::Operator && caller.role != Role::Operator {
             return Err(Error::Denied("CreateApiKey for operator keys"));
         }
-        let live = |key: &&ApiKey| key.tenant == tenant.id && key.role == role && key.revoked_at.is_none();
+        let now = clock.now();
+        let expires_at = raw.expires_at.map(|at| convert::future("expires_at", &at, now)).transpose()?;
+        let live = |key: &&ApiKey| key.tenant == tenant.id && key.role == role && key.is_live(now);
         if ledger.api_keys().await?.iter().filter(live).count() >= LIVE_KEYS_MAX {
             return Err(Error::TooManyKeys);
         }
-        let (key, secret) = keys::mint(sealer, &tenant.id, role, clock.now()).map_err(|_| Error::NoRandom)?;
+        let (key, secret) = keys::mint(sealer, &tenant.id, role, now).map_err(|_| Error::NoRandom)?;
+        let key = ApiKey { expires_at, ..key };
         directory.put_api_key(ledger, &key).await?;
         tracing::info!(tenant = %tenant.id, %role, "key created");
         Ok((key, secret))

@@ -11,7 +11,7 @@ use super::{certificate, front};
 use crate::api;
 use crate::config::{self, Link, Provider, Role, Settings};
 use crate::domain::checkup::Finding;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{postgres, sqlite};
 use crate::limits::redis;
 use crate::queue::amqp;
@@ -19,13 +19,15 @@ use crate::seal::Sealer;
 
 /// A connection for each caller, provider and backend, and the files of the embedded backends.
 const FILES_MIN: u64 = 4096;
+/// How long before its end the sealing key is to be replaced: every process has to start anew, twice.
+const ROTATE_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long a provider's host may take to take a connection.
 const DIAL_MAX: Duration = Duration::from_secs(5);
 
 /// Looks at everything that the settings name, and returns what was found, in the order of the settings.
 pub fn examine<'a>(settings: &'a Settings, clock: &'a Clock) -> BoxFuture<'a, Vec<Finding>> {
     Box::pin(async move {
-        let mut findings = vec![data_dir(&settings.data_dir), key_file(settings), open_files()];
+        let mut findings = vec![data_dir(&settings.data_dir), key_file(&settings.key_file, clock.now()), open_files()];
         findings.extend(certificate(settings, clock));
         findings.extend(match &settings.queue.url {
             Some(url) => amqp::checkup(url.reveal(), clock).await,
@@ -37,7 +39,7 @@ pub fn examine<'a>(settings: &'a Settings, clock: &'a Clock) -> BoxFuture<'a, Ve
         });
         findings.extend(match &settings.ledger.url {
             Some(url) => postgres::checkup(url.reveal(), clock).await,
-            None => vec![sqlite::checkup(&settings.data_dir.join("ledger.sqlite"))],
+            None => sqlite::checkup(&settings.data_dir.join("ledger.sqlite"), clock.now()),
         });
         if settings.runs(Role::Dispatch) {
             for each in &settings.providers {
@@ -64,15 +66,27 @@ fn data_dir(dir: &Path) -> Finding {
     }
 }
 
-fn key_file(settings: &Settings) -> Finding {
-    let path = &settings.key_file;
-    match Sealer::open_file(path) {
-        Ok(_) => Finding::fine("seal.key_file", format!("{} is readable; is there a copy elsewhere?", path.display())),
-        Err(_) if !path.exists() => {
-            Finding::fine("seal.key_file", format!("{} is made at the first start", path.display()))
+fn key_file(path: &Path, now: UnixMicros) -> Finding {
+    const ABOUT: &str = "seal.key_file";
+    let shown = path.display();
+    match Sealer::open_file(path, now).map(|sealer| sealer.use_until()) {
+        Ok(Some(until)) if until < now.plus(ROTATE_BEFORE) => Finding::risk(
+            ABOUT,
+            format!("the key of {shown} that seals is to be used until {}", day(until)),
+            "add a key with a higher id: deploy/RUNBOOK.md, PostriderKeyExpires",
+        ),
+        Ok(until) => {
+            let until = until.map(|until| format!(", its key is to be used until {}", day(until)));
+            let until = until.unwrap_or_default();
+            Finding::fine(ABOUT, format!("{shown} is readable{until}; is there a copy elsewhere?"))
         }
-        Err(error) => Finding::fault("seal.key_file", error.to_string(), ""),
+        Err(_) if !path.exists() => Finding::fine(ABOUT, format!("{shown} is made at the first start")),
+        Err(error) => Finding::fault(ABOUT, error.to_string(), ""),
     }
+}
+
+fn day(at: UnixMicros) -> String {
+    jiff::Timestamp::from_microsecond(at.0).unwrap_or_default().strftime("%F").to_string()
 }
 
 /// Linux tells the limit in a file; elsewhere it cannot be seen.

@@ -9,6 +9,7 @@ use crate::api;
 use crate::config;
 use crate::domain::money::InvalidMoney;
 use crate::domain::rate::Rate;
+use crate::domain::time::Clock;
 use crate::domain::window::InvalidHours;
 use crate::pb;
 
@@ -126,6 +127,11 @@ impl FromStr for Moment {
             None => raw.parse().map(Self::At).map_err(|_| InvalidArg::Moment),
         }
     }
+}
+
+/// Returns what the machine's clock says, to the second.
+pub(super) fn now() -> Timestamp {
+    Timestamp { seconds: Clock::system().now().as_secs(), nanos: 0 }
 }
 
 impl Moment {

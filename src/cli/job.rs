@@ -4,10 +4,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::To;
-use super::args::{Address, Class, Kind, Moment};
+use super::args::{self, Address, Class, Kind, Moment};
 use super::connect::Failure;
 use super::print;
-use crate::domain::time::Clock;
 use crate::pb;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -134,7 +133,7 @@ impl Command {
             Self::List { filter, limit } => list(to, filter.into_pb(), limit).await,
             Self::Cancel { selector } => cancel(to, selector.into_pb()).await,
             Self::Reschedule { selector, at, expires } => {
-                let now = prost_types::Timestamp { seconds: Clock::system().now().as_secs(), nanos: 0 };
+                let now = args::now();
                 let schedule = pb::Schedule {
                     start: Some(pb::schedule::Start::SendAt(at.resolve(now))),
                     expires_at: expires.map(|at| at.resolve(now)),

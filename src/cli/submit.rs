@@ -6,11 +6,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::To;
-use super::args::{Address, Class, Moment, Pair};
+use super::args::{self, Address, Class, Moment, Pair};
 use super::connect::Failure;
 use super::print::word;
 use super::window::{Hours as HoursArg, LocalTime, OnMissed};
-use crate::domain::time::Clock;
 use crate::pb;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -165,7 +164,7 @@ impl Job {
         if self.to.len() > 1 && !self.recipient_id.is_empty() {
             return Err(Failure::Usage("--recipient-id names one recipient; give one --to with it".into()));
         }
-        let now = prost_types::Timestamp { seconds: Clock::system().now().as_secs(), nanos: 0 };
+        let now = args::now();
         let pairs = |pairs: &[Pair]| pairs.iter().map(|Pair(name, value)| (name.clone(), value.clone())).collect();
         let spec = pb::JobSpec {
             content: Some(content),

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::To;
-use super::args::{self, Cap};
+use super::args::{self, Cap, Moment};
 use super::connect::Failure;
 use super::print::{self, word};
 use super::quota::{self, Quota};
@@ -25,6 +25,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 
 pub(super) const KEY_EXAMPLES: &str = "Examples:
   postrider key create --tenant acme --role submitter
+  postrider key create --role viewer --expires +90d
   postrider key list --tenant acme
   postrider key revoke 5c1f0e7a9b3d2c48";
 
@@ -117,6 +118,10 @@ pub enum KeyCommand {
         /// What it may do
         #[arg(long, value_enum, default_value = "submitter")]
         role: Role,
+        /// From when on it is refused: a time with its offset, or a delay such as +90d; without it, it holds until it is
+        /// revoked
+        #[arg(long)]
+        expires: Option<Moment>,
     },
     /// List keys without their secrets
     List {
@@ -229,8 +234,9 @@ impl KeyCommand {
     pub(super) async fn run(self, to: To) -> Result<(), Failure> {
         let mut client = to.service.tenants();
         match self {
-            Self::Create { tenant, role } => {
-                let request = pb::CreateApiKeyRequest { tenant_id: tenant, role: role.to_pb().into() };
+            Self::Create { tenant, role, expires } => {
+                let expires_at = expires.map(|at| at.resolve(args::now()));
+                let request = pb::CreateApiKeyRequest { tenant_id: tenant, role: role.to_pb().into(), expires_at };
                 let created = client.create_api_key(request).await?.into_inner();
                 let mut shown = key_json(&created.api_key.unwrap_or_default());
                 shown["key"] = json!(created.secret);
@@ -240,7 +246,7 @@ impl KeyCommand {
                 let request = pb::ListApiKeysRequest { tenant_id: tenant, page_size: 1000, page_token: String::new() };
                 let page = client.list_api_keys(request).await?.into_inner();
                 let rows: Vec<_> = page.api_keys.iter().map(key_json).collect();
-                to.out.list(&["key_id", "tenant_id", "role", "created_at", "revoked_at"], &rows)?;
+                to.out.list(&["key_id", "tenant_id", "role", "created_at", "expires_at", "revoked_at"], &rows)?;
             }
             Self::Revoke { key_id } => {
                 let request = pb::RevokeApiKeyRequest { key_id };
@@ -345,6 +351,7 @@ fn key_json(key: &pb::ApiKey) -> Value {
         "tenant_id": key.tenant_id,
         "role": word(key.role().as_str_name(), "ROLE_"),
         "created_at": print::time(key.created_at.as_ref()),
+        "expires_at": print::time(key.expires_at.as_ref()),
         "revoked_at": print::time(key.revoked_at.as_ref()),
     })
 }

@@ -5,13 +5,15 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::tenant::keys;
 use super::{ApiKey, Ledger, LedgerError, Tenant};
 use crate::config::HouseCap;
 use crate::domain::cap::CapRule;
 use crate::domain::hold::Hold;
 use crate::domain::ids::{ProviderId, RuleName, TenantId};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, UnixMicros};
 use crate::shutdown::Tasks;
+use crate::telemetry::metrics::{self, Key};
 
 /// How long a change that another process made may stay unseen: a revoked key works no longer than this.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -46,11 +48,12 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Starts the task that keeps the copy fresh until `tasks` stop.
+    /// Starts the task that keeps the copy fresh, and shows when the first key expires, until `tasks` stop.
     pub fn keep_fresh(&self, ledger: impl Ledger, tasks: &Tasks, clock: Clock) {
         let (directory, stop) = (self.clone(), tasks.stop().clone());
         tasks.spawn("directory", async move {
             let mut away = false;
+            metrics::key_expires(Key::Api, directory.first_expiry(clock.now()));
             while stop.run_until_cancelled(clock.pause(REFRESH)).await.is_some() {
                 match directory.refresh(&ledger).await {
                     Ok(()) => away = false,
@@ -60,6 +63,7 @@ impl Directory {
                     }
                     Err(_) => {}
                 }
+                metrics::key_expires(Key::Api, directory.first_expiry(clock.now()));
             }
         });
     }
@@ -141,6 +145,10 @@ impl Directory {
     /// Returns a key by its public part, revoked or not.
     pub fn key(&self, id: &str) -> Option<ApiKey> {
         self.known().keys.get(id).cloned()
+    }
+
+    fn first_expiry(&self, now: UnixMicros) -> Option<UnixMicros> {
+        keys::first_expiry(self.known().keys.values(), now)
     }
 
     /// Returns every tenant, in order of their ids.

@@ -14,6 +14,7 @@ mod rules;
 mod templates;
 mod threads;
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
 use self::threads::Threads;
+use super::tenant::keys;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, Loss, NewTemplate,
     NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow,
@@ -43,6 +45,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema/routing.sql"),
     include_str!("sqlite/schema/templates.sql"),
     include_str!("sqlite/schema/bookmark.sql"),
+    include_str!("sqlite/schema/key_expiry.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
@@ -132,22 +135,29 @@ fn migrate(conn: &Connection) -> Result<(), LedgerError> {
 }
 
 /// Looks at the file from outside: changes nothing in it.
-pub fn checkup(path: &Path) -> Finding {
+pub fn checkup(path: &Path, now: UnixMicros) -> Vec<Finding> {
     const ABOUT: &str = "ledger.url";
     if !path.exists() {
-        return Finding::fine(ABOUT, "embedded; the first start makes the file");
+        return vec![Finding::fine(ABOUT, "embedded; the first start makes the file")];
     }
-    let read = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .and_then(|conn| conn.query_row("pragma user_version", [], |row| row.get::<_, i64>(0)));
-    match read {
-        Ok(version) if version > VERSION => Finding::fault(
-            ABOUT,
-            format!("{} has schema version {version}, this program knows {VERSION}", path.display()),
-            "run the version of postrider that wrote it, or a newer one",
-        ),
-        Ok(_) => Finding::fine(ABOUT, format!("embedded, in {}", path.display())),
-        Err(error) => Finding::fault(ABOUT, format!("{}: {error}", path.display()), "restore it from the backup"),
-    }
+    let look = || {
+        let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let version = conn.query_row("pragma user_version", [], |row| row.get::<_, i64>(0))?;
+        let fine = Finding::fine(ABOUT, format!("embedded, in {}", path.display()));
+        Ok::<_, LedgerError>(match version.cmp(&VERSION) {
+            // The next start brings it up to date.
+            Ordering::Less => vec![fine],
+            Ordering::Equal => vec![fine, keys::checkup(&people::api_keys(&conn)?, now)],
+            Ordering::Greater => vec![Finding::fault(
+                ABOUT,
+                format!("{} has schema version {version}, this program knows {VERSION}", path.display()),
+                "run the version of postrider that wrote it, or a newer one",
+            )],
+        })
+    };
+    look().unwrap_or_else(|error| {
+        vec![Finding::fault(ABOUT, format!("{}: {error}", path.display()), "restore it from the backup")]
+    })
 }
 
 impl Ledger for Sqlite {

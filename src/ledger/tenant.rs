@@ -1,5 +1,7 @@
 //! Whose jobs they are, and who may ask: tenants and their keys.
 
+pub(super) mod keys;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -13,6 +15,8 @@ use crate::domain::rate::Rate;
 use crate::domain::route::RouteRule;
 use crate::domain::time::UnixMicros;
 use crate::domain::window::WindowRule;
+
+pub use self::keys::ApiKey;
 
 /// A tenant with its settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -177,21 +181,4 @@ impl SenderRate {
     fn mark(&self) -> u32 {
         crc32fast::hash(self.sender.as_bytes()).max(1)
     }
-}
-
-/// An API key, as it is stored.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ApiKey {
-    /// The public part, in front of the secret.
-    pub id: Box<str>,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// What it may do.
-    pub role: Role,
-    /// Peppered HMAC-SHA256 of the secret.
-    pub mac: [u8; 32],
-    /// When it was created.
-    pub created_at: UnixMicros,
-    /// When it was revoked.
-    pub revoked_at: Option<UnixMicros>,
 }

@@ -21,6 +21,8 @@ pub use queue::{LimitsMetrics, LimitsOp, QueueHealth, QueueMetrics, limits_recov
 pub use record::{RecordMetrics, opted_out};
 
 use super::reference;
+use crate::domain::job::words;
+use crate::domain::time::UnixMicros;
 
 /// What a metric is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,6 +156,8 @@ metrics! {
     LEDGER_LAG_SECONDS = "postrider_ledger_lag_seconds", Gauge, [];
     /// When the certificate of gRPC expires, in seconds since 1970; not there without TLS. The first of its chain counts.
     CERTIFICATE_EXPIRES = "postrider_certificate_expires_timestamp_seconds", Gauge, [];
+    /// When the first key expires, in seconds since 1970, or infinity while none does: of the API keys made for two weeks or more (`api`), or the key that seals (`seal`).
+    KEY_EXPIRES = "postrider_key_expires_timestamp_seconds", Gauge, ["key"];
     /// Always 1; its label says which version runs.
     BUILD_INFO = "postrider_build_info", Gauge, ["version"];
 }
@@ -161,6 +165,22 @@ metrics! {
 /// Shows when the certificate of gRPC expires, in seconds since 1970.
 pub fn certificate_expires(at_secs: i64) {
     metrics::gauge!(CERTIFICATE_EXPIRES).set(at_secs as f64);
+}
+
+words! {
+    /// What kind of key expires.
+    Key {
+        /// One that callers present.
+        Api = "api",
+        /// The one that seals.
+        Seal = "seal",
+    }
+}
+
+/// Shows when the first key of a kind expires.
+pub fn key_expires(key: Key, at: Option<UnixMicros>) {
+    let at_secs = at.map_or(f64::INFINITY, |at| at.as_secs() as f64);
+    metrics::gauge!(KEY_EXPIRES, "key" => key.as_str()).set(at_secs);
 }
 
 /// Returns the table of metrics for the README, in Markdown.

@@ -196,3 +196,42 @@ async fn one_tenant_learns_and_does_nothing_of_anothers() {
     acme.one(&["key", "revoke", &viewer.key[3..19]]);
     viewer.refused(&["job", "get", id], "UNAUTHENTICATED");
 }
+
+#[tokio::test]
+async fn a_key_is_refused_from_the_moment_it_expires() {
+    let service = Service::prepare(&Backends::Embedded, "", &["--clock", "virtual"]);
+    service.restart(None);
+    let shell = Shell { service: &service, key: service.key() };
+    let past = shell.run(&["key", "create", "--role", "viewer", "--expires", "2001-01-01T00:00:00Z"]);
+    assert!(past.errors.contains("expires_at is not in the future"), "{}", past.errors);
+    let made = shell.one(&["key", "create", "--role", "viewer", "--expires", "+20d"]);
+    let viewer = Shell { service: &service, key: made["key"].as_str().unwrap().to_owned() };
+    assert_eq!(viewer.run(&["job", "list"]).code, Some(0));
+    let listed = shell.run(&["key", "list"]).lines;
+    assert!(listed.iter().any(|key| key["expires_at"] == made["expires_at"]), "{listed:?}");
+    let end: jiff::Timestamp = made["expires_at"].as_str().unwrap().parse().unwrap();
+    let series = "postrider_key_expires_timestamp_seconds{key=\"api\"} ";
+    shows(&service, &format!("{series}{}", end.as_second())).await;
+
+    shell.one(&["clock", "advance", "20d"]);
+    let refused = viewer.run(&["job", "list"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.errors.contains("expired at") && refused.errors.contains("UNAUTHENTICATED"), "{}", refused.errors);
+    // It takes no place of the two live ones any more.
+    for _ in 0..2 {
+        shell.one(&["key", "create", "--role", "viewer"]);
+    }
+    shell.refused(&["key", "create", "--role", "viewer"], "FAILED_PRECONDITION");
+    shows(&service, &format!("{series}inf")).await;
+    shows(&service, "postrider_jobs_refused_total{reason=\"expired_key\"} 1").await;
+}
+
+/// Waits until a scrape shows a line.
+async fn shows(service: &Service, line: &str) {
+    let clock = Clock::system();
+    let watch = clock.stopwatch();
+    while !service.metrics().iter().any(|shown| shown == line) {
+        assert!(watch.elapsed() < PATIENCE, "no {line} in {:#?}", service.metrics());
+        clock.pause(Duration::from_millis(100)).await;
+    }
+}

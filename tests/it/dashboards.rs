@@ -21,10 +21,13 @@ use crate::support::service::{Backends, Service, smpp_provider};
 use crate::support::sink::Sink;
 
 /// Metrics that are on no panel, and why.
-const ON_NONE: &[(&str, &str)] = &[(
-    "postrider_certificate_expires_timestamp_seconds",
-    "a date, and only with TLS: an alert watches it (PostriderCertificateExpires)",
-)];
+const ON_NONE: &[(&str, &str)] = &[
+    (
+        "postrider_certificate_expires_timestamp_seconds",
+        "a date, and only with TLS: an alert watches it (PostriderCertificateExpires)",
+    ),
+    ("postrider_key_expires_timestamp_seconds", "a date: an alert watches it (PostriderKeyExpires)"),
+];
 
 /// Panels that may be empty or zero after the load of this test, by dashboard and title, and why.
 const QUIET: &[(&str, &str, &str)] = &[

@@ -6,15 +6,21 @@ mod old;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use postrider::domain::time::{Clock, UnixMicros};
+use postrider::ledger::postgres::Postgres;
+use postrider::ledger::sqlite::Sqlite;
+use postrider::ledger::{AnyLedger, ApiKey, Ledger as _};
 use ring::rand::SystemRandom;
 use ring::signature;
 use serde_json::Value;
 
+use crate::ledger_contract::people;
 use crate::support::servers::{self, Redis};
 
 /// The settings are wrong (sysexits.h, `EX_USAGE`).
@@ -293,6 +299,41 @@ fn servers_that_are_well_set_up_have_nothing_to_fix_and_others_do() {
     let lagging = Redis::start_lagging();
     let risks = self::risks(&ask(&lagging.database()));
     assert!(risks.iter().any(|risk| risk.contains("appendfsync always")), "{risks:?}");
+}
+
+#[tokio::test]
+async fn keys_that_end_soon_are_risks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("postrider.toml");
+    let (clock, database) = (Clock::system(), servers::postgres().database());
+    let (lite, post) = (dir.path().join("ledger.sqlite"), Postgres::new(&database, clock.clone()).unwrap());
+    let now = clock.now();
+    let day = |days: i64| UnixMicros(now.0 + days * 86_400_000_000);
+    let key = ApiKey { created_at: day(-20), expires_at: Some(day(5)), ..people::api_key("5c1f0e7a9b3d2c48") };
+    let sqlite = Sqlite::open(&lite, clock).unwrap();
+    for ledger in [AnyLedger::Sqlite(sqlite), AnyLedger::Postgres(post)] {
+        ledger.migrate().await.unwrap();
+        ledger.put_api_key(&key).await.unwrap();
+    }
+    for ledger in [String::new(), format!("[ledger]\nurl = {database:?}\n")] {
+        fs::write(&file, format!("data_dir = {:?}\n{ledger}", dir.path())).unwrap();
+        let (code, findings) = doctor(&file);
+        let risk = findings.iter().find(|finding| finding["about"] == "API keys").unwrap();
+        assert_eq!((code, &risk["found"]), (Some(1), &Value::from("risk")), "{findings:?}");
+        let text = risk["text"].as_str().unwrap();
+        assert!(text.contains("5c1f0e7a9b3d2c48 of acme (submitter)"), "{text}");
+    }
+
+    let sealing = format!(
+        "lookup = {key:?}\n[[seal]]\nid = 1\nkey = {key:?}\nuse_until = \"2026-01-01\"\n",
+        key = STANDARD.encode([1; 32])
+    );
+    fs::write(dir.path().join("keys"), sealing).unwrap();
+    fs::set_permissions(dir.path().join("keys"), fs::Permissions::from_mode(0o600)).unwrap();
+    let findings = doctor(&file).1;
+    let risk = findings.iter().find(|finding| finding["about"] == "seal.key_file").unwrap();
+    assert_eq!(risk["found"], "risk", "{findings:?}");
+    assert!(risk["text"].as_str().unwrap().contains("until 2026-01-01"), "{risk}");
 }
 
 #[test]

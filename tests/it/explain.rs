@@ -233,7 +233,8 @@ async fn strangers_learn_nothing(service: &Service, asker: &Asker) {
     let mut tenants = TenantServiceClient::new(service.connect());
     let tenant = pb::Tenant { tenant_id: "stranger".into(), ..pb::Tenant::default() };
     tenants.create_tenant(pb::CreateTenantRequest { tenant: Some(tenant) }).await.unwrap();
-    let request = pb::CreateApiKeyRequest { tenant_id: "stranger".into(), role: pb::Role::Viewer.into() };
+    let request =
+        pb::CreateApiKeyRequest { tenant_id: "stranger".into(), role: pb::Role::Viewer.into(), expires_at: None };
     let key = tenants.create_api_key(request).await.unwrap().into_inner().secret;
     let mut stranger = Client::new(service.connect_with(&key));
     let status = stranger.explain_job(ExplainJobRequest { job_id: job.clone() }).await.unwrap_err();

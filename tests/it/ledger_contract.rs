@@ -5,7 +5,7 @@ mod asking;
 mod equivalence;
 mod losses;
 mod outage;
-mod people;
+pub(crate) mod people;
 mod recording;
 mod rules;
 mod samples;

@@ -63,7 +63,7 @@ async fn fill(ledger: &impl Ledger, service: &Service) {
     let clock = Clock::system();
     let watch = clock.stopwatch();
     ledger.migrate().await.unwrap();
-    let sealer = Sealer::open_file(&service.dir().join("data/keys")).unwrap();
+    let sealer = Sealer::open_file(&service.dir().join("data/keys"), Clock::system().now()).unwrap();
     let now = clock.now();
     let envelope = envelope(now);
     let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());

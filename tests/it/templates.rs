@@ -269,7 +269,7 @@ async fn another_tenants_template_does_not_exist() {
     let mut tenants = TenantServiceClient::new(service.connect());
     let tenant = pb::Tenant { tenant_id: "other".into(), ..Default::default() };
     tenants.create_tenant(pb::CreateTenantRequest { tenant: Some(tenant) }).await.unwrap();
-    let key = pb::CreateApiKeyRequest { tenant_id: "other".into(), role: pb::Role::Admin.into() };
+    let key = pb::CreateApiKeyRequest { tenant_id: "other".into(), role: pb::Role::Admin.into(), expires_at: None };
     let key = tenants.create_api_key(key).await.unwrap().into_inner().secret;
     let connection = || service.connect_with(&key);
     let mut theirs = TemplateServiceClient::new(connection());

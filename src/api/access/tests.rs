@@ -7,8 +7,11 @@ use prost_types::FileDescriptorSet;
 
 use super::*;
 use crate::domain::time::{Clock, UnixMicros};
-use crate::ledger::Ledger as _;
 use crate::ledger::sqlite::Sqlite;
+use crate::ledger::{ApiKey, Ledger as _};
+
+/// When the calls of these tests come.
+const NOW: UnixMicros = UnixMicros(1_000_000);
 
 /// Returns each method's comment in the description, by `Service/Method`.
 fn described() -> BTreeMap<String, String> {
@@ -58,8 +61,13 @@ async fn doorman() -> (Doorman, BTreeMap<&'static str, String>) {
     revoked.revoked_at = Some(UnixMicros(1));
     ledger.put_api_key(&revoked).await.unwrap();
     texts.insert("revoked", text);
+    for (name, expires_at) in [("expired", NOW), ("expiring", UnixMicros(NOW.0 + 1))] {
+        let (key, text) = keys::mint(&sealer, &tenant.id, Role::Viewer, UnixMicros(0)).unwrap();
+        ledger.put_api_key(&ApiKey { expires_at: Some(expires_at), ..key }).await.unwrap();
+        texts.insert(name, text);
+    }
     let known = Directory::load(&ledger).await.unwrap();
-    (Doorman { directory: known, sealer, metrics: AdmissionMetrics::new() }, texts)
+    (Doorman { directory: known, sealer, clock: Clock::virtual_at(NOW), metrics: AdmissionMetrics::new() }, texts)
 }
 
 fn with_key(authorization: &str) -> http::HeaderMap {
@@ -93,6 +101,11 @@ async fn only_a_live_key_opens() {
     let refused = |authorization: &str| doorman.admit(path, &with_key(authorization)).unwrap_err();
     assert!(doorman.admit(path, &with_key(&format!("bearer {viewer}"))).is_ok());
     assert_eq!(refused(&format!("Bearer {}", texts["revoked"])), Error::BadKey);
+    assert!(doorman.admit(path, &with_key(&format!("Bearer {}", texts["expiring"]))).is_ok());
+    let expired = &texts["expired"];
+    assert_eq!(refused(&format!("Bearer {expired}")), Error::ExpiredKey(NOW));
+    let (start, _) = expired.split_at(expired.len() - 4);
+    assert_eq!(refused(&format!("Bearer {start}zzzz")), Error::BadKey, "who has it not is told nothing of it");
     let (start, end) = viewer.split_at(viewer.len() - 1);
     let another = if end == "0" { "1" } else { "0" };
     assert_eq!(refused(&format!("Bearer {start}{another}")), Error::BadKey);

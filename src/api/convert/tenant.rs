@@ -197,5 +197,6 @@ pub(crate) fn api_key_to_pb(key: &ApiKey) -> pb::ApiKey {
         role: role_to_pb(key.role).into(),
         created_at: Some(moment_to_pb(key.created_at)),
         revoked_at: key.revoked_at.map(moment_to_pb),
+        expires_at: key.expires_at.map(moment_to_pb),
     }
 }

@@ -122,6 +122,17 @@ pub(crate) fn moment(field: &str, at: &Timestamp) -> Result<UnixMicros, Invalid>
     Ok(UnixMicros(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000))
 }
 
+/// Reads a time that lies after `now`.
+///
+/// # Errors
+/// One that is over, and what [`moment`] refuses.
+pub(crate) fn future(field: &str, at: &Timestamp, now: UnixMicros) -> Result<UnixMicros, Invalid> {
+    match moment(field, at)? {
+        at if at > now => Ok(at),
+        _ => Err(Invalid::new(field, Problem::Past)),
+    }
+}
+
 /// Shows a time.
 pub(crate) fn moment_to_pb(at: UnixMicros) -> Timestamp {
     let nanos = i32::try_from(at.0.rem_euclid(1_000_000) * 1_000).unwrap_or(0);

@@ -1,14 +1,16 @@
 //! A look at the server from outside: changes nothing on it.
 
+use std::cmp::Ordering;
 use std::str::FromStr as _;
 
 use tokio_postgres::Config;
 
 use super::pool::Connector;
-use super::schema;
+use super::{people, schema};
 use crate::domain::checkup::{self, Finding};
 use crate::domain::time::Clock;
 use crate::ledger::LedgerError;
+use crate::ledger::tenant::keys;
 
 const ABOUT: &str = "ledger.url";
 /// The oldest version whose statements are used and that still gets fixes.
@@ -77,9 +79,17 @@ async fn look(connector: &Connector, clock: &Clock) -> Result<Vec<Finding>, Ledg
         });
     }
     if row.get(4) {
-        findings.push(match schema::refused(&conn).await? {
-            Some(why) => Finding::fault(ABOUT, why, "run the version of postrider that wrote it, or a newer one"),
-            None => Finding::fine(ABOUT, "the schema is one that this program knows"),
+        findings.extend(match schema::stored(&conn).await?.cmp(&schema::VERSION) {
+            Ordering::Less => vec![Finding::fine(ABOUT, "the next start brings the schema up to date")],
+            Ordering::Equal => vec![
+                Finding::fine(ABOUT, "the schema is the one that this program writes"),
+                keys::checkup(&people::api_keys(&conn).await?, clock.now()),
+            ],
+            Ordering::Greater => vec![Finding::fault(
+                ABOUT,
+                schema::unknown(schema::stored(&conn).await?),
+                "run the version of postrider that wrote it, or a newer one",
+            )],
         });
     } else {
         findings.push(Finding::fine(ABOUT, "the database is empty; the first start makes the schema"));

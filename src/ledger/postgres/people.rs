@@ -149,7 +149,7 @@ pub(super) async fn put_tenant(conn: &Conn, tenant: &Tenant) -> Result<(), Ledge
 
 /// Returns every key.
 pub(super) async fn api_keys(conn: &Conn) -> Result<Vec<ApiKey>, LedgerError> {
-    let sql = "select id, tenant, role, mac, created_at, revoked_at from api_key order by id";
+    let sql = "select id, tenant, role, mac, created_at, revoked_at, expires_at from api_key order by id";
     let read = |row: &Row| {
         Ok(ApiKey {
             id: get(row, 0)?,
@@ -158,6 +158,7 @@ pub(super) async fn api_keys(conn: &Conn) -> Result<Vec<ApiKey>, LedgerError> {
             mac: columns::key(get(row, 3)?)?,
             created_at: rows::time(row, 4)?,
             revoked_at: get::<Option<Micros>>(row, 5)?.map(|time| time.0),
+            expires_at: get::<Option<Micros>>(row, 6)?.map(|time| time.0),
         })
     };
     conn.query(sql, &[]).await?.iter().map(read).collect()
@@ -165,11 +166,13 @@ pub(super) async fn api_keys(conn: &Conn) -> Result<Vec<ApiKey>, LedgerError> {
 
 /// Creates or replaces a key.
 pub(super) async fn put_api_key(conn: &Conn, key: &ApiKey) -> Result<(), LedgerError> {
-    let sql = "insert into api_key values ($1, $2, $3, $4, $5, $6) on conflict (id) do update \
+    let sql = "insert into api_key values ($1, $2, $3, $4, $5, $6, $7) on conflict (id) do update \
                set tenant = excluded.tenant, role = excluded.role, mac = excluded.mac, \
-               created_at = excluded.created_at, revoked_at = excluded.revoked_at";
-    let (created_at, revoked_at) = (Micros(key.created_at), key.revoked_at.map(Micros));
+               created_at = excluded.created_at, revoked_at = excluded.revoked_at, expires_at = excluded.expires_at";
+    let created_at = Micros(key.created_at);
+    let (revoked_at, expires_at) = (key.revoked_at.map(Micros), key.expires_at.map(Micros));
     let (id, mac) = (&*key.id, &key.mac[..]);
-    conn.execute(sql, &[&id, &key.tenant.as_str(), &key.role.code(), &mac, &created_at, &revoked_at]).await?;
+    conn.execute(sql, &[&id, &key.tenant.as_str(), &key.role.code(), &mac, &created_at, &revoked_at, &expires_at])
+        .await?;
     Ok(())
 }

@@ -18,9 +18,10 @@ const SCHEMA: &[&str] = &[
     include_str!("schema/routing.sql"),
     include_str!("schema/templates.sql"),
     include_str!("schema/bookmark.sql"),
+    include_str!("schema/key_expiry.sql"),
 ];
 /// Version of the schema that this program writes.
-const VERSION: i32 = SCHEMA.len() as i32;
+pub(super) const VERSION: i32 = SCHEMA.len() as i32;
 
 /// Parts of the job table: smaller indexes, and vacuums that run side by side.
 const JOB_PARTS: u32 = 8;
@@ -44,8 +45,7 @@ pub(super) async fn migrate(conn: &Conn) -> Result<(), LedgerError> {
     conn.client.execute("select pg_advisory_xact_lock($1)", &[&MIGRATING]).await?;
     conn.batch("create schema if not exists postrider; create table if not exists schema_version (version integer)")
         .await?;
-    let version = conn.client.query_one("select coalesce(max(version), 0) from schema_version", &[]).await?;
-    let version = version.get::<_, i32>(0);
+    let version = stored(conn).await?;
     let from = usize::try_from(version).ok().filter(|from| *from <= SCHEMA.len());
     for (index, more) in SCHEMA.iter().enumerate().skip(from.ok_or_else(|| LedgerError::Refused(unknown(version)))?) {
         conn.batch(more).await?;
@@ -60,14 +60,14 @@ pub(super) async fn migrate(conn: &Conn) -> Result<(), LedgerError> {
     Ok(conn.batch("commit").await?)
 }
 
-/// Returns why this program must not use a schema that is there already; `None` where it may.
-pub(super) async fn refused(conn: &Conn) -> Result<Option<Box<str>>, LedgerError> {
+/// Returns the version of the schema that is there already.
+pub(super) async fn stored(conn: &Conn) -> Result<i32, LedgerError> {
     let row = conn.client.query_one("select coalesce(max(version), 0) from schema_version", &[]).await?;
-    let version = row.get::<_, i32>(0);
-    Ok((version > VERSION).then(|| unknown(version)))
+    Ok(row.get(0))
 }
 
-fn unknown(version: i32) -> Box<str> {
+/// Says that this program must not use a schema.
+pub(super) fn unknown(version: i32) -> Box<str> {
     format!("the database has schema version {version}, this program knows {VERSION}").into()
 }
 

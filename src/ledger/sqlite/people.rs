@@ -141,8 +141,8 @@ pub(super) fn put_tenant(tx: &Transaction<'_>, tenant: &Tenant) -> Result<(), Le
 
 /// Returns every key.
 pub(super) fn api_keys(conn: &Connection) -> Result<Vec<ApiKey>, LedgerError> {
-    let mut statement =
-        conn.prepare_cached("select id, tenant, role, mac, created_at, revoked_at from api_key order by id")?;
+    let mut statement = conn
+        .prepare_cached("select id, tenant, role, mac, created_at, revoked_at, expires_at from api_key order by id")?;
     rows::all(statement.query([])?, |row| {
         Ok(ApiKey {
             id: row.get(0)?,
@@ -151,19 +151,21 @@ pub(super) fn api_keys(conn: &Connection) -> Result<Vec<ApiKey>, LedgerError> {
             mac: row.get(3)?,
             created_at: UnixMicros(row.get(4)?),
             revoked_at: row.get::<_, Option<_>>(5)?.map(UnixMicros),
+            expires_at: row.get::<_, Option<_>>(6)?.map(UnixMicros),
         })
     })
 }
 
 /// Creates or replaces a key.
 pub(super) fn put_api_key(tx: &Transaction<'_>, key: &ApiKey) -> Result<(), LedgerError> {
-    tx.prepare_cached("insert or replace into api_key values (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+    tx.prepare_cached("insert or replace into api_key values (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
         key.id,
         key.tenant.as_str(),
         key.role.code(),
         key.mac,
         key.created_at.0,
         key.revoked_at.map(|at| at.0),
+        key.expires_at.map(|at| at.0),
     ])?;
     Ok(())
 }

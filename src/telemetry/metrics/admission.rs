@@ -15,6 +15,8 @@ words! {
         Invalid = "invalid",
         /// No or bad credential.
         Unauthenticated = "unauthenticated",
+        /// A credential whose time is over.
+        ExpiredKey = "expired_key",
         /// Nothing carries its kind.
         NoProvider = "no_provider",
         /// The key was used for something else.

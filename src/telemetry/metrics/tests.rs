@@ -59,6 +59,7 @@ fn count_everything() {
     record.strays(1);
     opted_out(Kind::Sms, Source::Keyword);
     certificate_expires(1_800_000_000);
+    key_expires(Key::Api, None);
     record.unresolved(1);
     record.lag(SECOND);
 }

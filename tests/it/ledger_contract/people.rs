@@ -78,6 +78,7 @@ pub(crate) fn api_key(id: &str) -> ApiKey {
         mac: [9; 32],
         created_at: at(2),
         revoked_at: None,
+        expires_at: Some(at(5_000)),
     }
 }
 
@@ -93,7 +94,8 @@ async fn tenants_and_keys_are_replaced_as_a_whole(Fixture { ledger, .. }: Fixtur
 
     ledger.put_api_key(&api_key("k1")).await.unwrap();
     ledger.put_api_key(&api_key("k2")).await.unwrap();
-    let revoked = ApiKey { revoked_at: Some(at(9)), role: Role::Operator, mac: [1; 32], ..api_key("k1") };
+    let revoked =
+        ApiKey { revoked_at: Some(at(9)), expires_at: None, role: Role::Operator, mac: [1; 32], ..api_key("k1") };
     ledger.put_api_key(&revoked).await.unwrap();
     assert_eq!(ledger.api_keys().await, Ok(vec![revoked, api_key("k2")]));
 

@@ -1,6 +1,7 @@
 //! An explanation in a few sentences.
 
 use super::{NO_PROVIDER, Present};
+use crate::admission::moment;
 use crate::config;
 use crate::domain::event::{Change, Outcome};
 use crate::domain::time::UnixMicros;
@@ -95,8 +96,4 @@ fn because(ruling: &Ruling) -> String {
         "expires_at" => "its expiry has passed".to_owned(),
         rule => format!("`{rule}`"),
     }
-}
-
-fn moment(at: UnixMicros) -> String {
-    jiff::Timestamp::from_microsecond(at.0).map_or_else(|_| format!("{at:?}"), |at| at.to_string())
 }
