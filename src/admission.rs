@@ -47,6 +47,8 @@ pub struct Request {
     pub class: Class,
     /// What they say.
     pub content: Content,
+    /// What follows each where it does not get through.
+    pub fallback: Vec<Fallback>,
     /// The sender shown; empty: the provider's default.
     pub sender: Box<str>,
     /// What they are about; empty: none.
@@ -71,6 +73,19 @@ pub struct Request {
     pub batch: Batch,
     /// The items that passed their checks.
     pub items: Vec<Item>,
+}
+
+/// A step that follows jobs of a request.
+#[derive(Clone)]
+pub struct Fallback {
+    /// By which means it goes.
+    pub kind: Kind,
+    /// What it says.
+    pub content: Content,
+    /// The sender shown; empty: the provider's default.
+    pub sender: Box<str>,
+    /// How long the job before it may take to be delivered.
+    pub after: Duration,
 }
 
 /// When jobs start. What has passed means now.
@@ -137,6 +152,9 @@ pub enum Refusal {
     /// No provider in the settings carries this kind.
     #[error("no provider carries {0} jobs: add a [[provider]] of that kind to the settings")]
     NoProvider(Kind),
+    /// No provider in the settings carries the kind of a step that follows.
+    #[error("no provider carries {1} jobs, as fallback[{0}] is one: add a [[provider]] of that kind to the settings")]
+    NoProviderForStep(usize, Kind),
     /// The due time is out of reach.
     #[error("send_at is more than 400 days ahead")]
     TooFar,

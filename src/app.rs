@@ -201,6 +201,7 @@ impl Base {
             record::Settings { receipt_deadline: self.settings.receipt_deadline, ..record::Settings::default() };
         let pen = Record {
             queue: self.queue.clone(),
+            limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),

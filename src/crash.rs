@@ -30,6 +30,10 @@ words! {
         AfterAnswer = "after_answer",
         /// The event of an answer is durable; its frame is not acknowledged.
         AfterEvent = "after_event",
+        /// A batch of the record queue is merged; none of it is in the ledger.
+        BeforeRecord = "before_record",
+        /// It is in the ledger; its frames are not acknowledged.
+        AfterRecord = "after_record",
     }
 }
 

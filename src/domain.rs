@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod cap;
+pub mod chain;
 pub mod checkup;
 pub mod event;
 pub mod hold;

@@ -24,6 +24,7 @@ mod tenant;
 mod turns;
 
 pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, Sort, Tag};
+pub use answers::{Filter, History, Tally, Trail};
 pub use any::AnyLedger;
 pub use count::{Count, SENT_FINALLY};
 pub use directory::Directory;
@@ -97,6 +98,9 @@ pub struct JobRow {
     pub run: Option<WordKey>,
     /// Its cancel key.
     pub cancel_key: Option<WordKey>,
+    /// How long it may take to be delivered, from its hand-over on, before the next step of its fallback chain starts;
+    /// `None`: nothing follows it.
+    pub fallback_after: Option<Duration>,
     /// The whole job, as a sealed single-job envelope.
     pub sealed: Bytes,
 }
@@ -156,72 +160,14 @@ pub struct Recording {
     pub suppressed: Vec<SealedSuppression>,
     /// Opt-outs taken back, with the source that takes them back; one that came later than its time stands.
     pub unsuppressed: Vec<(Suppression, Source)>,
+    /// Agenda entries, as [`Ledger::put_entries`] takes them.
+    pub entries: Vec<Entry>,
     /// Rules about jobs that wait.
     pub ruled: Vec<JobRule>,
     /// What it adds to the counts.
     pub counts: Vec<Count>,
     /// How far the deadline sweep has come: the number of the last event it has judged.
     pub swept_to: Option<i64>,
-}
-
-/// A job and its events so far, oldest first.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct History {
-    /// The job; `None` while only its events have come.
-    pub row: Option<JobRow>,
-    /// Its events.
-    pub events: Vec<NumberedEvent>,
-}
-
-/// What a recorder must know of a job: whose it is, and what happened to it. Without its sealed row, which is large.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Trail {
-    /// Its owner.
-    pub tenant: TenantId,
-    /// Its kind.
-    pub kind: Kind,
-    /// Its class.
-    pub class: Class,
-    /// Its events, oldest first.
-    pub events: Vec<NumberedEvent>,
-}
-
-/// Which jobs a list shows.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Filter {
-    /// This one.
-    pub job: Option<JobId>,
-    /// Of this batch.
-    pub batch: Option<Uuid>,
-    /// Of this campaign.
-    pub campaign: Option<WordKey>,
-    /// Of this run.
-    pub run: Option<WordKey>,
-    /// To this address.
-    pub address: Option<AddressKey>,
-    /// For this recipient, by the tenant's id.
-    pub recipient: Option<RecipientKey>,
-    /// Of this kind.
-    pub kind: Option<Kind>,
-    /// Of this class.
-    pub class: Option<Class>,
-    /// With this cancel key.
-    pub cancel_key: Option<WordKey>,
-    /// Accepted from then on.
-    pub from: Option<UnixMicros>,
-    /// Accepted before.
-    pub to: Option<UnixMicros>,
-}
-
-/// How many jobs wait, and how many do not any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Tally {
-    /// Of which nothing but deferrals is known.
-    pub waiting: u64,
-    /// Handed over, or with an outcome.
-    pub claimed: u64,
-    /// There are more than were looked at.
-    pub more: bool,
 }
 
 /// The book of record. See the module's contract.
@@ -242,6 +188,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
 
     /// Returns the trails of jobs; `None` for a job that has neither a row nor an event.
     fn trails(&self, jobs: &[JobId]) -> impl Future<Output = Result<Vec<Option<Trail>>, LedgerError>> + Send;
+
+    /// Returns the sealed rows of jobs; `None` for a job that has none.
+    fn sealed(&self, jobs: &[JobId]) -> impl Future<Output = Result<Vec<Option<Bytes>>, LedgerError>> + Send;
 
     /// Returns the newest segments by provider and message id, of the last [`RECEIPT_MATCH`] before `now`.
     fn segments(

@@ -40,7 +40,7 @@ use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, Fingerprint, RecipientKey, WordKey};
 use crate::domain::rate::Rate;
-use crate::domain::rule::{JobRule, Names};
+use crate::domain::rule::{JobRule, Name, Names};
 use crate::domain::suppression::{Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 
@@ -339,6 +339,12 @@ impl Claim {
         let Against { cancel_key, batch, campaign, run, collapse_key, .. } = self.against;
         let (job, recipient) = (Some(self.job), Some(self.recipient));
         Names { job, cancel_key, recipient, batch, campaign, run, collapse_key, ..Names::default() }
+    }
+
+    /// Returns what names the job besides: the first job of its fallback chain, so that a chain is ruled as one.
+    pub(crate) fn chain_name(&self) -> Option<Name> {
+        let first = JobId(self.touch);
+        (first != self.job).then(|| Names::job(first).only()).flatten()
     }
 }
 

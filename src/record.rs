@@ -3,6 +3,7 @@
 //! One recorder at a time consumes the queue. It opens frames (`intake`), reads what the ledger knows of their jobs
 //! (`reads`), merges (`merge`, pure) and commits (`writer`), then acknowledges. Sending never waits for it.
 
+mod chains;
 mod clean;
 mod intake;
 mod losses;
@@ -30,6 +31,7 @@ use self::strays::Strays;
 use self::writer::Writer;
 use crate::domain::time::Clock;
 use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::queue::Queue;
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
@@ -46,9 +48,11 @@ pub struct Settings {
 }
 
 /// Everything that record needs.
-pub struct Record<Q, L> {
+pub struct Record<Q, L, M> {
     /// Where frames come from, and what goes out again goes to.
     pub queue: Q,
+    /// Told which steps of fallback chains are not to leave any more.
+    pub limits: M,
     /// Where all is written.
     pub ledger: L,
     /// Opens frames, seals rows.
@@ -71,11 +75,11 @@ impl Default for Settings {
     }
 }
 
-impl<Q: Queue, L: Ledger> Record<Q, L> {
+impl<Q: Queue, L: Ledger, M: Limits> Record<Q, L, M> {
     /// Starts to record, until the group of tasks is told to stop. What is in hand then is still written, unless the
     /// ledger is away; it then stays in the queue. Returns who writes.
     pub fn spawn(self) -> Pen {
-        let Self { queue, ledger, sealer, clock, tasks, settings, committed } = self;
+        let Self { queue, limits, ledger, sealer, clock, tasks, settings, committed } = self;
         let (stop, pen) = (tasks.stop().clone(), Pen::default());
         let current = Arc::clone(&pen.0);
         let intake = Intake { queue: queue.clone(), sealer: sealer.clone(), clock: clock.clone(), stop: stop.clone() };
@@ -89,7 +93,8 @@ impl<Q: Queue, L: Ledger> Record<Q, L> {
             current: Arc::clone(&current),
         };
         let (merger, meters) = (Merger::new(0, settings.jobs_known), Meters::new());
-        let writer = Writer { queue, ledger, sealer, clock, stop, settings, committed, meters, merger, current };
+        let writer =
+            Writer { queue, limits, ledger, sealer, clock, stop, settings, committed, meters, merger, current };
         let (full, batches) = mpsc::channel(1);
         tasks.spawn("record intake", intake.run(full));
         tasks.spawn("record writer", writer.run(batches));

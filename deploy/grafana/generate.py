@@ -95,6 +95,7 @@ DASHBOARDS = {
             panel("Frames accepted", "frames/s", "Frames published by admission.", (rate("postrider_frames_accepted_total"), "frames")),
             panel("Jobs per frame", "jobs", "The more share a frame, the less each costs.", (f'{rate("postrider_jobs_accepted_total")} / clamp_min({rate("postrider_frames_accepted_total")}, 1e-9)', "mean")),
             panel("Jobs put back to wait", "jobs/s", "By cap, window or cause.", (rate("postrider_jobs_deferred_total", "reason"), "{{reason}}"), stack=True),
+            panel("Fallback steps", "jobs/s", "Steps of fallback chains that started, by the means they go.", (rate("postrider_fallback_steps_total", "kind"), "{{kind}}"), stack=True),
             panel("Repeated and astray", "jobs", "Unanswered hand-overs that were repeated, and jobs that were released again because nothing was heard of them, in the last hour.", (f'sum(increase({series("postrider_jobs_resent_total")}[1h]))', "repeated"), (f'sum(increase({series("postrider_strays_total")}[1h]))', "astray")),
         ],
     ),

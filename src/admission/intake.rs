@@ -1,5 +1,6 @@
 //! From a checked request to durable jobs.
 
+mod chains;
 mod envelopes;
 mod rehearse;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
+use self::chains::Ways;
 use self::envelopes::{Place, envelopes};
 use super::open::Open;
 use super::plan::{self, Group, Plan};
@@ -20,14 +22,13 @@ use super::{Accepted, Batch, Guard, Item, KEY_LIFE, Refusal, Request};
 use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::{Class, Envelope};
 use crate::domain::keys::space;
-use crate::domain::route::Routed;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::window::Means;
 use crate::ledger::Ledger;
 use crate::limits::pacer::Pacer;
 use crate::limits::{LeaseMode, Limits, Remember, Remembered, Spend, Spent, rates};
-use crate::policy::routes::{Places, Routes};
+use crate::policy::routes::Routes;
 use crate::policy::windows::{self, Windows};
 use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
@@ -140,7 +141,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         if self.tasks.stopping() {
             return Err(Refusal::Draining);
         }
-        let places = self.places(&request)?;
+        let ways = self.places(&request)?;
         let now = self.clock.now();
         let Some(jobs) = u32::try_from(request.items.len()).ok().and_then(NonZeroU32::new) else {
             return Ok(Accepted { batch: None, jobs: vec![], refused: vec![], scheduled: false });
@@ -151,7 +152,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             None => JobId::new(now, fastrand::u128(..)),
         };
         let ids = ids(&request, root, now);
-        let mut plan = match self.plan(&request, &places, now) {
+        let mut plan = match self.plan(&request, &ways, now) {
             Ok(plan) => plan,
             Err(refusal) => return self.accepted_before(&request, root, &ids, now).await?.ok_or(refusal),
         };
@@ -161,7 +162,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         }
         let planned = plan.jobs();
         self.open.admit(&request.tenant, u32::try_from(planned).unwrap_or(u32::MAX), now).await?;
-        let met = self.let_in(&request, &places, &mut plan, (root, &ids, now)).await;
+        let met = self.let_in(&request, &ways, &mut plan, (root, &ids, now)).await;
         self.open.give_back(&request.tenant, if met.is_ok() { planned - plan.jobs() } else { planned }, now);
         let accepted = accepted(&request, root, &ids, (&plan, now));
         let seen = match met? {
@@ -176,7 +177,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let urgent = request.class.urgent();
         let newer = self.newer(&request, &accepted, now);
         let last = plan.groups.iter().map(|group| group.expires_at).max().unwrap_or(now);
-        let place = Place { pools: places.pools, batch: accepted.batch, now, seen };
+        let place = Place { pools: ways.places.pools, chains: ways.chains, batch: accepted.batch, now, seen };
         self.publish(request, ids, plan.groups, place).await?;
         // After the publish, so that nothing is replaced by a job that is not there; before the answer, so that nothing
         // older leaves after it. Until the mark below, a repetition under the same key comes here again.
@@ -210,31 +211,29 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         keyed.filter_map(rule).collect()
     }
 
-    /// Finds the pool of each job, each of which must fit a frame.
-    fn places(&self, request: &Request) -> Result<Places, Refusal> {
-        if request.items.iter().any(|item| item.weight() + request.content.len() > JOB_BYTES_MAX) {
+    /// Finds the pool of each job, each of which must fit a frame, and of what follows it.
+    fn places(&self, request: &Request) -> Result<Ways, Refusal> {
+        let content = request.content.len() + request.fallback.iter().map(|step| step.content.len()).sum::<usize>();
+        if request.items.iter().any(|item| item.weight() + content > JOB_BYTES_MAX) {
             return Err(Refusal::TooLarge);
         }
-        let Request { tenant, kind, class, content, topic, sender, labels, items, .. } = request;
-        let signature = content.signature().unwrap_or(sender);
-        let routed = Routed { kind: *kind, class: *class, topic, sender, signature, labels };
-        let ways = self.settings.routes.ways(&tenant.id, &tenant.routes, &routed);
-        let ways = ways.ok_or(Refusal::NoProvider(*kind))?;
-        Ok(ways.places(items.iter().map(|item| item.recipient.phone.as_ref())))
+        self.ways(request)
     }
 
     /// Finds the first moment of each job. A single job that has none is refused as a request is.
-    fn plan(&self, request: &Request, places: &Places, now: UnixMicros) -> Result<Plan, Refusal> {
+    fn plan(&self, request: &Request, ways: &Ways, now: UnixMicros) -> Result<Plan, Refusal> {
         let Request { class, kind, topic, sender, .. } = request;
         let bound = |pool| {
             let means = Means { class: *class, kind: *kind, topic, sender, pool };
             self.settings.windows.bind(&request.tenant.windows, &means, &request.windows)
         };
+        let places = &ways.places;
         let bounds: Vec<_> = places.pools.iter().map(bound).collect();
         if let Some(rule) = bounds.iter().find_map(|bound| bound.never_met()) {
             return Err(Refusal::NeverOpen(windows::reason(rule)));
         }
         let mut plan = plan::plan(request, (places, &bounds), self.settings.expiry[*class as usize], now);
+        self.plan_steps(request, ways, &mut plan)?;
         match plan.refused.pop() {
             Some((_, refusal)) if request.batch == Batch::Single => return Err(refusal),
             last => plan.refused.extend(last),
@@ -298,7 +297,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     async fn let_in(
         &self,
         request: &Request,
-        places: &Places,
+        Ways { places, chains }: &Ways,
         plan: &mut Plan,
         (root, ids, now): (JobId, &[JobId], UnixMicros),
     ) -> Result<Remembered, Refusal> {
@@ -308,7 +307,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         }
         let asking = |pool| (pool, self.settings.routes.tariff(pool));
         let pools = places.pools.iter().map(asking).collect();
-        let till = Till { pools, of: &places.of, sealer: &self.sealer, now };
+        let steps = chains.iter().map(|chain| chain.next.iter().map(|step| asking(&step.pool)).collect()).collect();
+        let till = Till { pools, steps, of: &places.of, sealer: &self.sealer, now };
         let spend = Spend { key, ..till.spend(request, plan)? };
         let Met { remembered, items, full } = self.meet(request, ids, spend, now).await?;
         let refusal = till.refusal(request, full);

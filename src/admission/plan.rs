@@ -132,6 +132,16 @@ impl Plan {
         self.refused.sort_unstable_by_key(|(place, _)| *place);
     }
 
+    /// Refuses items, by their places in order, that are not refused anyway.
+    pub(super) fn refuse(&mut self, places: Vec<usize>, refusal: &Refusal) {
+        for group in &mut self.groups {
+            let lost = group.items.extract_if(.., |place| places.binary_search(place).is_ok());
+            self.refused.extend(lost.map(|place| (place, refusal.clone())));
+        }
+        self.groups.retain(|group| !group.items.is_empty());
+        self.refused.sort_unstable_by_key(|(place, _)| *place);
+    }
+
     /// Returns how many items wait for a window, by its reason.
     pub(super) fn deferred(&self) -> impl Iterator<Item = (&str, usize)> {
         self.groups.iter().filter_map(|group| Some((group.held_by.as_deref()?, group.items.len())))
@@ -214,6 +224,7 @@ mod tests {
             kind: Kind::Sms,
             class: Class::Marketing,
             content: Content::Text("hello".into()),
+            fallback: vec![],
             sender: "".into(),
             topic: "".into(),
             labels: vec![],

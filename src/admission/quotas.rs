@@ -25,6 +25,8 @@ use crate::seal::Sealer;
 pub(super) struct Till<'a> {
     /// The pools that carry the jobs, and what they ask for.
     pub pools: Vec<(&'a PoolId, Option<&'a Tariff>)>,
+    /// For each of them the pools of the steps that follow, and what those ask for; empty: nothing follows.
+    pub steps: Vec<Vec<(&'a PoolId, Option<&'a Tariff>)>>,
     /// The place of each job's pool among them; empty: all have the first.
     pub of: &'a [usize],
     /// Keys of words.
@@ -46,9 +48,12 @@ impl Till<'_> {
                 return Need::default();
             }
             let pool = self.of.get(place).copied().unwrap_or(0);
-            let price = prices.get(pool).copied().flatten();
-            let micros = price.map_or(0, |price| price.times(self.units(request, (item, pool))).micros());
-            Need { jobs: 1, micros: u64::try_from(micros).unwrap_or(0) }
+            let says = std::iter::once((&request.content, &*request.sender))
+                .chain(request.fallback.iter().map(|step| (&step.content, &*step.sender)));
+            // Each step may come to be sent, and be paid for.
+            let asked = prices.get(pool).into_iter().flatten().zip(self.tariffs(pool)).zip(says);
+            let micros = asked.map(|((price, (_, tariff)), says)| price.times(units(says, item, tariff)).micros());
+            Need { jobs: 1, micros: u64::try_from(micros.sum::<i64>()).unwrap_or(0) }
         };
         Ok(Spend {
             tenant: tenant.id.clone(),
@@ -58,36 +63,24 @@ impl Till<'_> {
         })
     }
 
-    /// Returns what a unit costs in each pool, if any quota counts money.
-    fn prices(&self, quotas: &[Quota]) -> Result<Vec<Option<Money>>, Refusal> {
+    /// Returns the pools of a place, of the jobs themselves and of the steps that follow, and what they ask for.
+    fn tariffs(&self, place: usize) -> impl Iterator<Item = (&PoolId, Option<&Tariff>)> {
+        let steps = self.steps.get(place).into_iter().flatten();
+        self.pools.get(place).into_iter().chain(steps).map(|(pool, tariff)| (*pool, *tariff))
+    }
+
+    /// Returns what a unit costs in each pool of each place, if any quota counts money.
+    fn prices(&self, quotas: &[Quota]) -> Result<Vec<Vec<Money>>, Refusal> {
         let Some((quota, money)) = quotas.iter().find_map(|quota| Some((quota, quota.most.money()?))) else {
             return Ok(vec![]);
         };
-        let price = |(pool, tariff): &(&PoolId, Option<&Tariff>)| {
+        let price = |(pool, tariff): (&PoolId, Option<&Tariff>)| {
             let known = tariff.and_then(|tariff| tariff.price).filter(|price| price.currency == money.currency);
             let pool = || PoolId::clone(pool);
             let unknown = || Refusal::NoPrice { quota: quota.name.clone(), currency: money.currency, pool: pool() };
-            known.map(Some).ok_or_else(unknown)
+            known.ok_or_else(unknown)
         };
-        self.pools.iter().map(price).collect()
-    }
-
-    /// Returns how many times the price a job may cost: its segments; anything but a text is one. Never fewer than any
-    /// provider of the pool counts.
-    fn units(&self, request: &Request, (item, pool): (&Item, usize)) -> u32 {
-        let tariff = self.pools.get(pool).and_then(|(_, tariff)| *tariff);
-        let (Content::Text(template), Some(tariff)) = (&request.content, tariff) else { return 1 };
-        let filled = fill(template, &item.params);
-        match tariff.counting {
-            config::Counting::GsmIntl => text::segments(&filled, Counting::GsmIntl),
-            config::Counting::CnDomestic => {
-                let shown = if request.sender.is_empty() { &tariff.signature } else { &request.sender };
-                if shown.is_empty() || signature(&filled).is_some() {
-                    return text::segments(&filled, Counting::CnDomestic);
-                }
-                text::segments(&format!("【{shown}】{filled}"), Counting::CnDomestic)
-            }
-        }
+        (0..self.pools.len()).map(|place| self.tariffs(place).map(price).collect()).collect()
     }
 
     /// Returns a quota's window of now, in the tenant's zone. It is known by its date: a tenant that changes its zone
@@ -113,6 +106,23 @@ impl Till<'_> {
         let (_, ends_at) = cap_windows::calendar(quota.per, &zone(request), self.now);
         let retry_after = ends_at.since(self.now).max(Duration::from_secs(1));
         Refusal::OverQuota { quota: quota.name.clone(), per: quota.per, retry_after }
+    }
+}
+
+/// Returns how many times the price a job may cost that says this to an item under this sender: its segments; anything but
+/// a text is one. Never fewer than any provider of the pool counts.
+fn units((content, sender): (&Content, &str), item: &Item, tariff: Option<&Tariff>) -> u32 {
+    let (Content::Text(template), Some(tariff)) = (content, tariff) else { return 1 };
+    let filled = fill(template, &item.params);
+    match tariff.counting {
+        config::Counting::GsmIntl => text::segments(&filled, Counting::GsmIntl),
+        config::Counting::CnDomestic => {
+            let shown = if sender.is_empty() { &tariff.signature } else { sender };
+            if shown.is_empty() || signature(&filled).is_some() {
+                return text::segments(&filled, Counting::CnDomestic);
+            }
+            text::segments(&format!("【{shown}】{filled}"), Counting::CnDomestic)
+        }
     }
 }
 

@@ -167,12 +167,15 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             self.after(part.entry, part.now, part.left, (!done).then_some(now))
         };
         let publish_check = |entry: Entry| async move {
-            let Ok(Frame::Checks(checks)) = Frame::decode(&entry.payload, &self.sealer) else {
-                return unreadable(&entry, now);
+            let published = match Frame::decode(&entry.payload, &self.sealer) {
+                Ok(Frame::Checks(checks)) => self.checks.publish(checks, Route::To(QueueName::Record)).await,
+                // A timer: what it tells record.
+                Ok(Frame::Facts(facts)) => self.facts.publish(facts, Route::To(QueueName::Record)).await,
+                Ok(Frame::Jobs(_)) | Err(_) => return unreadable(&entry, now),
             };
-            match self.checks.publish(checks, Route::To(QueueName::Record)).await {
+            match published {
                 Ok(()) => Release::Done(entry.id),
-                // A check that comes twice is decided the same way twice.
+                // A check or a timer that comes twice is decided the same way twice.
                 Err(_) => {
                     let payload = entry.payload.clone();
                     stays(&entry, payload, entry.jobs, now.plus(AGAIN_AFTER))

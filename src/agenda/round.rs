@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use tracing::error;
 
 use super::grant::{Leave, Part, Short};
 use super::release::Portion;
@@ -15,7 +14,7 @@ use super::{Context, fair::Fair};
 use crate::domain::ids::{Lane, TenantId};
 use crate::domain::job::Class;
 use crate::domain::time::UnixMicros;
-use crate::ledger::{Entry, Group, Ledger, LedgerError, Release, Sort, Tag};
+use crate::ledger::{Entry, Group, Ledger, LedgerError, Release, Sort};
 use crate::limits::Limits;
 use crate::queue::Queue;
 
@@ -82,7 +81,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             memory.note_size(&group, &line);
             match group.sort {
                 Sort::Check => plan.checks.extend(line),
-                Sort::Timer => plan.ended.extend(line.into_iter().map(dropped)),
+                Sort::Timer => plan.checks.extend(line),
                 Sort::Send if line.is_empty() => {}
                 Sort::Send => lanes.entry(group.lane).or_default().entry(group.tenant).or_default().push(line),
             }
@@ -203,11 +202,4 @@ fn first(line: &Line) -> Option<usize> {
     let turn = |entry: &Entry| (entry.due_at.as_secs(), -i16::from(entry.priority), entry.due_at);
     let fronts = line.iter().enumerate().filter_map(|(at, part)| Some((turn(part.front()?), at)));
     fronts.min().map(|(_, at)| at)
-}
-
-fn dropped(entry: Entry) -> Release {
-    if let Tag::Timer { kind, .. } = &entry.tag {
-        error!(kind, "no part of this version sets such a timer, dropped");
-    }
-    Release::Done(entry.id)
 }

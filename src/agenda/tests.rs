@@ -128,6 +128,7 @@ impl Rig {
             windows: vec![],
             on_missed: OnMissed::Defer,
             moved_at: None,
+            chain: None,
         };
         let job = |person: usize| Job {
             id: JobId::new(START, u128::from(fastrand::u64(..))),

@@ -29,10 +29,10 @@ pub(crate) use self::route::pools;
 pub(crate) use self::ruling::ruling_to_pb;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
-pub(crate) use self::spec::named;
+pub(crate) use self::spec::{Fallback, named};
 pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
-pub(crate) use self::template::{nowhere_approved, preview, resolved, template, template_to_pb};
+pub(crate) use self::template::{nowhere_approved, pinned, preview, template, template_to_pb};
 pub(crate) use self::tenant::{apart, api_key_to_pb, apply_mask, tenant, tenant_to_pb};
 pub(crate) use self::time::{duration, duration_to_pb, future, moment, moment_to_pb, new_time};
 pub(crate) use self::window::calendars;
@@ -199,6 +199,9 @@ pub enum Problem {
     /// The recipient lacks the address that the kind needs.
     #[error("has no {0}, which jobs of this kind need")]
     NoAddress(&'static str),
+    /// The recipient lacks the address that a step of the fallback chain needs.
+    #[error("has no {2}, which fallback[{0}] needs, a job by {1}")]
+    NoAddressForStep(usize, Kind, &'static str),
     /// More or fewer than one address where one is meant.
     #[error("must name exactly one address: phone, wechat, wecom, wecom_chat_id or wecom_userid")]
     NotOneAddress,

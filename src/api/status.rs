@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::convert::{Invalid, Problem};
 use crate::admission::{Refusal, moment};
+use crate::domain::chain::STEPS_MAX;
 use crate::domain::template::TEMPLATES_MAX;
 use crate::domain::time::UnixMicros;
 use crate::ledger::LedgerError;
@@ -134,6 +135,14 @@ impl Error {
         Meaning { code, reason, counted }
     }
 
+    /// Returns the same, seen from the message that holds the field at fault as `parent`.
+    pub(crate) fn within(self, parent: &str) -> Self {
+        match self {
+            Self::Invalid(invalid) => Self::Invalid(invalid.within(parent)),
+            other => other,
+        }
+    }
+
     /// Returns what a refused submit is counted as.
     pub(crate) fn counted(&self) -> RefusedAs {
         self.meaning().counted.unwrap_or(RefusedAs::Invalid)
@@ -170,17 +179,23 @@ impl Error {
             }
             Self::Refused(Refusal::NeverOpen(_)) => Some("spec.schedule.windows"),
             Self::Refused(Refusal::NoZone(_)) => Some("recipient.time_zone"),
+            Self::Refused(Refusal::NoProviderForStep(step, _)) => STEPS.get(*step).copied(),
             Self::Refused(Refusal::KeyConflict) => Some("idempotency_key"),
             _ => None,
         }
     }
 }
 
+/// The fields of the steps of a fallback chain.
+const STEPS: [&str; STEPS_MAX] = ["spec.fallback[0]", "spec.fallback[1]", "spec.fallback[2]"];
+
 impl Meaning {
     fn of(refusal: &Refusal) -> Self {
         use RefusedAs as As;
         let (code, reason, counted) = match refusal {
-            Refusal::NoProvider(_) => (Code::FailedPrecondition, "NO_PROVIDER", As::NoProvider),
+            Refusal::NoProvider(_) | Refusal::NoProviderForStep(..) => {
+                (Code::FailedPrecondition, "NO_PROVIDER", As::NoProvider)
+            }
             Refusal::TooFar
             | Refusal::ExpiresFirst
             | Refusal::ClosedUntilExpiry { .. }

@@ -13,13 +13,19 @@ use crate::domain::time::Clock;
 use crate::domain::window::InvalidHours;
 use crate::pb;
 
-/// An address as it is written: `+8613800000000`, `wechat:APPID/OPENID`, `wecom:CORP/USER`, `chat:ID` or `user:ID`.
+/// The addresses of a recipient as they are written: `+8613800000000`, `wechat:APPID/OPENID`, `wecom:CORP/USER`, `chat:ID`
+/// or `user:ID`, or several of them with commas between.
 #[derive(Clone, Debug)]
 pub struct Address(pub(super) pb::Recipient);
 
 /// `name=value`.
 #[derive(Clone, Debug)]
 pub(super) struct Pair(pub(super) String, pub(super) String);
+
+/// A step of a fallback chain as it is written: `sms:10m=TEXT`, `sms-template:10m=NAME`, `template:10m=NAME` or
+/// `call:10m=FLOW`; without a time the service's default holds.
+#[derive(Clone, Debug)]
+pub(super) struct Fallback(pub(super) pb::FallbackStep);
 
 /// A moment: `2026-12-24T10:00:00+08:00`, or from now: `+90m`.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +45,16 @@ pub(super) struct Cap(pub(super) pb::CapRule);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidArg {
     /// No address.
-    #[error("write +8613800000000, wechat:APPID/OPENID, wecom:CORP/USER, chat:ID or user:ID")]
+    #[error(
+        "write +8613800000000, wechat:APPID/OPENID, wecom:CORP/USER, chat:ID or user:ID; of one recipient, with commas"
+    )]
     Address,
     /// No pair.
     #[error("write NAME=VALUE")]
     Pair,
+    /// No step of a fallback chain.
+    #[error("write sms:10m=TEXT, sms-template:10m=NAME, template:10m=NAME or call:10m=FLOW")]
+    Fallback,
     /// No moment.
     #[error("write a time with its offset, such as 2026-12-24T10:00:00+08:00, or a delay, such as +90m")]
     Moment,
@@ -83,12 +94,19 @@ impl FromStr for Address {
     type Err = InvalidArg;
     fn from_str(raw: &str) -> Result<Self, InvalidArg> {
         let mut recipient = pb::Recipient::default();
+        raw.split(',').try_for_each(|raw| Self::add(&mut recipient, raw))?;
+        Ok(Self(recipient))
+    }
+}
+
+impl Address {
+    fn add(recipient: &mut pb::Recipient, raw: &str) -> Result<(), InvalidArg> {
         let two = |rest: &str| {
             let (account, id) = rest.split_once('/').ok_or(InvalidArg::Address)?;
             Ok::<_, InvalidArg>((account.to_owned(), id.to_owned()))
         };
         match raw.split_once(':') {
-            None if raw.starts_with('+') => raw.clone_into(&mut recipient.phone),
+            None if raw.starts_with('+') && recipient.phone.is_empty() => raw.clone_into(&mut recipient.phone),
             Some(("wechat", rest)) => {
                 let (appid, openid) = two(rest)?;
                 recipient.wechat.push(pb::WechatAddress { appid, openid });
@@ -107,7 +125,33 @@ impl FromStr for Address {
             }
             _ => return Err(InvalidArg::Address),
         }
-        Ok(Self(recipient))
+        Ok(())
+    }
+}
+
+impl FromStr for Fallback {
+    type Err = InvalidArg;
+    fn from_str(raw: &str) -> Result<Self, InvalidArg> {
+        use pb::fallback_step::Content;
+        let (how, what) = raw.split_once('=').ok_or(InvalidArg::Fallback)?;
+        let (kind, after) = how.split_once(':').map_or((how, None), |(kind, after)| (kind, Some(after)));
+        let after = after.map(humantime::parse_duration).transpose().map_err(|_| InvalidArg::Fallback)?;
+        let (text, name) = (what.to_owned(), what.to_owned());
+        let content = match kind {
+            "sms" => Content::Sms(pb::SmsContent { text, template: String::new() }),
+            "sms-template" => Content::Sms(pb::SmsContent { text: String::new(), template: name }),
+            "template" => Content::Template(pb::TemplateContent { template: name, ..Default::default() }),
+            "call" => {
+                let source = Some(pb::call_content::Source::Flow(name));
+                Content::Call(pb::CallContent { source, ..Default::default() })
+            }
+            _ => return Err(InvalidArg::Fallback),
+        };
+        Ok(Self(pb::FallbackStep {
+            content: Some(content),
+            after: after.map(api::duration_to_pb),
+            ..Default::default()
+        }))
     }
 }
 

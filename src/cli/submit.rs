@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::To;
-use super::args::{self, Address, Class, Moment, Pair};
+use super::args::{self, Address, Class, Fallback, Moment, Pair};
 use super::connect::Failure;
 use super::print::word;
 use super::window::{Hours as HoursArg, LocalTime, OnMissed};
@@ -21,6 +21,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   postrider submit sms --template order-shipped --param order=42 --to +8613800000000
   postrider submit sms --class marketing --to-file numbers.txt --text 'Sale' --campaign spring --idempotency-key spring-1
   postrider submit template --template order-shipped --to wechat:wx1234/oABCD --param order=42
+  postrider submit template --template order-shipped --param order=42 --to wechat:wx1234/oABCD,+8613800000000 \
+      --fallback sms-template:10m=order-shipped --fallback call:30m=order-shipped
   postrider submit call --flow confirm-order --to +8613800000000 --json";
 
 /// What to send.
@@ -61,7 +63,8 @@ pub enum Command {
 /// What every kind of job has.
 #[derive(Args, Debug)]
 pub struct Job {
-    /// Whom: +NUMBER, wechat:APPID/OPENID, wecom:CORP/USER, chat:ID or user:ID; more than one makes a batch
+    /// Whom: +NUMBER, wechat:APPID/OPENID, wecom:CORP/USER, chat:ID or user:ID, or several of one recipient, with commas;
+    /// more than one --to makes a batch
     #[arg(long, required_unless_present = "to_file")]
     to: Vec<Address>,
     /// A file with more of them, one a line; - reads standard input
@@ -70,6 +73,10 @@ pub struct Job {
     /// How much it matters
     #[arg(long, value_enum, default_value = "notification")]
     class: Class,
+    /// What follows where it is refused, or not delivered in this time: KIND:TIME=WHAT, such as 'sms:10m=Your parcel is
+    /// here', sms-template:10m=NAME, template:1h=NAME or call:30m=FLOW; up to three, in order
+    #[arg(long = "fallback", value_name = "KIND:TIME=WHAT")]
+    fallback: Vec<Fallback>,
     /// A value for a placeholder: NAME=VALUE
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<Pair>,
@@ -172,6 +179,7 @@ impl Job {
             topic: self.topic,
             sender: self.sender,
             labels: pairs(&self.labels),
+            fallback: self.fallback.into_iter().map(|Fallback(step)| step).collect(),
             priority: self.priority,
             schedule: Some(pb::Schedule {
                 start: match self.local_time {

@@ -184,6 +184,8 @@ pub enum Fact {
     Unsuppressed(Suppression, Source),
     /// A rule was given for jobs; limits hold it, the ledger keeps it for an audit and for a loss of limits.
     Ruled(JobRule),
+    /// A job of a chain has had its time to be delivered.
+    Elapsed(TenantId, JobId),
 }
 
 // === impl Fate ===
@@ -232,6 +234,14 @@ impl Change {
             Self::Unresolved { provider } => provider.as_ref().map_or(0, |provider| provider.as_str().len()),
             Self::Progress(_) => 0,
             Self::Settled(outcome) => outcome.reason.len(),
+        }
+    }
+
+    /// Returns whether the job was handed over then, or had been: nothing before it says so.
+    pub fn hands_over(&self) -> bool {
+        match self {
+            Self::Sent { .. } | Self::Unresolved { .. } | Self::Progress(_) => true,
+            Self::Deferred { .. } | Self::Settled(_) => false,
         }
     }
 

@@ -118,6 +118,11 @@ impl JobId {
         Self(Uuid::new_v5(&self.0, &index.to_be_bytes()))
     }
 
+    /// Returns the id of step `step` (1, 2, ...) of the fallback chain that begins with this job: UUIDv5 of both.
+    pub fn step(self, step: u8) -> Self {
+        Self(Uuid::new_v5(&self.0, &[b's', step]))
+    }
+
     /// Returns whether the id was drawn: no request can ask for it a second time.
     pub fn drawn(self) -> bool {
         self.0.get_version_num() == 7

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::chain::Chain;
 use super::ids::{JobId, Lane, PoolId, ProviderId, TenantId};
 use super::recipient::Recipient;
 use super::text;
@@ -162,6 +163,8 @@ pub struct Shared {
     pub moved_at: Option<UnixMicros>,
     /// What follows a missed window.
     pub on_missed: OnMissed,
+    /// The fallback chain that they are of.
+    pub chain: Option<Box<Chain>>,
 }
 
 /// One accepted unit of outbound work.
@@ -231,6 +234,16 @@ impl Class {
 // === impl Shared ===
 
 impl Shared {
+    /// Returns what counts as one touch of the recipient: the whole chain of a job.
+    pub fn touch(&self, job: JobId) -> Uuid {
+        self.first(job).0
+    }
+
+    /// Returns the first job of a job's chain, which is the job itself where it is of none.
+    pub fn first(&self, job: JobId) -> JobId {
+        self.chain.as_ref().map_or(job, |chain| chain.first(job))
+    }
+
     /// Returns the signature that the jobs carry: what stands in 【】 at the head or the end of their text, else the
     /// sender. Empty: none.
     pub fn signature(&self) -> &str {

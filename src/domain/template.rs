@@ -128,11 +128,27 @@ impl Template {
         self.at(provider).is_none_or(|at| at.approval == Approval::Approved)
     }
 
-    /// Says whether these values fill it.
+    /// Says whether these values fill it, and are all its own.
     ///
     /// # Errors
     /// [`BadValues`]: the first variable at fault, in the template's order; then what it does not know.
     pub fn check(&self, values: &Values) -> Result<(), BadValues> {
+        self.fits(values)?;
+        let known = |name: &str| self.variables.iter().any(|variable| *variable.name == *name);
+        match values.iter().find(|(name, _)| !known(name)) {
+            Some((name, _)) => {
+                let known = self.variables.iter().map(|variable| variable.name.clone()).collect();
+                Err(BadValues::Unknown { name: name.clone(), template: self.name.clone(), known })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Says whether these values fill it; others may be among them.
+    ///
+    /// # Errors
+    /// [`BadValues`]: the first variable at fault, in the template's order.
+    pub fn fits(&self, values: &Values) -> Result<(), BadValues> {
         let value = |name: &str| values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value);
         for variable in &self.variables {
             match value(&variable.name) {
@@ -143,14 +159,7 @@ impl Template {
                 None => {}
             }
         }
-        let known = |name: &str| self.variables.iter().any(|variable| *variable.name == *name);
-        match values.iter().find(|(name, _)| !known(name)) {
-            Some((name, _)) => {
-                let known = self.variables.iter().map(|variable| variable.name.clone()).collect();
-                Err(BadValues::Unknown { name: name.clone(), template: self.name.clone(), known })
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Returns the value of each of its variables, in its order: what the job gives, else the default.

@@ -113,6 +113,7 @@ mod tests {
             windows: vec![],
             on_missed: OnMissed::Defer,
             moved_at: None,
+            chain: None,
         };
         let job = Job {
             id: JobId::new(UnixMicros(0), 1),

@@ -113,7 +113,7 @@ impl Ground {
             token: fastrand::u64(..),
             deadline: asking.deadline,
             seen: job.seen,
-            touch: job.id.0,
+            touch: shared.touch(job.id),
             takes: self.caps.takes(asking.now, asking.units, || zones::of(&job.recipient)),
             expires_at: shared.expires_at,
             against: self.words.against(shared, job, sealer)?,

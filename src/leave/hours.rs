@@ -89,6 +89,7 @@ mod tests {
             windows: vec![],
             on_missed,
             moved_at: None,
+            chain: None,
         }
     }
 

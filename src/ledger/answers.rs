@@ -1,13 +1,84 @@
-//! What both stores must decide alike: the numbers of a recording, the window of a watch, whose a history is.
+//! What is asked and answered, and what both stores must decide alike: the numbers of a recording, the window of a watch,
+//! whose a history is.
+
+use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::columns::Code;
-use super::{Filter, History, LedgerError, Loss, NumberedEvent, Recording, Tally, Trail};
-use crate::domain::ids::TenantId;
+use super::{JobRow, LedgerError, Loss, NumberedEvent, Recording};
+use crate::domain::ids::{JobId, TenantId};
+use crate::domain::job::{Class, Kind};
+use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::rule::Names;
 use crate::domain::time::UnixMicros;
 
 /// Numbers that one watch of a single tenant looks through, at least: among the events of all, its own may be rare.
 const WATCH_WINDOW: i64 = 1 << 16;
+
+/// A job and its events so far, oldest first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// The job; `None` while only its events have come.
+    pub row: Option<JobRow>,
+    /// Its events.
+    pub events: Vec<NumberedEvent>,
+}
+
+/// What a recorder must know of a job: whose it is, and what happened to it. Without its sealed row, which is large.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trail {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its class.
+    pub class: Class,
+    /// Whether its row has come.
+    pub accepted: bool,
+    /// As in its row; `None` without one.
+    pub fallback_after: Option<Duration>,
+    /// Its events, oldest first.
+    pub events: Vec<NumberedEvent>,
+}
+
+/// Which jobs a list shows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Filter {
+    /// This one.
+    pub job: Option<JobId>,
+    /// Of this batch.
+    pub batch: Option<Uuid>,
+    /// Of this campaign.
+    pub campaign: Option<WordKey>,
+    /// Of this run.
+    pub run: Option<WordKey>,
+    /// To this address.
+    pub address: Option<AddressKey>,
+    /// For this recipient, by the tenant's id.
+    pub recipient: Option<RecipientKey>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Of this class.
+    pub class: Option<Class>,
+    /// With this cancel key.
+    pub cancel_key: Option<WordKey>,
+    /// Accepted from then on.
+    pub from: Option<UnixMicros>,
+    /// Accepted before.
+    pub to: Option<UnixMicros>,
+}
+
+/// How many jobs wait, and how many do not any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Of which nothing but deferrals is known.
+    pub waiting: u64,
+    /// Handed over, or with an outcome.
+    pub claimed: u64,
+    /// There are more than were looked at.
+    pub more: bool,
+}
 
 /// Returns the last number of a recording, after checking that its numbers follow [`Recording::after`] without gaps.
 /// One that changes segments or parks receipts and has no number of its own takes one, so that the fence moves.
@@ -135,7 +206,14 @@ impl Trail {
     /// Returns the trail of a job that has no row yet, if anything happened to it.
     pub(super) fn of(events: Vec<NumberedEvent>) -> Option<Self> {
         let first = &events.first()?.event;
-        Some(Self { tenant: first.tenant.clone(), kind: first.kind, class: first.class, events })
+        Some(Self {
+            tenant: first.tenant.clone(),
+            kind: first.kind,
+            class: first.class,
+            accepted: false,
+            fallback_after: None,
+            events,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! One type for whichever ledger the settings name.
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::postgres::Postgres;
@@ -54,6 +55,10 @@ impl Ledger for AnyLedger {
 
     async fn trails(&self, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
         ask!(self, ledger => ledger.trails(jobs))
+    }
+
+    async fn sealed(&self, jobs: &[JobId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+        ask!(self, ledger => ledger.sealed(jobs))
     }
 
     async fn segments(

@@ -32,6 +32,16 @@ pub(super) const REQUESTS_MAX: u32 = 256;
 /// How long a frame's id is remembered: the promised 24 h, and an hour to spare.
 pub(super) const FRAMES_KEPT_SECS: i64 = 25 * 3600;
 
+/// Returns a length of time in µs.
+pub(super) fn micros(length: Duration) -> i64 {
+    UnixMicros(0).plus(length).0
+}
+
+/// Returns the length of time of so many µs.
+pub(super) fn length(micros: i64) -> Duration {
+    UnixMicros(micros).since(UnixMicros(0))
+}
+
 /// A word that is stored as a small number. Once shipped, a number keeps its meaning.
 pub(super) trait Code: Copy + Sized + 'static {
     /// Returns the number.

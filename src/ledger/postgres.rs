@@ -20,6 +20,7 @@ mod templates;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
@@ -101,6 +102,10 @@ impl Ledger for Postgres {
 
     async fn trails(&self, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
         self.inner.others.call(|conn| async move { reading::trails(&conn, jobs).await }).await
+    }
+
+    async fn sealed(&self, jobs: &[JobId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::sealed(&conn, jobs).await }).await
     }
 
     async fn segments(

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
@@ -46,6 +47,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema/templates.sql"),
     include_str!("sqlite/schema/bookmark.sql"),
     include_str!("sqlite/schema/key_expiry.sql"),
+    include_str!("sqlite/schema/chains.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
@@ -182,6 +184,11 @@ impl Ledger for Sqlite {
     async fn trails(&self, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
         let jobs = jobs.to_vec();
         self.read(move |conn| reading::trails(conn, &jobs)).await
+    }
+
+    async fn sealed(&self, jobs: &[JobId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+        let jobs = jobs.to_vec();
+        self.read(move |conn| reading::sealed(conn, &jobs)).await
     }
 
     async fn segments(

@@ -61,7 +61,7 @@ impl Claim {
             token: 0,
             deadline: shared.accepted_at,
             seen: job.seen,
-            touch: job.id.0,
+            touch: shared.touch(job.id),
             takes: vec![],
             expires_at: shared.expires_at,
             against,

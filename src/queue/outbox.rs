@@ -280,6 +280,7 @@ impl Item for Fact {
             Self::Suppressed(_, plain) => 120 + plain.address.len() + plain.word.len(),
             Self::Unsuppressed(..) => 160,
             Self::Ruled(_) => 128 + NAMES_BYTES_MAX,
+            Self::Elapsed(..) => 96,
         }
     }
 

@@ -125,6 +125,7 @@ impl Rig {
             campaign: None,
             run: None,
             cancel_key: None,
+            fallback_after: None,
             sealed: Bytes::new(),
         };
         let recording = Recording { frames: vec![Uuid::new_v4()], jobs: vec![row], ..Recording::default() };

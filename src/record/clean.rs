@@ -19,7 +19,7 @@ pub(super) fn fact(fact: &mut Fact) {
             text(&mut receipt.code);
         }
         // Sealed before they are stored, or hashes.
-        Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) => {}
+        Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) | Fact::Elapsed(..) => {}
     }
 }
 

@@ -179,6 +179,10 @@ impl<M: Limits, L: Ledger> Losses<M, L> {
             )
             .ok()?;
         let (shared, job) = (&envelope.shared, envelope.jobs.first()?);
+        if shared.chain.is_some() {
+            // Another step of its chain may reach them, and has no place but this one.
+            return None;
+        }
         vacated(shared, job, &self.directory.caps(&shared.tenant), &self.sealer)
     }
 }

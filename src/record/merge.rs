@@ -4,13 +4,18 @@
 //! Before anything is merged, the ledger is asked for what is not in memory (see `reads`); what is in memory about a job
 //! is therefore always complete. The recording's fence keeps it so: another recorder cannot have written in between.
 
+mod chains;
 mod checks;
 mod counts;
 mod receipts;
 mod segments;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use hashbrown::HashMap;
 
+pub(super) use self::chains::{Timer, Withdrawal};
 use self::counts::Counts;
 use self::segments::{MessageKey, MessageRef, Segments};
 use super::standing::{Admission, Standing};
@@ -22,6 +27,7 @@ use crate::domain::keys::WordKey;
 use crate::domain::recent::Recent;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Plain, Suppression};
+use crate::domain::time::UnixMicros;
 use crate::ledger::{JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
 
 /// A job as it was accepted, on its way into the ledger.
@@ -43,6 +49,12 @@ pub(super) struct Merged {
     pub(super) suppressed: Vec<(Suppression, Plain)>,
     /// What goes out a second time: published before the recording is written.
     pub(super) resends: Vec<Envelope>,
+    /// Steps of fallback chains that start, each alone: put into the agenda with the recording.
+    pub(super) starts: Vec<Envelope>,
+    /// Jobs of chains that are being given time to be delivered: their timers are set with the recording.
+    pub(super) timers: Vec<Timer>,
+    /// Steps that are not to leave any more: told to limits before the recording is written.
+    pub(super) withdrawn: Vec<Withdrawal>,
     pub(super) tally: Tally,
 }
 
@@ -56,6 +68,8 @@ pub(super) struct Merger {
     parked: HashMap<MessageKey, Parked>,
     merged: Merged,
     counts: Counts,
+    /// Jobs of fallback chains that something happened to in this batch.
+    touched: BTreeSet<JobId>,
 }
 
 struct Known {
@@ -64,6 +78,11 @@ struct Known {
     class: Class,
     /// Its row has come.
     accepted: bool,
+    /// How long it may take to be delivered before the next step of its chain starts; `None`: nothing follows, as far as
+    /// is known.
+    fallback_after: Option<Duration>,
+    /// When it was first handed over.
+    handed_over_at: Option<UnixMicros>,
     standing: Standing,
 }
 
@@ -84,6 +103,7 @@ impl Merger {
             parked: HashMap::new(),
             merged: Merged::after(last),
             counts: Counts::default(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -96,6 +116,7 @@ impl Merger {
         self.parked.clear();
         self.merged = Merged::after(last);
         self.counts = Counts::default();
+        self.touched.clear();
     }
 
     /// Returns the last number that was written.
@@ -131,14 +152,13 @@ impl Merger {
 
     /// Takes in what the ledger says of a job.
     pub(super) fn learn(&mut self, job: JobId, trail: Trail) {
-        let mut standing = Standing::default();
-        for NumberedEvent { event, .. } in &trail.events {
-            standing.admit(event.attempt, &event.change);
+        let Trail { tenant, kind, class, accepted, fallback_after, events } = trail;
+        let mut known = Known { accepted, fallback_after, ..Known::new(tenant, kind, class) };
+        for NumberedEvent { event, .. } in &events {
+            known.standing.admit(event.attempt, &event.change);
+            known.note(event.at, &event.change);
         }
-        self.known.insert(
-            job,
-            Known { tenant: trail.tenant, kind: trail.kind, class: trail.class, accepted: true, standing },
-        );
+        self.known.insert(job, known);
     }
 
     /// Returns the job and attempt of a message, if that is in memory, and whether the fates of all segments of the
@@ -183,7 +203,10 @@ impl Merger {
                 self.counts.add((&row.tenant, row.kind, row.class), row.accepted_at, "accepted", "");
                 match known {
                     // Its events came first.
-                    Some(known) => known.accepted = true,
+                    Some(known) => {
+                        (known.accepted, known.fallback_after) = (true, row.fallback_after);
+                        self.touched.extend(row.fallback_after.map(|_| row.id));
+                    }
                     None => self.know(&row),
                 }
             }
@@ -192,8 +215,8 @@ impl Merger {
     }
 
     fn know(&mut self, row: &JobRow) {
-        let (tenant, kind, class) = (row.tenant.clone(), row.kind, row.class);
-        let known = Known { tenant, kind, class, accepted: true, standing: Standing::default() };
+        let known = Known::new(row.tenant.clone(), row.kind, row.class);
+        let known = Known { accepted: true, fallback_after: row.fallback_after, ..known };
         self.known.insert(row.id, known);
     }
 
@@ -211,6 +234,7 @@ impl Merger {
                 self.merged.recording.unsuppressed.push((suppression, source));
             }
             Fact::Ruled(rule) => self.merged.recording.ruled.push(rule),
+            Fact::Elapsed(_, job) => _ = self.touched.insert(job),
         }
     }
 
@@ -226,6 +250,7 @@ impl Merger {
             }
             _ => Vec::new(),
         };
+        self.chain_event(&event);
         let seq = self.number();
         self.merged.recording.events.push(NumberedEvent { seq, event });
         for receipt in early {
@@ -238,8 +263,7 @@ impl Merger {
         let (tenant, kind, class) = (&event.tenant, event.kind, event.class);
         let Some(known) = self.known.get_mut(&event.job) else {
             // Not even its row has come, so this is the first that is heard of it.
-            let known = Known { tenant: tenant.clone(), kind, class, accepted: false, standing: Standing::default() };
-            self.known.insert(event.job, known);
+            self.known.insert(event.job, Known::new(tenant.clone(), kind, class));
             return self.admit(event);
         };
         let (was_sent, was_unresolved) = (known.standing.sent(), known.standing.unresolved());
@@ -290,6 +314,14 @@ impl Merger {
     }
 }
 
+impl Known {
+    /// Returns a job of which nothing is known but whose it is.
+    fn new(tenant: TenantId, kind: Kind, class: Class) -> Self {
+        let standing = Standing::default();
+        Self { tenant, kind, class, accepted: false, fallback_after: None, handed_over_at: None, standing }
+    }
+}
+
 impl Merged {
     fn after(last: i64) -> Self {
         Self {
@@ -297,6 +329,9 @@ impl Merged {
             replies: Vec::new(),
             suppressed: Vec::new(),
             resends: Vec::new(),
+            starts: Vec::new(),
+            timers: Vec::new(),
+            withdrawn: Vec::new(),
             tally: Tally::default(),
         }
     }

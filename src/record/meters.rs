@@ -6,7 +6,7 @@ use super::tally::Tally;
 use crate::domain::ids::ProviderId;
 use crate::domain::time::UnixMicros;
 use crate::ledger::Recording;
-use crate::telemetry::metrics::{ProviderMetrics, RecordMetrics};
+use crate::telemetry::metrics::{ProviderMetrics, RecordMetrics, fallback_step};
 
 /// Handles of metrics, made once.
 pub(super) struct Meters {
@@ -28,6 +28,7 @@ impl Meters {
                 self.record.finished(&count.tenant, (count.kind, count.class), fate, jobs);
             }
         }
+        tally.fallbacks.iter().for_each(|(kind, class)| fallback_step(*kind, *class));
         self.record.receipts_unmatched(tally.unmatched);
         self.record.resent(tally.resent);
         if tally.unresolved != 0 {

@@ -29,6 +29,7 @@ pub(super) fn accepted(envelope: &Envelope, sealer: &Sealer, rows: &mut Vec<Acce
             campaign,
             run,
             cancel_key: word(space::CANCEL_KEY, &job.cancel_key),
+            fallback_after: shared.chain.as_ref().and_then(|chain| Some(chain.next.first()?.after)),
             sealed,
         };
         rows.push(Accepted { row, fresh: fresh(job), collapse_key: word(space::COLLAPSE_KEY, &job.collapse_key) });

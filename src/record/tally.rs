@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::ids::ProviderId;
+use crate::domain::job::{Class, Kind};
 use crate::domain::time::UnixMicros;
 
 /// Sums of one batch.
@@ -16,6 +17,8 @@ pub(super) struct Tally {
     pub(super) unmatched: u64,
     /// Unanswered hand-overs that go out a second time.
     pub(super) resent: u64,
+    /// Steps of fallback chains that started.
+    pub(super) fallbacks: Vec<(Kind, Class)>,
     /// Jobs that became unresolved, less those that ceased to be.
     pub(super) unresolved: i64,
     /// How long after sending receipts came.

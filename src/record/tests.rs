@@ -18,6 +18,7 @@ use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
 use crate::ledger::sqlite::Sqlite;
 use crate::ledger::{History, Tag};
+use crate::limits::embedded::Embedded as EmbeddedLimits;
 use crate::queue::embedded::{Embedded, Options};
 use crate::queue::frame::{Frame, open_reply};
 use crate::queue::{Delivery, QueueName, Route, Settled};
@@ -27,6 +28,7 @@ const START: UnixMicros = UnixMicros::from_secs(1_000_000);
 /// A real ledger and a real queue in a directory of their own, on a virtual clock.
 struct Rig {
     queue: Embedded,
+    limits: EmbeddedLimits,
     ledger: Sqlite,
     sealer: Sealer,
     clock: Clock,
@@ -41,13 +43,15 @@ impl Rig {
         let ledger = Sqlite::open(&dir.path().join("ledger.db"), clock.clone()).unwrap();
         ledger.migrate().await.unwrap();
         let queue = Embedded::open(&dir.path().join("queue"), Options::default(), &tasks, &clock).await.unwrap();
-        Self { queue, ledger, sealer: Sealer::ephemeral().unwrap(), clock, tasks, _dir: dir }
+        let limits = EmbeddedLimits::open(&dir.path().join("limits"), START).unwrap();
+        Self { queue, limits, ledger, sealer: Sealer::ephemeral().unwrap(), clock, tasks, _dir: dir }
     }
 
     /// Returns a writer that remembers about `jobs_known` jobs, and who hears what it commits.
-    fn writer(&self, jobs_known: usize) -> Writer<Embedded, Sqlite> {
+    fn writer(&self, jobs_known: usize) -> Writer<Embedded, Sqlite, EmbeddedLimits> {
         Writer {
             queue: self.queue.clone(),
+            limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
@@ -78,8 +82,9 @@ impl Rig {
     async fn recorded(&self, settings: Settings, last: i64) -> watch::Receiver<i64> {
         let (committed, mut seen) = watch::channel(0);
         let (queue, ledger, sealer) = (self.queue.clone(), self.ledger.clone(), self.sealer.clone());
+        let limits = self.limits.clone();
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
-        Record { queue, ledger, sealer, clock, tasks, settings, committed }.spawn();
+        Record { queue, limits, ledger, sealer, clock, tasks, settings, committed }.spawn();
         seen.wait_for(|seen| *seen >= last).await.unwrap();
         seen
     }
@@ -109,6 +114,7 @@ fn envelope(class: Class, ids: &[JobId]) -> Envelope {
         windows: vec![],
         on_missed: OnMissed::Defer,
         moved_at: None,
+        chain: None,
     };
     let phone = |number: usize| Some(format!("+1555{number:07}").parse().unwrap());
     let job = |(number, id): (usize, &JobId)| Job {

@@ -4,6 +4,7 @@
 //! Nothing is acknowledged before its recording is committed, so a crash at any point brings the batch again; frames that
 //! were committed are then dropped by their id. An unanswered hand-over that goes out again is published before its
 //! decision is committed: a crash between the two publishes it twice, and the second copy meets the claim of the first.
+//! A step of a fallback chain is a part of the recording, row and agenda entry: it starts with what it follows from, or not.
 //!
 //! # Two writers
 //! When the broker takes the queue from a recorder that still writes, the fence of [`crate::ledger::Recording::after`] lets one of the
@@ -23,9 +24,11 @@ use super::intake::{Body, Work, open};
 use super::merge::{Merged, Merger};
 use super::meters::Meters;
 use super::resend::Resender;
-use super::{Settings, reads};
+use super::{Settings, chains, reads};
+use crate::crash::{self, Point};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Ledger, LedgerError, SealedReply, SealedSuppression};
+use crate::limits::Limits;
 use crate::queue::dead::{self, Why};
 use crate::queue::frame::{seal_plain, seal_reply};
 use crate::queue::{Queue, QueueName};
@@ -43,8 +46,9 @@ const SWEEP_PAGE: u32 = 5_000;
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The one that holds the pen.
-pub(super) struct Writer<Q, L> {
+pub(super) struct Writer<Q, L, M> {
     pub(super) queue: Q,
+    pub(super) limits: M,
     pub(super) ledger: L,
     pub(super) sealer: Sealer,
     pub(super) clock: Clock,
@@ -65,7 +69,7 @@ pub(super) enum Written {
     Stopped,
 }
 
-impl<Q: Queue, L: Ledger> Writer<Q, L> {
+impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     /// Writes until there are no more batches.
     pub(super) async fn run(mut self, mut batches: mpsc::Receiver<Vec<Work>>) {
         let every = (self.settings.receipt_deadline / 20).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
@@ -124,6 +128,7 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
         reads::load(&self.ledger, &mut self.merger, batch, now).await?;
         reads::attribute(&self.ledger, &self.sealer, batch).await?;
         self.merge(batch, now);
+        chains::follow(&self.ledger, &mut self.merger, &self.sealer, now).await?;
         let merged = self.merger.finish();
         self.commit(merged).await?;
         batch.drain(..).for_each(|work| work.delivery.ack());
@@ -193,7 +198,7 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
     }
 
     async fn commit(&mut self, merged: Merged) -> Result<(), LedgerError> {
-        let Merged { mut recording, replies, suppressed, resends, tally } = merged;
+        let Merged { mut recording, replies, suppressed, resends, starts, mut timers, withdrawn, tally } = merged;
         recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {
             seq,
             tenant: reply.tenant.clone(),
@@ -209,9 +214,13 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
         );
         // Until the commit is known, memory is ahead of the ledger.
         self.current.store(false, Ordering::Relaxed);
+        timers.extend(chains::withdraw(&self.limits, withdrawn, self.clock.now()).await);
+        recording.entries = chains::entries(starts, timers, &self.sealer)?;
         let resender = Resender { queue: &self.queue, ledger: &self.ledger, sealer: &self.sealer };
         resender.resend(resends, self.clock.now()).await?;
+        crash::point(Point::BeforeRecord);
         self.ledger.record(&recording).await?;
+        crash::point(Point::AfterRecord);
         self.current.store(true, Ordering::Relaxed);
         self.committed.send_replace(self.merger.last());
         self.meters.count(&recording, &tally, self.clock.now());
@@ -281,6 +290,7 @@ impl<Q: Queue, L: Ledger> Writer<Q, L> {
         let to = if to_the_end { complete_to } else { judged.unwrap_or(swept_to) };
         if to > swept_to {
             self.merger.swept(to);
+            chains::follow(&self.ledger, &mut self.merger, &self.sealer, now).await?;
             let merged = self.merger.finish();
             self.commit(merged).await?;
         }

@@ -18,7 +18,7 @@ pub use dispatch::{CapDecision, DispatchMetrics, OptOutsAsked};
 pub use link::{LinkEvent, LinkMetrics};
 pub use provider::{Breaker, ProviderMetrics, Verdict};
 pub use queue::{LimitsMetrics, LimitsOp, QueueHealth, QueueMetrics, limits_recovering};
-pub use record::{RecordMetrics, opted_out};
+pub use record::{RecordMetrics, fallback_step, opted_out};
 
 use super::reference;
 use crate::domain::job::words;
@@ -132,6 +132,8 @@ metrics! {
     RECEIPTS_UNMATCHED = "postrider_receipts_unmatched_total", Counter, [];
     /// Unanswered hand-overs that record decided to repeat.
     JOBS_RESENT = "postrider_jobs_resent_total", Counter, [];
+    /// Steps of fallback chains that started: jobs that nobody submitted, beside those accepted.
+    FALLBACK_STEPS = "postrider_fallback_steps_total", Counter, ["kind", "class"];
     /// Jobs released again because nothing was heard of them long after they were due.
     STRAYS = "postrider_strays_total", Counter, [];
     /// Opt-outs.

@@ -34,6 +34,7 @@ const QUIET: &[(&str, &str, &str)] = &[
     ("overview", "Refused for our own reasons", "nothing fails"),
     ("pipeline", "Lanes", "work that may leave leaves at once"),
     ("pipeline", "Oldest work that is due", "nothing is late"),
+    ("pipeline", "Fallback steps", "no job here has one"),
     ("pipeline", "Repeated and astray", "an unanswered hand-over is repeated only after its claim's deadline"),
     ("providers", "Breaker", "0 is closed"),
     ("providers", "Callbacks", "no provider here has callbacks"),

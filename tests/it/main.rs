@@ -18,6 +18,7 @@ mod doctor;
 mod e2e_python;
 mod explain;
 mod extensions;
+mod fallback;
 mod fuzz_callbacks;
 mod fuzz_frame;
 mod fuzz_smpp;

@@ -111,6 +111,7 @@ fn envelope(now: UnixMicros) -> Envelope {
         windows: vec![],
         on_missed: OnMissed::Defer,
         moved_at: None,
+        chain: None,
     };
     let job = Job {
         id: JobId::new(now, 7),

@@ -12,6 +12,7 @@ use postrider::domain::time::{Clock, UnixMicros};
 use postrider::ledger::postgres::Postgres;
 use postrider::ledger::sqlite::Sqlite;
 use postrider::ledger::{AnyLedger, Ledger};
+use postrider::limits::embedded::Embedded as EmbeddedLimits;
 use postrider::queue::embedded::{Embedded, Options};
 use postrider::queue::frame::Frame;
 use postrider::queue::{Queue, QueueName, Route};
@@ -47,14 +48,16 @@ async fn recorders_come_and_go(ledger: AnyLedger) {
     ledger.migrate().await.unwrap();
     let queue = Embedded::open(dir.path(), Options::default(), &queue_tasks, &clock).await.unwrap();
     queue.declare(&[]).await.unwrap();
+    let limits = EmbeddedLimits::open(&dir.path().join("limits"), clock.now()).unwrap();
     let sealer = Sealer::ephemeral().unwrap();
     let stories = Stories::new(clock.now(), &mut chance);
     let recorder = || {
         let tasks = Tasks::new();
         let settings = Settings { jobs_known: JOBS_KNOWN, ..Settings::default() };
         let (queue, ledger, sealer, clock) = (queue.clone(), ledger.clone(), sealer.clone(), clock.clone());
+        let limits = limits.clone();
         let committed = watch::Sender::new(0);
-        Record { queue, ledger, sealer, clock, tasks: tasks.clone(), settings, committed }.spawn();
+        Record { queue, limits, ledger, sealer, clock, tasks: tasks.clone(), settings, committed }.spawn();
         tasks
     };
     // Two at once: the queue gives some frames to each, and neither knows of the other.
@@ -165,6 +168,7 @@ fn envelope(now: UnixMicros, ids: &[JobId]) -> Envelope {
         windows: vec![],
         on_missed: OnMissed::Defer,
         moved_at: None,
+        chain: None,
     };
     let job = |id: &JobId| Job {
         id: *id,

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::admission::plan::Group;
 use crate::admission::{Item, Request};
+use crate::domain::chain::Chain;
 use crate::domain::ids::{JobId, PoolId};
 use crate::domain::job::{ENVELOPE_JOBS_MAX, Envelope, Job, Shared};
 use crate::domain::time::UnixMicros;
@@ -13,6 +14,7 @@ use crate::domain::time::UnixMicros;
 /// What admission has decided of all jobs of a request.
 pub(super) struct Place {
     pub(super) pools: Vec<PoolId>,
+    pub(super) chains: Vec<Chain>,
     pub(super) batch: Option<Uuid>,
     pub(super) now: UnixMicros,
     pub(super) seen: Option<UnixMicros>,
@@ -20,7 +22,7 @@ pub(super) struct Place {
 
 /// Returns the envelopes of each group.
 pub(super) fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, place: Place) -> Vec<Vec<Envelope>> {
-    let Place { pools, batch, now, seen } = place;
+    let Place { pools, chains, batch, now, seen } = place;
     let mut shared = Arc::new(Shared {
         tenant: request.tenant.id.clone(),
         kind: request.kind,
@@ -38,14 +40,16 @@ pub(super) fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, p
         windows: request.windows,
         on_missed: request.on_missed,
         moved_at: None,
+        chain: chains.first().cloned().map(Box::new),
     });
     let mut jobs: Vec<Option<Job>> =
         request.items.into_iter().zip(ids).map(|(item, id)| Some(job(id, item, seen))).collect();
     let mut of_group = |group: Group| {
-        let pool = &pools[group.pool];
-        if shared.expires_at != group.expires_at || shared.pool != *pool {
+        let (pool, chain) = (&pools[group.pool], chains.get(group.pool));
+        if shared.expires_at != group.expires_at || shared.pool != *pool || shared.chain.as_deref() != chain {
             let shared = Arc::make_mut(&mut shared);
-            (shared.expires_at, shared.pool) = (group.expires_at, pool.clone());
+            (shared.expires_at, shared.pool, shared.chain) =
+                (group.expires_at, pool.clone(), chain.cloned().map(Box::new));
         }
         let part = |places: &[usize]| Envelope {
             shared: Arc::clone(&shared),

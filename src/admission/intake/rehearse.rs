@@ -43,17 +43,22 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// # Errors
     /// What submit would refuse the whole batch for, now and always.
     pub fn rehearse(&self, request: Request) -> Result<Rehearsal, Refusal> {
-        let places = self.places(&request)?;
+        let ways = self.places(&request)?;
         guard::fits(&request.tenant, request.items.len())?;
         let now = self.clock.now();
-        let plan = self.plan(&request, &places, now)?;
+        let plan = self.plan(&request, &ways, now)?;
         let index = |place: usize| request.items[place].index;
         let refused = plan.refused.iter().map(|(place, refusal)| (index(*place), refusal.clone())).collect();
         let indexes: Vec<Vec<u32>> =
             plan.groups.iter().map(|group| group.items.iter().map(|&place| index(place)).collect()).collect();
         let held_by: Vec<_> = plan.groups.iter().map(|group| (group.due_at, group.held_by.clone())).collect();
         let ids = ids(&request, JobId::new(now, fastrand::u128(..)), now);
-        let made = envelopes(request, ids, plan.groups, Place { pools: places.pools, batch: None, now, seen: None });
+        let made = envelopes(
+            request,
+            ids,
+            plan.groups,
+            Place { pools: ways.places.pools, chains: ways.chains, batch: None, now, seen: None },
+        );
         let expected =
             made.into_iter().zip(indexes).zip(held_by).filter_map(|((envelopes, indexes), (due_at, held_by))| {
                 let shared = Arc::clone(&envelopes.first()?.shared);

@@ -9,6 +9,7 @@ use super::{Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, requi
 use crate::admission::Item;
 use crate::domain::job::Kind;
 use crate::domain::recipient::{InvalidMsisdn, Recipient, Wechat, Wecom};
+use crate::domain::template::BadValues;
 use crate::domain::text::is_name;
 use crate::pb;
 use crate::policy::zones;
@@ -34,6 +35,11 @@ pub(crate) fn item(index: u32, raw: pb::BatchItem, spec: &Spec) -> Result<Item, 
     let recipient = recipient(raw.recipient).map_err(|invalid| invalid.within("recipient"))?;
     if let Some(missing) = missing_address(spec.kind, &recipient) {
         return Err(Invalid::new("recipient", Problem::NoAddress(missing)));
+    }
+    for (at, step) in spec.fallback.iter().enumerate() {
+        if let Some(missing) = missing_address(step.kind, &recipient) {
+            return Err(Invalid::new("recipient", Problem::NoAddressForStep(at, step.kind, missing)));
+        }
     }
     Ok(Item {
         index,
@@ -106,7 +112,8 @@ pub(super) fn locale(field: &str, raw: String) -> Result<Box<str>, Invalid> {
 
 fn params(raw: BTreeMap<String, String>, spec: &Spec) -> Result<Pairs, Invalid> {
     check_count("params", raw.len(), PARAMS_MAX)?;
-    if let Some(name) = spec.placeholders.iter().find(|name| !raw.contains_key(&***name)) {
+    let steps = spec.fallback.iter().flat_map(|step| &step.placeholders);
+    if let Some(name) = spec.placeholders.iter().chain(steps).find(|name| !raw.contains_key(&***name)) {
         return Err(Invalid::new("params", Problem::NoParam(name.clone())));
     }
     let params: Pairs = raw
@@ -119,10 +126,31 @@ fn params(raw: BTreeMap<String, String>, spec: &Spec) -> Result<Pairs, Invalid> 
             Ok((name.into_boxed_str(), value.into_boxed_str()))
         })
         .collect::<Result<_, _>>()?;
-    if let Some(template) = &spec.template {
-        template.check(&params).map_err(bad_values)?;
-    }
+    values(spec, &params).map_err(bad_values)?;
     Ok(params)
+}
+
+/// Says whether parameters fill all the templates of a spec and its steps, and are known to one of them. A text takes any
+/// others.
+fn values(spec: &Spec, params: &Pairs) -> Result<(), BadValues> {
+    let of_steps = || spec.fallback.iter().map(|step| step.template.as_ref());
+    let all = || std::iter::once(spec.template.as_ref()).chain(of_steps());
+    match (&spec.template, spec.fallback.is_empty()) {
+        (Some(template), true) => return template.check(params),
+        _ => all().flatten().try_for_each(|template| template.fits(params))?,
+    }
+    if all().any(|template| template.is_none()) {
+        return Ok(());
+    }
+    let known: Vec<Box<str>> =
+        all().flatten().flat_map(|template| &template.variables).map(|variable| variable.name.clone()).collect();
+    match params.iter().find(|(name, _)| !known.contains(name)) {
+        Some((name, _)) => {
+            let template = spec.template.as_ref().map_or_else(Box::default, |template| template.name.clone());
+            Err(BadValues::Unknown { name: name.clone(), template, known })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Returns what a recipient lacks to be reached by `kind`.

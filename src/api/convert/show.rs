@@ -2,7 +2,8 @@
 
 use super::enums::{class_to_pb, kind_to_pb, on_missed_to_pb, recipient_kind_to_pb, state_to_pb};
 use super::window::hours_to_pb;
-use super::{fate_to_pb, moment_to_pb};
+use super::{duration_to_pb, fate_to_pb, moment_to_pb};
+use crate::domain::chain::Step;
 use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
 use crate::domain::job::{Content, Envelope, Job, Kind, Origin, Shared};
 use crate::domain::recipient::Recipient;
@@ -41,6 +42,8 @@ pub(crate) fn show_whole(job: &mut pb::Job, envelope: &Envelope, events: &[Numbe
         job.params = pairs(params);
         job.cancel_key = cancel_key.as_ref().into();
         job.collapse_key = collapse_key.as_ref().into();
+        let first = envelope.shared.chain.as_ref().and_then(|chain| chain.first);
+        job.fallback_of = first.map(|first| first.to_string()).unwrap_or_default();
     }
     job.events = events.iter().map(|numbered| event_to_pb(&numbered.event)).collect();
     job.attempts = events.iter().filter_map(|numbered| attempt_to_pb(&numbered.event)).collect();
@@ -171,28 +174,12 @@ pub(super) fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
 }
 
 fn spec_to_pb(envelope: &Envelope) -> pb::JobSpec {
-    use pb::job_spec::Content as Shown;
-    let call = |flow: &str| {
-        let source = Some(pb::call_content::Source::Flow(flow.into()));
-        Shown::Call(pb::CallContent { source, ..pb::CallContent::default() })
-    };
-    let Shared { content, kind, class, topic, sender, labels, priority, origin, expires_at, on_missed, .. } =
+    let Shared { content, kind, class, topic, sender, labels, priority, origin, expires_at, on_missed, chain, .. } =
         &*envelope.shared;
-    let content = match content {
-        Content::Text(text) => Shown::Sms(pb::SmsContent { text: text.as_ref().into(), template: String::new() }),
-        Content::Template { name, locale, .. } => match kind {
-            Kind::Sms => Shown::Sms(pb::SmsContent { text: String::new(), template: name.as_ref().into() }),
-            Kind::Template => Shown::Template(pb::TemplateContent {
-                template: name.as_ref().into(),
-                locale: locale.as_ref().into(),
-                target: String::new(),
-            }),
-            Kind::Call => call(name),
-        },
-        Content::Call { flow } => call(flow),
-    };
+    let next = chain.as_ref().map_or(&[][..], |chain| &chain.next);
     pb::JobSpec {
-        content: Some(content),
+        content: Some(content_to_pb(*kind, content)),
+        fallback: next.iter().map(step_to_pb).collect(),
         class: class_to_pb(*class).into(),
         topic: topic.as_ref().into(),
         sender: sender.as_ref().into(),
@@ -206,6 +193,42 @@ fn spec_to_pb(envelope: &Envelope) -> pb::JobSpec {
         }),
         origin: (*origin != Origin::default()).then(|| origin_to_pb(origin)),
         ..pb::JobSpec::default()
+    }
+}
+
+fn content_to_pb(kind: Kind, content: &Content) -> pb::job_spec::Content {
+    use pb::job_spec::Content as Shown;
+    let call = |flow: &str| {
+        let source = Some(pb::call_content::Source::Flow(flow.into()));
+        Shown::Call(pb::CallContent { source, ..pb::CallContent::default() })
+    };
+    match content {
+        Content::Text(text) => Shown::Sms(pb::SmsContent { text: text.as_ref().into(), template: String::new() }),
+        Content::Template { name, locale, .. } => match kind {
+            Kind::Sms => Shown::Sms(pb::SmsContent { text: String::new(), template: name.as_ref().into() }),
+            Kind::Template => Shown::Template(pb::TemplateContent {
+                template: name.as_ref().into(),
+                locale: locale.as_ref().into(),
+                target: String::new(),
+            }),
+            Kind::Call => call(name),
+        },
+        Content::Call { flow } => call(flow),
+    }
+}
+
+fn step_to_pb(step: &Step) -> pb::FallbackStep {
+    use pb::fallback_step::Content as Shown;
+    use pb::job_spec::Content as Same;
+    let content = match content_to_pb(step.kind, &step.content) {
+        Same::Sms(sms) => Shown::Sms(sms),
+        Same::Template(template) => Shown::Template(template),
+        Same::Call(call) => Shown::Call(call),
+    };
+    pb::FallbackStep {
+        content: Some(content),
+        after: Some(duration_to_pb(step.after)),
+        sender: step.sender.as_ref().into(),
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::enums::class;
 use super::item::{WORD_CHARS_MAX, locale};
 use super::time::{When, schedule};
 use super::{Invalid, Lines, Pairs, Problem, check_count, check_text, not_yet, text};
+use crate::domain::chain::{AFTER, AFTER_RANGE, STEPS_MAX};
 use crate::domain::job::{Class, Content, Kind, Origin};
 use crate::domain::template::Template;
 use crate::domain::text::placeholders;
@@ -35,6 +37,8 @@ pub(crate) struct Spec {
     pub(crate) placeholders: Vec<Box<str>>,
     /// The stored template that it names, once it is found: it says which parameters items have.
     pub(crate) template: Option<Arc<Template>>,
+    /// What follows where it does not get through.
+    pub(crate) fallback: Vec<Fallback>,
     /// The sender shown.
     pub(crate) sender: Box<str>,
     /// What it is about.
@@ -51,6 +55,23 @@ pub(crate) struct Spec {
     pub(crate) now: UnixMicros,
 }
 
+/// A checked step of a fallback chain.
+#[derive(Clone)]
+pub(crate) struct Fallback {
+    /// By which means.
+    pub(crate) kind: Kind,
+    /// What it says.
+    pub(crate) content: Content,
+    /// The parameters that every item must have.
+    pub(crate) placeholders: Vec<Box<str>>,
+    /// The stored template that it names, once it is found.
+    pub(crate) template: Option<Arc<Template>>,
+    /// The sender shown.
+    pub(crate) sender: Box<str>,
+    /// How long the job before it may take to be delivered.
+    pub(crate) after: Duration,
+}
+
 /// Checks a job spec as of `now`.
 ///
 /// # Errors
@@ -58,7 +79,6 @@ pub(crate) struct Spec {
 pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, Invalid> {
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
     let (kind, content, placeholders) = content(raw.content)?;
-    not_yet("fallback", raw.fallback.is_empty(), "fallback chains are")?;
     not_yet("links", raw.links.is_empty(), "links need link domains, which are")?;
     not_yet("require_link", !raw.require_link, "links need link domains, which are")?;
     Ok(Spec {
@@ -67,6 +87,7 @@ pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, In
         content,
         placeholders,
         template: None,
+        fallback: fallback(raw.fallback)?,
         sender: text("sender", raw.sender, LABEL_CHARS_MAX)?,
         topic: text("topic", raw.topic, LABEL_CHARS_MAX)?,
         labels: labels(raw.labels)?,
@@ -75,6 +96,31 @@ pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, In
         when: schedule(raw.schedule, now).map_err(|e| e.within("schedule"))?,
         now,
     })
+}
+
+fn fallback(raw: Vec<pb::FallbackStep>) -> Result<Vec<Fallback>, Invalid> {
+    check_count("fallback", raw.len(), STEPS_MAX)?;
+    raw.into_iter().enumerate().map(|(index, raw)| step(raw).map_err(|e| e.at("fallback", index))).collect()
+}
+
+fn step(raw: pb::FallbackStep) -> Result<Fallback, Invalid> {
+    use pb::fallback_step::Content as Raw;
+    use pb::job_spec::Content as Same;
+    let said = raw.content.map(|said| match said {
+        Raw::Sms(sms) => Same::Sms(sms),
+        Raw::Template(template) => Same::Template(template),
+        Raw::Call(call) => Same::Call(call),
+    });
+    let (kind, content, placeholders) = content(said)?;
+    let after = raw.after.map_or(Ok(AFTER), |after| super::duration("after", after))?;
+    let (least, most) = AFTER_RANGE;
+    if !(least..=most).contains(&after) {
+        let secs = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+        let problem = Problem::OutOfRange { is: secs(after), least: secs(least), most: secs(most) };
+        return Err(Invalid::new("after", problem));
+    }
+    let sender = text("sender", raw.sender, LABEL_CHARS_MAX)?;
+    Ok(Fallback { kind, content, placeholders, template: None, sender, after })
 }
 
 type Parsed = (Kind, Content, Vec<Box<str>>);

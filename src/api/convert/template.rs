@@ -1,13 +1,12 @@
 //! Templates, what fills them, and jobs that name one.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use prost::Message as _;
 
 use super::item::locale;
 use super::spec::TEXT_CHARS_MAX;
-use super::{Invalid, Lines, Pairs, Problem, Spec, check_count, check_text, moment_to_pb, named, not_yet, required};
+use super::{Invalid, Lines, Pairs, Problem, check_count, check_text, moment_to_pb, named, not_yet, required};
 use crate::channel::sms::text::{Counting, segments};
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Content, Kind};
@@ -150,27 +149,28 @@ pub(super) fn bad_values(bad: BadValues) -> Invalid {
     }
 }
 
-/// Pins the jobs of a spec to a version of the template that they name.
+/// Returns the content of jobs that name a template, pinned to this version.
 ///
 /// # Errors
 /// When the template says nothing by their means.
-pub(crate) fn resolved(mut spec: Spec, template: Arc<Template>) -> Result<Spec, Invalid> {
-    let (field, wanted) = match (&spec.content, spec.kind) {
-        (Content::Template { locale, .. }, Kind::Sms) => ("sms.template", locale.clone()),
-        (Content::Template { locale, .. }, Kind::Template) => ("template.template", locale.clone()),
-        (Content::Template { .. } | Content::Call { .. } | Content::Text(_), _) => ("call.flow", "".into()),
+pub(crate) fn pinned(kind: Kind, content: &Content, template: &Template) -> Result<Content, Invalid> {
+    let wanted = match content {
+        Content::Template { locale, .. } => locale.clone(),
+        Content::Text(_) | Content::Call { .. } => "".into(),
     };
-    let body = template.body(&wanted, spec.kind);
-    let body = body.ok_or_else(|| Invalid::new(field, Problem::SaysNothing(spec.kind)))?;
-    let signature = text::signature(body.text(Kind::Sms)).filter(|_| spec.kind == Kind::Sms).unwrap_or_default();
-    spec.content = Content::Template {
+    let field = match kind {
+        Kind::Sms => "sms.template",
+        Kind::Template => "template.template",
+        Kind::Call => "call.flow",
+    };
+    let body = template.body(&wanted, kind).ok_or_else(|| Invalid::new(field, Problem::SaysNothing(kind)))?;
+    let signature = text::signature(body.text(Kind::Sms)).filter(|_| kind == Kind::Sms).unwrap_or_default();
+    Ok(Content::Template {
         name: template.name.clone(),
         version: template.version,
         locale: wanted,
         signature: signature.into(),
-    };
-    spec.template = Some(template);
-    Ok(spec)
+    })
 }
 
 /// Returns whether vendors have a say in a template, and none of them lets it be used: nobody may carry it.

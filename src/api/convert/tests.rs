@@ -128,9 +128,45 @@ fn what_jobs_share() {
     spec_says("labels", |spec| spec.labels = [(String::new(), "x".into())].into());
     spec_says("labels", |spec| spec.labels = [("x".into(), "x".repeat(257))].into());
     spec_says("labels", |spec| spec.labels = [("x\0".into(), String::new())].into());
-    spec_says("fallback", |spec| spec.fallback = vec![pb::FallbackStep::default()]);
     spec_says("links", |spec| spec.links = vec![pb::Link::default()]);
     spec_says("require_link", |spec| spec.require_link = true);
+}
+
+fn step(text: &str, after_secs: Option<i64>) -> pb::FallbackStep {
+    let content = pb::fallback_step::Content::Sms(pb::SmsContent { text: text.into(), template: String::new() });
+    let after = after_secs.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
+    pb::FallbackStep { content: Some(content), after, sender: String::new() }
+}
+
+#[test]
+fn fallbacks() {
+    let one = |path: &str, step: pb::FallbackStep| spec_says(path, |spec| spec.fallback = vec![step]);
+    one("", step("hello", None));
+    one("", step("hello", Some(10)));
+    one("", step("hello", Some(72 * 3600)));
+    one("fallback[0].content", pb::FallbackStep::default());
+    one("fallback[0].sms.text", step("", None));
+    one("fallback[0].after", step("hello", Some(9)));
+    one("fallback[0].after", step("hello", Some(72 * 3600 + 1)));
+    one("fallback[0].after", step("hello", Some(-60)));
+    one("fallback[0].sender", pb::FallbackStep { sender: "x".repeat(65), ..step("hello", None) });
+    spec_says("fallback[1].sms.text", |spec| spec.fallback = vec![step("hello", None), step("", None)]);
+    spec_says("", |spec| spec.fallback = vec![step("hello", None); 3]);
+    spec_says("fallback", |spec| spec.fallback = vec![step("hello", None); 4]);
+}
+
+#[test]
+fn a_step_asks_for_what_it_needs() {
+    let says = |path: &str, step: pb::FallbackStep, item: pb::BatchItem| {
+        let spec = spec(Some(pb::JobSpec { fallback: vec![step], ..good_spec() }), NOW).unwrap();
+        let said = super::item(0, item, &spec).err();
+        assert_eq!(said.as_ref().map_or("", |invalid| &invalid.path), path, "{said:?}");
+    };
+    says("", step("hello", None), good_item());
+    says("params", step("hello {unknown}", None), good_item());
+    let template =
+        pb::fallback_step::Content::Template(pb::TemplateContent { template: "order".into(), ..Default::default() });
+    says("recipient", pb::FallbackStep { content: Some(template), ..step("", None) }, good_item());
 }
 
 #[test]

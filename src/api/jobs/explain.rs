@@ -1,6 +1,7 @@
 //! Why a job is where it is: what was decided of it so far, by its events; what holds it now, by asking what a claim would
 //! be told, which takes nothing.
 
+mod chain;
 mod words;
 
 use std::collections::HashMap;
@@ -65,6 +66,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let row = history.row.as_ref().ok_or(Error::NotFound("job"))?;
         let envelope = self.open(row)?;
         let job = envelope.jobs.first().cloned().ok_or(Error::Unreadable)?;
+        let place = chain::Place::of(&self.ports.ledger, &envelope.shared, job.id, &history).await?;
         let case = Case {
             ports: &self.ports,
             ground: self.ground(tenant, &envelope.shared),
@@ -75,14 +77,21 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let mut rulings = case.past(&history).await;
         let now = self.ports.clock.now();
         let mut present = if waits(&history) { Some(case.present(row, &history, now).await?) } else { None };
-        let summary = words::summary(&history, &rulings, present.as_ref(), now);
+        let mut summary = words::summary(&history, &rulings, present.as_ref(), now);
+        if !place.words.is_empty() {
+            summary = format!("{summary} {}", place.words);
+        }
         rulings.extend(present.iter_mut().flat_map(|present| std::mem::take(&mut present.rulings)));
         let held_by = present.as_ref().and_then(|present| present.held_by.clone());
         let names = case.holders(tenant, rulings.iter().chain(&held_by)).await?;
         let shown = self.show(&[history], pb::JobView::Basic).await?.pop();
         Ok(pb::ExplainJobResponse {
             job: shown,
-            decisions: rulings.iter().map(|ruling| convert::ruling_to_pb(ruling, &names)).collect(),
+            decisions: rulings
+                .iter()
+                .map(|ruling| convert::ruling_to_pb(ruling, &names))
+                .chain(place.decision)
+                .collect(),
             held_by: held_by.map(|ruling| convert::ruling_to_pb(&ruling, &names)),
             next_at: present.and_then(|present| present.next_at).map(convert::moment_to_pb),
             summary,

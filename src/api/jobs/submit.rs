@@ -8,7 +8,7 @@ use prost::Message as _;
 use tonic::Status;
 
 use super::Jobs;
-use crate::admission::{Accepted, Batch, ITEMS_MAX, Item, Request};
+use crate::admission::{Accepted, Batch, Fallback, ITEMS_MAX, Item, Request};
 use crate::api::convert::{self, Invalid, Problem, Spec};
 use crate::api::status::Error;
 use crate::domain::ids::JobId;
@@ -182,6 +182,7 @@ pub(super) fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items)
         kind: spec.kind,
         class: spec.class,
         content: spec.content,
+        fallback: spec.fallback.into_iter().map(step).collect(),
         sender: spec.sender,
         topic: spec.topic,
         labels: spec.labels,
@@ -195,6 +196,11 @@ pub(super) fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items)
         batch,
         items,
     }
+}
+
+fn step(step: convert::Fallback) -> Fallback {
+    let convert::Fallback { kind, content, sender, after, .. } = step;
+    Fallback { kind, content, sender, after }
 }
 
 fn refused(index: u32, invalid: Invalid) -> pb::BatchItemResult {

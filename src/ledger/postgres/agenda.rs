@@ -77,15 +77,23 @@ impl Leader {
 
 /// Inserts entries, and moves timers that are there.
 pub(super) async fn put(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerError> {
+    if !entries.iter().any(|entry| entry.tag.sort() == Sort::Timer) {
+        return put_within(conn, entries).await;
+    }
+    conn.batch("begin").await?;
+    put_within(conn, entries).await?;
+    Ok(conn.batch("commit").await?)
+}
+
+/// The same within a transaction; without timers it needs none.
+pub(super) async fn put_within(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerError> {
     let entries = turns::distinct(entries);
-    let sort = |entry: &Entry| turns::tag_columns(&entry.tag).0;
     if entries.is_empty() {
         return Ok(());
     }
-    if !entries.iter().any(|entry| sort(entry) == Sort::Timer) {
+    if !entries.iter().any(|entry| entry.tag.sort() == Sort::Timer) {
         return insert(conn, &entries).await;
     }
-    conn.batch("begin").await?;
     let sql = format!(
         "with gone as (delete from agenda where id = any (array(
              select a.id from unnest($1::text[], $2::text[], $3::text[]) as w (kind, owner, key) cross join lateral (
@@ -97,8 +105,7 @@ pub(super) async fn put(conn: &Conn, entries: &[Entry]) -> Result<(), LedgerErro
     let timers: Vec<[&str; 3]> = entries.iter().filter_map(|entry| turns::tag_columns(&entry.tag).1).collect();
     let [kinds, owners, keys] = [0, 1, 2].map(|part| column(&timers, |timer| timer[part]));
     conn.execute(&sql, &[&kinds, &owners, &keys]).await?;
-    insert(conn, &entries).await?;
-    Ok(conn.batch("commit").await?)
+    insert(conn, &entries).await
 }
 
 async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {

@@ -29,8 +29,8 @@ pub(super) const FIRST_SPAN: &str = "(select coalesce((select s.span from event_
 /// Returns the trails of jobs.
 pub(super) async fn trails(conn: &Conn, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
     let sql = format!(
-        "select w.n, j.tenant, j.kind, j.class, {EVENT} from unnest($1::uuid[]) with ordinality as w (id, n) \
-         left join lateral (select tenant, kind, class, accepted_at from job where id = w.id offset 0) j on true \
+        "select w.n, j.tenant, j.kind, j.class, j.fallback_after, {EVENT} from unnest($1::uuid[]) with ordinality as w (id, n) \
+         left join lateral (select tenant, kind, class, fallback_after, accepted_at from job where id = w.id offset 0) j on true \
          cross join lateral {FIRST_SPAN} f \
          left join lateral (select * from event where job = w.id and span >= f.span offset 0) e on true \
          order by w.n, e.seq"
@@ -39,7 +39,7 @@ pub(super) async fn trails(conn: &Conn, jobs: &[JobId]) -> Result<Vec<Option<Tra
     let mut trails: Vec<Option<Trail>> = vec![None; jobs.len()];
     for row in &found {
         let n = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(0);
-        let event = get::<Option<i64>>(row, 4)?.map(|_| rows::event(row, 4)).transpose()?;
+        let event = get::<Option<i64>>(row, 5)?.map(|_| rows::event(row, 5)).transpose()?;
         if let Some(trail) = &mut trails[n] {
             trail.events.extend(event);
             continue;
@@ -50,11 +50,23 @@ pub(super) async fn trails(conn: &Conn, jobs: &[JobId]) -> Result<Vec<Option<Tra
                 tenant: rows::tenant(row, 1)?,
                 kind: Kind::from_code(kind)?,
                 class: Class::from_code(get(row, 3)?)?,
+                accepted: true,
+                fallback_after: get::<Option<i64>>(row, 4)?.map(columns::length),
                 events: event.into_iter().collect(),
             }),
         };
     }
     Ok(trails)
+}
+
+/// Returns the sealed rows of jobs.
+pub(super) async fn sealed(conn: &Conn, jobs: &[JobId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+    let sql = "select w.n, j.sealed from unnest($1::uuid[]) with ordinality as w (id, n) join job j on j.id = w.id";
+    let mut found = vec![None; jobs.len()];
+    for row in conn.query(sql, &[&column(jobs, |job| job.0)]).await? {
+        found[usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(0)] = Some(rows::sealed(&row, 1)?);
+    }
+    Ok(found)
 }
 
 /// Returns the newest segments by provider and message id.

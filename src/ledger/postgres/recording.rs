@@ -3,7 +3,8 @@
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::copy::copy_in;
+use super::agenda;
+use super::copy::{Row, copy_in};
 use super::pool::Conn;
 use super::rows::Micros;
 use super::rules;
@@ -78,6 +79,7 @@ async fn write(conn: &Conn, recording: &Recording, last: i64, jobs: Jobs) -> Res
     insert_replies(conn, recording).await?;
     suppress(conn, recording).await?;
     rules::add(conn, &recording.ruled).await?;
+    agenda::put_within(conn, &recording.entries).await?;
     add_counts(conn, recording).await?;
     conn.batch("commit").await?;
     Ok(Written::All(span))
@@ -127,8 +129,8 @@ async fn remember_frames(conn: &Conn, frames: &[Uuid]) -> Result<(), LedgerError
 
 async fn insert_jobs(conn: &Conn, jobs: &[JobRow], how: Jobs) -> Result<(), tokio_postgres::Error> {
     const COLUMNS: &str = "(id, accepted_at, due_at, expires_at, address, recipient, batch, campaign, run, cancel_key, \
-                           kind, class, immediate, tenant, sealed)";
-    let write = |job: &JobRow, row: &mut super::copy::Row<'_>| {
+                           kind, class, immediate, tenant, sealed, fallback_after)";
+    let write = |job: &JobRow, row: &mut Row<'_>| {
         row.uuid(job.id.0).time(job.accepted_at).time(job.due_at).time(job.expires_at).key(job.address.0);
         row.maybe(job.recipient, |row, key| row.key(key.0)).maybe(job.batch, |row, batch| row.uuid(batch));
         row.maybe(job.campaign, |row, key| row.key(key.0)).maybe(job.run, |row, key| row.key(key.0));
@@ -137,13 +139,14 @@ async fn insert_jobs(conn: &Conn, jobs: &[JobRow], how: Jobs) -> Result<(), toki
             .small(job.class.code())
             .flag(columns::immediate(job))
             .text(job.tenant.as_str())
-            .bytes(&job.sealed);
+            .bytes(&job.sealed)
+            .maybe(job.fallback_after.map(columns::micros), Row::big);
     };
     match how {
-        Jobs::Unseen => copy_in(conn, &format!("job {COLUMNS}"), 15, jobs, write).await,
+        Jobs::Unseen => copy_in(conn, &format!("job {COLUMNS}"), 16, jobs, write).await,
         Jobs::SomeSeen => {
             conn.batch("create temporary table if not exists job_in (like job) on commit delete rows").await?;
-            copy_in(conn, &format!("job_in {COLUMNS}"), 15, jobs, write).await?;
+            copy_in(conn, &format!("job_in {COLUMNS}"), 16, jobs, write).await?;
             conn.execute("insert into job select * from job_in on conflict do nothing", &[]).await?;
             Ok(())
         }
@@ -153,7 +156,7 @@ async fn insert_jobs(conn: &Conn, jobs: &[JobRow], how: Jobs) -> Result<(), toki
 async fn insert_events(conn: &Conn, span: i32, events: &[NumberedEvent]) -> Result<(), LedgerError> {
     let target = "event (seq, at, until, job, span, attempt, kind, class, what, state, fate, receipt_expected, tenant, \
                   reason, provider, message_ids)";
-    let write = |NumberedEvent { seq, event }: &NumberedEvent, row: &mut super::copy::Row<'_>| {
+    let write = |NumberedEvent { seq, event }: &NumberedEvent, row: &mut Row<'_>| {
         let change = ChangeColumns::of(event);
         row.big(*seq).time(event.at).maybe(change.until, |row, until| row.time(until)).uuid(event.job.0).int(span);
         row.int(event.attempt.into()).small(event.kind.code()).small(event.class.code()).small(change.what.code());

@@ -17,7 +17,7 @@ use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment, turns};
 
 /// Columns of [`job`], in order.
 pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.due_at, j.expires_at, j.address, \
-                              j.recipient, j.batch, j.campaign, j.run, j.cancel_key, j.sealed";
+                              j.recipient, j.batch, j.campaign, j.run, j.cancel_key, j.sealed, j.fallback_after";
 
 /// Columns of [`event`], in order.
 pub(super) const EVENT: &str = "e.seq, e.job, e.tenant, e.kind, e.class, e.at, e.attempt, e.what, e.state, e.fate, \
@@ -96,6 +96,7 @@ pub(super) fn job(row: &Row, from: usize) -> Result<JobRow, LedgerError> {
         run: key(11)?.map(WordKey),
         cancel_key: key(12)?.map(WordKey),
         sealed: sealed(row, from + 13)?,
+        fallback_after: get::<Option<i64>>(row, from + 14)?.map(columns::length),
     })
 }
 

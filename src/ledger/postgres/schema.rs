@@ -19,6 +19,7 @@ const SCHEMA: &[&str] = &[
     include_str!("schema/templates.sql"),
     include_str!("schema/bookmark.sql"),
     include_str!("schema/key_expiry.sql"),
+    include_str!("schema/chains.sql"),
 ];
 /// Version of the schema that this program writes.
 pub(super) const VERSION: i32 = SCHEMA.len() as i32;

@@ -21,23 +21,32 @@ use crate::ledger::{
 
 /// Returns the trails of jobs.
 pub(super) fn trails(conn: &Connection, jobs: &[JobId]) -> Result<Vec<Option<Trail>>, LedgerError> {
-    let mut owner = conn.prepare_cached("select tenant, kind, class from job where id = ?1")?;
+    let mut owner = conn.prepare_cached("select tenant, kind, class, fallback_after from job where id = ?1")?;
     jobs.iter()
         .map(|job| {
             let events = job_events(conn, *job)?;
-            if !events.is_empty() {
-                return Ok(Trail::of(events));
-            }
-            rows::first(owner.query([job.0.as_bytes()])?, |row| {
+            let owned = rows::first(owner.query([job.0.as_bytes()])?, |row| {
                 Ok(Trail {
                     tenant: rows::name(row, 0)?,
                     kind: Kind::from_code(row.get(1)?)?,
                     class: Class::from_code(row.get(2)?)?,
+                    accepted: true,
+                    fallback_after: row.get::<_, Option<i64>>(3)?.map(columns::length),
                     events: vec![],
                 })
+            })?;
+            Ok(match owned {
+                Some(trail) => Some(Trail { events, ..trail }),
+                None => Trail::of(events),
             })
         })
         .collect()
+}
+
+/// Returns the sealed rows of jobs.
+pub(super) fn sealed(conn: &Connection, jobs: &[JobId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+    let mut find = conn.prepare_cached("select sealed from job where id = ?1")?;
+    jobs.iter().map(|job| rows::first(find.query([job.0.as_bytes()])?, |row| rows::sealed(row, 0))).collect()
 }
 
 /// Returns the newest segments by provider and message id.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
-use super::rules;
+use super::{agenda, rules};
 use crate::domain::event::Receipt;
 use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
@@ -25,6 +25,7 @@ pub(super) fn record(tx: &Transaction<'_>, recording: &Recording) -> Result<(), 
     suppress(tx, &recording.suppressed)?;
     unsuppress(tx, &recording.unsuppressed)?;
     rules::add(tx, &recording.ruled)?;
+    agenda::put(tx, &recording.entries)?;
     add_counts(tx, &recording.counts)
 }
 
@@ -72,7 +73,7 @@ fn remember_frames(tx: &Transaction<'_>, frames: &[Uuid]) -> Result<(), LedgerEr
 
 fn insert_jobs(tx: &Transaction<'_>, jobs: &[JobRow]) -> Result<(), LedgerError> {
     let mut insert = tx.prepare_cached(
-        "insert or ignore into job values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        "insert or ignore into job values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     for job in jobs {
         insert.execute(params![
@@ -91,6 +92,7 @@ fn insert_jobs(tx: &Transaction<'_>, jobs: &[JobRow]) -> Result<(), LedgerError>
             job.run.map(|key| key.0),
             job.cancel_key.map(|key| key.0),
             &job.sealed[..],
+            job.fallback_after.map(columns::micros),
         ])?;
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::ledger::{Entry, JobRow, LedgerError, NumberedEvent, Segment, turns};
 
 /// Columns of [`job`], in order.
 pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.due_at, j.expires_at, j.address, \
-                              j.recipient, j.batch, j.campaign, j.run, j.cancel_key, j.sealed";
+                              j.recipient, j.batch, j.campaign, j.run, j.cancel_key, j.sealed, j.fallback_after";
 
 /// Columns of [`event`], in order.
 pub(super) const EVENT: &str = "seq, job, tenant, kind, class, at, attempt, what, state, fate, reason, provider, until, \
@@ -44,6 +44,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRow, LedgerError> {
         run: row.get::<_, Option<_>>(11)?.map(WordKey),
         cancel_key: row.get::<_, Option<_>>(12)?.map(WordKey),
         sealed: sealed(row, 13)?,
+        fallback_after: row.get::<_, Option<i64>>(14)?.map(columns::length),
     })
 }
 

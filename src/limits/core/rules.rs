@@ -91,7 +91,7 @@ impl Bound {
             && match self.act {
                 Act::Cancel => accepted_at <= self.at,
                 Act::Move { .. } => accepted_at <= self.at && claim.against.moved_at.is_none_or(|at| at < self.at),
-                Act::Collapse { into } => accepted_at <= self.at && claim.job != into,
+                Act::Collapse { into } => accepted_at <= self.at && claim.touch != into.0,
             }
     }
 }
@@ -120,7 +120,7 @@ impl Rules {
         if self.points.is_empty() && self.filters.is_empty() {
             return None;
         }
-        let named: Vec<Name> = claim.names().each().collect();
+        let named: Vec<Name> = claim.names().each().chain(claim.chain_name()).collect();
         let points = named.iter().flat_map(|&name| {
             (0..3).filter_map(move |act| {
                 let target = Target::of(&claim.tenant, name, act);

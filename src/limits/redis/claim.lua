@@ -27,7 +27,7 @@
 --                      address 16 bytes, sender, signature and topic 17 bytes each (scope number, word;
 --                      scope 255: none),
 --                      names u8, then names x 17 bytes: point rules of these names would bind it,
---                      id 16 bytes, class u8, accepted_at f64, moved_at f64 (below 0: never),
+--                      id of the first job of its chain, mostly its own, 16 bytes, class u8, accepted_at f64, moved_at f64 (below 0: never),
 --                      newest u16 (index of its collapse key's; 0: none)
 --
 -- Returns a string of n x (verdict u8, argument u16, time f64, time f64):

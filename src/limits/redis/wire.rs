@@ -50,8 +50,9 @@ pub(super) fn put_claim(
     put_optional_scope(out, against.sender.map(Scope::Sender));
     put_optional_scope(out, against.signature.map(Scope::Signature));
     put_optional_scope(out, against.topic.map(Scope::Topic));
-    put_names(out, &claim.tenant, &Names { collapse_key: None, ..claim.names() });
-    out.extend_from_slice(claim.job.0.as_bytes());
+    let names = Names { collapse_key: None, ..claim.names() };
+    put_names(out, &claim.tenant, names.each().chain(claim.chain_name()));
+    out.extend_from_slice(claim.touch.as_bytes());
     out.push(against.class as u8);
     put_time(out, against.accepted_at);
     put_time(out, against.moved_at.unwrap_or(UnixMicros(-1)));
@@ -103,7 +104,7 @@ pub(super) fn put_filter(out: &mut Vec<u8>, rule: &JobRule) {
         vec![rule.act.number(), kind.map_or(ANY, |kind| kind as u8), class.map_or(ANY, |class| class as u8)];
     put_time(&mut names, from.unwrap_or(UnixMicros(i64::MIN)));
     put_time(&mut names, to.unwrap_or(UnixMicros::MAX));
-    put_names(&mut names, &rule.tenant, &rule.names);
+    put_names(&mut names, &rule.tenant, rule.names.each());
     put_rule(out, &names, rule);
 }
 
@@ -266,10 +267,10 @@ pub(super) fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(R
     }
 }
 
-fn put_names(out: &mut Vec<u8>, tenant: &TenantId, names: &Names) {
+fn put_names(out: &mut Vec<u8>, tenant: &TenantId, names: impl Iterator<Item = Name>) {
     let count = out.len();
     out.push(0);
-    for name in names.each() {
+    for name in names {
         put_name(out, tenant, name);
         out[count] += 1;
     }

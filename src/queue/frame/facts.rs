@@ -41,6 +41,11 @@ impl Writer<'_> {
                 self.byte(5);
                 self.job_rule(rule);
             }
+            Fact::Elapsed(tenant, job) => {
+                self.byte(6);
+                self.text(tenant.as_str());
+                self.uuid(job.0);
+            }
         }
     }
 
@@ -150,6 +155,7 @@ impl Reader<'_> {
             3 => Fact::Suppressed(self.suppression()?, self.plain()?),
             4 => Fact::Unsuppressed(self.suppression()?, self.word(Source::ALL, "source")?),
             5 => Fact::Ruled(self.job_rule()?),
+            6 => Fact::Elapsed(self.tenant()?, JobId(self.uuid()?)),
             _ => return Err(FrameError::Field("fact")),
         })
     }

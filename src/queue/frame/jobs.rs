@@ -1,9 +1,11 @@
 //! How envelopes, jobs and checks are written in a frame.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::FrameError;
 use super::wire::{Reader, Writer};
+use crate::domain::chain::{Chain, STEPS_MAX, Step};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Class, Content, ENVELOPE_JOBS_MAX, Envelope, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
@@ -20,6 +22,10 @@ const KINDS: [RecipientKind; 3] = [RecipientKind::Person, RecipientKind::Group, 
 const MISSED: [OnMissed; 2] = [OnMissed::Defer, OnMissed::Drop];
 /// In the byte of `on_missed`: windows follow.
 const HAS_WINDOWS: u8 = 1 << 1;
+/// In the same byte: a chain follows.
+const HAS_CHAIN: u8 = 1 << 2;
+/// Fewest bytes of a step of a chain.
+const STEP_BYTES_MIN: usize = 5;
 /// Fewest bytes of hours.
 const HOURS_BYTES_MIN: usize = 4;
 
@@ -69,12 +75,34 @@ impl Writer<'_> {
         self.time(shared.expires_at);
         // Few jobs have windows of their own: it costs the others no byte.
         let windows = if shared.windows.is_empty() { 0 } else { HAS_WINDOWS };
-        self.byte(shared.on_missed as u8 | windows);
+        let chain = if shared.chain.is_some() { HAS_CHAIN } else { 0 };
+        self.byte(shared.on_missed as u8 | windows | chain);
         self.option(shared.moved_at, Self::time);
         if windows != 0 {
             self.count(shared.windows.len());
             shared.windows.iter().for_each(|hours| self.hours(hours));
         }
+        if let Some(chain) = &shared.chain {
+            self.chain(chain);
+        }
+    }
+
+    fn chain(&mut self, chain: &Chain) {
+        self.option(chain.first, |writer, first| writer.uuid(first.0));
+        self.byte(chain.step);
+        self.option(chain.life, Self::duration);
+        self.count(chain.next.len());
+        for Step { kind, pool, content, sender, after } in &chain.next {
+            self.byte(*kind as u8);
+            self.text(pool.as_str());
+            self.content(content);
+            self.text(sender);
+            self.duration(*after);
+        }
+    }
+
+    fn duration(&mut self, length: Duration) {
+        self.uint(u64::try_from(length.as_micros()).unwrap_or(u64::MAX));
     }
 
     fn hours(&mut self, hours: &Hours) {
@@ -198,14 +226,43 @@ impl Reader<'_> {
             windows: vec![],
             on_missed: OnMissed::Defer,
             moved_at: None,
+            chain: None,
         };
         let when = self.byte()?;
-        shared.on_missed = *MISSED.get(usize::from(when & !HAS_WINDOWS)).ok_or(FrameError::Field("on_missed"))?;
+        shared.on_missed =
+            *MISSED.get(usize::from(when & !HAS_WINDOWS & !HAS_CHAIN)).ok_or(FrameError::Field("on_missed"))?;
         shared.moved_at = self.option(Self::time)?;
         if when & HAS_WINDOWS != 0 {
             shared.windows = self.list(HOURS_BYTES_MIN, Self::hours)?;
         }
+        if when & HAS_CHAIN != 0 {
+            shared.chain = Some(Box::new(self.chain()?));
+        }
         Ok(shared)
+    }
+
+    fn chain(&mut self) -> Result<Chain, FrameError> {
+        let chain = Chain {
+            first: self.option(Self::uuid)?.map(JobId),
+            step: self.byte()?,
+            life: self.option(Self::duration)?,
+            next: self.list(STEP_BYTES_MIN, Self::step)?,
+        };
+        if chain.next.len() > STEPS_MAX { Err(FrameError::Field("chain")) } else { Ok(chain) }
+    }
+
+    fn step(&mut self) -> Result<Step, FrameError> {
+        Ok(Step {
+            kind: self.word(Kind::ALL, "kind")?,
+            pool: self.pool()?,
+            content: self.content()?,
+            sender: self.text()?,
+            after: self.duration()?,
+        })
+    }
+
+    fn duration(&mut self) -> Result<Duration, FrameError> {
+        self.uint().map(Duration::from_micros)
     }
 
     fn hours(&mut self) -> Result<Hours, FrameError> {
@@ -297,9 +354,12 @@ pub(super) fn shared_bytes(shared: &Shared) -> usize {
         [campaign_id, journey_id, version, run_id, step, variant, touch_id].iter().map(|text| text.len() + 5).sum();
     let names = shared.tenant.as_str().len() + shared.pool.as_str().len();
     let windows: usize = shared.windows.iter().map(|hours| hours.calendar().map_or(0, str::len) + 15).sum();
+    let step = |step: &Step| step.pool.as_str().len() + step.content.len() + step.sender.len() + 45;
+    let chain = shared.chain.as_ref().map_or(0, |chain| chain.next.iter().map(step).sum::<usize>() + 40);
     // Five times, the batch, twelve lengths and a version of at most 5 bytes and ten single bytes.
     names
         + windows
+        + chain
         + shared.content.len()
         + origin
         + shared.sender.len()

@@ -1,12 +1,14 @@
 //! Whatever is written is read again, and nothing else is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::chain::{Chain, STEPS_MAX, Step};
 use crate::domain::event::{Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
@@ -76,11 +78,20 @@ fn windows() -> impl Strategy<Value = Vec<Hours>> {
     prop::collection::vec(hours, 0..3)
 }
 
+fn chain() -> impl Strategy<Value = Box<Chain>> {
+    let length = || (0_u64..u64::MAX).prop_map(Duration::from_micros);
+    let step = (pick(Kind::ALL), name(), content(), text(), length())
+        .prop_map(|(kind, pool, content, sender, after)| Step { kind, pool, content, sender, after });
+    let next = prop::collection::vec(step, 0..=STEPS_MAX);
+    (prop::option::of(id()), any::<u8>(), prop::option::of(length()), next)
+        .prop_map(|(first, step, life, next)| Box::new(Chain { first: first.map(JobId), step, life, next }))
+}
+
 fn shared() -> impl Strategy<Value = Shared> {
     let what = (name(), pick(Kind::ALL), pick(Class::ALL), name(), content());
     let about = (text(), text(), pairs(), origin(), prop::option::of(id()));
     let missed = pick(&[OnMissed::Defer, OnMissed::Drop]);
-    let when = (any::<i8>(), time(), time(), missed, windows(), prop::option::of(time()));
+    let when = (any::<i8>(), time(), time(), missed, windows(), (prop::option::of(time()), prop::option::of(chain())));
     (what, about, when).prop_map(|(what, about, when)| Shared {
         tenant: what.0,
         kind: what.1,
@@ -97,7 +108,8 @@ fn shared() -> impl Strategy<Value = Shared> {
         expires_at: when.2,
         windows: when.4,
         on_missed: when.3,
-        moved_at: when.5,
+        moved_at: when.5.0,
+        chain: when.5.1,
     })
 }
 
@@ -237,6 +249,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         (suppression(), plain()).prop_map(|(suppression, plain)| Fact::Suppressed(suppression, plain)),
         (suppression(), pick(Source::ALL)).prop_map(|(suppression, source)| Fact::Unsuppressed(suppression, source)),
         job_rule().prop_map(Fact::Ruled),
+        any::<u128>().prop_map(|id| Fact::Elapsed("acme".parse().unwrap(), JobId(Uuid::from_u128(id)))),
     ]
 }
 

@@ -38,6 +38,7 @@ fn accepted(job: JobId) -> Accepted {
         campaign: None,
         run: None,
         cancel_key: None,
+        fallback_after: None,
         sealed: Bytes::new(),
     };
     Accepted { row, fresh: true, collapse_key: None }
@@ -196,6 +197,7 @@ fn unanswered(class: Class, attempt: u16) -> Check {
         windows: vec![],
         on_missed: OnMissed::Defer,
         moved_at: None,
+        chain: None,
     };
     let job = Job {
         id: id(1),
@@ -355,7 +357,7 @@ proptest! {
         let sent = merged.recording.events.iter().filter(|numbered| matches!(numbered.event.change, Change::Sent { .. }));
         prop_assert_eq!(sent.count(), 1);
         prop_assert!(merged.recording.parked.is_empty());
-        let unique: std::collections::BTreeSet<_> =
+        let unique: BTreeSet<_> =
             merged.recording.segments.iter().map(|segment| segment.message_id.clone()).collect();
         prop_assert_eq!(unique.len(), merged.recording.segments.len());
     }

@@ -85,6 +85,11 @@ impl Default for RecordMetrics {
     }
 }
 
+/// Counts a step of a fallback chain that started.
+pub fn fallback_step(kind: Kind, class: Class) {
+    counter!(super::FALLBACK_STEPS, "kind" => kind.as_str(), "class" => class.as_str()).increment(1);
+}
+
 /// Counts an opt-out.
 pub fn opted_out(kind: Kind, source: Source) {
     counter!(super::OPTOUTS, "kind" => kind.as_str(), "source" => source.as_str()).increment(1);

@@ -58,6 +58,7 @@ fn count_everything() {
     record.resent(1);
     record.strays(1);
     opted_out(Kind::Sms, Source::Keyword);
+    fallback_step(Kind::Call, Class::Notification);
     certificate_expires(1_800_000_000);
     key_expires(Key::Api, None);
     record.unresolved(1);

@@ -187,6 +187,7 @@ fn any_recording() -> impl Strategy<Value = Recording> {
             after: 0,
             frames: frames.into_iter().map(uuid).collect(),
             jobs,
+            entries: vec![],
             events: events.into_iter().map(number).collect(),
             segments: segments.into_iter().map(segment).collect(),
             parked: parked.into_iter().map(receipt).collect(),

@@ -52,6 +52,7 @@ pub(crate) fn job(n: u32) -> JobRow {
         campaign: None,
         run: None,
         cancel_key: None,
+        fallback_after: None,
         sealed: Bytes::from(vec![n as u8; 300]),
     }
 }
