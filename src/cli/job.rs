@@ -160,7 +160,7 @@ async fn get(to: To, job_id: String) -> Result<(), Failure> {
     let shown = print::job(&job);
     to.out.object(&shown, || {
         let mut text = format!("{}  {}", job.job_id, shown["state"].as_str().unwrap_or("-"));
-        for name in ["reason", "kind", "class", "accepted_at", "due_at", "expires_at", "batch_id"] {
+        for name in ["reason", "kind", "class", "accepted_at", "due_at", "expires_at", "batch_id", "fallback_of"] {
             if let Some(value) = shown[name].as_str().filter(|value| !value.is_empty()) {
                 text.push_str(&format!("\n  {name:<12} {value}"));
             }

@@ -116,6 +116,9 @@ pub(super) fn job(job: &pb::Job) -> Value {
         "expires_at": time(job.expires_at.as_ref()),
         "batch_id": if job.batch_id.is_empty() { Value::Null } else { json!(job.batch_id) },
     });
+    if !job.fallback_of.is_empty() {
+        shown["fallback_of"] = json!(job.fallback_of);
+    }
     if job.spec.is_some() {
         shown["events"] = job.events.iter().map(event).collect();
     }

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser};
 
-use super::args::{Address, Cap, InvalidArg, Moment};
+use super::args::{Address, Cap, Fallback, InvalidArg, Moment};
 use super::*;
 
 #[derive(Parser)]
@@ -30,6 +30,10 @@ fn command_lines_of_the_manual_parse() {
     parses("postrider submit sms --to +1 --to +2 --text x --class otp --at +2h --priority -5", true);
     parses("postrider submit template --template t --to wechat:wx1/o1 --endpoint http://h:1 --key pr_x", true);
     parses("postrider submit sms --template t --to +1 --param a=b", true);
+    parses(
+        "postrider submit template --template t --to wechat:wx1/o1,+1 --fallback sms:10m=hi --fallback call=f",
+        true,
+    );
     parses("postrider template put a.toml b.json", true);
     parses("postrider template preview t --kind call --param a=b --locale en", true);
     parses("postrider template get t --version 3 --json", true);
@@ -62,6 +66,9 @@ fn wrong_command_lines_do_not() {
     parses("postrider submit sms --to 49151 --text hello", false);
     parses("postrider submit sms --to +1", false);
     parses("postrider submit sms --to +1 --text x --template t", false);
+    parses("postrider submit sms --to +1 --text x --fallback fax:10m=x", false);
+    parses("postrider submit sms --to +1 --text x --fallback sms:soon=x", false);
+    parses("postrider submit sms --to +1 --text x --fallback sms:10m", false);
     parses("postrider submit fax --to +1 --text hello", false);
     parses("postrider job cancel", false);
     parses("postrider job cancel x --campaign a", false);
@@ -81,8 +88,29 @@ fn addresses_reach_their_field() {
     assert_eq!(parse("wecom:c/u").unwrap().wecom.unwrap().external_userid, "u");
     assert_eq!(parse("chat:g").unwrap().wecom_chat_id, "g");
     assert_eq!(parse("user:u").unwrap().wecom_userid, "u");
-    for raw in ["", "491511", "wechat:o", "mail:a@b"] {
+    let both = parse("wechat:wx/o,+491511").unwrap();
+    assert_eq!((both.phone.as_str(), both.wechat.len()), ("+491511", 1));
+    for raw in ["", "491511", "wechat:o", "mail:a@b", "+491511,", "+491511,+491512"] {
         assert_eq!(parse(raw).err(), Some(InvalidArg::Address), "{raw}");
+    }
+}
+
+#[test]
+fn steps_read_like_people_write_them() {
+    use crate::pb::fallback_step::Content;
+    let parse = |raw: &str| raw.parse::<Fallback>().map(|Fallback(step)| (step.content.unwrap(), step.after));
+    let secs = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let text = |text: &str, template: &str| {
+        Content::Sms(crate::pb::SmsContent { text: text.into(), template: template.into() })
+    };
+    assert_eq!(parse("sms:10m=1+1=2").unwrap(), (text("1+1=2", ""), secs(600)));
+    assert_eq!(parse("sms-template:1h=order").unwrap(), (text("", "order"), secs(3_600)));
+    let (template, after) = parse("template=order").unwrap();
+    assert!(matches!(template, Content::Template(template) if template.template == "order"));
+    assert_eq!(after, None);
+    assert!(matches!(parse("call:30m=flow").unwrap().0, Content::Call(_)));
+    for raw in ["sms", "fax=x", "sms:later=x", "=x"] {
+        assert_eq!(parse(raw).err(), Some(InvalidArg::Fallback), "{raw}");
     }
 }
 

@@ -29,10 +29,22 @@ pub(super) async fn follow<L: Ledger>(
     sealer: &Sealer,
     now: UnixMicros,
 ) -> Result<(), LedgerError> {
-    let touched = merger.take_touched();
-    if touched.is_empty() {
-        return Ok(());
+    // A step that starts may have ended already, where its events came before its row: what follows it is decided with it.
+    loop {
+        let touched = merger.take_touched();
+        if touched.is_empty() {
+            return Ok(());
+        }
+        follow_each(ledger, merger, sealer, (touched, now)).await?;
     }
+}
+
+async fn follow_each<L: Ledger>(
+    ledger: &L,
+    merger: &mut Merger,
+    sealer: &Sealer,
+    (touched, now): (Vec<JobId>, UnixMicros),
+) -> Result<(), LedgerError> {
     let envelopes = opened(ledger, merger, sealer, &touched).await?;
     let of_chain = |envelope: &Envelope| {
         let job = envelope.jobs.first().map(|job| job.id);

@@ -1,5 +1,7 @@
 //! Record against a ledger and a queue: every fact once, whatever fails between.
 
+mod chains;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 
@@ -49,9 +51,14 @@ impl Rig {
 
     /// Returns a writer that remembers about `jobs_known` jobs, and who hears what it commits.
     fn writer(&self, jobs_known: usize) -> Writer<Embedded, Sqlite, EmbeddedLimits> {
+        self.writer_with(jobs_known, self.limits.clone())
+    }
+
+    /// The same, with other limits.
+    fn writer_with<M: Limits>(&self, jobs_known: usize, limits: M) -> Writer<Embedded, Sqlite, M> {
         Writer {
             queue: self.queue.clone(),
-            limits: self.limits.clone(),
+            limits,
             ledger: self.ledger.clone(),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),

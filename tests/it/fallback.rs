@@ -337,3 +337,38 @@ async fn a_chain_that_can_never_go_is_refused_when_it_is_submitted() {
     check(lost, Code::InvalidArgument, "time zone");
     named(chain(Class::Notification, vec![sms("hello {name}", 60)]), someone()).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_not_delivered_in_time_is_followed_on_servers() {
+    let service = Service::start(&Backends::servers(), LATE);
+    api::put_template(&service, api::template("hello", "hello")).await;
+    // The least that a step may be given, in real time.
+    let first = submit(&service, chain(Class::Transactional, vec![sms("hello", 10)]), "+8613800000001").await;
+    let before = sent(&service, &first).await.attempts[0].at.unwrap();
+    let after = sent(&service, &step_id(&first, 1)).await.attempts[0].at.unwrap();
+    let passed = (after.seconds - before.seconds) * 1_000 + i64::from(after.nanos - before.nanos) / 1_000_000;
+    assert!(passed >= 10_000, "after {passed} ms");
+}
+
+#[tokio::test]
+async fn a_newer_job_replaces_the_step_that_waits() {
+    let mut timed = Timed::start(LATE).await;
+    let pause = pb::ProviderServicePauseRequest { provider_id: "carrier".into() };
+    ProviderServiceClient::new(timed.service.connect()).pause(pause).await.unwrap();
+    let cart = |spec| pb::SubmitRequest {
+        spec: Some(spec),
+        recipient: Some(recipient("+8613800000001")),
+        collapse_key: "cart-7".into(),
+        ..Default::default()
+    };
+    let request = cart(chain(Class::Marketing, vec![sms("hello", 60)]));
+    let first = api::jobs(&timed.service).submit(request).await.unwrap().into_inner().job_id;
+    sent(&timed.service, &first).await;
+    timed.pass(65).await;
+    let waiting = until(&timed.service, &step_id(&first, 1), |_| true).await;
+    assert!(waiting.outcome.is_none(), "its own chain does not replace it");
+    let newer = api::jobs(&timed.service).submit(cart(template(Class::Marketing))).await.unwrap().into_inner().job_id;
+    sent(&timed.service, &newer).await;
+    let shown = until(&timed.service, &step_id(&first, 1), |job| job.outcome.is_some()).await;
+    assert_eq!(shown.outcome.unwrap().reason, "collapsed");
+}

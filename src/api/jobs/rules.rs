@@ -6,6 +6,7 @@ use super::Jobs;
 use crate::admission::AHEAD_MAX;
 use crate::api::convert;
 use crate::api::status::Error;
+use crate::domain::chain::STEPS_MAX;
 use crate::domain::event::{Change, Fact};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::rule::{Act, JobRule, Names};
@@ -76,7 +77,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
     }
 
     async fn count(&self, tenant: &TenantId, named: &[Names], at: UnixMicros) -> Result<Option<Tally>, LedgerError> {
-        let jobs: Vec<JobId> = named.iter().filter_map(|names| names.job).collect();
+        let jobs: Vec<JobId> = named.iter().filter_map(|names| names.job).flat_map(of_chain).collect();
         if !jobs.is_empty() {
             let trails = self.ports.ledger.trails(&jobs).await?;
             let mut tally = Tally::default();
@@ -90,4 +91,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let Some(names) = named.first() else { return Ok(None) };
         self.ports.ledger.tally(tenant, &Filter::bound(names, at), COUNTED_MAX).await.map(Some)
     }
+}
+
+/// Returns a job and the steps of the fallback chain that it may have begun: what names it names them.
+fn of_chain(job: JobId) -> impl Iterator<Item = JobId> {
+    std::iter::once(job).chain((1..).take(STEPS_MAX).map(move |step| job.step(step)))
 }

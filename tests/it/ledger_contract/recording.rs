@@ -1,14 +1,18 @@
 //! Recordings: whole or not at all, in turn, and harmless when they come again.
 
+use std::time::Duration;
+
 use postrider::domain::event::{Change, Event, Fate, Outcome, Receipt, Report, State};
 use postrider::domain::ids::{JobId, ProviderId};
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::time::UnixMicros;
-use postrider::ledger::{Ledger, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedReply, Segment};
+use postrider::ledger::{
+    Entry, JobRow, Ledger, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedReply, Segment, Tag,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use super::samples::{at, delivered, due_of_each, event, events, id, job, key, sent, tenant, uuid};
+use super::samples::{at, delivered, due_of_each, entry, event, events, id, job, key, sent, tenant, uuid};
 use super::{Fixture, on_every_backend};
 
 on_every_backend! {
@@ -19,6 +23,8 @@ on_every_backend! {
     a_frame_is_recorded_once
     a_job_in_two_frames_is_one_job
     trails_are_read_without_rows
+    what_follows_a_job_is_known_with_its_trail
+    what_a_recording_puts_into_the_agenda_comes_with_it
     every_change_comes_back_as_it_was
     segments_are_overwritten_and_forgotten_after_a_while
     receipts_wait_until_they_are_unparked
@@ -123,6 +129,41 @@ async fn trails_are_read_without_rows(Fixture { ledger, .. }: Fixture) {
     assert_eq!(trails[0].as_ref().unwrap().tenant, tenant("acme"));
     assert_eq!(trails[2].as_ref().unwrap().class, Class::Marketing);
     assert_eq!(ledger.trails(&[]).await, Ok(vec![]));
+}
+
+async fn what_follows_a_job_is_known_with_its_trail(Fixture { ledger, .. }: Fixture) {
+    let after = Duration::from_secs(600);
+    let followed = JobRow { fallback_after: Some(after), ..job(1) };
+    let recording = Recording { jobs: vec![followed.clone(), job(2)], ..events(0, vec![(1, sent()), (3, sent())]) };
+    ledger.record(&recording).await.unwrap();
+    let trails = ledger.trails(&[id(1), id(2), id(3)]).await.unwrap().into_iter().flatten();
+    let known: Vec<_> = trails.map(|trail| (trail.accepted, trail.fallback_after)).collect();
+    assert_eq!(known, [(true, Some(after)), (true, None), (false, None)]);
+    let sealed = ledger.sealed(&[id(3), id(1), id(9)]).await.unwrap();
+    assert_eq!(sealed, [None, Some(followed.sealed.clone()), None]);
+    let history = ledger.job(&tenant("acme"), id(1)).await.unwrap().unwrap();
+    assert_eq!(history.row, Some(followed));
+}
+
+async fn what_a_recording_puts_into_the_agenda_comes_with_it(Fixture { ledger, .. }: Fixture) {
+    let tag = Tag::Timer { kind: "fallback".into(), owner: "acme".into(), key: "1".into() };
+    let timer = |n, secs| Entry { tag: tag.clone(), jobs: 0, ..entry(n, at(secs)) };
+    let recording = Recording { entries: vec![entry(1, at(1)), timer(2, 2)], ..events(0, vec![(1, sent())]) };
+    ledger.record(&recording).await.unwrap();
+    let late = Recording { entries: vec![entry(3, at(3))], ..events(0, vec![(2, sent())]) };
+    assert_eq!(ledger.record(&late).await, Err(LedgerError::Overtaken));
+    let due = async || {
+        let mut due = due_of_each(&ledger, at(99), 99).await;
+        due.sort_by_key(|entry| entry.due_at);
+        due
+    };
+    assert_eq!(due().await, [entry(1, at(1)), timer(2, 2)]);
+    let depth = ledger.agenda_depth().await.unwrap();
+    assert_eq!((depth.entries, depth.jobs), (2, 10));
+    // The timer is moved, as by putting it there otherwise.
+    let again = Recording { entries: vec![timer(4, 4)], ..events(1, vec![(2, sent())]) };
+    ledger.record(&again).await.unwrap();
+    assert_eq!(due().await, [entry(1, at(1)), timer(4, 4)]);
 }
 
 async fn every_change_comes_back_as_it_was(Fixture { ledger, .. }: Fixture) {
@@ -236,7 +277,7 @@ async fn a_restart_keeps_everything(fixture: Fixture) {
         ..events(0, vec![(1, sent()), (1, delivered())])
     };
     fixture.ledger.record(&recording).await.unwrap();
-    fixture.ledger.put_entries(&[super::samples::entry(1, at(5))]).await.unwrap();
+    fixture.ledger.put_entries(&[entry(1, at(5))]).await.unwrap();
     let before = everything(&fixture).await;
     let fixture = fixture.reopened().await;
     assert_eq!(everything(&fixture).await, before);

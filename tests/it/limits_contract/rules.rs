@@ -18,6 +18,8 @@ on_every_backend! {
     a_later_move_binds_what_obeys_an_earlier_one
     cancelled_before_collapsed_before_moved
     the_newest_of_a_collapse_key_stays
+    a_chain_is_ruled_by_its_first_job
+    a_chain_does_not_replace_itself
     a_moved_claim_takes_nothing
     rules_by_filter_are_few
     a_peek_says_what_the_claim_is_told
@@ -214,6 +216,42 @@ async fn the_newest_of_a_collapse_key_stays(store: Store) {
         Decision::Claimed
     );
     assert_eq!(ask(&store, KEEP, &jobs[1]).await, Decision::Claimed, "kept no longer than asked");
+}
+
+async fn a_chain_is_ruled_by_its_first_job(store: Store) {
+    let step = |recipient, first: &Claim, job| Claim { touch: first.job.0, ..claim(recipient, job) };
+    let at = claim(1, 1).against.accepted_at;
+    let first = claim(1, 1);
+    add(&store, &[cancel(&Names::job(first.job), at)]).await;
+    assert_eq!(ask(&store, NOW, &step(1, &first, 2)).await, Decision::Cancelled, "what follows is taken back with it");
+    assert_eq!(ask(&store, NOW, &claim(1, 3)).await, Decision::Claimed);
+    let first = claim(2, 4);
+    add(&store, &[cancel(&Names { kind: Some(Kind::Sms), ..Names::job(first.job) }, at)]).await;
+    assert_eq!(ask(&store, NOW, &step(2, &first, 5)).await, Decision::Cancelled, "by a filter, too");
+    let (first, second) = (claim(3, 6), step(3, &claim(3, 6), 7));
+    add(&store, &[cancel(&Names::job(second.job), at)]).await;
+    assert_eq!(ask(&store, NOW, &first).await, Decision::Claimed, "a step's own id names it alone");
+    assert_eq!(ask(&store, NOW, &second).await, Decision::Cancelled);
+    let first = claim(4, 8);
+    add(&store, &[moved(&Names::job(first.job), at, NOW.plus(HOUR))]).await;
+    assert_eq!(ask(&store, NOW, &step(4, &first, 9)).await, told(at, NOW.plus(HOUR)), "whichever waits is moved");
+}
+
+async fn a_chain_does_not_replace_itself(store: Store) {
+    let job = |n: u64, accepted: i64| {
+        let plain = claim(u8::try_from(n).unwrap(), n);
+        let accepted_at = UnixMicros(NOW.0 + accepted);
+        Claim { against: Against { collapse_key: Some(word(7)), accepted_at, ..plain.against.clone() }, ..plain }
+    };
+    let names = Names { collapse_key: Some(word(7)), ..Names::default() };
+    let newest =
+        |claim: &Claim| JobRule { act: Act::Collapse { into: claim.job }, ..cancel(&names, claim.against.accepted_at) };
+    let first = job(1, 5);
+    let step = |n| Claim { touch: first.job.0, ..job(n, 5) };
+    add(&store, &[newest(&first)]).await;
+    assert_eq!(ask(&store, NOW, &step(2)).await, Decision::Claimed);
+    add(&store, &[newest(&job(9, 9))]).await;
+    assert_eq!(ask(&store, NOW, &step(3)).await, Decision::Collapsed, "a newer job replaces the step that waits");
 }
 
 async fn a_moved_claim_takes_nothing(store: Store) {
