@@ -71,6 +71,7 @@ fn fact(number: usize) -> Fact {
             provider: "carrier-a".parse().unwrap(),
             message_ids: vec![format!("{number:08x}").into()],
             receipt_expected: false,
+            cost: None,
         },
     })
 }

@@ -26,7 +26,7 @@ mod turns;
 pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, Sort, Tag};
 pub use answers::{Filter, History, Tally, Trail};
 pub use any::AnyLedger;
-pub use count::{Count, SENT_FINALLY};
+pub use count::{COST, COST_FINALLY, Count, SENT_FINALLY};
 pub use directory::Directory;
 pub use kept::{Loss, SealedSuppression, Sent};
 pub use reply::SealedReply;

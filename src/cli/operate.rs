@@ -128,7 +128,7 @@ impl Range {
         };
         let stats = to.service.jobs().get_stats(request).await?.into_inner();
         let rows: Vec<_> = stats.rows.iter().map(row).collect();
-        to.out.list(&["kind", "class", "what", "reason", "jobs"], &rows)?;
+        to.out.list(&["kind", "class", "what", "reason", "jobs", "cost"], &rows)?;
         Ok(())
     }
 }
@@ -208,5 +208,6 @@ fn row(row: &pb::StatsRow) -> Value {
         "what": row.what,
         "reason": row.reason,
         "jobs": row.jobs,
+        "cost": row.cost.as_ref().map(print::money),
     })
 }

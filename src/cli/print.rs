@@ -109,6 +109,7 @@ pub(super) fn job(job: &pb::Job) -> Value {
         "state": state(job),
         "outcome": outcome.map(fate),
         "reason": outcome.map(|outcome| outcome.reason.clone()),
+        "cost": outcome.and_then(|outcome| outcome.cost.as_ref()).map(money),
         "kind": word(job.kind().as_str_name(), "KIND_"),
         "class": word(job.class().as_str_name(), "CLASS_"),
         "accepted_at": time(job.accepted_at.as_ref()),
@@ -151,6 +152,7 @@ pub(super) fn event(event: &pb::Event) -> Value {
             shown["attempt"] = json!(change.attempt);
             shown["provider_id"] = json!(change.provider_id);
             shown["message_ids"] = json!(change.message_ids);
+            shown["cost"] = change.cost.as_ref().map(money).into();
             shown["until"] = time(change.until.as_ref());
         }
         Some(pb::event::What::Engagement(engagement)) => {
@@ -182,9 +184,11 @@ pub(super) fn event_line(event: &pb::Event) -> String {
             };
             let mut line = format!("{at}  {state}");
             let until = time(change.until.as_ref());
+            let cost = change.cost.as_ref().map(money).unwrap_or_default();
             let details = [
                 ("reason", change.reason.as_str()),
                 ("provider", change.provider_id.as_str()),
+                ("cost", cost.as_str()),
                 ("until", until.as_str().unwrap_or_default()),
             ];
             for (name, value) in details.into_iter().filter(|(_, value)| !value.is_empty()) {

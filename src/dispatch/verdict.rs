@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::channel::Answer;
+use crate::channel::{Answer, Profile};
 use crate::domain::event::{Change, Fate, Outcome};
-use crate::domain::ids::ProviderId;
-use crate::domain::job::{Job, Shared};
+use crate::domain::job::{Job, Kind, Shared};
+use crate::domain::money::Money;
 use crate::domain::time::UnixMicros;
 use crate::telemetry::metrics;
 
@@ -38,17 +38,18 @@ pub(super) enum Verdict {
     Check,
 }
 
-/// Decides what follows from `answer` to an attempt at `now`. `chance` in 0..1 spreads retries.
+/// Decides what follows from a provider's `answer` to an attempt at `now`. `chance` in 0..1 spreads retries.
 pub(super) fn after(
     answer: Answer,
-    provider: &ProviderId,
+    provider: &Profile,
     (shared, job): (&Shared, &Job),
     now: UnixMicros,
     chance: f64,
 ) -> Verdict {
     match answer {
-        Answer::Taken { message_ids, segments: _, receipt_expected } => {
-            Verdict::Event(Change::Sent { provider: provider.clone(), message_ids, receipt_expected })
+        Answer::Taken { message_ids, segments, receipt_expected } => {
+            let cost = cost(provider, shared.kind, segments);
+            Verdict::Event(Change::Sent { provider: provider.id.clone(), message_ids, receipt_expected, cost })
         }
         Answer::Refused { code } => Verdict::Event(Change::Settled(Outcome { fate: Fate::Rejected, reason: code })),
         Answer::Throttled { retry_after } => Verdict::Again { retry_after },
@@ -57,6 +58,16 @@ pub(super) fn after(
             retry(code, shared, job, (now, wait))
         }
         Answer::NoAnswer => Verdict::Check,
+    }
+}
+
+/// Returns what a hand-over costs: its segments as the provider counted them, or one message. What a call costs is known when
+/// it has ended.
+fn cost(provider: &Profile, kind: Kind, segments: u8) -> Option<Money> {
+    match kind {
+        Kind::Sms => provider.price.map(|price| price.times(segments.into())),
+        Kind::Template => provider.price,
+        Kind::Call => None,
     }
 }
 
@@ -91,6 +102,16 @@ pub(super) fn word(answer: &Answer) -> metrics::Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_costs_its_segments_and_a_message_its_price() {
+        let price = "0.045 CNY".parse().ok();
+        let (id, response_timeout) = ("carrier".parse().unwrap(), Duration::ZERO);
+        let provider = Profile { id, kinds: Kind::ALL.to_vec(), response_timeout, price };
+        let costs = Kind::ALL.iter().map(|&kind| cost(&provider, kind, 3).map(|cost| cost.to_string()));
+        assert_eq!(costs.collect::<Vec<_>>(), [Some("0.135 CNY".into()), Some("0.045 CNY".into()), None]);
+        assert_eq!(cost(&Profile { price: None, ..provider }, Kind::Sms, 3), None);
+    }
 
     #[test]
     fn backoff_doubles_within_bounds() {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::ids::{JobId, ProviderId, TenantId};
 use super::job::{Kind, words};
+use super::money::Money;
 use super::rule::JobRule;
 use super::suppression::{Plain, Source, Suppression};
 use super::time::UnixMicros;
@@ -110,6 +111,8 @@ pub enum Change {
         message_ids: Vec<Box<str>>,
         /// Whether a receipt will follow; without one, sent is the outcome.
         receipt_expected: bool,
+        /// What it cost; `None`: no price is known.
+        cost: Option<Money>,
     },
     /// It was handed over and no answer came.
     Unresolved {
@@ -242,6 +245,14 @@ impl Change {
         match self {
             Self::Sent { .. } | Self::Unresolved { .. } | Self::Progress(_) => true,
             Self::Deferred { .. } | Self::Settled(_) => false,
+        }
+    }
+
+    /// Returns what the change cost, as far as that is known.
+    pub fn cost(&self) -> Option<Money> {
+        match self {
+            Self::Sent { cost, .. } => *cost,
+            Self::Deferred { .. } | Self::Unresolved { .. } | Self::Progress(_) | Self::Settled(_) => None,
         }
     }
 

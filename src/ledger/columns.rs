@@ -15,6 +15,7 @@ use crate::domain::event::{Change, Event, Fate, Outcome, Report, State};
 use crate::domain::ids::{Lane, PoolId, ProviderId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::WordKey;
+use crate::domain::money::Money;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Scope, Source};
 use crate::domain::time::UnixMicros;
@@ -116,6 +117,7 @@ pub(super) struct ChangeColumns<'a> {
     pub(super) until: Option<UnixMicros>,
     pub(super) message_ids: &'a [Box<str>],
     pub(super) receipt_expected: Option<bool>,
+    pub(super) cost: Option<Money>,
 }
 
 /// A change as read from columns.
@@ -129,6 +131,7 @@ pub(super) struct ReadChange {
     pub(super) until: Option<i64>,
     pub(super) message_ids: Vec<Box<str>>,
     pub(super) receipt_expected: Option<bool>,
+    pub(super) cost: Option<String>,
 }
 
 // === impl What ===
@@ -161,12 +164,13 @@ impl<'a> ChangeColumns<'a> {
             until: None,
             message_ids: &[],
             receipt_expected: None,
+            cost: event.change.cost(),
         };
         match &event.change {
             Change::Deferred { reason, until } => {
                 Self { what: What::Deferred, reason: Some(reason), until: Some(*until), ..blank }
             }
-            Change::Sent { provider, message_ids, receipt_expected } => Self {
+            Change::Sent { provider, message_ids, receipt_expected, cost: _ } => Self {
                 what: What::Sent,
                 provider: Some(provider.as_str()),
                 message_ids,
@@ -202,6 +206,7 @@ impl ReadChange {
                 provider: provider.ok_or_else(|| missing("provider"))?,
                 message_ids: self.message_ids,
                 receipt_expected: self.receipt_expected.ok_or_else(|| missing("receipt_expected"))?,
+                cost: self.cost.as_deref().map(name).transpose()?,
             },
             What::Unresolved => Change::Unresolved { provider },
             What::Progress => Change::Progress(State::from_code(self.state)?),

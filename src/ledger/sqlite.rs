@@ -48,6 +48,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema/bookmark.sql"),
     include_str!("sqlite/schema/key_expiry.sql"),
     include_str!("sqlite/schema/chains.sql"),
+    include_str!("sqlite/schema/cost.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;

@@ -28,7 +28,7 @@ use crate::domain::recent::Recent;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Plain, Suppression};
 use crate::domain::time::UnixMicros;
-use crate::ledger::{JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
+use crate::ledger::{COST, COST_FINALLY, JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
 
 /// A job as it was accepted, on its way into the ledger.
 #[derive(Clone, Debug)]
@@ -244,7 +244,7 @@ impl Merger {
             return;
         }
         let early = match &event.change {
-            Change::Sent { provider, message_ids, receipt_expected: true } => {
+            Change::Sent { provider, message_ids, receipt_expected: true, .. } => {
                 self.segments.sent(&event, provider, message_ids, &mut self.merged.recording.segments);
                 self.unpark(provider, message_ids)
             }
@@ -288,6 +288,10 @@ impl Merger {
             }
             None if known.standing.sent() && !was_sent => self.counts.add((tenant, kind, class), event.at, "sent", ""),
             None => {}
+        }
+        if let Some(cost) = event.change.cost() {
+            let what = if event.change.outcome().is_some() { COST_FINALLY } else { COST };
+            self.counts.add_many((tenant, kind, class), event.at, (what, cost.currency.as_str()), cost.micros());
         }
         true
     }

@@ -133,7 +133,7 @@ impl Wants {
         match fact {
             Fact::Event(event) => {
                 self.job(merger, event.job);
-                if let Change::Sent { provider, message_ids, receipt_expected: true } = &event.change {
+                if let Change::Sent { provider, message_ids, receipt_expected: true, .. } = &event.change {
                     self.sent.extend(message_ids.iter().map(|id| (provider.clone(), id.clone())));
                 }
             }

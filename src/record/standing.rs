@@ -135,7 +135,7 @@ mod tests {
     use crate::domain::time::UnixMicros;
 
     fn sent(receipt_expected: bool) -> Change {
-        Change::Sent { provider: "p".parse().unwrap(), message_ids: vec!["m".into()], receipt_expected }
+        Change::Sent { provider: "p".parse().unwrap(), message_ids: vec!["m".into()], receipt_expected, cost: None }
     }
 
     fn settled(fate: Fate) -> Change {

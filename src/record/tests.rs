@@ -144,7 +144,11 @@ fn event(job: JobId, attempt: u16, change: Change) -> Fact {
 
 fn sent(job: JobId, message_ids: &[String]) -> Fact {
     let message_ids = message_ids.iter().map(|id| id.as_str().into()).collect();
-    event(job, 1, Change::Sent { provider: "carrier".parse().unwrap(), message_ids, receipt_expected: true })
+    event(
+        job,
+        1,
+        Change::Sent { provider: "carrier".parse().unwrap(), message_ids, receipt_expected: true, cost: None },
+    )
 }
 
 fn report(message_id: &str, fate: Fate) -> Fact {

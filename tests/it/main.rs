@@ -10,6 +10,7 @@ mod caps;
 mod chaos;
 mod cli;
 mod clouds;
+mod costs;
 mod crash;
 mod dashboards;
 mod dead_letters;

@@ -135,7 +135,7 @@ fn carrier() -> ProviderId {
 }
 
 fn sent(job: JobId, message_ids: Vec<Box<str>>, at: UnixMicros) -> Fact {
-    let change = Change::Sent { provider: carrier(), message_ids, receipt_expected: true };
+    let change = Change::Sent { provider: carrier(), message_ids, receipt_expected: true, cost: None };
     Fact::Event(Event { job, tenant: tenant(), kind: Kind::Sms, class: Class::Marketing, at, attempt: 1, change })
 }
 

@@ -1,6 +1,7 @@
 //! Shows jobs, events and replies as the API does.
 
 use super::enums::{class_to_pb, kind_to_pb, on_missed_to_pb, recipient_kind_to_pb, state_to_pb};
+use super::money::money_to_pb;
 use super::window::hours_to_pb;
 use super::{duration_to_pb, fate_to_pb, moment_to_pb};
 use crate::domain::chain::Step;
@@ -25,13 +26,19 @@ pub(crate) fn job_to_pb(row: &JobRow, events: &[NumberedEvent], now: UnixMicros)
         kind: kind_to_pb(row.kind).into(),
         class: class_to_pb(row.class).into(),
         state: state_to_pb(state).into(),
-        outcome: outcome.as_ref().map(outcome_to_pb),
+        outcome: outcome.as_ref().map(|outcome| pb::Outcome { cost: cost(events), ..outcome_to_pb(outcome) }),
         accepted_at: Some(moment_to_pb(row.accepted_at)),
         due_at: Some(moment_to_pb(row.due_at)),
         expires_at: Some(moment_to_pb(row.expires_at)),
         batch_id: row.batch.map(|batch| batch.to_string()).unwrap_or_default(),
         ..pb::Job::default()
     }
+}
+
+/// Returns what all hand-overs of a job cost, as far as that is known; they are paid in one currency, that of the first.
+fn cost(events: &[NumberedEvent]) -> Option<pb::Money> {
+    let costs = events.iter().filter_map(|numbered| numbered.event.change.cost());
+    costs.reduce(|sum, cost| sum.plus(cost).unwrap_or(sum)).map(money_to_pb)
 }
 
 /// Adds what only the full view shows.
@@ -94,9 +101,12 @@ fn change_to_pb(event: &Event) -> pb::StateChange {
             until: Some(moment_to_pb(*until)),
             ..shown
         },
-        Change::Sent { provider, message_ids, receipt_expected: _ } => {
-            pb::StateChange { provider_id: provider.as_str().into(), message_ids: owned(message_ids), ..shown }
-        }
+        Change::Sent { provider, message_ids, receipt_expected: _, cost } => pb::StateChange {
+            provider_id: provider.as_str().into(),
+            message_ids: owned(message_ids),
+            cost: cost.map(money_to_pb),
+            ..shown
+        },
         Change::Unresolved { provider } => pb::StateChange {
             provider_id: provider.as_ref().map(|provider| provider.as_str().into()).unwrap_or_default(),
             ..shown
@@ -122,7 +132,7 @@ fn attempt_to_pb(event: &Event) -> Option<pb::Attempt> {
         at: Some(moment_to_pb(event.at)),
         verdict: verdict.into(),
         message_ids: owned(message_ids),
-        cost: None,
+        cost: event.change.cost().map(money_to_pb),
     })
 }
 

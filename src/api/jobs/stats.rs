@@ -9,6 +9,7 @@ use crate::api::convert::{self, Invalid, Problem};
 use crate::api::status::Error;
 use crate::api::tenants;
 use crate::domain::event::Fate;
+use crate::domain::job::{Class, Kind};
 use crate::domain::time::UnixMicros;
 use crate::ledger::{Ledger, SENT_FINALLY};
 use crate::limits::Limits;
@@ -39,8 +40,14 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
             return Err(Invalid::new("to", Problem::RangeTooLong { days: 400 }).into());
         }
         let counts = self.ports.ledger.counts(Some(&tenant.id), hour(from), hour(to).plus(HOUR)).await?;
-        let mut rows = BTreeMap::new();
+        let (mut rows, mut costs) = (BTreeMap::new(), BTreeMap::new());
         for count in counts {
+            if let Some((cost, finally)) = count.cost() {
+                let what: Box<str> = if finally { Fate::Sent.as_str() } else { HANDED_OVER }.into();
+                let paid = costs.entry((count.kind, count.class, what, cost.currency)).or_insert(0_i64);
+                *paid = paid.saturating_add(cost.micros());
+                continue;
+            }
             let jobs = u64::try_from(count.jobs).unwrap_or(0);
             *rows.entry((count.kind, count.class, count.what, count.reason)).or_insert(0_u64) += jobs;
         }
@@ -67,10 +74,50 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
                 cost: None,
             });
         }
+        for ((kind, class, what, currency), micros) in costs {
+            add_cost(&mut stats.rows, (kind, class, &what), pb::Money { currency: currency.to_string(), micros });
+        }
         Ok(stats)
+    }
+}
+
+/// Puts what jobs cost beside how many they were; what was paid in a second currency has a row of its own.
+fn add_cost(rows: &mut Vec<pb::StatsRow>, (kind, class, what): (Kind, Class, &str), cost: pb::Money) {
+    let (kind, class) = (convert::kind_to_pb(kind).into(), convert::class_to_pb(class).into());
+    let row = |row: &&mut pb::StatsRow| row.kind == kind && row.class == class && row.what == what;
+    match rows.iter_mut().filter(row).find(|row| row.cost.is_none()) {
+        Some(row) => row.cost = Some(cost),
+        None => {
+            let fate = if what == HANDED_OVER { pb::Fate::Unspecified } else { pb::Fate::Sent };
+            let (what, cost) = (what.to_owned(), Some(cost));
+            rows.push(pb::StatsRow { kind, class, what, fate: fate.into(), cost, ..pb::StatsRow::default() });
+        }
     }
 }
 
 fn hour(at: UnixMicros) -> UnixMicros {
     UnixMicros::from_secs(at.as_secs().div_euclid(3600) * 3600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_paid_in_a_second_currency_has_its_own_row() {
+        let row = pb::StatsRow {
+            kind: pb::Kind::Sms.into(),
+            class: pb::Class::Otp.into(),
+            what: HANDED_OVER.into(),
+            jobs: 5,
+            ..pb::StatsRow::default()
+        };
+        let mut rows = vec![row];
+        for (currency, micros) in [("CNY", 7), ("USD", 9)] {
+            let cost = pb::Money { currency: currency.into(), micros };
+            add_cost(&mut rows, (Kind::Sms, Class::Otp, HANDED_OVER), cost);
+        }
+        let shown: Vec<_> = rows.iter().map(|row| (row.jobs, row.cost.as_ref().map(|cost| cost.micros))).collect();
+        assert_eq!(shown, [(5, Some(7)), (0, Some(9))]);
+    }
 }

@@ -96,7 +96,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
             if answer.definitely_not_sent() {
                 back.push(give_back);
             }
-            match verdict::after(answer, &provider.profile.id, (&item.shared, &item.job), now, fastrand::f64()) {
+            match verdict::after(answer, &provider.profile, (&item.shared, &item.job), now, fastrand::f64()) {
                 Verdict::Event(change) => {
                     if matches!(change, Change::Sent { .. }) {
                         self.context.metrics.sent(item.shared.class, now.since(item.due_at));
@@ -174,7 +174,7 @@ impl Late {
                 let now = context.clock.now();
                 self.permit.provider.answered(&answer, self.watch.elapsed(), now);
                 let item = &claimed.item;
-                let provider = &self.permit.provider.profile.id;
+                let provider = &self.permit.provider.profile;
                 let unsent = answer.definitely_not_sent();
                 // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
                 if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {

@@ -155,7 +155,7 @@ async fn insert_jobs(conn: &Conn, jobs: &[JobRow], how: Jobs) -> Result<(), toki
 
 async fn insert_events(conn: &Conn, span: i32, events: &[NumberedEvent]) -> Result<(), LedgerError> {
     let target = "event (seq, at, until, job, span, attempt, kind, class, what, state, fate, receipt_expected, tenant, \
-                  reason, provider, message_ids)";
+                  reason, provider, message_ids, cost)";
     let write = |NumberedEvent { seq, event }: &NumberedEvent, row: &mut Row<'_>| {
         let change = ChangeColumns::of(event);
         row.big(*seq).time(event.at).maybe(change.until, |row, until| row.time(until)).uuid(event.job.0).int(span);
@@ -164,8 +164,9 @@ async fn insert_events(conn: &Conn, span: i32, events: &[NumberedEvent]) -> Resu
         row.maybe(change.receipt_expected, |row, expected| row.flag(expected)).text(event.tenant.as_str());
         row.maybe(change.reason, |row, reason| row.text(reason));
         row.maybe(change.provider, |row, provider| row.text(provider)).texts(change.message_ids);
+        row.maybe(change.cost, |row, cost| row.text(&cost.to_string()));
     };
-    Ok(copy_in(conn, target, 16, events, write).await?)
+    Ok(copy_in(conn, target, 17, events, write).await?)
 }
 
 async fn insert_replies(conn: &Conn, recording: &Recording) -> Result<(), LedgerError> {

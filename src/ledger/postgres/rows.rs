@@ -21,7 +21,7 @@ pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.
 
 /// Columns of [`event`], in order.
 pub(super) const EVENT: &str = "e.seq, e.job, e.tenant, e.kind, e.class, e.at, e.attempt, e.what, e.state, e.fate, \
-                                e.reason, e.provider, e.until, e.message_ids, e.receipt_expected";
+                                e.reason, e.provider, e.until, e.message_ids, e.receipt_expected, e.cost";
 
 /// Columns of [`segment`], in order.
 pub(super) const SEGMENT: &str = "s.provider, s.message_id, s.job, s.attempt, s.part, s.parts, s.fate, s.at";
@@ -111,6 +111,7 @@ pub(super) fn event(row: &Row, from: usize) -> Result<NumberedEvent, LedgerError
         until: get::<Option<Micros>>(row, from + 12)?.map(|time| time.0.0),
         message_ids: get::<Option<_>>(row, from + 13)?.unwrap_or_default(),
         receipt_expected: get(row, from + 14)?,
+        cost: get(row, from + 15)?,
     };
     let event = Event {
         job: JobId(get(row, from + 1)?),

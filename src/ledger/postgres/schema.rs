@@ -20,6 +20,7 @@ const SCHEMA: &[&str] = &[
     include_str!("schema/bookmark.sql"),
     include_str!("schema/key_expiry.sql"),
     include_str!("schema/chains.sql"),
+    include_str!("schema/cost.sql"),
 ];
 /// Version of the schema that this program writes.
 pub(super) const VERSION: i32 = SCHEMA.len() as i32;
@@ -128,7 +129,7 @@ fn words() -> String {
     let what = case("what", WHATS, |what| what.as_str());
     format!(
         "create or replace view event_words as select seq, at, tenant, job, attempt, {kind}, {class}, {what}, {state}, \
-         {fate}, reason, provider, until, message_ids, receipt_expected from event; \
+         {fate}, reason, provider, until, message_ids, receipt_expected, cost from event; \
          create or replace view job_words as select id, tenant, {kind}, {class}, accepted_at, due_at, expires_at, \
          address, recipient, batch, campaign, run, cancel_key from job;"
     )

@@ -100,7 +100,7 @@ fn insert_jobs(tx: &Transaction<'_>, jobs: &[JobRow]) -> Result<(), LedgerError>
 
 fn insert_events(tx: &Transaction<'_>, events: &[NumberedEvent]) -> Result<(), LedgerError> {
     let mut insert = tx.prepare_cached(
-        "insert into event values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        "insert into event values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     for NumberedEvent { seq, event } in events {
         let change = ChangeColumns::of(event);
@@ -121,6 +121,7 @@ fn insert_events(tx: &Transaction<'_>, events: &[NumberedEvent]) -> Result<(), L
             change.until.map(|until| until.0),
             message_ids,
             change.receipt_expected,
+            change.cost.map(|cost| cost.to_string()),
         ])?;
     }
     Ok(())

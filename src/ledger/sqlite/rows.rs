@@ -18,7 +18,7 @@ pub(super) const JOB: &str = "j.id, j.tenant, j.kind, j.class, j.accepted_at, j.
 
 /// Columns of [`event`], in order.
 pub(super) const EVENT: &str = "seq, job, tenant, kind, class, at, attempt, what, state, fate, reason, provider, until, \
-                                message_ids, receipt_expected";
+                                message_ids, receipt_expected, cost";
 
 /// Columns of [`segment`], in order.
 pub(super) const SEGMENT: &str = "provider, message_id, job, attempt, part, parts, fate, at";
@@ -63,6 +63,7 @@ pub(super) fn event(row: &Row<'_>) -> Result<NumberedEvent, LedgerError> {
         until: row.get(12)?,
         message_ids,
         receipt_expected: row.get(14)?,
+        cost: row.get(15)?,
     };
     let event = Event {
         job: job_id(row, 1)?,

@@ -6,11 +6,14 @@ use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, R
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, WordKey};
+use crate::domain::money::Money;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 
 /// Fewest bytes of a fact: a receipt with nothing but what it must have.
 pub(super) const FACT_BYTES_MIN: usize = 15;
+/// A change to sent of which the cost is known; 1 is one without.
+const SENT_AT_A_COST: u8 = 5;
 
 impl Writer<'_> {
     pub(super) fn fact(&mut self, fact: &Fact) {
@@ -66,14 +69,18 @@ impl Writer<'_> {
                 self.text(reason);
                 self.time(*until);
             }
-            Change::Sent { provider, message_ids, receipt_expected } => {
-                self.byte(1);
+            Change::Sent { provider, message_ids, receipt_expected, cost } => {
+                self.byte(if cost.is_some() { SENT_AT_A_COST } else { 1 });
                 self.text(provider.as_str());
                 self.count(message_ids.len());
                 for id in message_ids {
                     self.text(id);
                 }
                 self.byte(u8::from(*receipt_expected));
+                if let Some(cost) = cost {
+                    self.text(cost.currency.as_str());
+                    self.uint(u64::try_from(cost.micros()).unwrap_or(0));
+                }
             }
             Change::Unresolved { provider } => {
                 self.byte(2);
@@ -175,16 +182,23 @@ impl Reader<'_> {
     fn change(&mut self) -> Result<Change, FrameError> {
         Ok(match self.byte()? {
             0 => Change::Deferred { reason: self.text()?, until: self.time()? },
-            1 => Change::Sent {
+            form @ (1 | SENT_AT_A_COST) => Change::Sent {
                 provider: self.provider()?,
                 message_ids: self.list(1, Self::text)?,
                 receipt_expected: self.flag()?,
+                cost: if form == SENT_AT_A_COST { Some(self.money()?) } else { None },
             },
             2 => Change::Unresolved { provider: self.option(Self::provider)? },
             3 => Change::Progress(self.word(State::ALL, "state")?),
             4 => Change::Settled(Outcome { fate: self.word(Fate::ALL, "fate")?, reason: self.text()? }),
             _ => return Err(FrameError::Field("change")),
         })
+    }
+
+    fn money(&mut self) -> Result<Money, FrameError> {
+        let currency = self.text()?.parse().map_err(|_| FrameError::Field("currency"))?;
+        let micros = i64::try_from(self.uint()?).map_err(|_| FrameError::Field("cost"))?;
+        Money::new(currency, micros).map_err(|_| FrameError::Field("cost"))
     }
 
     fn receipt(&mut self) -> Result<Receipt, FrameError> {

@@ -13,6 +13,7 @@ use crate::domain::event::{Change, Event, Fate, Outcome, Receipt, Reply, Report,
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::{AddressKey, WordKey};
+use crate::domain::money::Money;
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Plain, Scope, Source, Suppression};
@@ -154,11 +155,21 @@ fn envelope() -> impl Strategy<Value = Envelope> {
     })
 }
 
+fn cost() -> impl Strategy<Value = Money> {
+    (prop::sample::select(vec!["CNY", "USD"]), 0..=i64::MAX)
+        .prop_map(|(currency, micros)| Money::new(currency.parse().unwrap(), micros).unwrap())
+}
+
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (text(), time()).prop_map(|(reason, until)| Change::Deferred { reason, until }),
-        (name(), prop::collection::vec(text(), 0..3), any::<bool>()).prop_map(
-            |(provider, message_ids, receipt_expected)| Change::Sent { provider, message_ids, receipt_expected }
+        (name(), prop::collection::vec(text(), 0..3), any::<bool>(), prop::option::of(cost())).prop_map(
+            |(provider, message_ids, receipt_expected, cost)| Change::Sent {
+                provider,
+                message_ids,
+                receipt_expected,
+                cost
+            }
         ),
         prop::option::of(name()).prop_map(|provider| Change::Unresolved { provider }),
         pick(State::ALL).prop_map(Change::Progress),

@@ -39,17 +39,22 @@ struct KeyRef<'a> {
 
 impl Counts {
     /// Counts one job of a tenant, kind and class that came to `what` at `at`.
-    pub(super) fn add(
+    pub(super) fn add(&mut self, of: (&TenantId, Kind, Class), at: UnixMicros, what: &'static str, reason: &str) {
+        self.add_many(of, at, (what, reason), 1);
+    }
+
+    /// Counts so many.
+    pub(super) fn add_many(
         &mut self,
         (tenant, kind, class): (&TenantId, Kind, Class),
         at: UnixMicros,
-        what: &'static str,
-        reason: &str,
+        (what, reason): (&'static str, &str),
+        many: i64,
     ) {
         let key = KeyRef { tenant, hour: at.as_secs().div_euclid(HOUR_S), kind, class, what, reason };
         match self.jobs.get_mut(&key) {
-            Some(jobs) => *jobs += 1,
-            None => _ = self.jobs.insert(key.owned(), 1),
+            Some(jobs) => *jobs = jobs.saturating_add(many),
+            None => _ = self.jobs.insert(key.owned(), many),
         }
     }
 

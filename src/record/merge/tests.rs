@@ -51,7 +51,7 @@ fn event(job: JobId, attempt: u16, change: Change) -> Fact {
 
 fn sent(job: JobId, attempt: u16, message_ids: &[&str]) -> Fact {
     let message_ids = message_ids.iter().map(|id| Box::from(*id)).collect();
-    event(job, attempt, Change::Sent { provider: provider(), message_ids, receipt_expected: true })
+    event(job, attempt, Change::Sent { provider: provider(), message_ids, receipt_expected: true, cost: None })
 }
 
 fn report(message_id: &str, fate: Fate) -> Fact {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider::domain::event::{Change, Event, Fate, Outcome, Receipt, Report, State};
 use postrider::domain::ids::{JobId, ProviderId};
 use postrider::domain::job::{Class, Kind};
+use postrider::domain::money::Money;
 use postrider::domain::time::UnixMicros;
 use postrider::ledger::{
     Entry, JobRow, Ledger, LedgerError, NumberedEvent, RECEIPT_MATCH, Recording, SealedReply, Segment, Tag,
@@ -183,13 +184,16 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
     let word = "[a-z_:0-9]{0,12}";
     let provider = "[a-z0-9][a-z0-9-]{0,8}".prop_map(|name| name.parse::<ProviderId>().unwrap());
     let time = prop_oneof![(0..4_000_000_000_000_000_i64).prop_map(UnixMicros), Just(UnixMicros::MAX)];
+    let cost =
+        proptest::option::of((0..=i64::MAX).prop_map(|micros| Money::new("CNY".parse().unwrap(), micros).unwrap()));
     let change = prop_oneof![
         (word, time).prop_map(|(reason, until)| Change::Deferred { reason: reason.into(), until }),
-        (provider.clone(), proptest::collection::vec("[ -~é]{0,20}", 0..4), any::<bool>()).prop_map(
-            |(provider, ids, receipt_expected)| Change::Sent {
+        (provider.clone(), proptest::collection::vec("[ -~é]{0,20}", 0..4), any::<bool>(), cost).prop_map(
+            |(provider, ids, receipt_expected, cost)| Change::Sent {
                 provider,
                 message_ids: ids.into_iter().map(Into::into).collect(),
                 receipt_expected,
+                cost,
             }
         ),
         proptest::option::of(provider).prop_map(|provider| Change::Unresolved { provider }),

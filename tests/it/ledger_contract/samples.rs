@@ -66,7 +66,12 @@ pub(crate) fn event(seq: i64, n: u32, change: Change) -> NumberedEvent {
 }
 
 pub(crate) fn sent() -> Change {
-    Change::Sent { provider: "carrier-a".parse().unwrap(), message_ids: vec!["a1".into()], receipt_expected: true }
+    Change::Sent {
+        provider: "carrier-a".parse().unwrap(),
+        message_ids: vec!["a1".into()],
+        receipt_expected: true,
+        cost: None,
+    }
 }
 
 pub(crate) fn delivered() -> Change {
