@@ -1,6 +1,7 @@
 //! The composition root: settings → backends → parts → a running service, and its orderly end.
 
 mod backends;
+mod binds;
 mod calendars;
 mod certificate;
 mod doctor;
@@ -45,6 +46,7 @@ use crate::telemetry::exporter::Exporter;
 use crate::telemetry::metrics::{self, AgendaMetrics, DispatchMetrics, Key};
 
 use self::backends::Backends;
+use self::binds::Node;
 pub use self::doctor::examine;
 pub use self::error::StartError;
 pub use self::first_start::FirstKey;
@@ -99,6 +101,8 @@ struct Base {
     committed: watch::Sender<i64>,
     /// Who wrote to whom lately.
     senders: Senders,
+    /// This node among the others.
+    node: Node,
 }
 
 /// Connects the backends and starts the parts that the settings name.
@@ -180,6 +184,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), groups.publish.clone()),
         committed: watch::Sender::new(0),
         senders: Senders::new(),
+        node: Node::of(&settings.data_dir),
         groups: groups.clone(),
         settings,
         clock,
