@@ -89,7 +89,12 @@ const SUBMITS: &[(&str, Change, Code, &str)] = &[
         "spec.schedule.send_at",
     ),
     ("links", |r| spec(r).links.push(pb::Link::default()), Code::Unimplemented, ""),
-    ("a fallback", |r| spec(r).fallback.push(pb::FallbackStep::default()), Code::Unimplemented, ""),
+    (
+        "a fallback that says nothing",
+        |r| spec(r).fallback.push(pb::FallbackStep::default()),
+        Code::InvalidArgument,
+        "spec.fallback[0].content",
+    ),
 ];
 
 fn spec(request: &mut SubmitRequest) -> &mut pb::JobSpec {
