@@ -13,6 +13,7 @@ mod submit;
 mod suppress;
 mod template;
 mod tenant;
+mod top;
 mod window;
 
 use std::io::{self, Write as _};
@@ -125,6 +126,13 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Show live what the processes do: lanes, providers, rates, outcomes, the slowest, tenants; needs no key
+    #[command(after_help = top::EXAMPLES)]
+    Top {
+        /// Which processes, and how to show it.
+        #[command(flatten)]
+        options: top::Options,
+    },
     /// Look at what was put aside as dead, and put it back to work
     #[command(after_help = operate::DEAD_EXAMPLES)]
     DeadLetter {
@@ -199,6 +207,10 @@ async fn carry_out(command: Command, mut root: clap::Command) -> ExitCode {
             let _closed = io::stdout().write_all(&script);
             return ExitCode::SUCCESS;
         }
+        Command::Top { options } => {
+            let json = options.json();
+            return finished(top::run(options).await, json);
+        }
         // A reader that has seen enough is no failure.
         Command::Flow { act } => return act.run().unwrap_or(ExitCode::SUCCESS),
         Command::Submit { what, options } => (options.clone(), with(&options, |to| what.run(to)).await),
@@ -215,11 +227,15 @@ async fn carry_out(command: Command, mut root: clap::Command) -> ExitCode {
         Command::DeadLetter { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
         Command::Clock { act, options } => (options.clone(), with(&options, |to| act.run(to)).await),
     };
+    finished(done, options.json)
+}
+
+fn finished(done: Result<(), Failure>, json: bool) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough: `postrider job list | head`.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failure) => failed(&failure, options.json),
+        Err(failure) => failed(&failure, json),
     }
 }
 

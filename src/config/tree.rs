@@ -15,7 +15,8 @@ use crate::crash;
 /// In front of every variable that is a setting.
 pub(super) const PREFIX: &str = "POSTRIDER_";
 /// Variables of that prefix that are no settings.
-const OTHER_VARIABLES: &[&str] = &["POSTRIDER_CONFIG", "POSTRIDER_ENDPOINT", "POSTRIDER_KEY", crash::VARIABLE];
+const OTHER_VARIABLES: &[&str] =
+    &["POSTRIDER_CONFIG", "POSTRIDER_ENDPOINT", "POSTRIDER_KEY", "POSTRIDER_METRICS", crash::VARIABLE];
 /// A name this similar to a known one (1 is equal) is taken for a slip of the pen.
 const SIMILAR: f64 = 0.7;
 /// A variable must be more similar: others put variables with our prefix there, such as Kubernetes for a service that is

@@ -51,4 +51,5 @@ mod smpp_faults;
 mod support;
 mod templates;
 mod tidy;
+mod top;
 mod windows;
