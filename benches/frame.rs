@@ -54,6 +54,7 @@ fn envelope(first: usize, jobs: usize) -> Envelope {
         on_missed: OnMissed::Defer,
         moved_at: None,
         chain: None,
+        trace: None,
     };
     let jobs = (first..first + jobs).map(|number| job(number as u128)).collect();
     Envelope { shared: Arc::new(shared), due_at: UnixMicros::from_secs(1_700_000_000), jobs }

@@ -24,6 +24,7 @@ use crate::domain::keys::Fingerprint;
 use crate::domain::money::Currency;
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
+use crate::domain::trace::Trace;
 use crate::domain::window::Hours;
 use crate::ledger::Tenant;
 use crate::policy::windows;
@@ -69,6 +70,8 @@ pub struct Request {
     pub expires_at: Option<UnixMicros>,
     /// The idempotency key with the fingerprint of the request.
     pub key: Option<(Box<str>, Fingerprint)>,
+    /// The trace that the jobs belong to, if the call is sampled.
+    pub trace: Option<Trace>,
     /// Whether the items form a batch (an id of its own, item ids derived from it).
     pub batch: Batch,
     /// The items that passed their checks.

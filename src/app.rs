@@ -44,6 +44,7 @@ use crate::seal::Sealer;
 use crate::shutdown::Tasks;
 use crate::telemetry::exporter::Exporter;
 use crate::telemetry::metrics::{self, AgendaMetrics, DispatchMetrics, Key};
+use crate::telemetry::traces::{self, Traces};
 
 use self::backends::Backends;
 use self::binds::Node;
@@ -135,6 +136,7 @@ async fn start_parts(
         }
         None => None,
     };
+    let traces = traces(&settings)?;
     let base = base(settings, clock, groups).await?;
     let first_key = match base.settings.runs(Role::Front) {
         true => first_start::tenant(&base).await?,
@@ -157,7 +159,14 @@ async fn start_parts(
     if let Some(listener) = metrics {
         listener.spawn(&base.clock, &base.groups.backends);
     }
-    Ok(Running::new(base, front, Addresses { metrics: metrics_address, callbacks }, first_key))
+    Ok(Running::new((base, traces), front, Addresses { metrics: metrics_address, callbacks }, first_key))
+}
+
+/// Begins to send spans, if they are to go anywhere.
+fn traces(settings: &Settings) -> Result<Option<Traces>, StartError> {
+    let Some(set) = &settings.traces else { return Ok(None) };
+    let roles = settings.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
+    Ok(Some(traces::start(&set.endpoint, set.sample, &roles)?))
 }
 
 async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base, StartError> {

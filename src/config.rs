@@ -85,6 +85,8 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// Logs.
     pub log: Log,
+    /// Traces, if they are sent anywhere.
+    pub traces: Option<Traces>,
     /// The providers, never none.
     pub providers: Vec<Provider>,
 }
@@ -187,6 +189,15 @@ words! {
         /// For machines.
         Json = "json",
     }
+}
+
+/// Where traces go, and of how much.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Traces {
+    /// The OTLP endpoint, over gRPC.
+    pub endpoint: Box<str>,
+    /// The part of the calls that are sampled where their callers do not say it, 0 to 1.
+    pub sample: f64,
 }
 
 /// Settings with where they came from.

@@ -20,4 +20,5 @@ pub mod suppression;
 pub mod template;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod window;

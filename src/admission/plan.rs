@@ -235,6 +235,7 @@ mod tests {
             windows: vec![],
             expires_at: None,
             key: None,
+            trace: None,
             batch: Batch::Many,
             items: numbers.iter().enumerate().map(item).collect(),
         }

@@ -129,6 +129,7 @@ impl Rig {
             on_missed: OnMissed::Defer,
             moved_at: None,
             chain: None,
+            trace: None,
         };
         let job = |person: usize| Job {
             id: JobId::new(START, u128::from(fastrand::u64(..))),

@@ -143,6 +143,11 @@ impl Error {
         }
     }
 
+    /// Returns the constant word for programs.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.meaning().reason
+    }
+
     /// Returns what a refused submit is counted as.
     pub(crate) fn counted(&self) -> RefusedAs {
         self.meaning().counted.unwrap_or(RefusedAs::Invalid)

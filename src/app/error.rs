@@ -8,6 +8,7 @@ use crate::ledger::LedgerError;
 use crate::limits::LimitsError;
 use crate::queue::QueueError;
 use crate::seal::{KeyFileError, NoRandom};
+use crate::telemetry::traces::BadEndpoint;
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,9 @@ pub enum StartError {
         /// Why.
         reason: Box<str>,
     },
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] BadEndpoint),
     /// The certificate of gRPC cannot be used.
     #[error("grpc.tls_cert and grpc.tls_key: {0}")]
     Tls(Box<str>),

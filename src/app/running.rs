@@ -12,6 +12,7 @@ use crate::domain::time::Clock;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::queue::Queue;
+use crate::telemetry::traces::Traces;
 
 /// Calls in work get one part in so many of the grace time; after that they are cut off, and their callers retry.
 const FRONT_PARTS: u32 = 4;
@@ -19,6 +20,7 @@ const FRONT_PARTS: u32 = 4;
 /// A running service.
 pub struct Running {
     base: Base,
+    traces: Option<Traces>,
     front: Option<Front>,
     addresses: Addresses,
     first_key: Option<FirstKey>,
@@ -32,8 +34,13 @@ pub(super) struct Addresses {
 }
 
 impl Running {
-    pub(super) fn new(base: Base, front: Option<Front>, addresses: Addresses, first_key: Option<FirstKey>) -> Self {
-        Self { base, front, addresses, first_key }
+    pub(super) fn new(
+        (base, traces): (Base, Option<Traces>),
+        front: Option<Front>,
+        addresses: Addresses,
+        first_key: Option<FirstKey>,
+    ) -> Self {
+        Self { base, traces, front, addresses, first_key }
     }
 
     /// Returns where gRPC listens.
@@ -63,7 +70,7 @@ impl Running {
     }
 
     async fn finish_in_order(self) {
-        let Self { base, front, .. } = self;
+        let Self { base, traces, front, .. } = self;
         let watch = base.clock.stopwatch();
         let grace = base.settings.shutdown.grace;
         if let Some(front) = front {
@@ -81,6 +88,9 @@ impl Running {
         };
         let _late = base.clock.timeout(grace.saturating_sub(watch.elapsed()).max(Duration::from_secs(1)), close).await;
         base.groups.backends.finish(&base.clock, Duration::from_secs(1)).await;
+        if let Some(traces) = traces {
+            let _lost = tokio::task::spawn_blocking(move || traces.finish()).await;
+        }
         info!("drained");
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Contradiction, Reason};
 use super::provider::raw::RawProvider;
-use super::raw::{RawCap, RawGrpc, RawReceive, RawSettings, RawWindow};
+use super::raw::{RawCap, RawGrpc, RawReceive, RawSettings, RawTraces, RawWindow};
 use super::{
-    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings, Shutdown, caps,
-    provider, windows,
+    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings, Shutdown,
+    Traces, caps, provider, windows,
 };
 
 /// The shortest and longest of ordinary time limits.
@@ -63,6 +63,7 @@ pub(super) fn settings(
             filter: raw.log.level,
             format: word("log.format", &raw.log.format, LogFormat::ALL, LogFormat::as_str)?,
         },
+        traces: traces(&raw.traces)?,
         providers: provider::providers(providers, environment)?,
         // These name pools and providers, so they are read when the providers are known.
         routes: vec![],
@@ -70,6 +71,12 @@ pub(super) fn settings(
     };
     agree(&settings, (&raw.grpc, &raw.receive), key_file.as_deref())?;
     Ok(settings)
+}
+
+fn traces(raw: &RawTraces) -> Result<Option<Traces>, ConfigError> {
+    let sample = provider::share("traces.sample", raw.sample)?;
+    let endpoint = url("traces.endpoint", &raw.endpoint, &["http://", "https://"])?;
+    Ok(endpoint.map(|endpoint| Traces { endpoint: endpoint.reveal().into(), sample }))
 }
 
 /// Checks what settings say about each other.

@@ -357,6 +357,6 @@ fn fitting(key: &str, text: &str, max: usize) -> Result<Box<str>, ConfigError> {
     if text.len() > max { Err(invalid(key, Reason::TooLong { length: text.len(), max })) } else { Ok(text.into()) }
 }
 
-fn share(key: &str, number: f64) -> Result<f64, ConfigError> {
+pub(super) fn share(key: &str, number: f64) -> Result<f64, ConfigError> {
     if (0.0..=1.0).contains(&number) { Ok(number) } else { Err(invalid(key, Reason::Share)) }
 }

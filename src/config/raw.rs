@@ -21,6 +21,7 @@ pub(super) struct RawSettings {
     pub(super) windows: RawWindows,
     pub(super) shutdown: RawShutdown,
     pub(super) log: RawLog,
+    pub(super) traces: RawTraces,
 }
 
 #[derive(Deserialize)]
@@ -107,6 +108,13 @@ pub(super) struct RawShutdown {
 pub(super) struct RawLog {
     pub(super) level: String,
     pub(super) format: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTraces {
+    pub(super) endpoint: String,
+    pub(super) sample: f64,
 }
 
 #[derive(Deserialize)]

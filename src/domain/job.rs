@@ -11,6 +11,7 @@ use super::ids::{JobId, Lane, PoolId, ProviderId, TenantId};
 use super::recipient::Recipient;
 use super::text;
 use super::time::UnixMicros;
+use super::trace::Trace;
 use super::window::Hours;
 
 /// Most jobs in one envelope.
@@ -165,6 +166,8 @@ pub struct Shared {
     pub on_missed: OnMissed,
     /// The fallback chain that they are of.
     pub chain: Option<Box<Chain>>,
+    /// The trace that they belong to; `None`: they are not sampled.
+    pub trace: Option<Trace>,
 }
 
 /// One accepted unit of outbound work.

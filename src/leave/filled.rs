@@ -114,6 +114,7 @@ mod tests {
             on_missed: OnMissed::Defer,
             moved_at: None,
             chain: None,
+            trace: None,
         };
         let job = Job {
             id: JobId::new(UnixMicros(0), 1),

@@ -90,6 +90,7 @@ mod tests {
             on_missed,
             moved_at: None,
             chain: None,
+            trace: None,
         }
     }
 

@@ -28,12 +28,15 @@ use crate::domain::recent::Recent;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Plain, Suppression};
 use crate::domain::time::UnixMicros;
+use crate::domain::trace::Trace;
 use crate::ledger::{COST, COST_FINALLY, JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
 
 /// A job as it was accepted, on its way into the ledger.
 #[derive(Clone, Debug)]
 pub(super) struct Accepted {
     pub(super) row: JobRow,
+    /// The trace that it belongs to.
+    pub(super) trace: Option<Trace>,
     /// No frame can have brought this job before.
     pub(super) fresh: bool,
     /// Its collapse key: it replaces older jobs.

@@ -32,7 +32,13 @@ pub(super) fn accepted(envelope: &Envelope, sealer: &Sealer, rows: &mut Vec<Acce
             fallback_after: shared.chain.as_ref().and_then(|chain| Some(chain.next.first()?.after)),
             sealed,
         };
-        rows.push(Accepted { row, fresh: fresh(job), collapse_key: word(space::COLLAPSE_KEY, &job.collapse_key) });
+        let trace = shared.trace;
+        rows.push(Accepted {
+            row,
+            trace,
+            fresh: fresh(job),
+            collapse_key: word(space::COLLAPSE_KEY, &job.collapse_key),
+        });
     }
 }
 

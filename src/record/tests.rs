@@ -122,6 +122,7 @@ fn envelope(class: Class, ids: &[JobId]) -> Envelope {
         on_missed: OnMissed::Defer,
         moved_at: None,
         chain: None,
+        trace: None,
     };
     let phone = |number: usize| Some(format!("+1555{number:07}").parse().unwrap());
     let job = |(number, id): (usize, &JobId)| Job {

@@ -27,12 +27,14 @@ use super::resend::Resender;
 use super::{Settings, chains, reads};
 use crate::crash::{self, Point};
 use crate::domain::time::{Clock, UnixMicros};
+use crate::domain::trace::Trace;
 use crate::ledger::{Ledger, LedgerError, SealedReply, SealedSuppression};
 use crate::limits::Limits;
 use crate::queue::dead::{self, Why};
 use crate::queue::frame::{seal_plain, seal_reply};
 use crate::queue::{Queue, QueueName};
 use crate::seal::Sealer;
+use crate::telemetry::traces::{self, Piece, With};
 
 /// The first wait after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -59,6 +61,14 @@ pub(super) struct Writer<Q, L, M> {
     pub(super) merger: Merger,
     /// Whether what the merger knows is what the ledger says.
     pub(super) current: Arc<AtomicBool>,
+}
+
+/// Returns the traces whose jobs are in a batch, one for each run of jobs.
+fn traces_of(batch: &[Work]) -> Vec<Trace> {
+    let jobs = batch.iter().filter_map(|work| if let Some(Body::Jobs(jobs)) = &work.body { Some(jobs) } else { None });
+    let mut traces: Vec<_> = jobs.flatten().filter_map(|job| job.trace).collect();
+    traces.dedup();
+    traces
 }
 
 /// How an attempt to write ended.
@@ -127,10 +137,15 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         let now = self.clock.now();
         reads::load(&self.ledger, &mut self.merger, batch, now).await?;
         reads::attribute(&self.ledger, &self.sealer, batch).await?;
+        let traces = traces_of(batch);
         self.merge(batch, now);
         chains::follow(&self.ledger, &mut self.merger, &self.sealer, now).await?;
         let merged = self.merger.finish();
         self.commit(merged).await?;
+        let to = self.clock.now();
+        for trace in traces {
+            traces::note(trace, Piece { name: "record", with: With::Queue, from: now, to, says: &[] });
+        }
         batch.drain(..).for_each(|work| work.delivery.ack());
         Ok(())
     }

@@ -52,4 +52,5 @@ mod support;
 mod templates;
 mod tidy;
 mod top;
+mod traces;
 mod windows;

@@ -112,6 +112,7 @@ fn envelope(now: UnixMicros) -> Envelope {
         on_missed: OnMissed::Defer,
         moved_at: None,
         chain: None,
+        trace: None,
     };
     let job = Job {
         id: JobId::new(now, 7),

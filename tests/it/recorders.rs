@@ -169,6 +169,7 @@ fn envelope(now: UnixMicros, ids: &[JobId]) -> Envelope {
         on_missed: OnMissed::Defer,
         moved_at: None,
         chain: None,
+        trace: None,
     };
     let job = |id: &JobId| Job {
         id: *id,

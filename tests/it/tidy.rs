@@ -28,6 +28,11 @@ const VENDORS: &[(&str, &str)] = &[
     ("rusqlite", "src/ledger/sqlite"),
     ("rusmpp", "src/channel/sms"),
     ("metrics_exporter_prometheus", "src/telemetry/exporter"),
+    ("opentelemetry", "src/telemetry/traces"),
+    ("opentelemetry_sdk", "src/telemetry/traces"),
+    ("opentelemetry_otlp", "src/telemetry/traces"),
+    ("ratatui", "src/cli/top"),
+    ("crossterm", "src/cli/top"),
 ];
 
 /// Most lines of a file without its tests.

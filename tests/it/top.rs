@@ -32,7 +32,8 @@ async fn what_a_service_does_is_shown_once_for_scripts_and_for_people() {
     let (clock, mut shown) = (Clock::system(), Value::Null);
     let watch = clock.stopwatch();
     let delivered = |shown: &Value| shown["outcomes"].as_array().is_some_and(|all| all.iter().any(is_all_delivered));
-    while !delivered(&shown) {
+    // The gauges of a provider follow within seconds.
+    while !delivered(&shown) || shown["providers"][0]["link"] != "up" {
         assert!(watch.elapsed() < PATIENCE, "{shown:#}");
         let output = top(&[&once[..], &["--json"]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));

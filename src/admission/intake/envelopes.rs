@@ -41,6 +41,7 @@ pub(super) fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, p
         on_missed: request.on_missed,
         moved_at: None,
         chain: chains.first().cloned().map(Box::new),
+        trace: request.trace,
     });
     let mut jobs: Vec<Option<Job>> =
         request.items.into_iter().zip(ids).map(|(item, id)| Some(job(id, item, seen))).collect();

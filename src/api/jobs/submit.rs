@@ -13,10 +13,12 @@ use crate::api::convert::{self, Invalid, Problem, Spec};
 use crate::api::status::Error;
 use crate::domain::ids::JobId;
 use crate::domain::keys::Fingerprint;
+use crate::domain::trace::Trace;
 use crate::ledger::{Ledger, Tenant};
 use crate::limits::Limits;
 use crate::pb;
 use crate::queue::Queue;
+use crate::telemetry::traces::Call;
 
 /// Most characters in an idempotency key.
 const KEY_CHARS_MAX: usize = 128;
@@ -33,9 +35,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         &self,
         tenant: &Arc<Tenant>,
         raw: pb::SubmitRequest,
+        trace: Option<Trace>,
     ) -> Result<pb::SubmitResponse, Error> {
         let accepted = match self.checked(tenant, raw).await {
-            Ok(request) => self.ports.admission.submit(request).await.map_err(Error::from),
+            Ok(request) => self.ports.admission.submit(Request { trace, ..request }).await.map_err(Error::from),
             Err(error) => Err(error),
         };
         match accepted {
@@ -52,9 +55,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         &self,
         tenant: &Arc<Tenant>,
         raw: pb::SubmitBatchRequest,
+        trace: Option<Trace>,
     ) -> Result<pb::SubmitBatchResponse, Error> {
         let count = raw.items.len();
-        match self.try_submit_many(tenant, raw).await {
+        match self.try_submit_many(tenant, raw, trace).await {
             Ok(response) => Ok(response),
             Err(error) => Err(self.refused(tenant, error, count)),
         }
@@ -64,6 +68,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         &self,
         tenant: &Arc<Tenant>,
         mut raw: pb::SubmitBatchRequest,
+        trace: Option<Trace>,
     ) -> Result<pb::SubmitBatchResponse, Error> {
         convert::check_count("items", raw.items.len(), ITEMS_MAX)?;
         if raw.items.is_empty() {
@@ -82,7 +87,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
             );
         }
         let request = request(tenant, spec, key, (Batch::Many, items));
-        let accepted = self.ports.admission.submit(request).await?;
+        let accepted = self.ports.admission.submit(Request { trace, ..request }).await?;
         for (index, refusal) in accepted.refused {
             let error = Error::Refused(refusal);
             self.metrics.refused(Some(&tenant.id), error.counted(), 1);
@@ -103,18 +108,20 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
     /// work, or once the process stops.
     pub(super) fn submit_each(
         self,
-        tenant: Arc<Tenant>,
+        (tenant, call): (Arc<Tenant>, Call),
         incoming: impl Stream<Item = Result<pb::SubmitStreamRequest, Status>>,
     ) -> impl Stream<Item = Result<pb::SubmitStreamResponse, Status>> {
         let stop = self.ports.tasks.stop().clone();
+        // It ends with the stream.
+        let call = Arc::new(call);
         incoming
             .take_until(stop.cancelled_owned())
             .map(move |incoming| {
-                let (this, tenant) = (self.clone(), Arc::clone(&tenant));
+                let (this, tenant, trace) = (self.clone(), Arc::clone(&tenant), call.trace());
                 async move {
                     let pb::SubmitStreamRequest { sequence, job } = incoming?;
                     let result = match job {
-                        Some(job) => this.submit_one(&tenant, job).await,
+                        Some(job) => this.submit_one(&tenant, job, trace).await,
                         None => Err(this.refused(&tenant, Invalid::new("job", Problem::Missing).into(), 1)),
                     };
                     let result = match result {
@@ -193,6 +200,7 @@ pub(super) fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items)
         windows: spec.when.windows,
         expires_at: spec.when.expires_at,
         key,
+        trace: None,
         batch,
         items,
     }

@@ -202,11 +202,11 @@ mod tests {
 
     #[test]
     fn a_table_has_the_screen_for_itself() {
-        let screen = self::screen((120, 20), &[KeyCode::Char('3')]);
-        has(&screen, &["providers (2)"]);
-        has(&screen, &["provider", "handed over v", "answer p99"]);
-        has(&screen, &["a", "up", "35/s", "500/s", "12", "closed", "50.0 ms"]);
-        let scrolled = self::screen((120, 20), &[KeyCode::Char('3'), KeyCode::Down]);
+        let shown = screen((120, 20), &[KeyCode::Char('3')]);
+        has(&shown, &["providers (2)"]);
+        has(&shown, &["provider", "handed over v", "answer p99"]);
+        has(&shown, &["a", "up", "35/s", "500/s", "12", "closed", "50.0 ms"]);
+        let scrolled = screen((120, 20), &[KeyCode::Char('3'), KeyCode::Down]);
         assert!(!scrolled.iter().any(|line| line.contains("closed")), "{scrolled:#?}");
     }
 

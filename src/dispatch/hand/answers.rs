@@ -1,6 +1,7 @@
 //! Handing claimed jobs over, and what follows from the answers, in time and late.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
@@ -16,6 +17,8 @@ use crate::domain::time::{Stopwatch, UnixMicros};
 use crate::ledger::Ledger;
 use crate::limits::{GiveBack, Limits};
 use crate::queue::Queue;
+use crate::telemetry::metrics;
+use crate::telemetry::traces::{self, Piece, With};
 
 /// Answers taken at once.
 const ANSWERS_MAX: usize = 256;
@@ -71,7 +74,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                 Ok(0) | Err(_) => break,
             }
         }
+        let now = self.context.clock.now();
         for claimed in late.open.iter().flatten() {
+            trace(&claimed.item, &late.permit.provider, metrics::Verdict::Unresolved, (late.watch.elapsed(), now));
             self.out.check_claimed(&claimed.item, &late.permit.provider.profile.id, self.deadline(&late.permit));
         }
         (late.permit.jobs > 0).then_some(late)
@@ -90,6 +95,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
             let Some(claimed) = late.open.get_mut(index).and_then(Option::take) else { continue };
             (jobs, units) = (jobs + 1, units + claimed.units);
             provider.metrics.attempt(verdict::word(&answer), late.watch.elapsed());
+            trace(&claimed.item, &provider, verdict::word(&answer), (late.watch.elapsed(), now));
             provider.answered(&answer, late.watch.elapsed(), now);
             let blamed = answer.blames_provider();
             let Claimed { item, give_back, .. } = claimed;
@@ -157,6 +163,23 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
             }
         }
     }
+}
+
+/// Notes the attempt that `took` so long until `now`, and the wait before it, where the job belongs to a trace.
+fn trace(item: &Item, provider: &Provider, verdict: metrics::Verdict, (took, now): (Duration, UnixMicros)) {
+    let Some(trace) = item.shared.trace else { return };
+    let (job, attempt) = (item.job.id.to_string(), (item.job.attempt + 1).to_string());
+    let began = now.minus(took);
+    let says = [
+        ("postrider.job", job.as_str()),
+        ("postrider.class", item.shared.class.as_str()),
+        ("postrider.attempt", attempt.as_str()),
+        ("postrider.provider", provider.profile.id.as_str()),
+        ("postrider.verdict", verdict.as_str()),
+    ];
+    let accepted_at = item.shared.accepted_at;
+    traces::note(trace, Piece { name: "wait", with: With::Queue, from: accepted_at, to: began, says: &says[..2] });
+    traces::note(trace, Piece { name: "attempt", with: With::Asked, from: began, to: now, says: &says });
 }
 
 impl Late {

@@ -9,6 +9,7 @@ use crate::domain::chain::{Chain, STEPS_MAX, Step};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Class, Content, ENVELOPE_JOBS_MAX, Envelope, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
+use crate::domain::trace::Trace;
 use crate::domain::window::{Hours, Weekdays};
 
 /// Fewest bytes of a job: its id, and one byte for each other field.
@@ -26,6 +27,9 @@ const HAS_WINDOWS: u8 = 1 << 1;
 const HAS_CHAIN: u8 = 1 << 2;
 /// Fewest bytes of a step of a chain.
 const STEP_BYTES_MIN: usize = 5;
+/// In the same byte: a trace follows. Only jobs of sampled calls have one, so a process of an older version, which does
+/// not know it, meets none before tracing is turned on.
+const HAS_TRACE: u8 = 1 << 3;
 /// Fewest bytes of hours.
 const HOURS_BYTES_MIN: usize = 4;
 
@@ -76,7 +80,8 @@ impl Writer<'_> {
         // Few jobs have windows of their own: it costs the others no byte.
         let windows = if shared.windows.is_empty() { 0 } else { HAS_WINDOWS };
         let chain = if shared.chain.is_some() { HAS_CHAIN } else { 0 };
-        self.byte(shared.on_missed as u8 | windows | chain);
+        let trace = if shared.trace.is_some() { HAS_TRACE } else { 0 };
+        self.byte(shared.on_missed as u8 | windows | chain | trace);
         self.option(shared.moved_at, Self::time);
         if windows != 0 {
             self.count(shared.windows.len());
@@ -84,6 +89,10 @@ impl Writer<'_> {
         }
         if let Some(chain) = &shared.chain {
             self.chain(chain);
+        }
+        if let Some(Trace { trace, span }) = &shared.trace {
+            self.fixed(trace);
+            span.iter().for_each(|byte| self.byte(*byte));
         }
     }
 
@@ -227,16 +236,20 @@ impl Reader<'_> {
             on_missed: OnMissed::Defer,
             moved_at: None,
             chain: None,
+            trace: None,
         };
         let when = self.byte()?;
-        shared.on_missed =
-            *MISSED.get(usize::from(when & !HAS_WINDOWS & !HAS_CHAIN)).ok_or(FrameError::Field("on_missed"))?;
+        let flags = HAS_WINDOWS | HAS_CHAIN | HAS_TRACE;
+        shared.on_missed = *MISSED.get(usize::from(when & !flags)).ok_or(FrameError::Field("on_missed"))?;
         shared.moved_at = self.option(Self::time)?;
         if when & HAS_WINDOWS != 0 {
             shared.windows = self.list(HOURS_BYTES_MIN, Self::hours)?;
         }
         if when & HAS_CHAIN != 0 {
             shared.chain = Some(Box::new(self.chain()?));
+        }
+        if when & HAS_TRACE != 0 {
+            shared.trace = Some(Trace { trace: self.fixed()?, span: self.array()? });
         }
         Ok(shared)
     }
@@ -356,10 +369,12 @@ pub(super) fn shared_bytes(shared: &Shared) -> usize {
     let windows: usize = shared.windows.iter().map(|hours| hours.calendar().map_or(0, str::len) + 15).sum();
     let step = |step: &Step| step.pool.as_str().len() + step.content.len() + step.sender.len() + 45;
     let chain = shared.chain.as_ref().map_or(0, |chain| chain.next.iter().map(step).sum::<usize>() + 40);
+    let trace = if shared.trace.is_some() { 24 } else { 0 };
     // Five times, the batch, twelve lengths and a version of at most 5 bytes and ten single bytes.
     names
         + windows
         + chain
+        + trace
         + shared.content.len()
         + origin
         + shared.sender.len()

@@ -18,6 +18,7 @@ use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
+use crate::domain::trace::Trace;
 use crate::domain::window::{Hours, Weekdays};
 
 fn text() -> impl Strategy<Value = Box<str>> {
@@ -92,7 +93,9 @@ fn shared() -> impl Strategy<Value = Shared> {
     let what = (name(), pick(Kind::ALL), pick(Class::ALL), name(), content());
     let about = (text(), text(), pairs(), origin(), prop::option::of(id()));
     let missed = pick(&[OnMissed::Defer, OnMissed::Drop]);
-    let when = (any::<i8>(), time(), time(), missed, windows(), (prop::option::of(time()), prop::option::of(chain())));
+    let trace = (any::<[u8; 16]>(), any::<[u8; 8]>()).prop_map(|(trace, span)| Trace { trace, span });
+    let further = (prop::option::of(time()), prop::option::of(chain()), prop::option::of(trace));
+    let when = (any::<i8>(), time(), time(), missed, windows(), further);
     (what, about, when).prop_map(|(what, about, when)| Shared {
         tenant: what.0,
         kind: what.1,
@@ -111,6 +114,7 @@ fn shared() -> impl Strategy<Value = Shared> {
         on_missed: when.3,
         moved_at: when.5.0,
         chain: when.5.1,
+        trace: when.5.2,
     })
 }
 

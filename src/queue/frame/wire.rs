@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(FrameError::Truncated)?;
         self.rest = rest;
         Ok(*taken)

@@ -41,7 +41,7 @@ fn accepted(job: JobId) -> Accepted {
         fallback_after: None,
         sealed: Bytes::new(),
     };
-    Accepted { row, fresh: true, collapse_key: None }
+    Accepted { row, trace: None, fresh: true, collapse_key: None }
 }
 
 fn event(job: JobId, attempt: u16, change: Change) -> Fact {
@@ -198,6 +198,7 @@ fn unanswered(class: Class, attempt: u16) -> Check {
         on_missed: OnMissed::Defer,
         moved_at: None,
         chain: None,
+        trace: None,
     };
     let job = Job {
         id: id(1),
