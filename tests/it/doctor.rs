@@ -231,6 +231,30 @@ fn a_full_disk_is_said_in_one_line() {
     full_disk_is_said(&mut full);
 }
 
+/// A disk of its own, of 64 KiB, in a mount namespace that ends with the process.
+#[test]
+fn a_disk_that_is_really_full_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, file) = (dir.path().join("disk"), dir.path().join("postrider.toml"));
+    fs::create_dir_all(&disk).unwrap();
+    fs::write(&file, with_defaults(&format!("data_dir = {:?}\n", disk.join("data")), dir.path())).unwrap();
+    let mounted = |way: &str, then: &str| {
+        let mut command = Command::new("unshare");
+        command.arg("--mount").args((!way.is_empty()).then_some(way));
+        command.args(["sh", "-c", &format!("mount -t tmpfs -o size=64k tmpfs \"$0\" && {then}")]).arg(&disk);
+        command
+    };
+    // As root, or as root of a user namespace.
+    let ways = ["", "--map-root-user"];
+    let Some(way) = ways.iter().find(|way| mounted(way, "true").status().is_ok_and(|status| status.success())) else {
+        println!("no disk can be mounted here: the limit of file sizes of the test above alone stands for a full one");
+        return;
+    };
+    let mut full = mounted(way, "exec timeout -s KILL 120 \"$1\" serve --config \"$2\"");
+    full.arg(env!("CARGO_BIN_EXE_postrider")).arg(&file);
+    full_disk_is_said(&mut full);
+}
+
 fn full_disk_is_said(serve: &mut Command) {
     let output = serve.output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
