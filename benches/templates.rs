@@ -30,7 +30,7 @@ fn template() -> (Template, Values) {
             body("en", "Dear {name}, your order {order} has left our shop in {shop}."),
             body(
                 "zh",
-                "【优选】尊敬的{name}，您的订单{order}已从{shop}发出，预计明天送达，请保持手机畅通并注意查收，退订回T。",
+                "【优选】尊敬的{name}，您的订单{order}已从{shop}发出，预计明天送达，请保持手机畅通并注意查收，有疑问请联系店铺，退订回T。",
             ),
         ],
         providers: vec![],
