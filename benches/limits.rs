@@ -18,7 +18,7 @@ use postrider::domain::keys::{AddressKey, RecipientKey};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::core::{self, Buckets, People, Refusals, When};
 use postrider::limits::redis::{Redis, Settings};
-use postrider::limits::{Against, Claim, Lease, LeaseMode, Limits, Span, Take};
+use postrider::limits::{Against, Claim, Decision, Lease, LeaseMode, Limits, Span, Take};
 use uuid::Uuid;
 
 const RECIPIENTS: u64 = 200_000;
@@ -117,6 +117,8 @@ fn claims_in_redis(c: &mut Criterion) {
     for rules in [1, 3, 8] {
         runtime.block_on(async { deadpool_redis::redis::cmd("FLUSHDB").query_async::<()>(&mut server).await.unwrap() });
         let limits = Redis::new(&Settings::new(&url), &Clock::virtual_at(NOW)).unwrap();
+        let whole = runtime.block_on(async { limits.recovered(&limits.identity().await.unwrap()).await.unwrap() });
+        assert!(whole, "what recovers decides nothing");
         let mut random = 0_u64;
         let mut job = 0;
         let mut ask = || {
@@ -127,7 +129,8 @@ fn claims_in_redis(c: &mut Criterion) {
         let known: Vec<Claim> = (0..RECIPIENTS).map(|_| ask()).collect();
         let ask_all = async |claims: &[Claim]| {
             for claims in claims.chunks(64 * 16) {
-                black_box(limits.claim(NOW, claims).await.unwrap());
+                let decisions = black_box(limits.claim(NOW, claims).await.unwrap());
+                assert!(!decisions.iter().any(|decision| matches!(decision, Decision::Recovering { .. })));
             }
         };
         runtime.block_on(ask_all(&known));
