@@ -22,7 +22,6 @@ mod any;
 pub mod core;
 pub mod embedded;
 pub mod redis;
-mod share;
 mod spend;
 mod take;
 
@@ -34,7 +33,6 @@ use uuid::Uuid;
 pub use against::Words;
 pub use any::AnyLimits;
 pub use core::{opens_at, short};
-pub use share::{SHARE_LIFE, Share};
 pub use spend::{ALLOWANCES_MAX, Allowance, Counts, Need, Spend, Spent};
 pub use take::{Held, Span, Take, Until, Vacate};
 
@@ -422,11 +420,6 @@ pub trait Limits: Clone + Send + Sync + 'static {
 
     /// Gives unused tokens back to a bucket, which never holds more than its burst.
     fn unlease(&self, bucket: &str, tokens: u32) -> impl Future<Output = Result<(), LimitsError>> + Send;
-
-    /// Returns how many places a node may hold from now on: its even share, as far as the others have left it. All together
-    /// never hold more than the total. A node that is not heard of for [`SHARE_LIFE`] holds none; while nobody could
-    /// ask, nobody's time runs. A memory that is recovering gives nobody more than they hold.
-    fn share(&self, now: UnixMicros, share: &Share) -> impl Future<Output = Result<u16, LimitsError>> + Send;
 
     /// Tries to become, or to stay, the one that reloads what was lost. The lead ends after [`RECOVERY_LEAD`].
     fn lead_recovery(&self, now: UnixMicros, who: u64) -> impl Future<Output = Result<bool, LimitsError>> + Send;

@@ -139,9 +139,7 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
     match &provider.link {
         Link::Smpp(link) => {
             let settings = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
-            let (smpp, binds) = (Smpp::start_idle(settings, inbox, tasks, clock), link.binds.get());
-            base.share_binds(&provider.id, binds, Arc::clone(&smpp));
-            Ok(smpp)
+            Ok(Smpp::start(settings, inbox, tasks, clock))
         }
         Link::Twilio(link) => {
             let callback = callback(&base.settings, provider).filter(|_| provider.receipts);

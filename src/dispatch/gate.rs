@@ -87,11 +87,6 @@ impl<L: Limits> Gate<L> {
         }
     }
 
-    /// Returns whether this node may have a connection to one of them at all.
-    pub(super) fn has_place(&self) -> bool {
-        self.providers.iter().any(|provider| provider.channel.has_place())
-    }
-
     /// Returns what a job takes of a provider's window, by the pool's first.
     pub(super) fn cost(&self, handover: &Handover) -> u32 {
         self.providers.first().map_or(1, |provider| provider.channel.cost(handover))

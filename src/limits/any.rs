@@ -3,7 +3,7 @@
 use super::embedded::Embedded;
 use super::redis::Redis;
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Spend, Spent, Touch, Vacate,
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -84,10 +84,6 @@ impl Limits for AnyLimits {
 
     async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
         ask!(self.unlease(bucket, tokens))
-    }
-
-    async fn share(&self, now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
-        ask!(self.share(now, share))
     }
 
     async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {

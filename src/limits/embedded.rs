@@ -25,7 +25,7 @@ use self::log::{Compaction, Log, Offset, Start};
 use self::state::{Locked, State};
 use super::core::{self, When, key_of};
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Spend, Spent, Touch, Vacate,
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -292,11 +292,6 @@ impl Limits for Embedded {
             buckets.unlease(bucket, tokens).map(|change| log.append(&change))
         };
         log.lazy(end.unwrap_or_default()).await
-    }
-
-    /// All of them: the directory has one process.
-    async fn share(&self, _now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
-        self.inner.log.check().map(|()| if share.leaves { 0 } else { share.total })
     }
 
     /// Always leads: the directory has one process.

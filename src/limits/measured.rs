@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Spend, Spent, Touch, Vacate,
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -96,10 +96,6 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
         self.measure(LimitsOp::Lease, self.limits.unlease(bucket, tokens)).await
-    }
-
-    async fn share(&self, now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
-        self.measure(LimitsOp::Lease, self.limits.share(now, share)).await
     }
 
     async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {

@@ -39,8 +39,8 @@ use self::scripts::Scripts;
 use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remembered,
-    SHARE_LIFE, Share, Spend, Spent, Touch, Vacate,
+    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remembered, Spend,
+    Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -343,20 +343,6 @@ impl Limits for Redis {
         link.ask::<()>(scripts, question).await
     }
 
-    async fn share(&self, now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
-        let Inner { link, scripts, names, .. } = &*self.inner;
-        let (keys, now) = ([names.identity(), names.shared(&share.what)], self.inner.now(now));
-        let life = i64::try_from(SHARE_LIFE.as_micros()).unwrap_or(i64::MAX);
-        let mut asked = Vec::with_capacity(13);
-        wire::put_share(&mut asked, share);
-        let question = |live: &link::Live| {
-            let mut call = scripts.share.call(&keys);
-            call.arg(&*live.identity.id).arg(now.0).arg(life).arg(&asked);
-            call
-        };
-        link.ask::<u16>(scripts, question).await
-    }
-
     async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {
         let Inner { link, scripts, names, .. } = &*self.inner;
         let (keys, now) = ([names.identity()], self.inner.now(now));
@@ -451,10 +437,6 @@ impl Names {
 
     fn bucket(&self, name: &str) -> Vec<u8> {
         self.name(b'b', name.as_bytes())
-    }
-
-    fn shared(&self, what: &str) -> Vec<u8> {
-        self.name(b'h', what.as_bytes())
     }
 
     fn name(&self, kind: u8, rest: &[u8]) -> Vec<u8> {

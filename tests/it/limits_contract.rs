@@ -11,7 +11,6 @@ mod rates;
 mod recovery;
 mod refusals;
 mod rules;
-mod shares;
 mod submits;
 mod vacating;
 mod windows;

@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod bad_input;
-mod binds;
 mod callbacks;
 mod caps;
 mod chaos;
