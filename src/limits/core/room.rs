@@ -162,6 +162,8 @@ pub(super) fn turn(
             Ok(found) => told[found].1 += 1,
             Err(place) => told.insert(place, (open, 1)),
         }
+        // Before the others there is always room; what is farthest away is forgotten for it, which costs a decision more.
+        told.truncate(TOLD_MAX);
         return open;
     }
     last
@@ -218,6 +220,18 @@ mod tests {
         let many = turns(&rolling, &[day(10)], 1_000, UnixMicros::MAX);
         let last = 10 + i64::try_from(TOLD_MAX).unwrap();
         assert_eq!((many[999], many[2 * TOLD_MAX - 1], many[2 * TOLD_MAX - 3]), (day(last), day(last), day(last - 1)));
+    }
+
+    #[test]
+    fn nearer_openings_push_out_the_farthest() {
+        let mut told = Vec::new();
+        for days in (1..1_000).rev() {
+            let rolling = take(1, Span::Rolling(DAY * days));
+            let place = Place { at: day(0), weight: 1, until: Until::After(micros(DAY * days)), touch: 7 };
+            let (opens, last) = (day(days.into()), UnixMicros::MAX);
+            assert_eq!(turn(&mut told, &rolling, [place].into_iter(), (opens, last), day(0)), opens);
+            assert!(told.len() <= TOLD_MAX);
+        }
     }
 
     #[test]

@@ -299,6 +299,8 @@ local function turn(take, log, open_at, expires_at, now)
         else
           table.insert(told, before + 1, { at = open, jobs = 1 })
         end
+        -- Before the others there is always room; what is farthest away is forgotten for it.
+        for t = #told, TOLD_MAX + 1, -1 do told[t] = nil end
         for t = 1, #told do told[t] = write('<I7H', told[t].at, told[t].jobs) end
         return open, concat(told)
       end

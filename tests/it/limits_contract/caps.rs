@@ -18,6 +18,7 @@ on_every_backend! {
     a_changed_rule
     a_chain_takes_one_place
     time_never_steps_back
+    what_is_told_is_bounded
 }
 
 async fn all_or_nothing(store: Store) {
@@ -136,4 +137,15 @@ async fn time_never_steps_back(store: Store) {
     let over = full(0, NOW.plus(DAY));
     assert_eq!(ask(&store, NOW, &capped(1, 3, &caps)).await, over, "taken at the latest time known");
     assert_eq!(ask(&store, NOW.minus(DAY * 9), &capped(1, 3, &caps)).await, over);
+}
+
+/// Each who waits is told an earlier opening than all before, far more of them than a memory keeps.
+async fn what_is_told_is_bounded(store: Store) {
+    for rule in 0..300 {
+        let caps = [take(rule, 1, HOUR * (400 - rule))];
+        let job = u64::from(rule) * 2;
+        assert_eq!(ask(&store, NOW, &capped(1, job, &caps)).await, Decision::Claimed);
+        assert_eq!(ask(&store, NOW, &capped(1, job + 1, &caps)).await, full(0, NOW.plus(HOUR * (400 - rule))));
+    }
+    assert_eq!(ask(&store, NOW, &capped(1, 1_000, &[take(300, 1, HOUR)])).await, Decision::Claimed);
 }
