@@ -202,7 +202,7 @@ async fn account(
         ledger: settled.ledger,
         waiting: settled.waiting,
         sink: sink.account().await?,
-        all_answered: scenario.sink.silent_every == 0,
+        all_answered: scenario.sink.silent_every == 0 && scenario.sink.away_for.is_zero(),
     })
 }
 

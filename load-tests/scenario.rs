@@ -196,6 +196,12 @@ pub(crate) struct Sink {
     pub(crate) throttle_every: u64,
     /// Takes every Nth message and never answers; 0: none.
     pub(crate) silent_every: u64,
+    /// Is away from then on, counted from its start, which is about a second before the first call.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) away_after: Duration,
+    /// Is away for this long; 0: never.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) away_for: Duration,
 }
 
 /// What must be reached, on the machine that the README names. Absent: not asked.

@@ -8,6 +8,7 @@ mod session;
 mod tally;
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::lags::Lag;
 pub(crate) use self::tally::{Account, Stats};
@@ -48,6 +50,12 @@ pub(crate) struct Options {
     /// Takes every Nth message and never answers it; 0: none.
     #[arg(long, default_value_t = 0)]
     pub(crate) silent_every: u64,
+    /// Is away from then on, counted from its start: connections end, and none is taken.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub(crate) away_after: Duration,
+    /// Is away for this long; 0s: never.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub(crate) away_for: Duration,
     /// Writes time, sender, number and text of each message to this file, synced before it is answered.
     #[arg(long)]
     pub(crate) log: Option<PathBuf>,
@@ -81,6 +89,8 @@ struct Shared {
     next_id: u64,
     /// Messages that may be taken now, and when that was counted.
     allowance: (f64, i64),
+    /// Ends the sessions; cancelled while it is away.
+    away: CancellationToken,
 }
 
 /// Runs the sink until its standard input ends.
@@ -90,13 +100,15 @@ pub(crate) async fn run(options: Options) -> std::io::Result<()> {
     say(&Said::Listening(listener.local_addr()?));
     let clock = Clock::system();
     let allowance = (f64::from(options.rate), clock.now().0);
-    let shared = Rc::new(RefCell::new(Shared { options, clock, tally: Tally::default(), log, next_id: 1, allowance }));
+    let (tally, away) = (Tally::default(), CancellationToken::new());
+    let shared = Rc::new(RefCell::new(Shared { options, clock, tally, log, next_id: 1, allowance, away }));
     let sessions = LocalSet::new();
     sessions
         .run_until(async {
             tokio::select! {
                 ended = accept(&listener, &shared) => ended,
                 ended = answer(&shared) => ended,
+                never = go_away(&shared) => match never {},
             }
         })
         .await
@@ -106,12 +118,28 @@ async fn accept(listener: &TcpListener, shared: &Rc<RefCell<Shared>>) -> std::io
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
+        let away = shared.borrow().away.clone();
+        if away.is_cancelled() {
+            continue;
+        }
         let shared = Rc::clone(shared);
         tokio::task::spawn_local(async move {
             // A client that vanishes is its own business.
-            let _gone = session::run(stream, shared).await;
+            let _gone = away.run_until_cancelled(session::run(stream, shared)).await;
         });
     }
+}
+
+/// Is away for as long as it is told to be, once.
+async fn go_away(shared: &Rc<RefCell<Shared>>) -> Infallible {
+    let (clock, options) = (shared.borrow().clock.clone(), shared.borrow().options.clone());
+    if !options.away_for.is_zero() {
+        clock.sleep(options.away_after).await;
+        shared.borrow().away.cancel();
+        clock.sleep(options.away_for).await;
+        shared.borrow_mut().away = CancellationToken::new();
+    }
+    std::future::pending().await
 }
 
 /// Answers what is asked on the standard input, until that ends.

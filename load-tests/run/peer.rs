@@ -29,6 +29,8 @@ impl Sink {
         command.args(["--receipt-delay", &humantime::format_duration(sink.receipt_delay).to_string()]);
         command.args(["--throttle-every", &sink.throttle_every.to_string()]);
         command.args(["--silent-every", &sink.silent_every.to_string()]);
+        command.args(["--away-after", &humantime::format_duration(sink.away_after).to_string()]);
+        command.args(["--away-for", &humantime::format_duration(sink.away_for).to_string()]);
         if sink.receipts {
             command.arg("--receipts");
         }
