@@ -209,13 +209,30 @@ impl Keeper {
                 () = line.over.cancelled() => return,
                 () = self.shared.closed.cancelled() => return,
                 () = self.shared.clock.pause(TICK) => {
-                    if std::mem::take(&mut heal_next)
-                        && let Err(error) = self.shared.topology.declare(&line.connection, self.shared.known()).await
-                    {
-                        warn!(%error, "cannot declare the queues again");
+                    if std::mem::take(&mut heal_next) && !self.declare_again(line).await {
+                        return;
                     }
                 }
             }
+        }
+    }
+
+    /// Declares all queues again. Returns whether the server answered: one that does not, may never do so on this
+    /// connection.
+    async fn declare_again(&self, line: &Line) -> bool {
+        let declared = self.shared.topology.declare(&line.connection, self.shared.known());
+        let declared = self.shared.clock.timeout(Duration::from_millis(CONNECT_MS_MAX), declared);
+        match line.over.run_until_cancelled(declared).await {
+            Some(Ok(Ok(()))) => true,
+            Some(Ok(Err(error))) => {
+                warn!(%error, "cannot declare the queues again");
+                true
+            }
+            Some(Err(_)) => {
+                warn!("the queue server does not answer: connecting again");
+                false
+            }
+            None => false,
         }
     }
 
