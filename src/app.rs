@@ -46,7 +46,7 @@ use crate::telemetry::metrics::{self, AgendaMetrics, DispatchMetrics, Key};
 use crate::telemetry::traces::{self, Traces};
 
 use self::backends::Backends;
-pub use self::doctor::examine;
+pub use self::doctor::{Logins, examine};
 pub use self::error::StartError;
 pub use self::first_start::FirstKey;
 use self::running::Addresses;

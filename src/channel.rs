@@ -4,6 +4,7 @@ pub mod call;
 pub mod callback;
 pub mod digest;
 pub mod http;
+pub mod login;
 pub mod simulated;
 pub mod sms;
 pub mod tls;

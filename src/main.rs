@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use postrider::app::{self, Running};
+use postrider::app::{self, Logins, Running};
 use postrider::config::{self, Loaded, Settings};
 use postrider::domain::checkup::Finding;
 use postrider::domain::time::{Clock, UnixMicros};
@@ -78,6 +78,10 @@ struct Doctor {
     /// Print JSON, one object a line.
     #[arg(long)]
     json: bool,
+    /// Do not log in at providers. An SMPP log-in takes one of the account's binds for a moment; the clouds are asked
+    /// something that sends nothing.
+    #[arg(long)]
+    no_logins: bool,
 }
 
 #[derive(Args, Debug)]
@@ -118,10 +122,14 @@ fn main() -> ExitCode {
             Err(error) => complain(&error, USAGE),
         },
         Command::Config(Config { act }) => config(&act),
-        Command::Doctor(Doctor { file, json }) => match config::load(file.config.as_deref(), std::env::vars()) {
-            Ok(loaded) => run(doctor(loaded.settings, json)),
-            Err(error) => complain(&error, USAGE),
-        },
+        Command::Doctor(Doctor { file, json, no_logins }) => {
+            match config::load(file.config.as_deref(), std::env::vars()) {
+                Ok(loaded) => {
+                    run(doctor(loaded.settings, if no_logins { Logins::Skipped } else { Logins::Tried }, json))
+                }
+                Err(error) => complain(&error, USAGE),
+            }
+        }
         Command::Client(command) => run(cli::run(*command, Postrider::command())),
     }
 }
@@ -232,8 +240,8 @@ fn config(act: &ConfigAct) -> ExitCode {
     }
 }
 
-async fn doctor(settings: Settings, json: bool) -> ExitCode {
-    let findings = app::examine(&settings, &Clock::system()).await;
+async fn doctor(settings: Settings, logins: Logins, json: bool) -> ExitCode {
+    let findings = app::examine(&settings, logins, &Clock::system()).await;
     for Finding { about, found, text, fix } in &findings {
         if json {
             println!("{}", serde_json::json!({"about": about, "found": found.as_str(), "text": text, "fix": fix}));

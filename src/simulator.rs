@@ -88,7 +88,7 @@ pub trait Vendor: Send + Sync + 'static {
     /// Returns the messages of a request. `number` returns another number each time.
     ///
     /// # Errors
-    /// The answer, when the request is not one.
+    /// The answer, when the request has none.
     fn read(&self, head: &Parts, body: &Bytes, number: &mut dyn FnMut() -> u64) -> Result<Vec<Message>, Wrong>;
 
     /// Returns whether all messages of a request fare alike.
@@ -106,7 +106,7 @@ pub trait Vendor: Send + Sync + 'static {
     fn reply(&self, from: &str, to: &str, text: &str) -> Option<Post>;
 }
 
-/// The answer to a request that is none.
+/// The answer to a request that hands nothing over: a wrong one, or a question about the account.
 pub type Wrong = Box<Response<Bytes>>;
 
 /// A simulated cloud that serves.

@@ -3,29 +3,38 @@
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
-
 use super::error::with_causes;
-use super::{certificate, front};
+use super::{certificate, front, providers};
 use crate::api;
-use crate::config::{self, Link, Provider, Role, Settings};
+use crate::channel::login::Login;
+use crate::config::{Link, Provider, Role, Settings};
 use crate::domain::checkup::Finding;
 use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{postgres, sqlite};
 use crate::limits::redis;
 use crate::queue::amqp;
 use crate::seal::Sealer;
+use crate::shutdown::Tasks;
+use futures_util::future::{BoxFuture, join_all};
 
 /// A connection for each caller, provider and backend, and the files of the embedded backends.
 const FILES_MIN: u64 = 4096;
 /// How long before its end the sealing key is to be replaced: every process has to start anew, twice.
 const ROTATE_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
-/// How long a provider's host may take to take a connection.
-const DIAL_MAX: Duration = Duration::from_secs(5);
+/// How long a provider may take to let us in.
+const LOGIN_MAX: Duration = Duration::from_secs(5);
+
+/// Whether providers are asked to let us in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Logins {
+    /// Each is; a bind of SMPP takes one of the account's places for a moment.
+    Tried,
+    /// None is.
+    Skipped,
+}
 
 /// Looks at everything that the settings name, and returns what was found, in the order of the settings.
-pub fn examine<'a>(settings: &'a Settings, clock: &'a Clock) -> BoxFuture<'a, Vec<Finding>> {
+pub fn examine<'a>(settings: &'a Settings, logins: Logins, clock: &'a Clock) -> BoxFuture<'a, Vec<Finding>> {
     Box::pin(async move {
         let mut findings = vec![data_dir(&settings.data_dir), key_file(&settings.key_file, clock.now()), open_files()];
         findings.extend(certificate(settings, clock));
@@ -41,10 +50,11 @@ pub fn examine<'a>(settings: &'a Settings, clock: &'a Clock) -> BoxFuture<'a, Ve
             Some(url) => postgres::checkup(url.reveal(), clock).await,
             None => sqlite::checkup(&settings.data_dir.join("ledger.sqlite"), clock.now()),
         });
-        if settings.runs(Role::Dispatch) {
-            for each in &settings.providers {
-                findings.push(provider(each, clock).await);
-            }
+        if settings.runs(Role::Dispatch) && logins == Logins::Tried {
+            let tasks = Tasks::new();
+            let asked = settings.providers.iter().map(|each| provider(settings, each, (&tasks, clock)));
+            findings.extend(join_all(asked).await);
+            tasks.finish(clock, LOGIN_MAX).await;
         }
         findings
     })
@@ -123,22 +133,27 @@ fn certificate(settings: &Settings, clock: &Clock) -> Vec<Finding> {
     }
 }
 
-/// Only whether the host answers: a log-in would take a place from the service, where the carrier counts them.
-async fn provider(provider: &Provider, clock: &Clock) -> Finding {
+/// Logs in and out again, where the provider lets us do that without sending.
+async fn provider(settings: &Settings, provider: &Provider, (tasks, clock): (&Tasks, &Clock)) -> Finding {
     let about = format!("provider {}", provider.id);
     if let Link::Simulated(_) = provider.link {
         return Finding::fine(&about, "simulated: reaches nobody");
     }
-    let Link::Smpp(config::Smpp { address, .. }) = &provider.link else {
-        return Finding::unseen(&about, "a call would be a message", "submit one to yourself");
-    };
-    match clock.timeout(DIAL_MAX, TcpStream::connect(&**address)).await {
-        Ok(Ok(_)) => Finding::fine(&about, format!("{address} takes connections; the log-in was not tried")),
-        Ok(Err(error)) => {
-            Finding::fault(&about, format!("{address}: {error}"), "is the address right, and ours allowed there?")
+    let account = "are account and secret right, and is our address allowed there?";
+    match providers::log_in(settings, provider, LOGIN_MAX, (tasks, clock)).await {
+        Ok(Login::Good) => Finding::fine(&about, "it let us in, and out again"),
+        Ok(Login::Known(reason)) => Finding::unseen(
+            &about,
+            format!("it knows the account, and said {reason}"),
+            "whether it takes jobs is seen when one is submitted",
+        ),
+        Ok(Login::Refused(code)) => Finding::fault(&about, format!("it does not let us in: {code}"), account),
+        Ok(Login::Unreachable(reason)) => {
+            Finding::fault(&about, reason, "is the address right, and are we allowed there?")
         }
-        Err(_) => {
-            Finding::fault(&about, format!("{address}: no answer"), "is the address right, and ours allowed there?")
+        Ok(Login::Untried) => {
+            Finding::unseen(&about, "it was reached; a log-in would be a message", "submit one to yourself")
         }
+        Err(error) => Finding::fault(&about, with_causes(&error), "change its settings"),
     }
 }

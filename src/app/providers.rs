@@ -9,6 +9,7 @@ use super::{Base, SharedLimits, StartError};
 use crate::api::{ProviderEntry, ProviderWorks};
 use crate::channel::callback::Callbacks;
 use crate::channel::http::client::Client;
+use crate::channel::login::Login;
 use crate::channel::simulated::{self, Simulated};
 use crate::channel::sms::aliyun::{self, Aliyun};
 use crate::channel::sms::cloud::{self, Api, Cloud};
@@ -22,8 +23,10 @@ use crate::config::{self, Counting, Link, Provider, Settings};
 use crate::dispatch::{self, Gate, Gates};
 use crate::domain::ids::PoolId;
 use crate::domain::job::Kind;
+use crate::domain::time::Clock;
 use crate::policy::routes::Member;
 use crate::receipt::Desks;
+use crate::shutdown::Tasks;
 
 /// How often a provider's health is shown in the metrics.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
@@ -134,30 +137,69 @@ fn protocol(link: &Link) -> &'static str {
     }
 }
 
+/// How a provider is reached.
+enum Way<'a> {
+    Smpp(&'a config::Smpp),
+    Cloud(Box<dyn Api>, &'a config::Api),
+    Simulated(&'a config::Simulated),
+}
+
+fn way<'a>(settings: &Settings, provider: &'a Provider) -> Way<'a> {
+    let (callback, receipts) = (callback(settings, provider), provider.receipts);
+    match &provider.link {
+        Link::Smpp(link) => Way::Smpp(link),
+        Link::Twilio(link) => {
+            Way::Cloud(Box::new(Twilio::new(link, callback.filter(|_| receipts).as_deref())), &link.api)
+        }
+        Link::Aliyun(link) => Way::Cloud(Box::new(Aliyun::new(link.clone(), receipts)), &link.api),
+        Link::Tencent(link) => Way::Cloud(Box::new(Tencent::new(link.clone(), receipts)), &link.api),
+        Link::Custom(link) => {
+            Way::Cloud(Box::new(Custom::new((**link).clone(), callback.as_deref(), receipts)), &link.api)
+        }
+        Link::Simulated(link) => Way::Simulated(link),
+    }
+}
+
 fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Result<Arc<dyn Channel>, StartError> {
     let (tasks, clock) = (&base.groups.channels, &base.clock);
-    match &provider.link {
-        Link::Smpp(link) => {
+    match way(&base.settings, provider) {
+        Way::Smpp(link) => {
             let settings = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
             Ok(Smpp::start(settings, inbox, tasks, clock))
         }
-        Link::Twilio(link) => {
-            let callback = callback(&base.settings, provider).filter(|_| provider.receipts);
-            cloud(base, provider, &link.api, Box::new(Twilio::new(link, callback.as_deref())))
-        }
-        Link::Aliyun(link) => cloud(base, provider, &link.api, Box::new(Aliyun::new(link.clone(), provider.receipts))),
-        Link::Tencent(link) => {
-            cloud(base, provider, &link.api, Box::new(Tencent::new(link.clone(), provider.receipts)))
-        }
-        Link::Custom(link) => {
-            let callback = callback(&base.settings, provider);
-            let api = Custom::new((**link).clone(), callback.as_deref(), provider.receipts);
-            cloud(base, provider, &link.api, Box::new(api))
-        }
-        Link::Simulated(link) => {
+        Way::Cloud(api, link) => cloud(base, provider, link, api),
+        Way::Simulated(link) => {
             Ok(Arc::new(Simulated::spawn(simulated::Settings::of(provider, link), clock, tasks, inbox)))
         }
     }
+}
+
+/// Logs in at a provider and hands nothing over, within `limit`.
+///
+/// # Errors
+/// Why it could not even be tried.
+pub(super) async fn log_in(
+    settings: &Settings,
+    provider: &Provider,
+    limit: Duration,
+    (tasks, clock): (&Tasks, &Clock),
+) -> Result<Login, StartError> {
+    match way(settings, provider) {
+        Way::Smpp(link) => {
+            let smpp = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
+            Ok(Smpp::log_in(&smpp::Settings { connect_timeout: limit, ..smpp }, clock).await)
+        }
+        Way::Cloud(api, link) => {
+            let client = client(provider, link, tasks, clock)?;
+            Ok(cloud::log_in(&*api, &client, limit, clock).await)
+        }
+        Way::Simulated(_) => Ok(Login::Good),
+    }
+}
+
+fn client(provider: &Provider, link: &config::Api, tasks: &Tasks, clock: &Clock) -> Result<Client, StartError> {
+    Client::new(&link.endpoint, link.ca.as_deref(), link.connections, tasks, clock)
+        .map_err(|error| wrong(provider, &error))
 }
 
 /// Starts the cloud that `provider` is.
@@ -168,8 +210,7 @@ fn cloud(
     api: Box<dyn Api>,
 ) -> Result<Arc<dyn Channel>, StartError> {
     let (tasks, clock) = (&base.groups.channels, &base.clock);
-    let client = Client::new(&link.endpoint, link.ca.as_deref(), link.connections, tasks, clock)
-        .map_err(|error| wrong(provider, &error))?;
+    let client = client(provider, link, tasks, clock)?;
     let settings = cloud::Settings {
         provider: provider.id.clone(),
         window: link.window,

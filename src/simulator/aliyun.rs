@@ -117,6 +117,7 @@ impl Vendor for Aliyun {
                 let of = |name: &str| list(name).iter().map(said).collect::<Vec<_>>();
                 (of("PhoneNumberJson"), of("SignNameJson"), of("TemplateParamJson"), BATCH_MAX)
             }
+            "QuerySmsSignList" => return Err(Box::new(no_signatures())),
             _ => return Err(wrong(StatusCode::NOT_FOUND, "InvalidAction.NotFound", "Specified api is not found.")),
         };
         if numbers.len() > most {
@@ -210,6 +211,13 @@ impl Nonces {
         }
         used.insert(nonce.to_owned())
     }
+}
+
+/// Answers which signatures there are.
+fn no_signatures() -> Response<Bytes> {
+    let said = json!({"Code": "OK", "Message": "OK", "RequestId": request_id(), "CurrentPage": 1, "PageSize": 1,
+        "TotalCount": 0, "SmsSignList": []});
+    answer(StatusCode::OK, "application/json;charset=utf-8", said.to_string())
 }
 
 fn post(url: &str, said: &Value) -> Post {

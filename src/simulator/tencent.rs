@@ -67,17 +67,29 @@ impl Tencent {
         }
         Ok(())
     }
+
+    /// Answers how much was sent.
+    fn statistics(&self, body: &Bytes) -> Response<Bytes> {
+        let asked = serde_json::from_slice::<Value>(body).unwrap_or_default();
+        if asked["SmsSdkAppId"] != *self.app_id {
+            return *wrong("UnauthorizedOperation.SmsSdkAppIdVerifyFail", "SmsSdkAppId verification failed.");
+        }
+        let counted = json!({"FeeCount": 0, "RequestCount": 0, "RequestSuccessCount": 0});
+        respond(&json!({"SendStatusStatistics": counted, "RequestId": uuid::Uuid::new_v4().to_string()}))
+    }
 }
 
 impl Vendor for Tencent {
     fn read(&self, head: &Parts, body: &Bytes, number: &mut dyn FnMut() -> u64) -> Result<Vec<Message>, Wrong> {
         self.authentic(head, body)?;
         let of = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if of("x-tc-action") != "SendSms" {
-            return Err(wrong("InvalidAction", "The Action is not found."));
-        }
         if of("x-tc-version") != VERSION {
             return Err(wrong("NoSuchVersion", "The Version is not found."));
+        }
+        match of("x-tc-action") {
+            "SendSms" => {}
+            "SendStatusStatistics" => return Err(Box::new(self.statistics(body))),
+            _ => return Err(wrong("InvalidAction", "The Action is not found.")),
         }
         let Ok(asked) = serde_json::from_slice::<SendSms>(body) else {
             return Err(wrong("InvalidParameter", "The parameters are wrong."));

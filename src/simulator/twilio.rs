@@ -46,8 +46,13 @@ impl Vendor for Twilio {
         if !self.authentic(head) {
             return Err(wrong(StatusCode::UNAUTHORIZED, 20_003, "Authenticate"));
         }
-        let path = format!("/2010-04-01/Accounts/{}/Messages.json", self.account_sid);
-        if head.uri.path() != path {
+        let account = format!("/2010-04-01/Accounts/{}", self.account_sid);
+        if head.method == Method::GET && head.uri.path() == format!("{account}.json") {
+            let said =
+                json!({"sid": self.account_sid, "status": "active", "type": "Full", "friendly_name": "simulated"});
+            return Err(Box::new(json_answer(StatusCode::OK, &said)));
+        }
+        if head.uri.path() != format!("{account}/Messages.json") {
             return Err(wrong(StatusCode::NOT_FOUND, 20_404, "The requested resource was not found"));
         }
         if head.method != Method::POST {

@@ -2,6 +2,7 @@
 //! certificate of somebody else, a ledger of a newer version. `serve` says which in one line and ends with a code that no
 //! crash has; `doctor` finds the same without starting, and what works now and will not for long besides.
 
+mod logins;
 mod old;
 
 use std::fs;

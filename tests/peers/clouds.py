@@ -27,6 +27,7 @@ def twilio(asked):
         return client.messages.create(to=asked["to"], from_=asked["from"], body=asked["text"])
 
     message = send(asked["token"])
+    account = Client(asked["account"], asked["token"], http_client=ToSimulator()).api.v2010.accounts(asked["account"])
     try:
         send("wrong")
         wrong = 0
@@ -37,13 +38,14 @@ def twilio(asked):
         "signature": validator.compute_signature(asked["url"], form),
         "sid": message.sid,
         "status": message.status,
+        "account": account.fetch().status,
         "wrong_token": wrong,
     }
 
 
 def aliyun(asked):
     from alibabacloud_dysmsapi20170525.client import Client
-    from alibabacloud_dysmsapi20170525.models import SendBatchSmsRequest, SendSmsRequest
+    from alibabacloud_dysmsapi20170525.models import QuerySmsSignListRequest, SendBatchSmsRequest, SendSmsRequest
     from alibabacloud_tea_openapi.models import Config
     from alibabacloud_tea_openapi.utils import Utils
     from darabonba.request import DaraRequest
@@ -74,7 +76,8 @@ def aliyun(asked):
         template_param_json='[{"text": "one"}, {"text": "two"}]',
     )
     good = client(asked["secret"])
-    said = {"one": good.send_sms(one).body.to_map(), "batch": good.send_batch_sms(batch).body.to_map()}
+    signs = good.query_sms_sign_list(QuerySmsSignListRequest(page_index=1, page_size=1)).body.to_map()
+    said = {"signs": signs, "one": good.send_sms(one).body.to_map(), "batch": good.send_batch_sms(batch).body.to_map()}
     try:
         client("wrong").send_sms(one)
         wrong = ""
@@ -112,13 +115,28 @@ def tencent(asked):
         request.TemplateParamSet = ["你好"]
         return client.SendSms(request)
 
+    def count():
+        http = HttpProfile(protocol="http", endpoint=asked["api"])
+        client = sms_client.SmsClient(
+            credential.Credential(asked["id"], asked["secret"]), "ap-guangzhou", ClientProfile(httpProfile=http)
+        )
+        request = models.SendStatusStatisticsRequest()
+        request.BeginTime = request.EndTime = "2026010108"
+        request.SmsSdkAppId, request.Limit, request.Offset = asked["app"], 0, 0
+        return client.SendStatusStatistics(request).SendStatusStatistics.RequestCount
+
     codes = [status.Code for status in send(asked["secret"]).SendStatusSet]
     try:
         send("wrong")
         wrong = ""
     except TencentCloudSDKException as error:
         wrong = error.get_code()
-    return {"signature": Sign.sign_tc3(asked["secret"], date, "sms", text), "codes": codes, "wrong": wrong}
+    return {
+        "signature": Sign.sign_tc3(asked["secret"], date, "sms", text),
+        "codes": codes,
+        "wrong": wrong,
+        "counted": count(),
+    }
 
 
 if __name__ == "__main__":

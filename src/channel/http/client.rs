@@ -148,6 +148,14 @@ impl Client {
         }
     }
 
+    /// Connects, and sends nothing. Takes at most `limit`.
+    ///
+    /// # Errors
+    /// [`Failure::NotSent`] when there is no connection.
+    pub async fn reach(&self, limit: Duration) -> Result<(), Failure> {
+        self.connect(limit).await.map(|sender| self.keep(sender))
+    }
+
     /// Returns a kept connection that is still good, if there is one: the one that was used last.
     async fn kept(&self) -> Option<Sender> {
         loop {

@@ -18,8 +18,9 @@ use self::signature::{Signed, query};
 use super::super::callback::code;
 use super::super::digest::sha256;
 use super::super::http::{Bytes, Request, Response, header};
+use super::super::login::Login;
 use super::super::{Answer, Handover};
-use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, throttled};
+use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, stranger, throttled};
 use super::text::{self, Counting};
 use crate::config;
 use crate::domain::job::Content;
@@ -109,6 +110,42 @@ impl Aliyun {
         ("SendBatchSms", vec![template], query(&body))
     }
 
+    /// Returns the signed request for an action.
+    fn signed(
+        &self,
+        (action, parameters, body): (&str, Vec<(String, String)>, String),
+        moment: Moment,
+    ) -> Option<Request<Bytes>> {
+        let endpoint = &self.settings.api.endpoint;
+        let (host, date) = (endpoint.authority(), date(moment));
+        let (nonce, body_hash) = (moment.nonce.simple().to_string(), sha256(body.as_bytes()));
+        let path = format!("{}/", endpoint.path());
+        let mut headers = vec![
+            ("host", &*host),
+            ("x-acs-action", action),
+            ("x-acs-version", VERSION),
+            ("x-acs-date", &date),
+            ("x-acs-signature-nonce", &nonce),
+            ("x-acs-content-sha256", &body_hash),
+        ];
+        if !body.is_empty() {
+            headers.push(("content-type", FORM));
+        }
+        let signed =
+            Signed { method: "POST", path: &path, query: &parameters, headers: &headers, body_hash: &body_hash };
+        let secret = self.settings.access_key_secret.reveal();
+        let authorization = signed.authorization(&self.settings.access_key_id, secret);
+        let request =
+            headers.iter().fold(Request::post(format!("{path}?{}", query(&parameters))), |request, header| {
+                request.header(header.0, header.1)
+            });
+        request
+            .header(header::AUTHORIZATION, authorization)
+            .header(header::ACCEPT, "application/json")
+            .body(body.into())
+            .ok()
+    }
+
     fn taken(&self, jobs: &[Handover], biz_id: &str) -> Meaning {
         let alone = jobs.len() == 1;
         let each = jobs.iter().map(|job| {
@@ -151,35 +188,7 @@ impl Api for Aliyun {
     }
 
     fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer> {
-        let (action, parameters, body) = self.parameters(jobs);
-        let endpoint = &self.settings.api.endpoint;
-        let (host, date) = (endpoint.authority(), date(moment));
-        let (nonce, body_hash) = (moment.nonce.simple().to_string(), sha256(body.as_bytes()));
-        let path = format!("{}/", endpoint.path());
-        let mut headers = vec![
-            ("host", &*host),
-            ("x-acs-action", action),
-            ("x-acs-version", VERSION),
-            ("x-acs-date", &date),
-            ("x-acs-signature-nonce", &nonce),
-            ("x-acs-content-sha256", &body_hash),
-        ];
-        if !body.is_empty() {
-            headers.push(("content-type", FORM));
-        }
-        let signed =
-            Signed { method: "POST", path: &path, query: &parameters, headers: &headers, body_hash: &body_hash };
-        let secret = self.settings.access_key_secret.reveal();
-        let authorization = signed.authorization(&self.settings.access_key_id, secret);
-        let request =
-            headers.iter().fold(Request::post(format!("{path}?{}", query(&parameters))), |request, header| {
-                request.header(header.0, header.1)
-            });
-        request
-            .header(header::AUTHORIZATION, authorization)
-            .header(header::ACCEPT, "application/json")
-            .body(body.into())
-            .map_err(|_| not_sent("no_request"))
+        self.signed(self.parameters(jobs), moment).ok_or_else(|| not_sent("no_request"))
     }
 
     fn read(&self, jobs: &[Handover], answer: &Response<Bytes>) -> Meaning {
@@ -193,6 +202,24 @@ impl Api for Aliyun {
                 _ if jobs.len() > 1 && found == FREQUENCY => Meaning::Alone,
                 one => Meaning::All(one),
             },
+        }
+    }
+
+    /// The first of the account's signatures.
+    fn question(&self, moment: Moment) -> Option<Request<Bytes>> {
+        let page = ["PageIndex", "PageSize"].map(|name| (name.to_owned(), "1".to_owned()));
+        self.signed(("QuerySmsSignList", page.to_vec(), String::new()), moment)
+    }
+
+    fn admitted(&self, answer: &Response<Bytes>) -> Login {
+        let Ok(said) = serde_json::from_slice::<Said>(answer.body()) else { return stranger(answer) };
+        match &*said.code {
+            "OK" => Login::Good,
+            // The key may be one that may send and not ask.
+            "isp.RAM_PERMISSION_DENY" | "NoPermission" | "Forbidden.RAM" => Login::Known(said.code),
+            found if found.starts_with("Throttling") => Login::Known(said.code),
+            _ if answer.status().is_server_error() => stranger(answer),
+            _ => Login::Refused(said.code),
         }
     }
 }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::super::http::client::{Client, Failure, NO_CONNECTION};
 use super::super::http::{Bytes, Request, Response, StatusCode, header};
+use super::super::login::Login;
 use super::super::{Answer, Answered, Channel, Handover, Health};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Clock, Stopwatch, UnixMicros};
@@ -56,6 +57,28 @@ pub trait Api: Send + Sync + 'static {
 
     /// Returns what an answer means for these jobs.
     fn read(&self, jobs: &[Handover], answer: &Response<Bytes>) -> Meaning;
+
+    /// Returns a question that logs in and sends nothing, where the cloud has one.
+    fn question(&self, _moment: Moment) -> Option<Request<Bytes>> {
+        None
+    }
+
+    /// Returns what the answer to that question says about the account.
+    fn admitted(&self, _answer: &Response<Bytes>) -> Login {
+        Login::Untried
+    }
+}
+
+/// Asks a cloud whether it knows the account, and sends nothing. Takes at most `limit`.
+pub async fn log_in(api: &dyn Api, client: &Client, limit: Duration, clock: &Clock) -> Login {
+    let Some(question) = api.question(Moment { now: clock.now(), nonce: Uuid::new_v4() }) else {
+        let reached = client.reach(limit).await;
+        return reached.map_or_else(|failure| Login::Unreachable(failure.to_string().into()), |()| Login::Untried);
+    };
+    match client.send(question, limit).await {
+        Ok(answer) => api.admitted(&answer),
+        Err(failure) => Login::Unreachable(failure.to_string().into()),
+    }
 }
 
 /// What a request is signed with.
@@ -305,6 +328,11 @@ pub(super) fn refused(code: impl Into<Box<str>>) -> Answer {
 /// Returns the answer that says: slower.
 pub(super) fn throttled(answer: &Response<Bytes>) -> Answer {
     Answer::Throttled { retry_after: retry_after(answer) }
+}
+
+/// Returns what an answer says of an account, where it is not in the cloud's own words.
+pub(super) fn stranger(answer: &Response<Bytes>) -> Login {
+    Login::Unreachable(format!("HTTP {}", answer.status().as_u16()).into())
 }
 
 /// Returns what an answer means that is not in the cloud's own words: from something in front of it.

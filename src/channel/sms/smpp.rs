@@ -39,6 +39,7 @@ use tokio::sync::mpsc;
 use self::exchange::{Batch, Message, not_sent};
 use self::route::{NoPlace, Route};
 pub use self::settings::{Account, Settings, style};
+use super::super::login::Login;
 use super::super::{Answer, Answered, Channel, Handover, Health, Inbound};
 use crate::domain::job::Content;
 use crate::domain::time::Clock;
@@ -61,6 +62,11 @@ impl Smpp {
             tasks.spawn("smpp_bind", bind::keep(Arc::clone(&route), bind, jobs));
         }
         Arc::new(Self { route })
+    }
+
+    /// Binds once with these settings, and unbinds again.
+    pub async fn log_in(settings: &Settings, clock: &Clock) -> Login {
+        bind::log_in(settings, clock).await
     }
 
     /// Returns how often an event happened so far.

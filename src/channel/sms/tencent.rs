@@ -11,13 +11,14 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::signature::Signed;
 use super::super::callback::code;
 use super::super::http::{Bytes, Request, Response, header};
+use super::super::login::Login;
 use super::super::{Answer, Handover};
-use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, throttled};
+use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, stranger, throttled};
 use crate::config;
 use crate::domain::job::Content;
 
@@ -94,6 +95,27 @@ impl Tencent {
         self.settings.parameters.iter().map(|name| value(name)).collect()
     }
 
+    /// Returns the signed request for an action.
+    fn signed(&self, action: &str, said: &Value, moment: Moment) -> Option<Request<Bytes>> {
+        let body = said.to_string();
+        let host = self.settings.api.endpoint.authority();
+        let headers = [("content-type", JSON), ("host", &*host), ("x-tc-action", &*action.to_lowercase())];
+        let signed = Signed { service: "sms", headers: &headers, body: body.as_bytes(), at: moment.now };
+        Request::post(format!("{}/", self.settings.api.endpoint.path()))
+            .header(
+                header::AUTHORIZATION,
+                signed.authorization(&self.settings.secret_id, self.settings.secret_key.reveal()),
+            )
+            .header(header::CONTENT_TYPE, JSON)
+            .header(header::HOST, &*host)
+            .header("x-tc-action", action)
+            .header("x-tc-version", VERSION)
+            .header("x-tc-timestamp", moment.now.as_secs().to_string())
+            .header("x-tc-region", &*self.settings.region)
+            .body(body.into())
+            .ok()
+    }
+
     fn answer(&self, status: &Status, whole: &Response<Bytes>) -> Answer {
         match &*status.code {
             "Ok" => Answer::Taken {
@@ -150,23 +172,7 @@ impl Api for Tencent {
         if let [job] = jobs {
             said["SessionContext"] = job.job.to_string().into();
         }
-        let body = said.to_string();
-        let host = self.settings.api.endpoint.authority();
-        let headers = [("content-type", JSON), ("host", &*host), ("x-tc-action", "sendsms")];
-        let signed = Signed { service: "sms", headers: &headers, body: body.as_bytes(), at: moment.now };
-        Request::post(format!("{}/", self.settings.api.endpoint.path()))
-            .header(
-                header::AUTHORIZATION,
-                signed.authorization(&self.settings.secret_id, self.settings.secret_key.reveal()),
-            )
-            .header(header::CONTENT_TYPE, JSON)
-            .header(header::HOST, &*host)
-            .header("x-tc-action", "SendSms")
-            .header("x-tc-version", VERSION)
-            .header("x-tc-timestamp", moment.now.as_secs().to_string())
-            .header("x-tc-region", &*self.settings.region)
-            .body(body.into())
-            .map_err(|_| not_sent("no_request"))
+        self.signed("SendSms", &said, moment).ok_or_else(|| not_sent("no_request"))
     }
 
     fn read(&self, jobs: &[Handover], answer: &Response<Bytes>) -> Meaning {
@@ -183,6 +189,30 @@ impl Api for Tencent {
                 Meaning::Each(jobs.iter().map(answer_to).collect())
             }
             Outer { .. } => Meaning::All(Answer::NoAnswer),
+        }
+    }
+
+    /// How many texts went out in this hour (cloud.tencent.com/document/api/382/55965).
+    fn question(&self, moment: Moment) -> Option<Request<Bytes>> {
+        let hour = jiff::Timestamp::from_second(moment.now.as_secs()).ok()?;
+        let hour = jiff::tz::Offset::constant(8).to_datetime(hour).strftime("%Y%m%d%H").to_string();
+        let said = json!({
+            "BeginTime": hour, "EndTime": hour, "SmsSdkAppId": self.settings.app_id, "Limit": 0, "Offset": 0,
+        });
+        self.signed("SendStatusStatistics", &said, moment)
+    }
+
+    fn admitted(&self, answer: &Response<Bytes>) -> Login {
+        let Ok(Said { response }) = serde_json::from_slice(answer.body()) else { return stranger(answer) };
+        let Some(Failed { code }) = response.error else { return Login::Good };
+        match code.split_once('.').map_or(&*code, |(group, _)| group) {
+            // The key may be one that may send and not ask.
+            _ if &*code == "AuthFailure.UnauthorizedOperation" => Login::Known(code),
+            "AuthFailure" | "UnauthorizedOperation" | "InvalidParameter" | "InvalidParameterValue" => {
+                Login::Refused(code)
+            }
+            "InternalError" => Login::Unreachable(code),
+            _ => Login::Known(code),
         }
     }
 }

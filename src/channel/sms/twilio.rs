@@ -15,8 +15,9 @@ use form_urlencoded::Serializer;
 use serde::Deserialize;
 
 use super::super::http::{Bytes, Request, Response, StatusCode, header};
+use super::super::login::Login;
 use super::super::{Answer, Handover};
-use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, throttled};
+use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, stranger, throttled};
 use super::text::{self, Counting};
 use crate::config;
 use crate::domain::job::Content;
@@ -30,6 +31,8 @@ const SERVICE: &str = "MG";
 
 /// An account that sends messages.
 pub struct Twilio {
+    /// The account's path, without an ending.
+    account: Box<str>,
     path: Box<str>,
     authorization: Box<str>,
     sender: Box<str>,
@@ -55,13 +58,10 @@ impl Twilio {
     /// Returns the account that the settings describe. `callback`: where its callbacks come, if receipts are wanted.
     pub fn new(settings: &config::Twilio, callback: Option<&str>) -> Self {
         let pair = format!("{}:{}", settings.account_sid, settings.auth_token.reveal());
+        let account = format!("{}/2010-04-01/Accounts/{}", settings.api.endpoint.path(), settings.account_sid);
         Self {
-            path: format!(
-                "{}/2010-04-01/Accounts/{}/Messages.json",
-                settings.api.endpoint.path(),
-                settings.account_sid
-            )
-            .into(),
+            path: format!("{account}/Messages.json").into(),
+            account: account.into(),
             authorization: format!("Basic {}", STANDARD.encode(pair)).into(),
             sender: settings.sender.clone(),
             callback: callback.map(Into::into),
@@ -131,6 +131,30 @@ impl Api for Twilio {
             (status, Message { code: Some(number), .. }) if status.is_client_error() => refusal(number, answer),
             _ => foreign(answer),
         })
+    }
+
+    /// The account itself (twilio.com/docs/iam/api/account).
+    fn question(&self, _moment: Moment) -> Option<Request<Bytes>> {
+        let request = Request::get(format!("{}.json", self.account));
+        request.header(header::AUTHORIZATION, &*self.authorization).body(Bytes::new()).ok()
+    }
+
+    fn admitted(&self, answer: &Response<Bytes>) -> Login {
+        let said = serde_json::from_slice::<Message>(answer.body()).ok();
+        match (answer.status(), said) {
+            (StatusCode::TOO_MANY_REQUESTS, _) => Login::Known("too many requests".into()),
+            (status, Some(said)) if status.is_success() => {
+                match said.status.as_ref().and_then(|status| status.as_str()) {
+                    Some("active") => Login::Good,
+                    Some(state) => Login::Refused(format!("the account is {state}").into()),
+                    None => stranger(answer),
+                }
+            }
+            (status, Some(Message { code: Some(number), .. })) if status.is_client_error() => {
+                Login::Refused(number.to_string().into())
+            }
+            _ => stranger(answer),
+        }
     }
 }
 

@@ -146,6 +146,7 @@ async fn aliyuns_library_agrees() {
     let said = ask_python("aliyun", &asked).await;
     assert_eq!(said["authorization"], signed.authorization("LTAI5t", "geheim"));
     assert_eq!((&said["one"]["Code"], &said["batch"]["Code"]), (&"OK".into(), &"OK".into()));
+    assert_eq!((&said["signs"]["Code"], &said["signs"]["TotalCount"]), (&"OK".into(), &0.into()));
     assert_eq!(said["wrong"], "SignatureDoesNotMatch");
     let messages = rig.simulator.messages();
     assert_eq!(messages.len(), 3);

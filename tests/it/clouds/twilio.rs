@@ -183,6 +183,6 @@ async fn twilios_library_agrees() {
     let (message, _) = rig.simulator.messages().remove(0);
     assert_eq!((&*message.to, &*message.text), ("+4915112345678", "from the library"));
     assert_eq!((&said["sid"], &said["status"]), (&message.id.into(), &"queued".into()));
-    assert_eq!(said["wrong_token"], 401);
+    assert_eq!((&said["wrong_token"], &said["account"]), (&401.into(), &"active".into()));
     rig.finish().await;
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 /// Serves every connection on a free port with `serve`, until the tests end; returns the port.
-fn listen(serve: fn(TcpStream) -> std::io::Result<()>) -> u16 {
+pub(super) fn listen(serve: fn(TcpStream) -> std::io::Result<()>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rusmpp::Pdu;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -11,11 +12,12 @@ use tracing::{info, warn};
 
 use super::exchange::Batch;
 use super::route::Route;
-use super::session::{End, Session};
-use super::settings::Backoff;
+use super::session::{End, GOODBYE, Session};
+use super::settings::{Backoff, Settings};
 use super::status;
 use super::wire::{self, Body, NotSmpp};
-use crate::domain::time::Elapsed;
+use crate::channel::login::Login;
+use crate::domain::time::{Clock, Elapsed};
 use crate::telemetry::metrics::LinkEvent;
 
 /// A session that held for so long ended by itself; a shorter one counts as one more failure to bind.
@@ -40,8 +42,8 @@ enum BindError {
     #[error("connection closed instead of an answer to the bind")]
     Closed,
     /// The SMSC refused.
-    #[error("bind refused: {0}")]
-    Refused(Box<str>),
+    #[error("bind refused: {}", status::code(*.0))]
+    Refused(u32),
 }
 
 /// A connection, encrypted or not.
@@ -59,7 +61,7 @@ struct Pauses {
 /// Keeps a bind until the route is told to stop. Answers every job that it is given.
 pub(super) async fn keep(route: Arc<Route>, bind: usize, mut jobs: mpsc::UnboundedReceiver<Batch>) {
     let mut pauses = Pauses { backoff: route.settings().backoff, doublings: 0, random: fastrand::Rng::new() };
-    while let Some(bound) = route.stop().run_until_cancelled(connect(&route)).await {
+    while let Some(bound) = route.stop().run_until_cancelled(connect(route.settings(), route.clock())).await {
         match bound {
             Ok((stream, input)) => {
                 let began_at = route.now();
@@ -107,9 +109,31 @@ async fn hold(route: &Route, bind: usize, session: Session, jobs: &mut mpsc::Unb
     end
 }
 
+/// Binds once and unbinds again.
+pub(super) async fn log_in(settings: &Settings, clock: &Clock) -> Login {
+    match connect(settings, clock).await {
+        Ok((mut stream, mut input)) => {
+            let mut goodbye = BytesMut::new();
+            wire::put(&mut goodbye, 0, 2, Pdu::Unbind);
+            // An SMSC that does not say goodbye let us in all the same.
+            let _rude = clock
+                .timeout(GOODBYE, async {
+                    stream.write_all(&goodbye).await?;
+                    stream.flush().await?;
+                    stream.read_buf(&mut input).await
+                })
+                .await;
+            Login::Good
+        }
+        Err(BindError::Refused(found)) if status::is_full(found) => Login::Known(status::code(found).into()),
+        Err(BindError::Refused(found)) => Login::Refused(status::code(found).into()),
+        Err(BindError::Io(error)) => Login::Unreachable(error.to_string().into()),
+        Err(error) => Login::Unreachable(error.to_string().into()),
+    }
+}
+
 /// Returns a connection that is bound, with what was read behind the answer.
-async fn connect(route: &Route) -> Result<(Box<dyn Stream>, BytesMut), BindError> {
-    let settings = route.settings();
+async fn connect(settings: &Settings, clock: &Clock) -> Result<(Box<dyn Stream>, BytesMut), BindError> {
     let bound = async {
         let tcp = TcpStream::connect(&*settings.address).await?;
         tcp.set_nodelay(true)?;
@@ -127,7 +151,7 @@ async fn connect(route: &Route) -> Result<(Box<dyn Stream>, BytesMut), BindError
                 match incoming.body {
                     Body::Bound { status: 0 } => return Ok((stream, input)),
                     Body::Bound { status } | Body::Nack { status } => {
-                        return Err(BindError::Refused(status::code(status).into()));
+                        return Err(BindError::Refused(status));
                     }
                     // Nothing else makes sense before; an SMSC that says it anyway is heard out.
                     _ => {}
@@ -138,7 +162,7 @@ async fn connect(route: &Route) -> Result<(Box<dyn Stream>, BytesMut), BindError
             }
         }
     };
-    route.clock().timeout(settings.connect_timeout, bound).await?
+    clock.timeout(settings.connect_timeout, bound).await?
 }
 
 /// Refuses jobs while there is no bind. They are few: whoever looks sees that it is down.

@@ -38,7 +38,7 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(200);
 
 /// How long the other side may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]

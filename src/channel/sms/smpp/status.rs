@@ -24,6 +24,7 @@ pub(super) const UNKNOWN_COMMAND: u32 = 0x03;
 
 const OK: u32 = 0;
 const NOT_BOUND: u32 = 0x04;
+const ALREADY_BOUND: u32 = 0x05;
 const SYSTEM_ERROR: u32 = 0x08;
 const QUEUE_FULL: u32 = 0x14;
 const THROTTLED: u32 = 0x58;
@@ -41,6 +42,12 @@ pub(super) const fn meaning(status: u32) -> Meaning {
     }
 }
 
+/// Returns whether a bind was refused because the account has all its binds, or the SMSC is busy: neither says anything
+/// about the account.
+pub(super) const fn is_full(status: u32) -> bool {
+    matches!(status, ALREADY_BOUND | SYSTEM_ERROR | QUEUE_FULL | THROTTLED)
+}
+
 /// Returns the name of `status`, or its number.
 pub(super) fn code(status: u32) -> Cow<'static, str> {
     Cow::Borrowed(match status {
@@ -49,7 +56,7 @@ pub(super) fn code(status: u32) -> Cow<'static, str> {
         0x02 => "ESME_RINVCMDLEN",
         UNKNOWN_COMMAND => "ESME_RINVCMDID",
         NOT_BOUND => "ESME_RINVBNDSTS",
-        0x05 => "ESME_RALYBND",
+        ALREADY_BOUND => "ESME_RALYBND",
         0x06 => "ESME_RINVPRTFLG",
         0x07 => "ESME_RINVREGDLVFLG",
         SYSTEM_ERROR => "ESME_RSYSERR",

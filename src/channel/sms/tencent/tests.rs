@@ -119,9 +119,9 @@ fn only_what_is_alike_shares_a_request() {
     let moment = Moment { now: UnixMicros::from_secs(1), nonce: uuid::Uuid::nil() };
     let code = |job: Handover| {
         let request = tencent.request(&[job], moment).unwrap();
-        serde_json::from_slice::<serde_json::Value>(request.body()).unwrap()["ExtendCode"].clone()
+        serde_json::from_slice::<Value>(request.body()).unwrap()["ExtendCode"].clone()
     };
-    assert_eq!((code(own), code(first.clone())), ("01".into(), serde_json::Value::Null));
+    assert_eq!((code(own), code(first.clone())), ("01".into(), Value::Null));
     assert!(!joins(&Handover { sender: "other".into(), ..job("+8613800000002", "a") }), "another signature");
 }
 
