@@ -158,6 +158,12 @@ pub enum Refusal {
     /// No provider in the settings carries the kind of a step that follows.
     #[error("no provider carries {1} jobs, as fallback[{0}] is one: add a [[provider]] of that kind to the settings")]
     NoProviderForStep(usize, Kind),
+    /// The pool carries service notices alone.
+    #[error(
+        "template messages of WeChat are service notices and carry no marketing, and the pool {0} sends such: use another \
+         class for what the recipient asked for, or route marketing to another pool"
+    )]
+    NoticesOnly(PoolId),
     /// The due time is out of reach.
     #[error("send_at is more than 400 days ahead")]
     TooFar,

@@ -7,6 +7,7 @@ pub mod http;
 pub mod login;
 pub mod simulated;
 pub mod sms;
+pub mod template;
 pub mod tls;
 
 use std::fmt;

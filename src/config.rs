@@ -34,6 +34,7 @@ pub use self::error::{ConfigError, Contradiction, Reason};
 pub use self::extensions::Extension;
 pub use self::provider::clouds::{Aliyun, Api, Tencent, Twilio};
 pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
+pub use self::provider::wechat::{AesKey, Crypt, Messages, Wechat};
 pub use self::provider::{Alphabet, Counting, IdForm, InPool, Link, Provider, Simulated, Smpp, SmppTls};
 pub use self::reference::{cap_reference, extension_reference, provider_reference, reference, route_reference};
 pub use self::routes::HouseRoute;
@@ -282,10 +283,8 @@ impl Settings {
 
     /// Returns whether this provider may call back.
     pub fn callbacks_of(&self, provider: &Provider) -> bool {
-        match provider.link.callback_token() {
-            Some(_) => true,
-            None => provider.link.asks_for_callbacks() && self.receive.public_url.is_some(),
-        }
+        let told = provider.link.asks_for_callbacks() && self.receive.public_url.is_some();
+        told || provider.link.calls_back()
     }
 
     /// Returns whether any backend is embedded, so that this process must be the only one.

@@ -32,7 +32,7 @@ enum Command {
     /// Shows the whole service at work for about 15 seconds, and accounts for every job.
     Demo(demo::Options),
     /// Runs a simulated cloud or SMSC, to rehearse an integration with, until it is told to stop.
-    Simulate(simulator::Options),
+    Simulate(Box<simulator::Options>),
     /// Checks or prints the settings.
     Config(Config),
     /// Looks at settings, machine and servers, and says what to fix; exit code 0 if nothing is, 1 if something is.
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
             Err(error) => complain(&error, USAGE),
         },
         Command::Simulate(options) => match logs::init(logs::Format::Pretty, "warn") {
-            Ok(()) => run(simulate(options)),
+            Ok(()) => run(simulate(*options)),
             Err(error) => complain(&error, USAGE),
         },
         Command::Config(Config { act }) => config(&act),

@@ -12,6 +12,7 @@ mod post;
 pub mod smpp;
 pub mod tencent;
 pub mod twilio;
+pub mod wechat;
 
 use std::io;
 use std::net::SocketAddr;
@@ -95,6 +96,9 @@ pub trait Vendor: Send + Sync + 'static {
     fn together(&self) -> bool {
         false
     }
+
+    /// Notes that a message was taken, whether or not its answer is lost.
+    fn taken(&self, _message: &Message) {}
 
     /// Returns the answer to a request whose messages, never none, fared so.
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes>;
@@ -184,6 +188,11 @@ impl Simulator {
         self.core.say(self.core.vendor.reply(from, to, text), Duration::ZERO);
     }
 
+    /// Makes a call of its vendor's, now.
+    pub fn post(&self, post: Option<Post>) {
+        self.core.say(post, Duration::ZERO);
+    }
+
     /// Returns how many requests it took and did not answer.
     pub fn lost(&self) -> u64 {
         self.core.lost.load(Ordering::Relaxed)
@@ -229,6 +238,9 @@ impl Core {
                 plan.news.into_iter().for_each(|later| self.later(&message, later));
                 fared
             });
+            if matches!(fared, Fared::Taken(_)) {
+                self.vendor.taken(&message);
+            }
             fates.push((message, fared));
         }
         self.lost.fetch_add(lost.into(), Ordering::Relaxed);

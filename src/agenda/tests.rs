@@ -72,6 +72,7 @@ impl Rig {
             price: None,
             counting: Counting::GsmIntl,
             signature: "".into(),
+            notices_only: false,
         };
         let routes = Arc::new(Routes::new(&pools.iter().map(member).collect::<Vec<_>>()));
         queue.declare(&routes.lanes()).await.unwrap();

@@ -186,6 +186,7 @@ impl Error {
             Self::Refused(Refusal::NoZone(_)) => Some("recipient.time_zone"),
             Self::Refused(Refusal::NoProviderForStep(step, _)) => STEPS.get(*step).copied(),
             Self::Refused(Refusal::KeyConflict) => Some("idempotency_key"),
+            Self::Refused(Refusal::NoticesOnly(_)) => Some("spec.class"),
             _ => None,
         }
     }
@@ -206,6 +207,7 @@ impl Meaning {
             | Refusal::ClosedUntilExpiry { .. }
             | Refusal::NeverOpen(_)
             | Refusal::NoZone(_) => (Code::InvalidArgument, "INVALID_FIELD", As::Invalid),
+            Refusal::NoticesOnly(_) => (Code::InvalidArgument, "NOTICES_ONLY", As::Invalid),
             Refusal::TooLarge => (Code::InvalidArgument, "TOO_LARGE", As::Invalid),
             Refusal::KeyConflict => (Code::FailedPrecondition, "KEY_CONFLICT", As::KeyConflict),
             Refusal::OverRate { .. } => (Code::ResourceExhausted, "OVER_RATE", As::Rate),

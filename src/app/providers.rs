@@ -18,8 +18,9 @@ use crate::channel::sms::smpp::{self, Smpp};
 use crate::channel::sms::tencent::{self, Tencent};
 use crate::channel::sms::text::{self, Style};
 use crate::channel::sms::twilio::{self, Twilio};
+use crate::channel::template::wechat::{self, Wechat};
 use crate::channel::{Channel, Inbound, Profile};
-use crate::config::{self, Counting, Link, Provider, Settings};
+use crate::config::{self, Counting, Link, Messages, Provider, Settings};
 use crate::dispatch::{self, Gate, Gates};
 use crate::domain::ids::PoolId;
 use crate::domain::job::Kind;
@@ -41,12 +42,13 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         counting: match &provider.link {
             Link::Smpp(link) => link.counting,
             Link::Aliyun(_) | Link::Tencent(_) => Counting::CnDomestic,
-            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) => Counting::GsmIntl,
+            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => Counting::GsmIntl,
         },
+        notices_only: matches!(&provider.link, Link::Wechat(link) if link.messages == Messages::Template),
         signature: match &provider.link {
             Link::Aliyun(link) => link.sign_name.clone(),
             Link::Tencent(link) => link.sign_name.clone(),
-            Link::Smpp(_) | Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) => "".into(),
+            Link::Smpp(_) | Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => "".into(),
         },
     };
     settings.providers.iter().map(member).collect()
@@ -58,7 +60,7 @@ pub(super) fn styles(settings: &Settings) -> Vec<(PoolId, Style)> {
         let style = match &provider.link {
             Link::Smpp(link) => smpp::style(link),
             Link::Aliyun(_) | Link::Tencent(_) => Style { counting: text::Counting::CnDomestic, ..Style::default() },
-            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) => Style::default(),
+            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => Style::default(),
         };
         (provider.pool.clone(), style)
     };
@@ -134,6 +136,7 @@ fn protocol(link: &Link) -> &'static str {
         Link::Tencent(_) => "tencent-sms",
         Link::Custom(_) => "http",
         Link::Simulated(_) => "simulated",
+        Link::Wechat(_) => "wechat",
     }
 }
 
@@ -144,7 +147,7 @@ enum Way<'a> {
     Simulated(&'a config::Simulated),
 }
 
-fn way<'a>(settings: &Settings, provider: &'a Provider) -> Way<'a> {
+fn way<'a>(settings: &Settings, provider: &'a Provider, clock: &Clock) -> Way<'a> {
     let (callback, receipts) = (callback(settings, provider), provider.receipts);
     match &provider.link {
         Link::Smpp(link) => Way::Smpp(link),
@@ -156,13 +159,14 @@ fn way<'a>(settings: &Settings, provider: &'a Provider) -> Way<'a> {
         Link::Custom(link) => {
             Way::Cloud(Box::new(Custom::new((**link).clone(), callback.as_deref(), receipts)), &link.api)
         }
+        Link::Wechat(link) => Way::Cloud(Box::new(Wechat::new(link.clone(), receipts, clock)), &link.api),
         Link::Simulated(link) => Way::Simulated(link),
     }
 }
 
 fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Result<Arc<dyn Channel>, StartError> {
     let (tasks, clock) = (&base.groups.channels, &base.clock);
-    match way(&base.settings, provider) {
+    match way(&base.settings, provider, clock) {
         Way::Smpp(link) => {
             let settings = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
             Ok(Smpp::start(settings, inbox, tasks, clock))
@@ -184,7 +188,7 @@ pub(super) async fn log_in(
     limit: Duration,
     (tasks, clock): (&Tasks, &Clock),
 ) -> Result<Login, StartError> {
-    match way(settings, provider) {
+    match way(settings, provider, clock) {
         Way::Smpp(link) => {
             let smpp = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
             Ok(Smpp::log_in(&smpp::Settings { connect_timeout: limit, ..smpp }, clock).await)
@@ -239,6 +243,9 @@ pub(super) fn desks(settings: &Settings) -> Desks {
             Link::Aliyun(link) => Box::new(aliyun::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
             Link::Tencent(link) => Box::new(tencent::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
             Link::Custom(link) => Box::new(custom::Desk::new(id.clone(), link.callbacks.clone()?)),
+            Link::Wechat(link) => {
+                Box::new(wechat::callback::Desk::new(id.clone(), link.callbacks.clone()?, &link.appid))
+            }
             Link::Twilio(_) | Link::Smpp(_) | Link::Simulated(_) => return None,
         };
         Some((id, desk))

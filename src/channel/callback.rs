@@ -26,6 +26,9 @@ pub enum Refused {
     /// It says nothing that is understood.
     #[error("unreadable")]
     Unreadable,
+    /// The provider signed it too long ago, or for a time to come.
+    #[error("signed at another time")]
+    Stale,
 }
 
 /// Reads what a provider tells us. Pure: no clock, no I/O.
@@ -35,6 +38,11 @@ pub trait Callbacks: Send + Sync + 'static {
     /// # Errors
     /// [`Refused`] when it is not the provider's or does not read. Whose it is, is checked first.
     fn read(&self, call: &Call<'_>, at: UnixMicros) -> Result<Vec<News>, Refused>;
+
+    /// Returns the answer to a provider that asks, by a GET, whether it is we who listen here; `None`: none asks.
+    fn greet(&self, _call: &Call<'_>, _at: UnixMicros) -> Option<Result<Response<Bytes>, Refused>> {
+        None
+    }
 
     /// Returns what the provider wants to hear once everything is durable.
     fn thanks(&self) -> Response<Bytes>;

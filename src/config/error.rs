@@ -198,6 +198,9 @@ pub enum Reason {
     /// Required because of another setting.
     #[error("must be set: {0}")]
     Needed(&'static str),
+    /// Not a key of WeChat's callbacks.
+    #[error("must be the 43 characters that the console shows as EncodingAESKey")]
+    AesKey,
     /// A template or an expression that can never work.
     #[error("{0}")]
     Template(Box<InvalidTemplate>),
@@ -220,6 +223,9 @@ pub enum Contradiction {
     /// A certificate without its key, or the other way round.
     #[error("`grpc.tls_cert` and `grpc.tls_key` belong together: set both or none")]
     HalfTls,
+    /// Callbacks that are signed and not encrypted, or the other way round.
+    #[error("`callback_token` and `aes_key` of the provider {0} belong together: set both or none")]
+    HalfCrypt(Box<str>),
     /// Keys would cross a network in the clear.
     #[error(
         "`grpc.listen` is beyond loopback and there is no TLS: set `grpc.tls_cert` and `grpc.tls_key`, or, if TLS ends in \

@@ -3,6 +3,7 @@
 pub(super) mod clouds;
 pub(super) mod custom;
 pub(super) mod raw;
+pub(super) mod wechat;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use self::clouds::{Aliyun, Tencent, Twilio};
 use self::custom::Custom;
 use self::raw::{RawProvider, RawSimulated, RawSmpp};
+use self::wechat::Wechat;
 use super::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small, word};
 use super::error::{ConfigError, Contradiction, Reason};
 use super::secret::Secret;
@@ -66,6 +68,8 @@ pub enum Link {
     Custom(Box<Custom>),
     /// Inside the process.
     Simulated(Simulated),
+    /// An official account or a mini program of WeChat.
+    Wechat(Wechat),
 }
 
 /// An SMSC over SMPP 3.4.
@@ -186,6 +190,7 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
             RawProvider::Tencent(raw) => clouds::tencent(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Http(raw) => custom::custom(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Simulated(raw) => simulated(&raw, &Place { index, id: &raw.id })?,
+            RawProvider::Wechat(raw) => wechat::wechat(&raw, &Place { index, id: &raw.id }, environment)?,
         };
         if providers.iter().any(|other| other.id == provider.id) {
             return Err(Contradiction::SameProvider(provider.id.as_str().into()).into());
@@ -208,7 +213,20 @@ impl Link {
     pub fn asks_for_callbacks(&self) -> bool {
         match self {
             Self::Twilio(_) => true,
-            Self::Aliyun(_) | Self::Tencent(_) | Self::Custom(_) | Self::Smpp(_) | Self::Simulated(_) => false,
+            Self::Aliyun(_)
+            | Self::Tencent(_)
+            | Self::Custom(_)
+            | Self::Smpp(_)
+            | Self::Simulated(_)
+            | Self::Wechat(_) => false,
+        }
+    }
+
+    /// Returns whether it may call back without being told where.
+    pub fn calls_back(&self) -> bool {
+        match self {
+            Self::Wechat(link) => link.callbacks.is_some(),
+            other => other.callback_token().is_some(),
         }
     }
 
@@ -218,7 +236,7 @@ impl Link {
             Self::Aliyun(link) => link.callback_token.as_ref(),
             Self::Tencent(link) => link.callback_token.as_ref(),
             Self::Custom(link) => link.callbacks.as_ref().map(|callbacks| &callbacks.token),
-            Self::Twilio(_) | Self::Smpp(_) | Self::Simulated(_) => None,
+            Self::Twilio(_) | Self::Smpp(_) | Self::Simulated(_) | Self::Wechat(_) => None,
         }
     }
 }

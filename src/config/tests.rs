@@ -89,7 +89,7 @@ fn unknown_settings_are_errors_with_a_suggestion() {
     refused("[provider]\nid = \"x\"", "[[provider]], with two brackets");
     refused(
         "[[provider]]\nkind = \"smmp\"",
-        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, simulated",
+        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, simulated, wechat",
     );
 }
 
@@ -201,7 +201,9 @@ fn what_is_printed_reads_back_as_the_same() {
 #[test]
 fn every_setting_is_documented() {
     let table = reference()
-        + &["smpp", "twilio", "aliyun-sms", "tencent-sms", "http", "simulated"].map(provider_reference).concat();
+        + &["smpp", "twilio", "aliyun-sms", "tencent-sms", "http", "simulated", "wechat"]
+            .map(provider_reference)
+            .concat();
     for line in table.lines().filter(|line| line.starts_with("| `")) {
         let meaning = line.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
         assert!(meaning.ends_with('.') && meaning.len() > 20, "not documented: {line}");

@@ -31,6 +31,8 @@ pub struct Member {
     pub counting: Counting,
     /// The signature that it puts in front of texts that have none; empty: none.
     pub signature: Box<str>,
+    /// Whether it carries service notices alone, and no marketing.
+    pub notices_only: bool,
 }
 
 /// What a pool asks for, whichever of its providers carries a job: which one that is is known only when it goes.
@@ -76,6 +78,8 @@ struct Pool {
     /// `None` as soon as one provider has no rate.
     per_s: Option<u32>,
     tariff: Tariff,
+    /// One of its providers carries no marketing.
+    notices_only: bool,
 }
 
 impl Routes {
@@ -89,10 +93,12 @@ impl Routes {
                     pool.kinds.extend(&member.kinds);
                     pool.per_s = pool.per_s.zip(per_s).map(|(sum, more)| sum.saturating_add(more));
                     pool.tariff.or_dearer(member);
+                    pool.notices_only |= member.notices_only;
                 }
                 None => {
                     let (id, kinds) = (member.pool.clone(), member.kinds.clone());
-                    pools.push(Pool { id, kinds, per_s, tariff: Tariff::of(member) });
+                    let notices_only = member.notices_only;
+                    pools.push(Pool { id, kinds, per_s, tariff: Tariff::of(member), notices_only });
                 }
             }
         }
@@ -155,6 +161,12 @@ impl Routes {
     /// Returns what a pool asks for; `None`: there is no such pool.
     pub fn tariff(&self, pool: &PoolId) -> Option<&Tariff> {
         self.pools.iter().find(|candidate| candidate.id == *pool).map(|pool| &pool.tariff)
+    }
+
+    /// Returns whether a pool takes jobs of a class at all: which of its providers carries a job is known only when it goes.
+    pub fn takes(&self, pool: &PoolId, class: Class) -> bool {
+        let known = self.pools.iter().find(|candidate| candidate.id == *pool);
+        class != Class::Marketing || known.is_none_or(|pool| !pool.notices_only)
     }
 
     /// Returns every lane there is.
@@ -240,7 +252,8 @@ mod tests {
     fn member(pool: &str, kinds: &[Kind], rate: Option<&str>) -> Member {
         let rate = rate.map(|rate| rate.parse().unwrap());
         let (counting, signature) = (Counting::GsmIntl, "".into());
-        Member { pool: pool.parse().unwrap(), kinds: kinds.to_vec(), rate, price: None, counting, signature }
+        let kinds = kinds.to_vec();
+        Member { pool: pool.parse().unwrap(), kinds, rate, price: None, counting, signature, notices_only: false }
     }
 
     #[test]
@@ -277,6 +290,16 @@ mod tests {
         assert_eq!((all.price.unwrap().to_string(), all.counting), ("0.05 CNY".into(), Counting::CnDomestic));
         assert_eq!(&*all.signature, "晨星");
         assert_eq!(routes.tariff(&"some".parse().unwrap()).unwrap().price, None, "nobody knows what it may cost");
+    }
+
+    #[test]
+    fn a_pool_takes_no_marketing_if_one_of_its_providers_does_not() {
+        let notices = Member { notices_only: true, ..member("wechat", &[Kind::Template], None) };
+        let routes =
+            Routes::new(&[member("wechat", &[Kind::Template], None), notices, member("sms", &[Kind::Sms], None)]);
+        let takes = |pool: &str, class| routes.takes(&pool.parse().unwrap(), class);
+        assert!(!takes("wechat", Class::Marketing) && takes("wechat", Class::Notification));
+        assert!(takes("sms", Class::Marketing));
     }
 
     fn rule(pool: &str, change: impl FnOnce(&mut RouteRule)) -> Arc<RouteRule> {

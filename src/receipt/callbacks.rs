@@ -83,6 +83,33 @@ impl Router {
         }
     }
 
+    /// Counts what is not posted; returns the answer.
+    fn greet(&self, provider: &ProviderId, greeted: Option<Result<Response<Bytes>, Refused>>) -> Response<Bytes> {
+        match greeted {
+            Some(Ok(answer)) => {
+                self.metrics.count(provider, CallbackResult::Taken);
+                answer
+            }
+            Some(Err(why)) => self.refuse(provider, why),
+            None => {
+                self.metrics.count(provider, CallbackResult::Unreadable);
+                say(StatusCode::METHOD_NOT_ALLOWED, "callbacks are posted\n")
+            }
+        }
+    }
+
+    /// Counts what is refused; returns the answer.
+    fn refuse(&self, provider: &ProviderId, why: Refused) -> Response<Bytes> {
+        let (result, status, text) = match why {
+            Refused::Signature => (CallbackResult::Signature, StatusCode::FORBIDDEN, "not signed by the provider\n"),
+            Refused::Stale => (CallbackResult::Stale, StatusCode::FORBIDDEN, "signed at another time\n"),
+            Refused::Unreadable => (CallbackResult::Unreadable, StatusCode::BAD_REQUEST, "not understood\n"),
+        };
+        self.metrics.count(provider, result);
+        rate_limited!(per_min = 6, warn, %provider, %why, "a callback is refused");
+        say(status, text)
+    }
+
     /// Hands everything on; returns once it is durable.
     async fn say(&self, news: Vec<News>) -> Result<(), NotDurable> {
         let mut durable = Vec::with_capacity(news.len());
@@ -113,8 +140,9 @@ impl Handler for Router {
         };
         let count = |result| self.metrics.count(provider, result);
         if head.method != Method::POST {
-            count(CallbackResult::Unreadable);
-            return Some(say(StatusCode::METHOD_NOT_ALLOWED, "callbacks are posted\n"));
+            let call = Call { token, target, headers: &head.headers, body: &Bytes::new() };
+            let greeted = if head.method == Method::GET { desk.greet(&call, self.clock.now()) } else { None };
+            return Some(self.greet(provider, greeted));
         }
         let body = match body {
             Ok(body) => body,
@@ -136,16 +164,7 @@ impl Handler for Router {
                     _ => say(StatusCode::SERVICE_UNAVAILABLE, "not durable yet, say it again\n"),
                 })
             }
-            Err(Refused::Signature) => {
-                count(CallbackResult::Signature);
-                rate_limited!(per_min = 6, warn, %provider, "a callback is not signed by the provider");
-                Some(say(StatusCode::FORBIDDEN, "not signed by the provider\n"))
-            }
-            Err(Refused::Unreadable) => {
-                count(CallbackResult::Unreadable);
-                rate_limited!(per_min = 6, warn, %provider, "a callback does not read");
-                Some(say(StatusCode::BAD_REQUEST, "not understood\n"))
-            }
+            Err(why) => Some(self.refuse(provider, why)),
         }
     }
 }

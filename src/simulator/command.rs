@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Behaviour, Fared, Message, Receipts, Replies, Simulator, Vendor, aliyun, plain, smpp, tencent, twilio};
-use crate::config::Endpoint;
+use super::{
+    Behaviour, Fared, Message, Receipts, Replies, Simulator, Vendor, aliyun, plain, smpp, tencent, twilio, wechat,
+};
+use crate::channel::template::crypt::Crypt;
+use crate::config::{self, AesKey, Endpoint, Secret};
 use crate::domain::time::Clock;
 use crate::shutdown::{Signals, Tasks};
 
 /// The account and secret where none are given.
 const ANY: &str = "simulated";
+/// The key of callbacks where none is given.
+const KEY: &str = "simulated00simulated00simulated00simulated0";
 /// How long requests in flight have at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -25,7 +30,7 @@ pub struct Options {
     /// Port to listen on, on loopback; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The account: `account_sid`, `access_key_id`, `secret_id` or `system_id` of the provider's settings; of `smpp`
+    /// The account: `account_sid`, `access_key_id`, `secret_id`, `appid` or `system_id` of the provider's settings; of `smpp`
     /// any, where none is given
     #[arg(long, default_value = ANY)]
     account: String,
@@ -40,7 +45,26 @@ pub struct Options {
     #[arg(long, value_parser = callback_url)]
     callback: Option<String>,
     #[command(flatten)]
+    door: Door,
+    #[command(flatten)]
     manners: Manners,
+}
+
+/// Of `wechat`: how it lets in and calls back.
+#[derive(Args, Clone, Debug)]
+struct Door {
+    /// Of `wechat`: the token that callbacks are signed with: `callback_token`
+    #[arg(long, default_value = ANY)]
+    token: String,
+    /// Of `wechat`: the key that callbacks are encrypted with: `aes_key`
+    #[arg(long, default_value = KEY, value_parser = aes_key)]
+    aes_key: AesKey,
+    /// Of `wechat`: how long an access token holds
+    #[arg(long, default_value = "2h", value_parser = humantime::parse_duration)]
+    token_life: Duration,
+    /// Of `wechat`: messages a day, by China's clock
+    #[arg(long, default_value_t = 100_000)]
+    daily_max: u32,
 }
 
 /// How it behaves. Shares are between 0 and 1.
@@ -108,6 +132,8 @@ enum Kind {
     Http,
     /// An SMSC over SMPP 3.4
     Smpp,
+    /// An official account or a mini program of WeChat
+    Wechat,
 }
 
 /// Runs a simulated cloud or SMSC until it is told to stop, and says what it saw.
@@ -115,14 +141,15 @@ enum Kind {
 /// # Errors
 /// When the port cannot be listened on.
 pub async fn run(options: Options) -> std::io::Result<()> {
-    match options.vendor() {
-        Some(vendor) => cloud(&options, vendor).await,
-        None => smsc(&options).await,
+    let clock = Clock::system();
+    match options.vendor(&clock) {
+        Some(vendor) => cloud(&options, vendor, clock).await,
+        None => smsc(&options, clock).await,
     }
 }
 
-async fn cloud(options: &Options, vendor: Box<dyn Vendor>) -> std::io::Result<()> {
-    let (tasks, clock, mut signals) = (Tasks::new(), Clock::system(), Signals::listen());
+async fn cloud(options: &Options, vendor: Box<dyn Vendor>, clock: Clock) -> std::io::Result<()> {
+    let (tasks, mut signals) = (Tasks::new(), Signals::listen());
     let simulator = Simulator::start(vendor, options.listen(), options.manners(), &tasks, &clock).await?;
     println!("listening on http://{}", simulator.address());
     signals.next().await;
@@ -136,8 +163,8 @@ async fn cloud(options: &Options, vendor: Box<dyn Vendor>) -> std::io::Result<()
     Ok(())
 }
 
-async fn smsc(options: &Options) -> std::io::Result<()> {
-    let (tasks, clock, mut signals) = (Tasks::new(), Clock::system(), Signals::listen());
+async fn smsc(options: &Options, clock: Clock) -> std::io::Result<()> {
+    let (tasks, mut signals) = (Tasks::new(), Signals::listen());
     let smsc = smpp::Smsc::start(options.account(), options.listen(), options.manners(), &tasks, &clock).await?;
     println!("listening on {}", smsc.address());
     signals.next().await;
@@ -188,7 +215,7 @@ impl Options {
     }
 
     /// Returns the cloud; `None` for an SMSC, which is none.
-    fn vendor(&self) -> Option<Box<dyn Vendor>> {
+    fn vendor(&self, clock: &Clock) -> Option<Box<dyn Vendor>> {
         let Self { kind, account, secret, app, callback, .. } = self;
         let (account, secret, callback) = (account.clone(), secret.clone(), callback.clone());
         let vendor: Box<dyn Vendor> = match kind {
@@ -204,8 +231,17 @@ impl Options {
                 Box::new(tencent::Tencent { secret_id: account, secret_key: secret, app_id: app.clone(), callback })
             }
             Kind::Http => Box::new(plain::Plain { secret, callback }),
+            Kind::Wechat => Box::new(wechat::Wechat::new(self.door.account(account, secret, callback), clock)),
         };
         Some(vendor)
+    }
+}
+
+impl Door {
+    fn account(&self, appid: String, secret: String, callback: Option<String>) -> wechat::Account {
+        let secrets = config::Crypt { token: Secret::new(&self.token), key: self.aes_key.clone() };
+        let callback = callback.map(|url| (url, Crypt::new(secrets, &appid)));
+        wechat::Account { appid, secret, token_life: self.token_life, daily_max: self.daily_max, callback }
     }
 }
 
@@ -228,6 +264,10 @@ impl Manners {
 
 fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "a share is between 0 and 1".to_owned())
+}
+
+fn aes_key(text: &str) -> Result<AesKey, String> {
+    AesKey::read(text).ok_or_else(|| "a key has 43 letters and digits".to_owned())
 }
 
 /// Returns a URL whose server can be called back.

@@ -4,9 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use postrider::channel::callback::Callbacks;
 use postrider::channel::sms::twilio::{callback::Desk, signature};
+use postrider::channel::template::{crypt::Crypt, wechat};
 use postrider::channel::{Inbound, News};
-use postrider::config::Secret;
+use postrider::config::{self, AesKey, Secret};
 use postrider::domain::ids::ProviderId;
 use postrider::domain::time::Clock;
 use postrider::receipt::{Desks, Router};
@@ -30,15 +32,20 @@ struct Beset {
 
 impl Beset {
     async fn start(id: &str) -> Self {
+        Self::with(id, |id, url| Box::new(Desk::new(id, url, Secret::new(TOKEN)))).await
+    }
+
+    /// Starts with another parser of callbacks, made of its id and URL.
+    async fn with(id: &str, desk: impl FnOnce(ProviderId, &str) -> Box<dyn Callbacks>) -> Self {
         exporter::install();
         let (tasks, clock) = (Tasks::new(), Clock::system());
         let (server, url) = callback_server().await;
         let address = server.address();
         let path = format!("/callback/{id}");
         let id: ProviderId = id.parse().unwrap();
-        let desk = Desk::new(id.clone(), &url, Secret::new(TOKEN));
+        let desk = desk(id.clone(), &url);
         let (sender, inbox) = mpsc::channel(10);
-        let desks: Desks = [(id, Box::new(desk) as _)].into_iter().collect();
+        let desks: Desks = [(id, desk)].into_iter().collect();
         Router::new(desks, sender, clock.clone()).spawn(server, &tasks);
         Self { address, path, url, tasks, clock, inbox }
     }
@@ -169,4 +176,63 @@ async fn a_slow_peer_holds_up_nobody() {
     assert_eq!(beset.ask_and_take(request).await.0, "HTTP/1.1 200 OK");
     drop(slow);
     beset.clock.pause(Duration::from_millis(1)).await;
+}
+
+fn wechat_secrets() -> config::Crypt {
+    let key = AesKey::read("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG").unwrap();
+    config::Crypt { token: Secret::new(TOKEN), key }
+}
+
+/// A callback of WeChat to an account, signed and encrypted at a time.
+fn wechat_post(path: &str, account: &str, at: i64, said: &str) -> Vec<u8> {
+    let crypt = Crypt::new(wechat_secrets(), account);
+    let (encrypted, at) = (crypt.seal(said.as_bytes(), [9; 16]), at.to_string());
+    let target = format!("{path}?timestamp={at}&nonce=n&msg_signature={}", crypt.sign(&at, "n", Some(&encrypted)));
+    post(&target, "", format!("<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>").as_bytes())
+}
+
+const WECHAT_DONE: &str = "<xml><MsgType>event</MsgType><Event>TEMPLATESENDJOBFINISH</Event><MsgID>1</MsgID>\
+                           <Status>success</Status></xml>";
+
+#[tokio::test]
+async fn what_is_not_wechats_is_refused_and_counted_and_does_no_harm() {
+    let desk = |id, _: &str| Box::new(wechat::callback::Desk::new(id, wechat_secrets(), "wx1")) as _;
+    let mut beset = Beset::with("wechat", desk).await;
+    let now = beset.clock.now().as_secs();
+    let (path, forbidden, bad) = (beset.path.clone(), "HTTP/1.1 403 Forbidden", "HTTP/1.1 400 Bad Request");
+    // Of another account, changed on the way, not encrypted, not XML.
+    assert_eq!(beset.ask(wechat_post(&path, "wx2", now, WECHAT_DONE)).await, forbidden);
+    let good = String::from_utf8(wechat_post(&path, "wx1", now, WECHAT_DONE)).unwrap();
+    assert_eq!(beset.ask(good.replace("msg_signature=", "msg_signature=0").into_bytes()).await, forbidden);
+    assert_eq!(beset.ask(post(&path, "", WECHAT_DONE.as_bytes())).await, forbidden);
+    assert_eq!(beset.ask(post(&path, "", b"\xff\x00{}")).await, forbidden);
+    // An entity that grows, in what anybody may send and in what is signed.
+    let bomb = "<!DOCTYPE x [<!ENTITY a 'xxxxxxxxxx'><!ENTITY b '&a;&a;&a;&a;'>]><xml><Encrypt>&b;</Encrypt></xml>";
+    assert_eq!(beset.ask(post(&path, "", bomb.as_bytes())).await, forbidden);
+    assert_eq!(beset.ask(wechat_post(&path, "wx1", now, bomb)).await, bad);
+    // Old, and to come.
+    for apart in [-3_600, 3_600] {
+        assert_eq!(beset.ask(wechat_post(&path, "wx1", now + apart, WECHAT_DONE)).await, forbidden);
+    }
+    let huge = beset.ask(wechat_post(&path, "wx1", now, &"x".repeat(10 * 1024 * 1024))).await;
+    assert!(["", "HTTP/1.1 413 Payload Too Large"].contains(&&*huge), "{huge}");
+    assert!(beset.inbox.try_recv().is_err(), "none of it says anything");
+    // What is WeChat's is taken, once.
+    let (status, news) = beset.ask_and_take(good.clone().into_bytes()).await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(matches!(news, News::Receipt(_)));
+    assert_eq!(beset.ask(good.into_bytes()).await, "HTTP/1.1 200 OK");
+    assert!(beset.inbox.try_recv().is_err(), "a replay says nothing");
+    // It asks who listens.
+    let greeting = |signature: String| {
+        let target = format!("{path}?timestamp={now}&nonce=n&echostr=5838&signature={signature}");
+        format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes()
+    };
+    let signature = Crypt::new(wechat_secrets(), "wx1").sign(&now.to_string(), "n", None);
+    assert_eq!(beset.ask(greeting(signature)).await, "HTTP/1.1 200 OK");
+    assert_eq!(beset.ask(greeting("0".repeat(40))).await, forbidden);
+    let counts =
+        ["taken", "replayed", "signature", "stale", "unreadable", "body"].map(|result| counted("wechat", result));
+    assert_eq!(counts, [2.0, 1.0, 6.0, 2.0, 1.0, 1.0]);
+    assert_eq!(beset.tasks.finish(&beset.clock, PATIENCE).await, 0, "tasks left");
 }

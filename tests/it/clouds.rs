@@ -6,3 +6,4 @@ mod service;
 mod simulate;
 mod tencent;
 mod twilio;
+mod wechat;

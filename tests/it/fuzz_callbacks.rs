@@ -5,7 +5,8 @@ use postrider::channel::callback::{Call, Callbacks, Refused};
 use postrider::channel::http::{Bytes, HeaderMap};
 use postrider::channel::sms::twilio::{callback, signature};
 use postrider::channel::sms::{aliyun, custom, tencent};
-use postrider::config::Secret;
+use postrider::channel::template::{crypt::Crypt, wechat};
+use postrider::config::{self, AesKey, Secret};
 use postrider::domain::time::UnixMicros;
 
 use crate::support::fuzz;
@@ -50,7 +51,7 @@ fn beat(corpus: &str, desk: &dyn Callbacks, mut sign: impl FnMut(&str, &[u8]) ->
                 }
             }
             Err(Refused::Unreadable) => unreadable += 1,
-            Err(Refused::Signature) => panic!("it is signed"),
+            Err(Refused::Signature | Refused::Stale) => panic!("it is signed"),
         }
         // The same without a good signature is nobody's.
         let call =
@@ -110,6 +111,52 @@ fn no_bytes_break_what_reads_a_cloud_that_settings_describe() {
          callback_delivered = \"item.status == 'ok'\"\ncallback_undelivered = \"item.status in ['no', 7]\"\n\
          callback_from = \"item.from\"\ncallback_to = \"item.to\"\ncallback_text = \"item.text\"\n"
     ));
-    let postrider::config::Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
+    let config::Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
     beat("custom", &custom::Desk::new("cloud".parse().unwrap(), link.callbacks.clone().unwrap()), unsigned);
+}
+
+/// The same for WeChat, whose callbacks are encrypted: the seeds are what lies inside, and the bytes around are changed too.
+#[test]
+fn no_bytes_break_what_reads_wechat() {
+    let key = AesKey::read("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG").unwrap();
+    let secrets = config::Crypt { token: Secret::new(TOKEN), key };
+    let desk = wechat::callback::Desk::new("shoes".parse().unwrap(), secrets.clone(), "wx1");
+    let crypt = Crypt::new(secrets, "wx1");
+    let (runs, mut rng, corpus) = (fuzz::runs(RUNS), fuzz::random(), fuzz::corpus("wechat"));
+    let read = |query: &str, body: Vec<u8>| {
+        let target = format!("/callback/shoes?{query}");
+        let call = Call { token: "", target: &target, headers: &HeaderMap::new(), body: &Bytes::from(body) };
+        desk.read(&call, UnixMicros::from_secs(1_767_225_600))
+    };
+    let sealed = |said: &[u8]| {
+        let encrypted = crypt.seal(said, [3; 16]);
+        let signature = crypt.sign("1767225600", "n", Some(&encrypted));
+        let body = format!("<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>").into_bytes();
+        (format!("timestamp=1767225600&nonce=n&msg_signature={signature}"), body)
+    };
+    for (name, seed) in &corpus {
+        let (query, body) = sealed(seed);
+        assert!(read(&query, body).is_ok(), "{name}");
+    }
+    let (mut news, mut nothing, mut unreadable, mut signature) = (0, 0, 0, 0);
+    for run in 0..runs {
+        let ((_, seed), (_, other)) = (rng.choice(&corpus).unwrap(), rng.choice(&corpus).unwrap());
+        let bytes = fuzz::mutate(&mut rng, seed, other, LEN_MAX);
+        let (query, body) = sealed(&bytes);
+        // Half of them are changed after they were sealed.
+        let body = if run % 2 == 0 { fuzz::mutate(&mut rng, &body, seed, LEN_MAX) } else { body };
+        match read(&query, body) {
+            Ok(said) if said.is_empty() => nothing += 1,
+            Ok(said) => {
+                assert!(said.len() <= bytes.len());
+                news += 1;
+            }
+            Err(Refused::Unreadable) => unreadable += 1,
+            Err(Refused::Signature) => signature += 1,
+            Err(Refused::Stale) => panic!("it is signed for now"),
+        }
+    }
+    let ways = [news, nothing, unreadable, signature];
+    // Most changes leave no XML.
+    assert!(ways.iter().all(|&way| way > runs / 4_000), "every way is taken: {ways:?} of {runs} runs");
 }

@@ -161,6 +161,7 @@ fn the_readme_tells_the_truth() {
         ("tencent-sms", postrider::config::provider_reference("tencent-sms")),
         ("http", postrider::config::provider_reference("http")),
         ("simulated", postrider::config::provider_reference("simulated")),
+        ("wechat", postrider::config::provider_reference("wechat")),
         ("cap", postrider::config::cap_reference()),
         ("route", postrider::config::route_reference()),
         ("extension", postrider::config::extension_reference()),

@@ -139,5 +139,51 @@ def tencent(asked):
     }
 
 
+def wechat(asked):
+    from wechatpy import WeChatClient
+    from wechatpy.crypto import WeChatCrypto
+    from wechatpy.exceptions import WeChatClientException
+    from wechatpy.parser import parse_message
+
+    class ToSimulator(WeChatClient):
+        API_BASE_URL = asked["api"] + "/cgi-bin/"
+
+        def fetch_access_token(self):
+            params = {"grant_type": "client_credential", "appid": self.appid, "secret": self.secret}
+            return self._fetch_access_token(url=self.API_BASE_URL + "token", params=params)
+
+    client = ToSimulator(asked["appid"], asked["secret"])
+    data = {"thing1": {"value": "新鞋"}}
+    template = client.message.send_template("o-1", "tpl", data)
+    subscribe = client.message.send_subscribe_message("o-2", "tpl", data)
+    try:
+        ToSimulator(asked["appid"], "wrong").message.send_template("o-1", "tpl", data)
+        wrong = 0
+    except WeChatClientException as error:
+        wrong = error.errcode
+
+    crypto = WeChatCrypto(asked["token"], asked["aes_key"], asked["appid"])
+    query = dict(parse_qsl(urlsplit(asked["url"]).query))
+    plain = crypto.decrypt_message(asked["body"], query["msg_signature"], query["timestamp"], query["nonce"])
+    event = parse_message(plain)
+    # An event of its own making, for us to read.
+    said = (
+        "<xml><ToUserName><![CDATA[gh]]></ToUserName><FromUserName><![CDATA[o-3]]></FromUserName>"
+        "<CreateTime>1</CreateTime><MsgType><![CDATA[event]]></MsgType>"
+        "<Event><![CDATA[TEMPLATESENDJOBFINISH]]></Event><MsgID>200163836</MsgID>"
+        "<Status><![CDATA[failed: system failed]]></Status></xml>"
+    )
+    return {
+        "template": template["errcode"],
+        "msgid": template["msgid"],
+        "subscribe": subscribe,
+        "wrong": wrong,
+        "event": [type(event).__name__, str(event.id), event.status, event.source],
+        "encrypted": crypto.encrypt_message(said, "a-nonce", asked["at"]),
+    }
+
+
+JUDGES = {"twilio": twilio, "aliyun": aliyun, "tencent": tencent, "wechat": wechat}
+
 if __name__ == "__main__":
-    print(json.dumps({"twilio": twilio, "aliyun": aliyun, "tencent": tencent}[sys.argv[1]](json.loads(sys.argv[2]))))
+    print(json.dumps(JUDGES[sys.argv[1]](json.loads(sys.argv[2]))))

@@ -28,7 +28,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// Finds the pools of all jobs of a request and of what follows them.
     ///
     /// # Errors
-    /// [`Refusal::NoProvider`], [`Refusal::NoProviderForStep`].
+    /// [`Refusal::NoProvider`], [`Refusal::NoProviderForStep`], [`Refusal::NoticesOnly`].
     pub(super) fn ways(&self, request: &Request) -> Result<Ways, Refusal> {
         let Request { kind, sender, content, .. } = request;
         let first = self.routed(request, (*kind, content.signature().unwrap_or(sender)), sender);
@@ -39,6 +39,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             places.ok_or(Refusal::NoProviderForStep(at, step.kind))
         };
         let steps: Vec<Places> = request.fallback.iter().enumerate().map(step).collect::<Result<_, _>>()?;
+        let mut pools = std::iter::once(&first).chain(&steps).flat_map(|places| &places.pools);
+        if let Some(pool) = pools.find(|pool| !self.settings.routes.takes(pool, request.class)) {
+            return Err(Refusal::NoticesOnly(pool.clone()));
+        }
         // An expiry that was given holds for all of a chain.
         let life = request.expires_at.is_none().then(|| self.life(request.class));
         let chain = |pools: &[usize]| {

@@ -1,4 +1,5 @@
-//! Texts through the HTTP API of a cloud: what all clouds have in common. What makes one of them is its [`Api`].
+//! Texts and template messages through the HTTP API of a cloud: what all clouds have in common. What makes one of them is
+//! its [`Api`].
 //!
 //! | what happens | the jobs of the request |
 //! |---|---|
@@ -6,6 +7,7 @@
 //! | the API answers | what [`Api::read`] makes of it |
 //! | the connection breaks, the time is up, the answer does not read | no answer: each may have been taken |
 //! | a batch is refused because of one of its jobs | each goes again alone, in the time that is left |
+//! | the access token of a cloud that has such is refused | they go again with a new one, once |
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -19,6 +21,7 @@ use uuid::Uuid;
 use super::super::http::client::{Client, Failure, NO_CONNECTION};
 use super::super::http::{Bytes, Request, Response, StatusCode, header};
 use super::super::login::Login;
+use super::super::template::token::{NoToken, Tokens};
 use super::super::{Answer, Answered, Channel, Handover, Health};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Clock, Stopwatch, UnixMicros};
@@ -28,6 +31,8 @@ use crate::shutdown::Tasks;
 /// After a failure to connect the cloud counts as down for this long, doubled with each further one.
 const DOWN_MIN: Duration = Duration::from_millis(500);
 const DOWN_MAX: Duration = Duration::from_secs(30);
+/// What a refused token and no new one costs the jobs, before they are tried again.
+const NOT_LET_IN: Duration = Duration::from_secs(60);
 /// Batches that are looked through for one that a job may join; jobs that go together come together.
 const OPEN_BATCHES: usize = 8;
 
@@ -54,6 +59,11 @@ pub trait Api: Send + Sync + 'static {
     /// # Errors
     /// The answer to all of them, where there is no such request.
     fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer>;
+
+    /// Returns who has the token that requests carry as `access_token`; `None`: they are signed, or carry a key.
+    fn tokens(&self) -> Option<&Tokens> {
+        None
+    }
 
     /// Returns what an answer means for these jobs.
     fn read(&self, jobs: &[Handover], answer: &Response<Bytes>) -> Meaning;
@@ -99,6 +109,11 @@ pub enum Meaning {
     All(Answer),
     /// Nothing went out, because of one of them: each is to go alone.
     Alone,
+    /// Nothing went out, because the token is none any more.
+    NotLetIn,
+    /// Nothing went out, and nothing will before the next day begins at this offset from UTC, in seconds: the account's
+    /// quota is used up.
+    OverDay(i32),
 }
 
 /// How a cloud is used.
@@ -225,7 +240,9 @@ impl Shared {
                 }
                 return;
             }
-            Meaning::Alone => vec![not_sent("batch_refused")],
+            Meaning::Alone | Meaning::NotLetIn | Meaning::OverDay(_) => {
+                vec![not_sent("batch_refused"); batch.jobs.len()]
+            }
         };
         for (place, answer) in batch.places.into_iter().zip(each) {
             self.settle(place, answer, answers);
@@ -240,20 +257,60 @@ impl Shared {
         match self.exchange(std::slice::from_ref(job), limit).await {
             Meaning::Each(mut each) => each.pop().unwrap_or(Answer::NoAnswer),
             Meaning::All(answer) => answer,
-            Meaning::Alone => not_sent("batch_refused"),
+            Meaning::Alone | Meaning::NotLetIn | Meaning::OverDay(_) => not_sent("batch_refused"),
         }
     }
 
+    /// Asks, once more if the token was refused; says what it means for each job.
     async fn exchange(&self, jobs: &[Handover], limit: Duration) -> Meaning {
-        let moment = Moment { now: self.clock.now(), nonce: Uuid::new_v4() };
-        let request = match self.api.request(jobs, moment) {
-            Ok(request) => request,
-            Err(answer) => return Meaning::All(answer),
+        let watch = self.clock.stopwatch();
+        let (mut meaning, token) = self.ask(jobs, None, limit).await;
+        if let (Meaning::NotLetIn, Some(refused)) = (&meaning, &token) {
+            let left = limit.saturating_sub(watch.elapsed());
+            (meaning, _) = self.ask(jobs, Some(&**refused), left).await;
+        }
+        let all = match meaning {
+            Meaning::NotLetIn => {
+                Meaning::All(Answer::NotSent { code: "not_let_in".into(), retry_after: Some(NOT_LET_IN) })
+            }
+            Meaning::OverDay(offset_s) => {
+                let retry_after = Some(until_midnight(self.clock.now(), offset_s));
+                Meaning::All(Answer::Throttled { retry_after })
+            }
+            other => other,
         };
+        self.warn(jobs.len(), all)
+    }
+
+    /// Asks with a token other than `refused`, if it takes one; returns the answer's meaning and the token.
+    async fn ask(&self, jobs: &[Handover], refused: Option<&str>, limit: Duration) -> (Meaning, Option<Arc<str>>) {
+        let watch = self.clock.stopwatch();
+        let moment = Moment { now: self.clock.now(), nonce: Uuid::new_v4() };
+        let mut request = match self.api.request(jobs, moment) {
+            Ok(request) => request,
+            Err(answer) => return (Meaning::All(answer), None),
+        };
+        let mut token = None;
+        if let Some(tokens) = self.api.tokens() {
+            match tokens.get(refused, &self.client, limit / 2).await {
+                Ok(found) => request = with_token(request, token.insert(found)),
+                Err(NoToken { code }) => {
+                    if *code == *NO_CONNECTION {
+                        self.failed();
+                    }
+                    return (Meaning::All(not_sent(code)), None);
+                }
+            }
+        }
+        let meaning = self.send(jobs, request, limit.saturating_sub(watch.elapsed())).await;
+        (meaning, token)
+    }
+
+    async fn send(&self, jobs: &[Handover], request: Request<Bytes>, limit: Duration) -> Meaning {
         match self.client.send(request, limit).await {
             Ok(answer) => {
                 self.heard();
-                self.warn(jobs.len(), self.api.read(jobs, &answer))
+                self.api.read(jobs, &answer)
             }
             Err(Failure::NoAnswer) => Meaning::All(Answer::NoAnswer),
             Err(Failure::NotSent(code)) => {
@@ -316,17 +373,17 @@ impl Batch {
 // === what answers have in common ===
 
 /// Returns the answer that says: definitely not sent, try again.
-pub(super) fn not_sent(code: impl Into<Box<str>>) -> Answer {
+pub(in crate::channel) fn not_sent(code: impl Into<Box<str>>) -> Answer {
     Answer::NotSent { code: code.into(), retry_after: None }
 }
 
 /// Returns the answer that says: never.
-pub(super) fn refused(code: impl Into<Box<str>>) -> Answer {
+pub(in crate::channel) fn refused(code: impl Into<Box<str>>) -> Answer {
     Answer::Refused { code: code.into() }
 }
 
 /// Returns the answer that says: slower.
-pub(super) fn throttled(answer: &Response<Bytes>) -> Answer {
+pub(in crate::channel) fn throttled(answer: &Response<Bytes>) -> Answer {
     Answer::Throttled { retry_after: retry_after(answer) }
 }
 
@@ -336,7 +393,7 @@ pub(super) fn stranger(answer: &Response<Bytes>) -> Login {
 }
 
 /// Returns what an answer means that is not in the cloud's own words: from something in front of it.
-pub(super) fn foreign(answer: &Response<Bytes>) -> Answer {
+pub(in crate::channel) fn foreign(answer: &Response<Bytes>) -> Answer {
     match answer.status() {
         StatusCode::TOO_MANY_REQUESTS => throttled(answer),
         // It never came to the cloud: no such path or host, no such account, a request that is no request.
@@ -346,6 +403,24 @@ pub(super) fn foreign(answer: &Response<Bytes>) -> Answer {
         // A gateway's 5xx may hide a cloud that took it, and a success that does not read is nobody's word.
         _ => Answer::NoAnswer,
     }
+}
+
+/// Returns a request with its token in the query.
+fn with_token(mut request: Request<Bytes>, token: &str) -> Request<Bytes> {
+    let token: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let joint = if path.contains('?') { '&' } else { '?' };
+    if let Ok(uri) = format!("{path}{joint}access_token={token}").parse() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// Returns how long it is until the day ends that is `offset_s` ahead of UTC.
+fn until_midnight(now: UnixMicros, offset_s: i32) -> Duration {
+    const DAY: i64 = 24 * 3_600;
+    let second = (now.as_secs() + i64::from(offset_s)).rem_euclid(DAY);
+    Duration::from_secs(u64::try_from(DAY - second).unwrap_or(0))
 }
 
 /// Returns when to ask again, where the answer says it in seconds; at most an hour.

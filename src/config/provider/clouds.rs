@@ -243,7 +243,7 @@ fn token_for_receipts(
 }
 
 /// Reads what must be there and holds nothing but letters, digits, `-` and `_`.
-fn plain(key: &str, text: &str) -> Result<Box<str>, ConfigError> {
+pub(super) fn plain(key: &str, text: &str) -> Result<Box<str>, ConfigError> {
     let text = required(key, text)?;
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
         Ok(text.into())

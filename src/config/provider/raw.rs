@@ -14,6 +14,7 @@ pub(in crate::config) const DOCUMENTS: &[(&str, &str)] = &[
     ("tencent-sms", include_str!("../tencent-sms.toml")),
     ("http", include_str!("../http.toml")),
     ("simulated", include_str!("../simulated.toml")),
+    ("wechat", include_str!("../wechat.toml")),
 ];
 
 /// A provider, by its kind.
@@ -24,6 +25,7 @@ pub(in crate::config) enum RawProvider {
     Aliyun(Box<RawAliyun>),
     Tencent(Box<RawTencent>),
     Http(Box<RawHttp>),
+    Wechat(Box<RawWechat>),
 }
 
 impl RawProvider {
@@ -37,6 +39,7 @@ impl RawProvider {
             "aliyun-sms" => table.try_into().map(Self::Aliyun),
             "tencent-sms" => table.try_into().map(Self::Tencent),
             "http" => table.try_into().map(Self::Http),
+            "wechat" => table.try_into().map(Self::Wechat),
             _ => return None,
         })
     }
@@ -218,6 +221,35 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) callback_to: String,
     pub(in crate::config) callback_text: String,
     pub(in crate::config) callback_answer: String,
+    pub(in crate::config) connections: i64,
+    pub(in crate::config) window: i64,
+    pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
+    pub(in crate::config) receipts: bool,
+    pub(in crate::config) response_timeout: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawWechat {
+    pub(in crate::config) id: String,
+    pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
+    pub(in crate::config) kinds: Vec<String>,
+    pub(in crate::config) endpoint: String,
+    pub(in crate::config) tls_ca: String,
+    pub(in crate::config) appid: String,
+    pub(in crate::config) secret: String,
+    pub(in crate::config) secret_env: String,
+    pub(in crate::config) secret_file: String,
+    pub(in crate::config) messages: String,
+    pub(in crate::config) callback_token: String,
+    pub(in crate::config) callback_token_env: String,
+    pub(in crate::config) callback_token_file: String,
+    pub(in crate::config) aes_key: String,
+    pub(in crate::config) aes_key_env: String,
+    pub(in crate::config) aes_key_file: String,
     pub(in crate::config) connections: i64,
     pub(in crate::config) window: i64,
     pub(in crate::config) rate: String,

@@ -19,6 +19,8 @@ words! {
         Signature = "signature",
         /// It says nothing that is understood.
         Unreadable = "unreadable",
+        /// The provider signed it at another time.
+        Stale = "stale",
         /// Its body is too long, or breaks off.
         Body = "body",
         /// No provider has that path.

@@ -1,0 +1,6 @@
+//! Template messages: how they reach people through WeChat, and what comes back.
+
+pub mod crypt;
+pub mod token;
+pub mod wechat;
+mod xml;
