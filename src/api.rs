@@ -31,7 +31,7 @@ pub use self::server::{Api, Health, ServeError, Settings, Tls};
 use std::sync::Arc;
 
 use crate::admission::Admission;
-use crate::channel::sms::text::Style;
+use crate::channel::sms::text::Manner;
 use crate::domain::event::Fact;
 use crate::domain::ids::PoolId;
 use crate::domain::time::Clock;
@@ -62,7 +62,7 @@ pub struct Ports<Q, L, B> {
     /// The send windows of tenants that have none of their own, and the calendars that windows may keep.
     pub windows: Arc<Windows>,
     /// How each pool counts the segments of a text.
-    pub styles: Vec<(PoolId, Style)>,
+    pub manners: Vec<(PoolId, Manner)>,
     /// Keyed hashes, and what is sealed.
     pub sealer: Sealer,
     /// The time.

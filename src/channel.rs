@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::event::{Receipt, Reply};
@@ -22,6 +23,7 @@ use crate::domain::job::{Class, Content, Kind};
 use crate::domain::money::Money;
 use crate::domain::recipient::Recipient;
 use crate::domain::template::{Approval, Template};
+use crate::domain::time::UnixMicros;
 
 /// One job on its way to a provider, with its content filled in.
 #[derive(Clone)]
@@ -109,15 +111,40 @@ pub enum Answer {
         /// When it may be tried again at the earliest, if the provider says it: of this job, not of others.
         retry_after: Option<Duration>,
     },
+    /// It definitely did not go out, and nothing does for now: the account has no money, is suspended, or has had all that
+    /// it may send. Others of the pool may take it.
+    Closed {
+        /// The provider's code, at most 32 characters.
+        code: Box<str>,
+        /// When the account may be tried again.
+        opens: Opens,
+    },
     /// It was handed over, wholly or in part, and no answer came: nobody knows.
     NoAnswer,
+}
+
+/// When an account that takes nothing may be tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opens {
+    /// After this time: somebody has to see to it, and nobody says when.
+    After(Duration),
+    /// When the next day begins where clocks are ahead of UTC by so much, and every hour until then: the limit may be raised.
+    NextDay {
+        /// How much.
+        ahead: Duration,
+    },
+    /// The same when the next month begins there.
+    NextMonth {
+        /// How much.
+        ahead: Duration,
+    },
 }
 
 impl Answer {
     /// Returns whether the job did not go out: what was taken for it is free again.
     pub fn definitely_not_sent(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Throttled { .. } | Self::NotSent { .. } => true,
+            Self::Refused { .. } | Self::Throttled { .. } | Self::NotSent { .. } | Self::Closed { .. } => true,
             Self::Taken { .. } | Self::NoAnswer => false,
         }
     }
@@ -126,13 +153,47 @@ impl Answer {
     /// fare no better.
     pub fn blames_provider(&self) -> bool {
         match self {
-            Self::NoAnswer | Self::NotSent { retry_after: None, .. } => true,
+            Self::NoAnswer | Self::Closed { .. } | Self::NotSent { retry_after: None, .. } => true,
             Self::NotSent { retry_after: Some(_), .. }
             | Self::Taken { .. }
             | Self::Refused { .. }
             | Self::Throttled { .. } => false,
         }
     }
+}
+
+impl Opens {
+    /// How often an account is tried whose day or month is used up.
+    const EVERY: Duration = Duration::from_secs(3_600);
+
+    /// Returns when the account may be tried again.
+    pub fn at(self, now: UnixMicros) -> UnixMicros {
+        let (next, ahead) = match self {
+            Self::After(wait) => return now.plus(wait),
+            Self::NextDay { ahead } => (next_day(now.plus(ahead)), ahead),
+            Self::NextMonth { ahead } => (next_month(now.plus(ahead)), ahead),
+        };
+        next.map_or(UnixMicros::MAX, |next| next.minus(ahead)).min(now.plus(Self::EVERY))
+    }
+}
+
+/// Returns when the next day begins, in UTC.
+fn next_day(now: UnixMicros) -> Option<UnixMicros> {
+    begins(date(now)?.tomorrow().ok()?)
+}
+
+/// Returns when the next month begins, in UTC.
+fn next_month(now: UnixMicros) -> Option<UnixMicros> {
+    begins(date(now)?.last_of_month().tomorrow().ok()?)
+}
+
+fn date(at: UnixMicros) -> Option<jiff::civil::Date> {
+    jiff::Timestamp::from_microsecond(at.0).ok().map(|at| at.to_zoned(TimeZone::UTC).date())
+}
+
+fn begins(date: jiff::civil::Date) -> Option<UnixMicros> {
+    let midnight = date.at(0, 0, 0, 0).to_zoned(TimeZone::UTC).ok()?;
+    Some(UnixMicros(midnight.timestamp().as_microsecond()))
 }
 
 /// The answer to hand-over number `index` of a call.
@@ -177,8 +238,14 @@ pub struct Health {
 /// - Callers hold a permit for what they submit (see dispatch): a provider refuses more than its window with `Throttled`.
 /// - After `submit` wrote the first byte of a job, only `Taken`, `Refused`, `Throttled` or `NoAnswer` may follow.
 pub trait Channel: Send + Sync + 'static {
-    /// Returns how many window units the hand-over takes: its segments.
+    /// Returns how many units of the window and of the rate the hand-over takes: its segments, or one where the provider
+    /// counts jobs.
     fn cost(&self, handover: &Handover) -> u32;
+
+    /// Returns how many segments the provider counts it as, at least 1: what caps over segments count.
+    fn segments(&self, handover: &Handover) -> u32 {
+        self.cost(handover)
+    }
 
     /// Hands jobs over.
     fn submit(&self, handovers: Vec<Handover>, answers: mpsc::UnboundedSender<Answered>);
@@ -210,5 +277,27 @@ impl fmt::Debug for Handover {
 impl fmt::Debug for Inbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.news.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_opens_when_its_day_or_month_begins_and_is_tried_every_hour() {
+        let china = Duration::from_secs(8 * 3_600);
+        let (day, month) = (Opens::NextDay { ahead: china }, Opens::NextMonth { ahead: china });
+        let check = |opens: Opens, now: &str, expected: &str| {
+            let at = |text: &str| UnixMicros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond());
+            assert_eq!(opens.at(at(now)), at(expected), "{opens:?} at {now}");
+        };
+        check(day, "2026-11-28T15:40:00+08:00", "2026-11-28T16:40:00+08:00");
+        check(day, "2026-11-28T23:40:00+08:00", "2026-11-29T00:00:00+08:00");
+        check(day, "2026-11-29T00:00:00+08:00", "2026-11-29T01:00:00+08:00");
+        check(month, "2026-11-28T23:40:00+08:00", "2026-11-29T00:40:00+08:00");
+        check(month, "2026-12-31T23:59:59+08:00", "2027-01-01T00:00:00+08:00");
+        check(Opens::After(Duration::from_secs(60)), "2026-12-31T23:59:59Z", "2027-01-01T00:00:59Z");
+        assert_eq!(day.at(UnixMicros::MAX), UnixMicros::MAX);
     }
 }

@@ -323,7 +323,7 @@ fn fared(plan: &plan::Plan) -> Fared {
     match &plan.answer {
         Answer::Throttled { .. } => Fared::Throttled,
         Answer::Refused { .. } => Fared::Refused,
-        Answer::NotSent { .. } => Fared::Failed,
+        Answer::NotSent { .. } | Answer::Closed { .. } => Fared::Failed,
         Answer::Taken { .. } | Answer::NoAnswer => {
             let end = plan.news.iter().find_map(|later| match later.word {
                 Word::Segment(_, Report::Final(fate)) => Some(fate),

@@ -33,7 +33,7 @@ impl Base {
             directory: self.directory.clone(),
             templates: self.templates.clone(),
             windows: std::sync::Arc::clone(&self.windows),
-            styles: super::providers::styles(&self.settings),
+            manners: super::providers::manners(&self.settings),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             tasks: self.groups.front.clone(),

@@ -16,7 +16,7 @@ use crate::channel::sms::cloud::{self, Api, Cloud};
 use crate::channel::sms::custom::{self, Custom};
 use crate::channel::sms::smpp::{self, Smpp};
 use crate::channel::sms::tencent::{self, Tencent};
-use crate::channel::sms::text::{self, Style};
+use crate::channel::sms::text::{self, Manner, Style};
 use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::template::wechat::{self, Wechat};
 use crate::channel::{Channel, Inbound, Profile};
@@ -55,16 +55,21 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
 }
 
 /// Returns how each pool counts the segments of a text: as the first of its providers does.
-pub(super) fn styles(settings: &Settings) -> Vec<(PoolId, Style)> {
-    let style = |provider: &Provider| {
-        let style = match &provider.link {
-            Link::Smpp(link) => smpp::style(link),
-            Link::Aliyun(_) | Link::Tencent(_) => Style { counting: text::Counting::CnDomestic, ..Style::default() },
-            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => Style::default(),
-        };
-        (provider.pool.clone(), style)
+pub(super) fn manners(settings: &Settings) -> Vec<(PoolId, Manner)> {
+    let domestic = |signature: &str| Manner {
+        style: Style { counting: text::Counting::CnDomestic, ..Style::default() },
+        signature: Some(signature.into()),
     };
-    settings.providers.iter().filter(|provider| provider.kinds.contains(&Kind::Sms)).map(style).collect()
+    let manner = |provider: &Provider| {
+        let manner = match &provider.link {
+            Link::Smpp(link) => Manner { style: smpp::style(link), signature: None },
+            Link::Aliyun(link) => domestic(&link.sign_name),
+            Link::Tencent(link) => domestic(&link.sign_name),
+            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => Manner::default(),
+        };
+        (provider.pool.clone(), manner)
+    };
+    settings.providers.iter().filter(|provider| provider.kinds.contains(&Kind::Sms)).map(manner).collect()
 }
 
 /// The providers as they run.

@@ -1,7 +1,8 @@
 //! Whether work flows to a provider: not while most of what it is given fails. Pure: time and chance are arguments.
 //!
 //! Only answers that blame the provider count as failures: no connection, an error of its own, no answer. A refusal and a
-//! throttle reply prove that it lives; what throttling means for its rate is learned elsewhere.
+//! throttle reply prove that it lives; what throttling means for its rate is learned elsewhere. A provider that says that
+//! its account takes nothing is believed at once, until the time that it says.
 
 use std::time::Duration;
 
@@ -128,6 +129,15 @@ impl Breaker {
         self.state = State::Open { until, length };
     }
 
+    /// Opens it until then: the provider has said that nothing goes.
+    pub(super) fn shut(&mut self, until: UnixMicros) {
+        let until = match self.state {
+            State::Open { until: already, .. } => already.max(until),
+            State::Closed { .. } | State::HalfOpen { .. } => until,
+        };
+        self.state = State::Open { until, length: OPEN_MIN };
+    }
+
     /// Returns the state for the metrics and the API.
     pub(super) fn shown(&self, now: UnixMicros) -> Shown {
         match self.flow(now) {
@@ -225,6 +235,26 @@ mod tests {
         breaker.worked(at(1));
         breaker.failed(at(1), 1.0);
         assert_eq!(breaker.flow(at(1)), open);
+    }
+
+    #[test]
+    fn a_provider_that_says_that_nothing_goes_is_believed_until_then_and_tried_one_by_one() {
+        let mut breaker = Breaker::default();
+        breaker.worked(at(0));
+        breaker.shut(at(60_000));
+        breaker.shut(at(50_000));
+        breaker.worked(at(10)); // The answer to what was sent before.
+        assert_eq!((breaker.flow(at(59_999)), breaker.shown(at(59_999))), (Flow::Not(at(60_000)), Shown::Open));
+        assert!(breaker.probe(at(60_000)));
+        breaker.shut(at(120_000));
+        breaker.probed();
+        assert_eq!(breaker.flow(at(60_001)), Flow::Not(at(120_000)));
+        for _ in 0..PROBES {
+            assert!(breaker.probe(at(120_000)));
+            breaker.worked(at(120_000));
+            breaker.probed();
+        }
+        assert_eq!(breaker.flow(at(120_000)), Flow::Free);
     }
 
     #[test]

@@ -87,9 +87,9 @@ impl<L: Limits> Gate<L> {
         }
     }
 
-    /// Returns what a job takes of a provider's window, by the pool's first.
-    pub(super) fn cost(&self, handover: &Handover) -> u32 {
-        self.providers.first().map_or(1, |provider| provider.channel.cost(handover))
+    /// Returns how many segments a job is, by the pool's first provider.
+    pub(super) fn segments(&self, handover: &Handover) -> u32 {
+        self.providers.first().map_or(1, |provider| provider.channel.segments(handover))
     }
 
     /// Returns how long the slowest of the pool's providers may take to answer.

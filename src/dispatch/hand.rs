@@ -240,7 +240,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 self.follow(item, next, now);
                 continue;
             }
-            let units = permit.provider.channel.cost(&item.handover);
+            let units = permit.provider.channel.segments(&item.handover);
             if let Some(rule) = item.ground.caps().never(units) {
                 let next = leave::over(rule, &item.shared, UnixMicros::MAX, UnixMicros::MAX);
                 self.follow(item, next, now);

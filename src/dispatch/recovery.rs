@@ -276,7 +276,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
         };
         let item = Item::new(shared, job, envelope.due_at, ground, template.as_ref());
         let gate = self.context.gates.get(&item.shared.pool);
-        let units = gate.map_or(1, |gate| gate.cost(&item.handover));
+        let units = gate.map_or(1, |gate| gate.segments(&item.handover));
         let asking = Asking { now: sent.at, deadline: sent.at, units };
         let claim = item.ground.claim(&item.shared, &item.job, asking, &self.context.sealer);
         let caps = self.context.directory.caps(&item.shared.tenant);

@@ -57,6 +57,7 @@ pub(super) fn after(
             let wait = backoff(job.attempt, chance).max(retry_after.unwrap_or_default());
             retry(code, shared, job, (now, wait))
         }
+        Answer::Closed { code, opens: _ } => retry(code, shared, job, (now, backoff(job.attempt, chance))),
         Answer::NoAnswer => Verdict::Check,
     }
 }
@@ -94,7 +95,7 @@ pub(super) fn word(answer: &Answer) -> metrics::Verdict {
         Answer::Taken { .. } => metrics::Verdict::Taken,
         Answer::Refused { .. } => metrics::Verdict::Refused,
         Answer::Throttled { .. } => metrics::Verdict::Throttled,
-        Answer::NotSent { .. } => metrics::Verdict::NotSent,
+        Answer::NotSent { .. } | Answer::Closed { .. } => metrics::Verdict::NotSent,
         Answer::NoAnswer => metrics::Verdict::Unresolved,
     }
 }

@@ -197,7 +197,7 @@ impl Core {
             Answer::Taken { .. } => Some(Ok(number)),
             Answer::Throttled { .. } => Some(Err(pdu::status::THROTTLED)),
             Answer::Refused { .. } => Some(Err(self.account.refusal)),
-            Answer::NotSent { .. } => Some(Err(pdu::status::SYSTEM_ERROR)),
+            Answer::NotSent { .. } | Answer::Closed { .. } => Some(Err(pdu::status::SYSTEM_ERROR)),
             Answer::NoAnswer => None,
         };
         let fared = fared(&plan);

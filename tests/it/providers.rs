@@ -29,6 +29,11 @@ struct Moody {
 
 impl Moody {
     async fn start() -> Self {
+        Self::saying(b"\"end\"}", "403 Forbidden", "{}").await
+    }
+
+    /// Starts one that says this while it is not well. Its requests end with `end`.
+    async fn saying(end: &'static [u8], status: &'static str, says: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (well, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -36,15 +41,15 @@ impl Moody {
         postrider::shutdown::Tasks::new().spawn("moody", async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = Vec::new();
-                while !request.ends_with(b"\"end\"}") && stream.read_buf(&mut request).await.is_ok_and(|read| read > 0)
-                {
-                }
+                while !request.ends_with(end) && stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {}
                 if request.is_empty() {
                     continue;
                 }
                 count.fetch_add(1, Ordering::SeqCst);
-                let status = if healthy.load(Ordering::SeqCst) { "200 OK" } else { "403 Forbidden" };
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
+                let (status, says) = if healthy.load(Ordering::SeqCst) { ("200 OK", "{}") } else { (status, says) };
+                let length = says.len();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{says}");
                 let _gone = stream.write_all(answer.as_bytes()).await;
             }
         });
@@ -141,6 +146,32 @@ async fn a_provider_that_fails_is_left_alone_its_jobs_go_elsewhere_and_count_onc
     send(&client, &mut watched, &"x".repeat(round), 20).await;
     assert_eq!((value(&service, taken), value(&service, backup)), (before + 20.0, elsewhere));
     assert_eq!(provider(&providers(&service), "moody").await.state(), ProviderState::Up);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_without_money_is_left_alone_at_once_and_its_jobs_go_elsewhere() {
+    let poor = r#"{"Code": "isv.AMOUNT_NOT_ENOUGH", "Message": "m", "RequestId": "r"}"#;
+    let cloud = Moody::saying(b"\r\n\r\n", "200 OK", poor).await;
+    let aliyun = format!(
+        "\n[[provider]]\nid = \"moody\"\nkind = \"aliyun-sms\"\nendpoint = \"http://127.0.0.1:{}\"\nreceipts = false\n\
+         access_key_id = \"id\"\naccess_key_secret = \"secret\"\nsign_name = \"晨星\"\ntemplate = \"SMS_1\"\n\
+         batch_max = 1\n",
+        cloud.port
+    );
+    let backup = simulated("backup", "order = 1\nkinds = [\"sms\"]");
+    let service = Service::start(&Backends::Embedded, &format!("{aliyun}{backup}"));
+    let (client, mut watched) = (api::jobs(&service), Watched::default());
+    for id in send(&client, &mut watched, "a", 1).await {
+        assert_eq!(watched.outcomes[&id], [(Fate::Sent, String::new())]);
+    }
+    assert_eq!(cloud.asked(), 1, "one answer is enough");
+    until(&service, BREAKER, |state| state == 2.0).await;
+    for id in send(&client, &mut watched, "bb", 20).await {
+        assert_eq!(watched.outcomes[&id], [(Fate::Sent, String::new())]);
+    }
+    assert_eq!(cloud.asked(), 1);
+    assert_eq!(value(&service, "postrider_attempts_total{provider=\"backup\",verdict=\"taken\"}"), 21.0);
+    assert_eq!(provider(&providers(&service), "moody").await.state(), ProviderState::Down);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,14 +87,12 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let handover = filled::handover(shared, job, due_at, template.as_ref());
         let segments = match (handover.kind, &handover.content) {
             (Kind::Sms, Content::Text(text)) => {
-                let style = self.ports.styles.iter().find(|(pool, _)| *pool == shared.pool);
-                style.map(|(_, style)| *style).unwrap_or_default().segments(text)
+                let manner = self.ports.manners.iter().find(|(pool, _)| *pool == shared.pool);
+                manner.map_or(1, |(_, manner)| manner.segments(text, &shared.sender))
             }
             _ => 0,
         };
-        let mut ours = self.ports.providers.iter().filter(|provider| provider.pool == shared.pool);
-        let works = ours.find_map(|provider| provider.works.as_ref());
-        Size { segments, units: works.map_or_else(|| segments.max(1), |works| works.channel.cost(&handover)) }
+        Size { segments, units: segments.max(1) }
     }
 
     /// Says what jobs meet when they are due, as if each were alone.

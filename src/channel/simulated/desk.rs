@@ -99,7 +99,11 @@ impl Desk {
         }
         let at = match plan.answer {
             Answer::NoAnswer => now.plus(self.shared.settings.profile.response_timeout),
-            Answer::Taken { .. } | Answer::Refused { .. } | Answer::Throttled { .. } | Answer::NotSent { .. } => {
+            Answer::Taken { .. }
+            | Answer::Refused { .. }
+            | Answer::Throttled { .. }
+            | Answer::NotSent { .. }
+            | Answer::Closed { .. } => {
                 now.plus(plan.answer_after)
             }
         };

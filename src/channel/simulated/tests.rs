@@ -128,7 +128,7 @@ async fn shares_come_out_about_as_set_and_the_same_each_time() {
                 Answer::Taken { .. } => "taken",
                 Answer::Refused { .. } => "refused",
                 Answer::Throttled { .. } => "throttled",
-                Answer::NotSent { .. } => "not_sent",
+                Answer::NotSent { .. } | Answer::Closed { .. } => "not_sent",
                 Answer::NoAnswer => "no_answer",
             };
             *words.entry(word).or_insert(0) += 1;

@@ -19,9 +19,10 @@ use super::super::callback::code;
 use super::super::digest::sha256;
 use super::super::http::{Bytes, Request, Response, header};
 use super::super::login::Login;
-use super::super::{Answer, Handover};
-use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, stranger, throttled};
-use super::text::{self, Counting};
+use super::super::{Answer, Handover, Opens};
+use super::cloud::{
+    Api, CHINA, Meaning, Moment, closed, foreign, not_sent, refused, signed_segments, stranger, throttled,
+};
 use crate::config;
 use crate::domain::job::Content;
 use crate::domain::recipient::Msisdn;
@@ -31,8 +32,6 @@ pub const VERSION: &str = "2017-05-25";
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Longest text with its signature, in characters (help.aliyun.com/document_detail/44335.htm).
 const TEXT_MAX: usize = 500;
-/// Until what the account or its money forbids is tried again.
-const ACCOUNT_HOLD: Duration = Duration::from_secs(60);
 
 /// An account that sends texts.
 pub struct Aliyun {
@@ -153,7 +152,7 @@ impl Aliyun {
             let id = if alone { biz_id.into() } else { message_id(biz_id, phone.map_or("", |phone| phone.digits())) };
             Answer::Taken {
                 message_ids: vec![id],
-                segments: counted(job, self.sign_name(job)),
+                segments: u8::try_from(self.segments(job)).unwrap_or(u8::MAX),
                 receipt_expected: self.receipts,
             }
         });
@@ -185,6 +184,10 @@ impl Api for Aliyun {
         let extended = handover.extension.is_some();
         let joins = |job: &Handover| tag_of(job) != own && self.template(job) == self.template(handover);
         batch.iter().all(|job| joins(job) && job.extension.is_some() == extended)
+    }
+
+    fn segments(&self, handover: &Handover) -> u32 {
+        signed_segments(handover, self.sign_name(handover))
     }
 
     fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer> {
@@ -235,12 +238,13 @@ const FREQUENCY: &str = "isv.BUSINESS_LIMIT_CONTROL";
 
 /// Returns what an error code means (help.aliyun.com/document_detail/101346.html).
 fn refusal(found: &str, message: &str, answer: &Response<Bytes>) -> Answer {
-    let account = || Answer::NotSent { code: code(found), retry_after: Some(ACCOUNT_HOLD) };
+    let account = || closed(code(found));
+    let until = |opens| Answer::Closed { code: code(found), opens };
     match found {
         FREQUENCY => Answer::NotSent { code: code(found), retry_after: Some(window(message)) },
-        "isv.DAY_LIMIT_CONTROL"
-        | "isv.MONTH_LIMIT_CONTROL"
-        | "isv.AMOUNT_NOT_ENOUGH"
+        "isv.DAY_LIMIT_CONTROL" => until(Opens::NextDay { ahead: CHINA }),
+        "isv.MONTH_LIMIT_CONTROL" => until(Opens::NextMonth { ahead: CHINA }),
+        "isv.AMOUNT_NOT_ENOUGH"
         | "isv.OUT_OF_SERVICE"
         | "isv.ACCOUNT_ABNORMAL"
         | "isv.ACCOUNT_NOT_EXISTS"
@@ -297,15 +301,6 @@ pub(super) fn message_id(biz_id: &str, digits: &str) -> Box<str> {
 fn tag(digits: &str) -> String {
     let digits = digits.trim_start_matches('+').trim_start_matches("00");
     sha256(national(digits).as_bytes())[..5].to_owned()
-}
-
-fn counted(job: &Handover, sign_name: &str) -> u8 {
-    match &job.content {
-        Content::Text(text) => {
-            u8::try_from(text::segments(&format!("【{sign_name}】{text}"), Counting::CnDomestic)).unwrap_or(u8::MAX)
-        }
-        Content::Template { .. } | Content::Call { .. } => 1,
-    }
 }
 
 fn date(moment: Moment) -> String {

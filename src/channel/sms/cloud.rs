@@ -22,8 +22,10 @@ use super::super::http::client::{Client, Failure, NO_CONNECTION};
 use super::super::http::{Bytes, Request, Response, StatusCode, header};
 use super::super::login::Login;
 use super::super::template::token::{NoToken, Tokens};
-use super::super::{Answer, Answered, Channel, Handover, Health};
+use super::super::{Answer, Answered, Channel, Handover, Health, Opens};
+use super::text::{self, Counting};
 use crate::domain::ids::ProviderId;
+use crate::domain::job::Content;
 use crate::domain::time::{Clock, Stopwatch, UnixMicros};
 use crate::rate_limited;
 use crate::shutdown::Tasks;
@@ -33,6 +35,10 @@ const DOWN_MIN: Duration = Duration::from_millis(500);
 const DOWN_MAX: Duration = Duration::from_secs(30);
 /// What a refused token and no new one costs the jobs, before they are tried again.
 const NOT_LET_IN: Duration = Duration::from_secs(60);
+/// Until an account is tried again that has no money, is suspended, or does not let the key in: somebody sees to it.
+pub(super) const ACCOUNT_HOLD: Duration = Duration::from_secs(60);
+/// How far the clocks are ahead that days and months of accounts in China go by.
+pub(super) const CHINA: Duration = Duration::from_secs(8 * 3_600);
 /// Batches that are looked through for one that a job may join; jobs that go together come together.
 const OPEN_BATCHES: usize = 8;
 
@@ -52,6 +58,11 @@ pub trait Api: Send + Sync + 'static {
     /// Returns whether a job may share the request of `batch`, which is not full.
     fn joins(&self, _batch: &[Handover], _handover: &Handover) -> bool {
         false
+    }
+
+    /// Returns how many segments the cloud counts a job as, at least 1.
+    fn segments(&self, _handover: &Handover) -> u32 {
+        1
     }
 
     /// Returns the request that hands jobs over: one, or a batch that was joined.
@@ -180,6 +191,10 @@ impl Cloud {
 impl Channel for Cloud {
     fn cost(&self, _handover: &Handover) -> u32 {
         1
+    }
+
+    fn segments(&self, handover: &Handover) -> u32 {
+        self.shared.api.segments(handover).max(1)
     }
 
     fn submit(&self, handovers: Vec<Handover>, answers: mpsc::UnboundedSender<Answered>) {
@@ -325,7 +340,7 @@ impl Shared {
 
     /// Says in the log that the account, not a job, is what the cloud refuses.
     fn warn(&self, jobs: usize, meaning: Meaning) -> Meaning {
-        if let Meaning::All(Answer::NotSent { code, .. }) = &meaning {
+        if let Meaning::All(Answer::NotSent { code, .. } | Answer::Closed { code, .. }) = &meaning {
             rate_limited!(per_min = 6, warn, provider = %self.settings.provider, %code, jobs, "request refused");
         }
         meaning
@@ -370,11 +385,34 @@ impl Batch {
     }
 }
 
+// === what jobs have in common ===
+
+/// Returns how many segments a text takes abroad.
+pub(super) fn segments(job: &Handover) -> u32 {
+    match &job.content {
+        Content::Text(text) => text::segments(text, Counting::GsmIntl),
+        Content::Template { .. } | Content::Call { .. } => 1,
+    }
+}
+
+/// Returns how many segments a text takes in China, behind the signature that the cloud puts in front of it.
+pub(super) fn signed_segments(job: &Handover, signature: &str) -> u32 {
+    match &job.content {
+        Content::Text(text) => text::segments(&format!("【{signature}】{text}"), Counting::CnDomestic),
+        Content::Template { .. } | Content::Call { .. } => 1,
+    }
+}
+
 // === what answers have in common ===
 
 /// Returns the answer that says: definitely not sent, try again.
 pub(in crate::channel) fn not_sent(code: impl Into<Box<str>>) -> Answer {
     Answer::NotSent { code: code.into(), retry_after: None }
+}
+
+/// Returns the answer that says: nothing goes, until somebody has seen to the account.
+pub(super) fn closed(code: impl Into<Box<str>>) -> Answer {
+    Answer::Closed { code: code.into(), opens: Opens::After(ACCOUNT_HOLD) }
 }
 
 /// Returns the answer that says: never.

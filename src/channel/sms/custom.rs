@@ -8,8 +8,7 @@ use serde_json::Value as Json;
 use super::super::callback::{Call, Callbacks, Refused, clipped, code, same};
 use super::super::http::{Bytes, Request, Response, StatusCode, answer, header};
 use super::super::{Answer, Handover, News};
-use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, throttled};
-use super::text::{self, Counting};
+use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, segments, throttled};
 use crate::config::{self, Expression};
 use crate::domain::event::{Fate, Receipt, Reply, Report};
 use crate::domain::ids::{JobId, ProviderId};
@@ -81,6 +80,10 @@ impl Api for Custom {
         }
     }
 
+    fn segments(&self, handover: &Handover) -> u32 {
+        segments(handover)
+    }
+
     fn request(&self, jobs: &[Handover], _moment: Moment) -> Result<Request<Bytes>, Answer> {
         let [job] = jobs else { return Err(not_sent("not_one_job")) };
         let values = self.values(job);
@@ -116,7 +119,7 @@ impl Api for Custom {
             not_sent(reason())
         } else if holds(&mapping.taken) {
             let message_ids = text(&mapping.message_id).map(|id| clipped(&id, ID_LEN_MAX)).into_iter().collect();
-            let segments = jobs.first().map_or(1, counted);
+            let segments = jobs.first().map_or(1, |job| u8::try_from(segments(job)).unwrap_or(u8::MAX));
             Answer::Taken { message_ids, segments, receipt_expected: self.receipts }
         } else {
             match foreign(answer) {
@@ -130,13 +133,6 @@ impl Api for Custom {
 impl fmt::Debug for Custom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Custom").field("endpoint", &self.settings.api.endpoint).finish_non_exhaustive()
-    }
-}
-
-fn counted(job: &Handover) -> u8 {
-    match &job.content {
-        Content::Text(text) => u8::try_from(text::segments(text, Counting::GsmIntl)).unwrap_or(u8::MAX),
-        Content::Template { .. } | Content::Call { .. } => 1,
     }
 }
 

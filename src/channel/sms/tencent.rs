@@ -17,8 +17,10 @@ use self::signature::Signed;
 use super::super::callback::code;
 use super::super::http::{Bytes, Request, Response, header};
 use super::super::login::Login;
-use super::super::{Answer, Handover};
-use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, stranger, throttled};
+use super::super::{Answer, Handover, Opens};
+use super::cloud::{
+    Api, CHINA, Meaning, Moment, closed, foreign, not_sent, refused, signed_segments, stranger, throttled,
+};
 use crate::config;
 use crate::domain::job::Content;
 
@@ -156,6 +158,10 @@ impl Api for Tencent {
             && batch.iter().all(|job| job.recipient.phone != handover.recipient.phone)
     }
 
+    fn segments(&self, handover: &Handover) -> u32 {
+        signed_segments(handover, self.sign_name(handover))
+    }
+
     fn request(&self, jobs: &[Handover], moment: Moment) -> Result<Request<Bytes>, Answer> {
         let Some(first) = jobs.first() else { return Err(not_sent("no_job")) };
         let numbers: Vec<_> = jobs.iter().map(phone).collect();
@@ -234,10 +240,16 @@ fn refusal(found: &str, answer: &Response<Bytes>) -> Answer {
         ("LimitExceeded", "DeliveryFrequencyLimit") => later(60),
         ("LimitExceeded", "PhoneNumberOneHourLimit") => later(3_600),
         ("LimitExceeded", "PhoneNumberDailyLimit" | "PhoneNumberSameContentDailyLimit") => later(24 * 3_600),
-        ("LimitExceeded", "AppDailyLimit" | "AppMainlandChinaDailyLimit" | "DailyLimit") => later(3_600),
+        ("LimitExceeded", "AppDailyLimit" | "DailyLimit") => {
+            Answer::Closed { code: short(), opens: Opens::NextDay { ahead: CHINA } }
+        }
+        // Numbers of one country may have had their day while others go on.
+        ("LimitExceeded", "AppMainlandChinaDailyLimit" | "AppCountryOrRegionDailyLimit" | "AppGlobalDailyLimit") => {
+            not_sent(short())
+        }
         ("FailedOperation", "MarketingSendTimeConstraint") => later(3_600),
         ("FailedOperation", "InsufficientBalanceInSmsPackage") | ("UnauthorizedOperation" | "AuthFailure", _) => {
-            later(60)
+            closed(short())
         }
         // Something broke, and nobody knows when.
         ("InternalError", _) => Answer::NoAnswer,

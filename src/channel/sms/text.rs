@@ -40,6 +40,15 @@ pub struct Style {
     pub alphabet: Alphabet,
 }
 
+/// How a route counts a text before it is sent: in a style, behind the signature that it puts in front.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Manner {
+    /// The style.
+    pub style: Style,
+    /// The signature when a job names no sender; `None`: none is put in front of texts.
+    pub signature: Option<Box<str>>,
+}
+
 /// Which coding the segments of a text are in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Coding {
@@ -142,6 +151,21 @@ impl Style {
             (Alphabet::Latin1, _) => writer.octets.put_u8(u8::try_from(u32::from(c)).unwrap_or(b'?')),
             (Alphabet::Gsm7, Septets::One(code)) => writer.octets.put_u8(code),
             (Alphabet::Gsm7, Septets::Two(code)) => writer.octets.put_slice(&[ESCAPE, code]),
+        }
+    }
+}
+
+// === impl Manner ===
+
+impl Manner {
+    /// Returns how many segments `text` takes from `sender`, at least 1.
+    pub fn segments(&self, text: &str, sender: &str) -> u32 {
+        match &self.signature {
+            None => self.style.segments(text),
+            Some(signature) => {
+                let signature = if sender.is_empty() { signature } else { sender };
+                self.style.segments(&format!("【{signature}】{text}"))
+            }
         }
     }
 }

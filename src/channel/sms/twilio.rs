@@ -17,8 +17,7 @@ use serde::Deserialize;
 use super::super::http::{Bytes, Request, Response, StatusCode, header};
 use super::super::login::Login;
 use super::super::{Answer, Handover};
-use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, stranger, throttled};
-use super::text::{self, Counting};
+use super::cloud::{Api, Meaning, Moment, closed, foreign, not_sent, refused, segments, stranger, throttled};
 use crate::config;
 use crate::domain::job::Content;
 
@@ -88,6 +87,10 @@ impl Api for Twilio {
         }
     }
 
+    fn segments(&self, handover: &Handover) -> u32 {
+        segments(handover)
+    }
+
     fn request(&self, jobs: &[Handover], _moment: Moment) -> Result<Request<Bytes>, Answer> {
         let [job] = jobs else { return Err(not_sent("not_one_job")) };
         let (Content::Text(text), Some(phone)) = (&job.content, &job.recipient.phone) else {
@@ -113,7 +116,7 @@ impl Api for Twilio {
         let Ok(message) = serde_json::from_slice::<Message>(answer.body()) else {
             return Meaning::All(foreign(answer));
         };
-        let counted = || jobs.first().map_or(1, |job| counted(&job.content));
+        let counted = || jobs.first().map_or(1, |job| u8::try_from(segments(job)).unwrap_or(u8::MAX));
         Meaning::All(match (answer.status(), message) {
             (status, Message { sid: Some(sid), status: state, error_code, num_segments, .. })
                 if status.is_success() =>
@@ -171,20 +174,13 @@ fn refusal(number: u32, answer: &Response<Bytes>) -> Answer {
         // Too many requests; the queue of the sender is full; the rate of the account.
         20_429 | 21_611 | 14_107 => throttled(answer),
         // Authentication, a suspended or unknown account, a permission of the key: not the job's fault.
-        20_001..=20_010 | 20_403 | 20_404 => not_sent(number.to_string()),
+        20_001..=20_010 | 20_403 | 20_404 => closed(number.to_string()),
         number => refused(number.to_string()),
     }
 }
 
 fn code(number: Option<u32>) -> String {
     number.map_or_else(|| "failed".to_owned(), |number| number.to_string())
-}
-
-fn counted(content: &Content) -> u8 {
-    match content {
-        Content::Text(text) => u8::try_from(text::segments(text, Counting::GsmIntl)).unwrap_or(u8::MAX),
-        Content::Template { .. } | Content::Call { .. } => 1,
-    }
 }
 
 fn is_service(sender: &str) -> bool {

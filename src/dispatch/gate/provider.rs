@@ -18,6 +18,7 @@ use crate::domain::job::{Class, Kind};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
 use crate::ledger::Directory;
+use crate::rate_limited;
 use crate::telemetry::metrics::{Breaker as Shown, ProviderMetrics};
 
 /// One part in so many of every window is kept for one-time passwords and transactional work.
@@ -80,6 +81,11 @@ impl Provider {
     /// Notes an answer that took so long: whether it works, and how fast.
     pub fn answered(&self, answer: &Answer, took: Duration, now: UnixMicros) {
         let mut answers = self.answers();
+        if let Answer::Closed { code, opens } = answer {
+            let (provider, until) = (&self.profile.id, opens.at(now));
+            rate_limited!(per_min = 6, warn, %provider, %code, secs = until.since(now).as_secs(), "the account takes nothing");
+            return answers.breaker.shut(until);
+        }
         if answer.blames_provider() {
             return answers.breaker.failed(now, fastrand::f64());
         }

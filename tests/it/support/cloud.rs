@@ -143,7 +143,7 @@ pub(crate) fn words(answers: &[Answer]) -> Vec<&'static str> {
         Answer::Taken { .. } => "taken",
         Answer::Refused { .. } => "refused",
         Answer::Throttled { .. } => "throttled",
-        Answer::NotSent { .. } => "not_sent",
+        Answer::NotSent { .. } | Answer::Closed { .. } => "not_sent",
         Answer::NoAnswer => "no_answer",
     };
     answers.iter().map(word).collect()

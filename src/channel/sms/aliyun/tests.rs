@@ -113,8 +113,13 @@ fn answers_mean_what_is_documented() {
     means(&two, 200, &code("isv.BUSINESS_LIMIT_CONTROL"), Meaning::Alone);
     let full = r#"{"Code": "isv.BUSINESS_LIMIT_CONTROL", "Message": "触发小时级流控Permits:5"}"#;
     means(&one, 200, full, later("isv.BUSINESS_LIMIT_CONTROL", 3_600));
-    means(&two, 200, &code("isv.AMOUNT_NOT_ENOUGH"), later("isv.AMOUNT_NOT_ENOUGH", 60));
-    means(&one, 400, &code("SignatureDoesNotMatch"), later("SignatureDoesNotMatch", 60));
+    for account in ["isv.AMOUNT_NOT_ENOUGH", "isv.OUT_OF_SERVICE", "SignatureDoesNotMatch"] {
+        means(&two, 200, &code(account), Meaning::All(closed(account)));
+    }
+    let until = |code: &str, opens| Meaning::All(Answer::Closed { code: code.into(), opens });
+    means(&two, 200, &code("isv.DAY_LIMIT_CONTROL"), until("isv.DAY_LIMIT_CONTROL", Opens::NextDay { ahead: CHINA }));
+    let month = Opens::NextMonth { ahead: CHINA };
+    means(&one, 200, &code("isv.MONTH_LIMIT_CONTROL"), until("isv.MONTH_LIMIT_CONTROL", month));
     means(&two, 400, &code("Throttling.User"), Meaning::All(Answer::Throttled { retry_after: None }));
     means(&one, 200, &code("isp.SYSTEM_ERROR"), Meaning::All(Answer::NoAnswer));
     means(&one, 200, r#"{"Code": "OK"}"#, Meaning::All(Answer::NoAnswer));
@@ -164,4 +169,14 @@ fn callbacks_read_as_documented() {
     assert_eq!(call("", "[]"), Err(Refused::Signature));
     assert_eq!(call(TOKEN, "{"), Err(Refused::Unreadable));
     assert_eq!(call(TOKEN, r#"[{"phone_number": "1"}]"#), Err(Refused::Unreadable));
+}
+
+#[test]
+fn a_text_is_as_many_segments_as_it_is_billed_for_its_signature_included() {
+    let text = |text: String| Handover { content: Content::Text(text.into()), ..job("+8613800000001") };
+    // Four characters of signature: 【晨星】.
+    for (characters, segments) in [(1, 1), (66, 1), (67, 2), (130, 2), (131, 3)] {
+        assert_eq!(aliyun().segments(&text("a".repeat(characters))), segments, "{characters} characters");
+    }
+    assert_eq!(aliyun().segments(&Handover { sender: "长安大剧院".into(), ..text("a".repeat(66)) }), 2);
 }

@@ -97,8 +97,13 @@ fn errors_of_a_request_mean_what_is_documented() {
         let body = format!(r#"{{"Response": {{"Error": {{"Code": "{code}", "Message": "m"}}}}}}"#);
         tencent("").read(jobs, &answer(StatusCode::OK, "application/json", body))
     };
-    let later = |code: &str| Answer::NotSent { code: code.into(), retry_after: Some(Duration::from_secs(60)) };
-    assert_eq!(means(&two, "AuthFailure.SignatureFailure"), Meaning::All(later("SignatureFailure")));
+    assert_eq!(means(&two, "AuthFailure.SignatureFailure"), Meaning::All(closed("SignatureFailure")));
+    let arrears = means(&two, "UnauthorizedOperation.ServiceSuspendDueToArrears");
+    assert_eq!(arrears, Meaning::All(closed("ServiceSuspendDueToArrears")));
+    let day = Answer::Closed { code: "AppDailyLimit".into(), opens: Opens::NextDay { ahead: CHINA } };
+    assert_eq!(means(&one, "LimitExceeded.AppDailyLimit"), Meaning::All(day));
+    let country = means(&one, "LimitExceeded.AppMainlandChinaDailyLimit");
+    assert_eq!(country, Meaning::All(not_sent("AppMainlandChinaDailyLimit")), "numbers elsewhere go on");
     assert_eq!(means(&two, "RequestLimitExceeded"), Meaning::All(Answer::Throttled { retry_after: None }));
     assert_eq!(means(&two, "InvalidParameterValue.IncorrectPhoneNumber"), Meaning::Alone);
     let wrong = means(&one, "InvalidParameterValue.IncorrectPhoneNumber");

@@ -108,8 +108,8 @@ fn answers_mean_what_is_documented() {
     means(400, r#"{"code": 21611, "status": 400}"#, Answer::Throttled { retry_after: None });
     means(400, r#"{"code": 21610, "status": 400}"#, refused("21610"));
     means(400, r#"{"code": 21211, "status": 400}"#, refused("21211"));
-    means(401, r#"{"code": 20003, "status": 401}"#, not_sent("20003"));
-    means(404, r#"{"code": 20404, "status": 404}"#, not_sent("20404"));
+    means(401, r#"{"code": 20003, "status": 401}"#, closed("20003"));
+    means(404, r#"{"code": 20404, "status": 404}"#, closed("20404"));
     means(404, "<html>nginx</html>", not_sent("http_404"));
     // Nobody knows what became of these.
     means(500, r#"{"code": 20500, "status": 500}"#, Answer::NoAnswer);
