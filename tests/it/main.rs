@@ -46,6 +46,7 @@ mod rehearse;
 mod rolling;
 mod simulated_smsc;
 mod smpp;
+mod smpp34;
 mod smpp_faults;
 mod support;
 mod templates;

@@ -1,4 +1,4 @@
-//! An SMSC that we did not write: the npm package `smpp`, behaving as `tests/peers/smsc.js` is told.
+//! SMSCs that we did not write: the npm package `smpp`, behaving as `tests/peers/smsc.js` is told, and PyPI smpp34.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use super::janitor::free_port;
 
 /// A running SMSC. It ends when this is dropped, and when the test process ends: it reads from a pipe that closes then.
 pub(crate) struct Smsc {
@@ -24,13 +26,22 @@ const POLL: Duration = Duration::from_millis(5);
 impl Smsc {
     /// Starts an SMSC with these arguments; `tests/peers/smsc.js` says which there are.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new("node")
-            .arg(peers().join("smsc.js"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node: install it with `apt-get install nodejs npm`, or run deploy/test.sh, which does");
+        let mut command = Command::new("node");
+        command.arg(peers().join("smsc.js")).args(arguments);
+        Self::run(command, "node: install it with `apt-get install nodejs npm`, or run deploy/test.sh, which does")
+    }
+
+    /// Starts another one that we did not write either: PyPI smpp34, as `tests/peers/smsc.py` says.
+    pub(crate) fn start_smpp34() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = std::env::var_os("POSTRIDER_TEST_PYTHON");
+        let mut command = Command::new(python.map_or_else(|| root.join("target/peers/venv/bin/python"), PathBuf::from));
+        command.arg(root.join("tests/peers/smsc.py")).arg(free_port().to_string());
+        Self::run(command, "Python with tests/peers/requirements.txt: run deploy/test.sh, which makes it")
+    }
+
+    fn run(mut command: Command, missing: &str) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect(missing);
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let first = lines.next().expect("a line").expect("text");
         let first: Value = serde_json::from_str(&first).expect("JSON");
