@@ -119,6 +119,8 @@ DASHBOARDS = {
             panel("Callbacks", "calls/s", "Providers' callbacks over HTTP, and what became of them.", (rate("postrider_callbacks_total", "provider, result"), "{{provider}} {{result}}")),
             panel("Link events", "events/s", "Connections that came, ended or failed, and what came over them that fits nothing.", (rate("postrider_link_events_total", "provider, event") + " > 0", "{{provider}} {{event}}")),
             panel("Receipts without a hand-over", "receipts/s", "Receipts that wait for a hand-over they belong to. Some come before their answer is written; a steady stream belongs to somebody else.", (rate("postrider_receipts_unmatched_total"), "receipts")),
+            panel("Cost", "none", "What hand-overs cost that the provider took, over an hour, in units of its currency.", (
+                f'sum by (provider, currency) (increase({series("postrider_cost_micros_total")}[1h])) / 1e6', "{{provider}} {{currency}}")),
             panel("Unresolved", "jobs", "Hand-overs without an answer that were written since the process started, less those that found one.", (f'sum({series("postrider_unresolved_jobs")})', "jobs")),
         ],
     ),

@@ -16,7 +16,7 @@ pub use bounded::LABELS_MAX;
 pub use callback::{CallbackMetrics, CallbackResult};
 pub use dispatch::{CapDecision, DispatchMetrics, OptOutsAsked};
 pub use link::{LinkEvent, LinkMetrics};
-pub use provider::{Breaker, ProviderMetrics, Verdict};
+pub use provider::{Breaker, CostMetrics, ProviderMetrics, Verdict};
 pub use queue::{LimitsMetrics, LimitsOp, QueueHealth, QueueMetrics, limits_recovering};
 pub use record::{RecordMetrics, fallback_step, opted_out};
 
@@ -146,6 +146,8 @@ metrics! {
     PROVIDER_WINDOW_IN_USE = "postrider_provider_window_in_use", Gauge, ["provider"];
     /// 0 closed (work flows), 1 half open (one is tried), 2 open (nothing flows).
     BREAKER_STATE = "postrider_breaker_state", Gauge, ["provider"];
+    /// What hand-overs cost that the provider took and has a price for, in millionths of the currency's unit.
+    COST_MICROS = "postrider_cost_micros_total", Counter, ["provider", "currency"];
     /// Binds to the provider that came, ended or failed, and what came over them that fits nothing.
     LINK_EVENTS = "postrider_link_events_total", Counter, ["provider", "event"];
     /// Jobs that reached their outcome.

@@ -121,8 +121,10 @@ fn panels_say_what_they_show() {
 #[tokio::test]
 async fn every_panel_shows_what_the_load_did() {
     let sink = Sink::start(&["--mo", "7=STOP", "--state", "5=UNDELIV", "--mute", "3", "--close-after", "150"]);
-    let service =
-        Service::start(&Backends::Embedded, &(smpp_provider(sink.port(), "response_timeout = \"2s\"") + SETTINGS));
+    let service = Service::start(
+        &Backends::Embedded,
+        &(smpp_provider(sink.port(), "response_timeout = \"2s\"\nprice = \"0.045 CNY\"\n") + SETTINGS),
+    );
     let prometheus = Prometheus::scraping(service.metrics_port(), &root().join("deploy/prometheus/rules.yml"));
     let clock = Clock::system();
     let watch = clock.stopwatch();

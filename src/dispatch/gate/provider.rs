@@ -14,12 +14,13 @@ use crate::channel::{Answer, Channel, Profile};
 use crate::config::InPool;
 use crate::dispatch::breaker::{Breaker, Flow};
 use crate::dispatch::learn::Learned;
+use crate::domain::event::Change;
 use crate::domain::job::{Class, Kind};
 use crate::domain::rate::Rate;
 use crate::domain::time::UnixMicros;
 use crate::ledger::Directory;
 use crate::rate_limited;
-use crate::telemetry::metrics::{Breaker as Shown, ProviderMetrics};
+use crate::telemetry::metrics::{Breaker as Shown, CostMetrics, ProviderMetrics};
 
 /// One part in so many of every window is kept for one-time passwords and transactional work.
 const URGENT_PARTS: u32 = 10;
@@ -32,6 +33,8 @@ pub struct Provider {
     pub channel: Arc<dyn Channel>,
     /// What it counts.
     pub metrics: ProviderMetrics,
+    /// What hand-overs to it cost; `None`: it has no price.
+    costs: Option<CostMetrics>,
     in_pool: InPool,
     /// Knows who is held.
     directory: Directory,
@@ -59,8 +62,10 @@ impl Provider {
         now: UnixMicros,
     ) -> Self {
         let metrics = ProviderMetrics::new(&profile.id);
+        let costs = profile.price.map(|price| CostMetrics::new(&profile.id, price.currency));
         Self {
             metrics,
+            costs,
             profile,
             channel,
             in_pool,
@@ -69,6 +74,13 @@ impl Provider {
             answers: Mutex::default(),
             in_use: AtomicU32::new(0),
             alone: Mutex::default(),
+        }
+    }
+
+    /// Counts what a hand-over cost, if it had a cost.
+    pub fn cost(&self, change: &Change) {
+        if let (Some(costs), Some(cost)) = (&self.costs, change.cost()) {
+            costs.spent(cost);
         }
     }
 

@@ -107,6 +107,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                     if matches!(change, Change::Sent { .. }) {
                         self.context.metrics.sent(item.shared.class, now.since(item.due_at));
                     }
+                    provider.cost(&change);
                     self.out.event_of_attempt(&item, change, now);
                 }
                 Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
@@ -201,6 +202,7 @@ impl Late {
                 let unsent = answer.definitely_not_sent();
                 // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
                 if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
+                    self.permit.provider.cost(&change);
                     out.event_of_attempt(item, change, now);
                     if unsent {
                         back.push(claimed.give_back);

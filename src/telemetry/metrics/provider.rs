@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use crate::domain::event::Fate;
 use crate::domain::ids::ProviderId;
 use crate::domain::job::words;
+use crate::domain::money::{Currency, Money};
 
 words! {
     /// How a hand-over ended.
@@ -48,6 +49,25 @@ pub struct ProviderMetrics {
     rate_limit: Gauge,
     window_in_use: Gauge,
     breaker: Gauge,
+}
+
+/// What hand-overs to one provider cost.
+#[derive(Debug)]
+pub struct CostMetrics {
+    micros: Counter,
+}
+
+impl CostMetrics {
+    /// Makes the handle of a provider with a price.
+    pub fn new(provider: &ProviderId, currency: Currency) -> Self {
+        let labels = [("provider", provider.to_string()), ("currency", currency.to_string())];
+        Self { micros: counter!(super::COST_MICROS, &labels) }
+    }
+
+    /// Counts what one cost.
+    pub fn spent(&self, cost: Money) {
+        self.micros.increment(cost.micros().unsigned_abs());
+    }
 }
 
 impl ProviderMetrics {

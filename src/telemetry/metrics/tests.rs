@@ -8,6 +8,7 @@ use crate::domain::cap::Mode;
 use crate::domain::event::Fate;
 use crate::domain::ids::{Lane, TenantId};
 use crate::domain::job::{Class, Kind};
+use crate::domain::money::Money;
 use crate::domain::suppression::Source;
 use crate::telemetry::exporter;
 
@@ -42,6 +43,8 @@ fn count_everything() {
     agenda.released(Class::Marketing, 4);
     LaneDepth::new(&Lane { class: Class::Otp, pool: "default".parse().unwrap() }).set(1);
     let provider = ProviderMetrics::new(&"carrier-a".parse().unwrap());
+    let cost: Money = "0.045 CNY".parse().unwrap();
+    CostMetrics::new(&"carrier-a".parse().unwrap(), cost.currency).spent(cost);
     provider.attempt(Verdict::Unresolved, SECOND);
     provider.receipt(Some(Fate::Delivered));
     provider.receipt(None);
