@@ -164,6 +164,11 @@ pub enum Refusal {
          class for what the recipient asked for, or route marketing to another pool"
     )]
     NoticesOnly(PoolId),
+    /// A step that follows names a pool of senders.
+    #[error(
+        "fallback[{0}].sender is a pool of senders, and a step that follows leaves from one: name a sender, or none"
+    )]
+    SenderPoolInStep(usize),
     /// The due time is out of reach.
     #[error("send_at is more than 400 days ahead")]
     TooFar,

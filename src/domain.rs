@@ -16,6 +16,7 @@ pub mod recent;
 pub mod recipient;
 pub mod route;
 pub mod rule;
+pub mod sender;
 pub mod suppression;
 pub mod template;
 pub mod text;

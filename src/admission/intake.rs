@@ -3,6 +3,7 @@
 mod chains;
 mod envelopes;
 mod rehearse;
+mod senders;
 
 pub use rehearse::{Expected, Rehearsal};
 
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 
 use self::chains::Ways;
 use self::envelopes::{Place, envelopes};
+use self::senders::Keeps;
 use super::open::Open;
 use super::plan::{self, Group, Plan};
 use super::quotas::Till;
@@ -177,6 +179,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let urgent = request.class.urgent();
         let newer = self.newer(&request, &accepted, now);
         let last = plan.groups.iter().map(|group| group.expires_at).max().unwrap_or(now);
+        self.choose_senders(&request, &mut plan, (now, Keeps::Notes)).await;
         let place = Place { pools: ways.places.pools, chains: ways.chains, batch: accepted.batch, now, seen };
         self.publish(request, ids, plan.groups, place).await?;
         // After the publish, so that nothing is replaced by a job that is not there; before the answer, so that nothing
@@ -279,7 +282,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let mut targets = Vec::with_capacity(groups.len());
         for group in &groups {
             let jobs = u32::try_from(group.items.len()).unwrap_or(u32::MAX);
-            targets.push(self.route((&request, &place.pools[group.pool]), jobs, group.due_at, place.now).await);
+            let way = (&request, &place.pools[group.pool], &*group.sender);
+            targets.push(self.route(way, jobs, group.due_at, place.now).await);
         }
         for (envelopes, to) in envelopes(request, ids, groups, place).into_iter().zip(targets) {
             match queues.iter_mut().find(|(queue, _)| *queue == to) {
@@ -308,7 +312,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let asking = |pool| (pool, self.settings.routes.tariff(pool));
         let pools = places.pools.iter().map(asking).collect();
         let steps = chains.iter().map(|chain| chain.next.iter().map(|step| asking(&step.pool)).collect()).collect();
-        let till = Till { pools, steps, of: &places.of, sealer: &self.sealer, now };
+        let till = Till { pools, steps, senders: &places.senders, of: &places.of, sealer: &self.sealer, now };
         let spend = Spend { key, ..till.spend(request, plan)? };
         let Met { remembered, items, full } = self.meet(request, ids, spend, now).await?;
         let refusal = till.refusal(request, full);
@@ -364,7 +368,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// Chooses the work queue. Straight to a lane goes what is urgent, and what rate and credit grant whole, now.
     async fn route(
         &self,
-        (request, pool): (&Request, &PoolId),
+        (request, pool, sender): (&Request, &PoolId, &str),
         jobs: u32,
         due_at: UnixMicros,
         now: UnixMicros,
@@ -377,7 +381,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         }
         let (tenant, lane) = (&request.tenant, Lane { class: request.class, pool: pool.clone() });
         let mode = if lane.class == Class::Otp { LeaseMode::Force } else { LeaseMode::Whole };
-        let paced = rates::of_jobs(&tenant.id, tenant.rate, &request.sender, tenant.sender_rate(&request.sender));
+        let paced = rates::of_jobs(&tenant.id, tenant.rate, sender, tenant.sender_rate(sender));
         let taken = self.pacer.take_all(&paced, jobs, mode).await.map_or(0, |taken| taken.tokens);
         if taken < jobs && lane.class != Class::Otp {
             self.pacer.credit(&paced, taken);

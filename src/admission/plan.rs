@@ -38,6 +38,8 @@ pub(super) struct Group {
     pub(super) held_by: Option<Box<str>>,
     /// The place of their pool among the request's.
     pub(super) pool: usize,
+    /// Whom they leave from; empty: the provider's own. A pool of senders until one of them is chosen.
+    pub(super) sender: Box<str>,
     /// Their places in the request, in order.
     pub(super) items: Vec<usize>,
 }
@@ -58,8 +60,17 @@ pub(super) fn plan(request: &Request, (places, bounds): (&Places, &[Bound]), lif
         let of_pool = |place: usize| places.of.get(place).is_none_or(|of| *of == pool);
         plan.add(request, (bound, pool), of_pool, (life, now));
     }
+    for group in &mut plan.groups {
+        group.sender = sender(request, places, group.pool).into();
+    }
     plan.refused.sort_unstable_by_key(|(place, _)| *place);
     plan
+}
+
+/// Returns whom the jobs of a place leave from: whom the request names, else whom their route does.
+pub(super) fn sender<'a>(request: &'a Request, places: &'a Places, place: usize) -> &'a str {
+    let of_route = || places.senders.get(place).map_or("", |sender| sender);
+    if request.sender.is_empty() { of_route() } else { &request.sender }
 }
 
 fn name(zone: &Option<TimeZone>) -> Option<&str> {
@@ -142,6 +153,21 @@ impl Plan {
         self.refused.sort_unstable_by_key(|(place, _)| *place);
     }
 
+    /// Splits a group by whom each of its items leaves from.
+    pub(super) fn split(group: Group, senders: &[Box<str>]) -> Vec<Group> {
+        let mut parts: Vec<Group> = Vec::new();
+        for (place, sender) in group.items.iter().zip(senders) {
+            match parts.iter_mut().find(|part| part.sender == *sender) {
+                Some(part) => part.items.push(*place),
+                None => {
+                    let (sender, items, held_by) = (sender.clone(), vec![*place], group.held_by.clone());
+                    parts.push(Group { sender, items, held_by, ..group });
+                }
+            }
+        }
+        parts
+    }
+
     /// Returns how many items wait for a window, by its reason.
     pub(super) fn deferred(&self) -> impl Iterator<Item = (&str, usize)> {
         self.groups.iter().filter_map(|group| Some((group.held_by.as_deref()?, group.items.len())))
@@ -185,7 +211,10 @@ impl Plan {
         };
         match self.groups.iter_mut().rev().take(KNOWN_MAX).find(same) {
             Some(group) => group.items.push(place),
-            None => self.groups.push(Group { due_at, expires_at, held_by, pool, items: vec![place] }),
+            None => {
+                let items = vec![place];
+                self.groups.push(Group { due_at, expires_at, held_by, pool, sender: "".into(), items });
+            }
         }
     }
 }
@@ -259,7 +288,7 @@ mod tests {
 
     /// Plans for one pool.
     fn plan(request: &Request, bound: &Bound, life: Duration, now: UnixMicros) -> Plan {
-        let places = Places { pools: vec!["default".parse().unwrap()], of: vec![] };
+        let places = Places { pools: vec!["default".parse().unwrap()], senders: vec![], of: vec![] };
         super::plan(request, (&places, std::slice::from_ref(bound)), life, now)
     }
 
@@ -267,7 +296,8 @@ mod tests {
     fn each_pool_has_its_own_windows() {
         let request = request(Start::Now, &["+8613800000000", "+8613800000001", "+12025550100"]);
         let now = at("2026-06-01T14:00:00Z");
-        let places = Places { pools: vec!["a".parse().unwrap(), "b".parse().unwrap()], of: vec![1, 0, 1] };
+        let pools = vec!["a".parse().unwrap(), "b".parse().unwrap()];
+        let places = Places { pools, senders: vec![], of: vec![1, 0, 1] };
         let bounds = [Bound::default(), bound("08:00-20:00", OnMissed::Defer)];
         let plan = super::plan(&request, (&places, &bounds), LIFE, now);
         let morning = at("2026-06-02T08:00:00+08:00");

@@ -16,6 +16,7 @@ use crate::domain::money::Money;
 use crate::domain::quota::{Most, Quota};
 use crate::domain::text::{fill, signature};
 use crate::domain::time::UnixMicros;
+use crate::ledger::Tenant;
 use crate::limits::{Allowance, Counts, Need, Spend};
 use crate::policy::cap_windows;
 use crate::policy::routes::Tariff;
@@ -27,6 +28,8 @@ pub(super) struct Till<'a> {
     pub pools: Vec<(&'a PoolId, Option<&'a Tariff>)>,
     /// For each of them the pools of the steps that follow, and what those ask for; empty: nothing follows.
     pub steps: Vec<Vec<(&'a PoolId, Option<&'a Tariff>)>>,
+    /// For each of the pools the sender of those that name none.
+    pub senders: &'a [Box<str>],
     /// The place of each job's pool among them; empty: all have the first.
     pub of: &'a [usize],
     /// Keys of words.
@@ -48,7 +51,9 @@ impl Till<'_> {
                 return Need::default();
             }
             let pool = self.of.get(place).copied().unwrap_or(0);
-            let says = std::iter::once((&request.content, &*request.sender))
+            let named = if request.sender.is_empty() { self.senders.get(pool) } else { Some(&request.sender) };
+            let named = longest(tenant, named.map_or("", |sender| sender));
+            let says = std::iter::once((&request.content, named))
                 .chain(request.fallback.iter().map(|step| (&step.content, &*step.sender)));
             // Each step may come to be sent, and be paid for.
             let asked = prices.get(pool).into_iter().flatten().zip(self.tariffs(pool)).zip(says);
@@ -124,6 +129,12 @@ fn units((content, sender): (&Content, &str), item: &Item, tariff: Option<&Tarif
             text::segments(&format!("【{shown}】{filled}"), Counting::CnDomestic)
         }
     }
+}
+
+/// Returns a sender; of a pool of senders the longest, for none of them takes more segments.
+fn longest<'a>(tenant: &'a Tenant, sender: &'a str) -> &'a str {
+    let members = tenant.sender_pool(sender).map(|pool| pool.members.iter().map(|member| &*member.sender));
+    members.and_then(|members| members.max_by_key(|member| member.chars().count())).unwrap_or(sender)
 }
 
 /// Returns the tenant's zone; UTC where it has none.

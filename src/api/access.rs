@@ -81,7 +81,7 @@ pub(super) const METHODS: &[Access] = &[
     works("ProviderService/Pause", OPERATOR),
     works("ProviderService/Resume", OPERATOR),
     works("ProviderService/Drain", OPERATOR),
-    later("ProviderService/ReassignSender", ADMIN),
+    works("ProviderService/ReassignSender", ADMIN),
     works("AdminService/AdvanceClock", OPERATOR),
     works("AdminService/ListDeadLetters", OPERATOR),
     works("AdminService/Redrive", OPERATOR),

@@ -9,6 +9,7 @@ mod quota;
 mod route;
 mod ruling;
 mod select;
+mod sender_pool;
 mod show;
 mod spec;
 mod suppression;
@@ -28,6 +29,7 @@ pub(crate) use self::quota::no_such_price;
 pub(crate) use self::route::pools;
 pub(crate) use self::ruling::ruling_to_pb;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
+pub(crate) use self::sender_pool::{reassignment, too_many_reassigned};
 pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
 pub(crate) use self::spec::{Fallback, named};
 pub(crate) use self::spec::{Spec, spec};
@@ -44,6 +46,7 @@ use crate::domain::money::InvalidMoney;
 use crate::domain::quota::BadQuota;
 use crate::domain::recipient::InvalidMsisdn;
 use crate::domain::route::{InvalidCountry, InvalidPrefix};
+use crate::domain::sender::REASSIGNED_MAX;
 use crate::domain::template::BadValue;
 use crate::domain::window::InvalidHours;
 
@@ -247,6 +250,17 @@ pub enum Problem {
     /// No country.
     #[error("is no country: {0}")]
     Country(#[from] InvalidCountry),
+    /// Many senders where there must be one.
+    #[error("is a pool of senders; name one sender")]
+    SenderPool,
+    /// A sender that would take over from itself.
+    #[error("is the sender that goes; name another")]
+    SameSender,
+    /// Too many senders that took over from others.
+    #[error(
+        "cannot be noted: {REASSIGNED_MAX} reassignments of the last 431 days are; take senders out of their pools instead"
+    )]
+    TooManyReassigned,
     /// Two things under one name.
     #[error("{0:?} is used twice")]
     Twice(Box<str>),

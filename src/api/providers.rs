@@ -1,20 +1,34 @@
 //! The provider service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
 use super::Ports;
+use super::access::{Caller, caller};
 use super::convert::{self, Invalid, Problem};
 use super::status::Error;
+use super::tenants::named;
 use crate::channel::{Channel, Profile};
 use crate::domain::hold::Hold;
 use crate::domain::ids::{PoolId, ProviderId};
-use crate::ledger::Ledger;
+use crate::domain::sender;
+use crate::domain::time::UnixMicros;
+use crate::ledger::{Filter, Ledger, Tenant};
 use crate::limits::Limits;
 use crate::pb;
 use crate::queue::Queue;
+use crate::queue::frame::Frame;
 use crate::telemetry::metrics::Breaker;
+
+/// When a tenant's settings bind on every node: they are read every 2 s, and held to for 2 s by what is in hand.
+const BINDS_AFTER: Duration = Duration::from_secs(6);
+/// No job waits for longer: it may be scheduled 400 days ahead, and wait a month for a cap.
+const WAITS_MAX: Duration = Duration::from_secs(431 * 24 * 3_600);
+/// Agenda entries read at a time to count their jobs, and counted at most.
+const COUNTED_AT_ONCE: u32 = 500;
+const COUNTED_MAX: u64 = 100_000;
 
 /// A provider of the settings.
 #[derive(Clone)]
@@ -60,6 +74,47 @@ impl<Q: Queue, L: Limits, B: Ledger> Providers<Q, L, B> {
         directory.put_hold(ledger, &id, hold).await?;
         tracing::info!(provider = %id, hold = hold.map_or("none", Hold::as_str), "provider held or let go");
         Ok(show(entry, directory.hold(&id)))
+    }
+
+    /// Lets one sender of the caller's tenant take over from another, and waits until that binds everywhere.
+    async fn reassign(
+        &self,
+        caller: &Caller,
+        raw: pb::ReassignSenderRequest,
+    ) -> Result<pb::ReassignSenderResponse, Error> {
+        let Ports { directory, ledger, clock, .. } = &*self.ports;
+        let mut tenant = named(directory, caller, "")?.as_ref().clone();
+        let (from, to) = convert::reassignment(&tenant, raw)?;
+        let now = clock.now();
+        let times = (now, now.minus(WAITS_MAX));
+        if !sender::reassign(&mut tenant.sender_pools, &mut tenant.reassigned, (&from, &to), times) {
+            return Err(convert::too_many_reassigned().into());
+        }
+        directory.put_tenant(ledger, &tenant).await?;
+        tracing::info!(tenant = %tenant.id, "a sender took over from another");
+        clock.pause(BINDS_AFTER).await;
+        let jobs = self.waiting(&tenant, &from, now).await?;
+        Ok(pb::ReassignSenderResponse { jobs, recipients: 0 })
+    }
+
+    /// Counts the jobs of a sender that were accepted up to `at` and wait in the agenda.
+    async fn waiting(&self, tenant: &Tenant, sender: &str, at: UnixMicros) -> Result<u64, Error> {
+        let Ports { ledger, sealer, .. } = &*self.ports;
+        let (mut jobs, mut after) = (0, Default::default());
+        loop {
+            let page = ledger.entries_of(&tenant.id, &Filter::default(), after, COUNTED_AT_ONCE).await?;
+            for entry in &page.0 {
+                let Ok(Frame::Jobs(envelopes)) = Frame::decode(&entry.payload, sealer) else { continue };
+                let of_sender = envelopes
+                    .iter()
+                    .filter(|envelope| *envelope.shared.sender == *sender && envelope.shared.accepted_at <= at);
+                jobs += of_sender.map(|envelope| envelope.jobs.len() as u64).sum::<u64>();
+            }
+            match page.1 {
+                Some(next) if jobs < COUNTED_MAX => after = next,
+                Some(_) | None => return Ok(jobs.min(COUNTED_MAX)),
+            }
+        }
     }
 }
 
@@ -127,6 +182,14 @@ impl<Q: Queue, L: Limits, B: Ledger> pb::provider_service_server::ProviderServic
     ) -> Result<Response<pb::ProviderServiceResumeResponse>, Status> {
         let provider = Some(self.hold(&request.get_ref().provider_id, None).await?);
         Ok(Response::new(pb::ProviderServiceResumeResponse { provider }))
+    }
+
+    async fn reassign_sender(
+        &self,
+        request: Request<pb::ReassignSenderRequest>,
+    ) -> Result<Response<pb::ReassignSenderResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.reassign(&caller, request.into_inner()).await?))
     }
 
     async fn drain(

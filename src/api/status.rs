@@ -184,7 +184,9 @@ impl Error {
             }
             Self::Refused(Refusal::NeverOpen(_)) => Some("spec.schedule.windows"),
             Self::Refused(Refusal::NoZone(_)) => Some("recipient.time_zone"),
-            Self::Refused(Refusal::NoProviderForStep(step, _)) => STEPS.get(*step).copied(),
+            Self::Refused(Refusal::NoProviderForStep(step, _) | Refusal::SenderPoolInStep(step)) => {
+                STEPS.get(*step).copied()
+            }
             Self::Refused(Refusal::KeyConflict) => Some("idempotency_key"),
             Self::Refused(Refusal::NoticesOnly(_)) => Some("spec.class"),
             _ => None,
@@ -206,6 +208,7 @@ impl Meaning {
             | Refusal::ExpiresFirst
             | Refusal::ClosedUntilExpiry { .. }
             | Refusal::NeverOpen(_)
+            | Refusal::SenderPoolInStep(_)
             | Refusal::NoZone(_) => (Code::InvalidArgument, "INVALID_FIELD", As::Invalid),
             Refusal::NoticesOnly(_) => (Code::InvalidArgument, "NOTICES_ONLY", As::Invalid),
             Refusal::TooLarge => (Code::InvalidArgument, "TOO_LARGE", As::Invalid),

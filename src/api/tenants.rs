@@ -18,7 +18,8 @@ use crate::queue::Queue;
 /// Live keys of one role that a tenant may have: the old and the new one, while it changes them.
 const LIVE_KEYS_MAX: usize = 2;
 /// The settings that a tenant's own admin may change.
-const OWN_SETTINGS: &[&str] = &["display_name", "caps", "windows", "time_zone", "stop_words", "start_words"];
+const OWN_SETTINGS: &[&str] =
+    &["display_name", "caps", "windows", "time_zone", "stop_words", "start_words", "sender_pools"];
 
 /// Creates, shows and changes tenants and keys.
 pub(super) struct Tenants<Q, L, B> {
@@ -82,7 +83,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Tenants<Q, L, B> {
         let paths = raw.update_mask.iter().flat_map(|mask| &mask.paths);
         if caller.role != Role::Operator && paths.clone().any(|path| !OWN_SETTINGS.contains(&path.as_str())) {
             return Err(Error::Denied(
-                "UpdateTenant with settings other than display_name, caps, windows, time_zone, stop_words and start_words",
+                "UpdateTenant with settings other than display_name, caps, windows, time_zone, stop_words, start_words and sender_pools",
             ));
         }
         convert::apply_mask(&mut tenant, new, raw.update_mask)?;

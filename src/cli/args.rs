@@ -41,6 +41,10 @@ pub enum Moment {
 #[derive(Clone, Debug)]
 pub(super) struct Cap(pub(super) pb::CapRule);
 
+/// A pool of senders: its name and its members.
+#[derive(Clone, Debug)]
+pub(super) struct SenderPool(pub(super) pb::SenderPool);
+
 /// Why a word on the command line is not what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidArg {
@@ -63,6 +67,9 @@ pub enum InvalidArg {
         "write NAME=LIMIT/WINDOW and options, such as daily=3/24h,drop,class=marketing or \"daily=1/calendar day\", or preset=NAME"
     )]
     Cap,
+    /// No pool of senders.
+    #[error("write NAME=SENDER,SENDER, such as staff=li,wang,zhao")]
+    SenderPool,
     /// No quota.
     #[error(
         "write NAME=JOBS/WINDOW or 'NAME=AMOUNT CURRENCY/WINDOW', such as daily=100000/day or 'budget=1000 CNY/month'"
@@ -188,6 +195,15 @@ impl Moment {
                 Timestamp { seconds, nanos: now.nanos }
             }
         }
+    }
+}
+
+impl FromStr for SenderPool {
+    type Err = InvalidArg;
+    fn from_str(raw: &str) -> Result<Self, InvalidArg> {
+        let (name, senders) = raw.split_once('=').ok_or(InvalidArg::SenderPool)?;
+        let senders = senders.split(',').map(|sender| sender.trim().to_owned()).collect();
+        Ok(Self(pb::SenderPool { name: name.trim().into(), senders }))
     }
 }
 

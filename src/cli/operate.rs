@@ -31,6 +31,13 @@ pub enum ProviderCommand {
         /// Its id
         provider: String,
     },
+    /// Let one sender of your tenant take over from another: its waiting jobs, its places in pools, and whoever keeps to it
+    ReassignSender {
+        /// The sender that goes
+        from: String,
+        /// The one that takes over
+        to: String,
+    },
 }
 
 /// Which counts.
@@ -84,6 +91,7 @@ impl ProviderCommand {
         let mut client = to.service.providers();
         let shown = match self {
             Self::List => return list(to).await,
+            Self::ReassignSender { from, to: into } => return reassign(&to, from, into).await,
             Self::Pause { provider: provider_id } => {
                 client.pause(pb::ProviderServicePauseRequest { provider_id }).await?.into_inner().provider
             }
@@ -98,6 +106,14 @@ impl ProviderCommand {
         to.out.object(&row, || format!("{} is {}", text(&row["provider_id"]), text(&row["state"])))?;
         Ok(())
     }
+}
+
+async fn reassign(to: &To, from: String, into: String) -> Result<(), Failure> {
+    let request = pb::ReassignSenderRequest { from: from.clone(), to: into.clone() };
+    let jobs = to.service.providers().reassign_sender(request).await?.into_inner().jobs;
+    let words = || format!("{into} has what {from} had, {jobs} waiting jobs among it");
+    to.out.object(&json!({"from": from, "to": into, "jobs": jobs}), words)?;
+    Ok(())
 }
 
 async fn list(to: To) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::To;
-use super::args::{self, Cap, Moment};
+use super::args::{self, Cap, Moment, SenderPool};
 use super::connect::Failure;
 use super::print::{self, word};
 use super::quota::{self, Quota};
@@ -20,6 +20,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   postrider tenant set acme --cap daily=3/24h,class=marketing --cap weekly=7/7d,drop,class=marketing
   postrider tenant set acme --window 'day=mon-fri 09:00-12:00 CN;14:00-18:00,class=marketing' --window 'call=10:00-12:00,drop,kind=call'
   postrider tenant set acme --quota daily=100000/day --quota 'budget=1000 CNY/month'
+  postrider tenant set acme --sender-pool staff=li,wang,zhao
   postrider tenant set acme --no-rate
   postrider tenant list --json";
 
@@ -72,8 +73,8 @@ pub struct Settings {
     #[arg(long)]
     outstanding_max: Option<u64>,
     /// How often a recipient may be reached, as `NAME=LIMIT/WINDOW` with a window such as `24h`, `calendar day`, `clock
-    /// hour +08:00`, `from_first 24h`, `gap 4h` or `bucket 8h`; then if wanted `,drop` `,shadow` `,class=..` `,kind=..`
-    /// `,per=..` `,reserve=..`; or `preset=NAME`; replaces all caps
+    /// hour +08:00`, `from_first 24h`, `gap 4h` or `bucket 8h`; then if wanted `,drop` `,shadow` `,delivered` `,segments`
+    /// `,class=..` `,kind=..` `,topic=..` `,sender=..` `,per=..` `,reserve=..`; or `preset=NAME`; replaces all caps
     #[arg(long = "cap", value_name = "CAP")]
     caps: Vec<Cap>,
     /// No caps at all
@@ -105,6 +106,13 @@ pub struct Settings {
     /// The windows of the service
     #[arg(long, conflicts_with = "windows")]
     no_windows: bool,
+    /// Senders that stand in for one another, as `NAME=SENDER,SENDER,..`: a job with the sender NAME leaves from one of them,
+    /// and a recipient keeps theirs; replaces all pools of senders
+    #[arg(long = "sender-pool", value_name = "POOL")]
+    sender_pools: Vec<SenderPool>,
+    /// No pools of senders at all
+    #[arg(long, conflicts_with = "sender_pools")]
+    no_sender_pools: bool,
 }
 
 /// What to do with keys.
@@ -211,6 +219,7 @@ impl Settings {
             ("stop_words", !self.stop_words.is_empty() || self.no_words),
             ("start_words", !self.start_words.is_empty() || self.no_words),
             ("quotas", !self.quotas.is_empty() || self.no_quotas),
+            ("sender_pools", !self.sender_pools.is_empty() || self.no_sender_pools),
         ];
         let tenant = pb::Tenant {
             tenant_id,
@@ -224,6 +233,7 @@ impl Settings {
             quotas: self.quotas.into_iter().map(|Quota(quota)| quota).collect(),
             stop_words: self.stop_words,
             start_words: self.start_words,
+            sender_pools: self.sender_pools.into_iter().map(|SenderPool(pool)| pool).collect(),
             ..pb::Tenant::default()
         };
         (tenant, given.into_iter().filter(|(_, given)| *given).map(|(path, _)| path).collect())
@@ -278,7 +288,8 @@ fn show(to: &To, tenant: Option<pb::Tenant>) -> Result<(), Failure> {
             other => format!("  {name:<16} {other}"),
         };
         let rates = ["display_name", "rate", "ingress_rate", "outstanding_max"];
-        let rest = ["caps", "windows", "quotas", "stop_words", "start_words", "time_zone", "created_at"];
+        let rest =
+            ["caps", "windows", "quotas", "stop_words", "start_words", "sender_pools", "time_zone", "created_at"];
         let lines: Vec<_> = rates.iter().chain(&rest).map(|name| line(name)).collect();
         format!("{}\n{}", shown["tenant_id"].as_str().unwrap_or("-"), lines.join("\n"))
     })?;
@@ -298,9 +309,15 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
         "quotas": tenant.quotas.iter().map(quota::text).collect::<Vec<_>>(),
         "stop_words": tenant.stop_words,
         "start_words": tenant.start_words,
+        "sender_pools": tenant.sender_pools.iter().map(pool_text).collect::<Vec<_>>(),
         "time_zone": tenant.time_zone,
         "created_at": print::time(tenant.created_at.as_ref()),
     })
+}
+
+/// Returns a pool of senders as `--sender-pool` takes it.
+fn pool_text(pool: &pb::SenderPool) -> String {
+    format!("{}={}", pool.name, pool.senders.join(","))
 }
 
 /// Returns a cap as `--cap` takes it.

@@ -172,6 +172,7 @@ pub(super) struct RawRoute {
     pub(super) carriers: Vec<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) pool: String,
+    pub(super) sender: String,
 }
 
 #[derive(Deserialize)]

@@ -50,9 +50,17 @@ fn route(index: usize, raw: &RawRoute, providers: &[Provider]) -> Result<HouseRo
         prefixes: each(&key("prefixes"), &raw.prefixes, |key, text| number(key, text))?,
         carriers: each(&key("carriers"), &raw.carriers, |key, text| word(key, text, Carrier::ALL, Carrier::as_str))?,
         labels,
+        sender: sender(&key("sender"), &raw.sender)?,
         ..RouteRule::to(pool(&key("pool"), raw, providers)?)
     };
     Ok(HouseRoute { tenant, rule: Arc::new(rule) })
+}
+
+fn sender(key: &str, raw: &str) -> Result<Box<str>, ConfigError> {
+    if raw.is_empty() {
+        return Ok("".into());
+    }
+    Ok(words(key, &[raw.to_owned()])?.pop().unwrap_or_default())
 }
 
 fn pool(key: &str, raw: &RawRoute, providers: &[Provider]) -> Result<PoolId, ConfigError> {

@@ -23,7 +23,7 @@ use super::{Context, HOLD};
 use crate::channel::Channel;
 use crate::crash;
 use crate::domain::event::{Change, Fate, Outcome};
-use crate::domain::job::Envelope;
+use crate::domain::job::{Envelope, Shared};
 use crate::domain::time::{Stopwatch, UnixMicros};
 use crate::leave::{self, Asking, Ground, Next, filled};
 use crate::ledger::Ledger;
@@ -70,14 +70,15 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut unfilled = Vec::new();
         for envelope in envelopes {
             let tenant = context.directory.tenant(&envelope.shared.tenant);
-            let paced = paced(&envelope.shared, tenant.as_deref());
-            let ground = ground(context, &envelope.shared, tenant.as_ref());
-            let template = filled::known(&context.templates, &envelope.shared);
+            let shared = leave::current(&envelope.shared, tenant.as_deref());
+            let paced = paced(&shared, tenant.as_deref());
+            let ground = ground(context, &shared, tenant.as_ref());
+            let template = filled::known(&context.templates, &shared);
             for mut job in envelope.jobs {
                 if again {
                     job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
                 }
-                let (shared, ground) = (Arc::clone(&envelope.shared), Arc::clone(&ground));
+                let (shared, ground) = (Arc::clone(&shared), Arc::clone(&ground));
                 let mut item = Item::new(shared, job, envelope.due_at, ground, template.as_ref());
                 item.paced = Arc::clone(&paced);
                 if item.is_filled() {
@@ -216,16 +217,17 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             return;
         }
         self.rules_read = self.context.clock.stopwatch();
-        let mut read: Option<(Arc<Ground>, Arc<Ground>)> = None;
+        let mut read: Option<(Arc<Shared>, Arc<Shared>, Arc<Ground>)> = None;
         for item in &mut self.line {
-            let new = match &read {
-                Some((old, new)) if Arc::ptr_eq(old, &item.ground) => Arc::clone(new),
-                Some(_) | None => {
-                    let tenant = self.context.directory.tenant(&item.shared.tenant);
-                    ground(self.context, &item.shared, tenant.as_ref())
-                }
-            };
-            read = Some((std::mem::replace(&mut item.ground, Arc::clone(&new)), new));
+            if !read.as_ref().is_some_and(|(old, ..)| Arc::ptr_eq(old, &item.shared)) {
+                let tenant = self.context.directory.tenant(&item.shared.tenant);
+                let shared = leave::current(&item.shared, tenant.as_deref());
+                let ground = ground(self.context, &shared, tenant.as_ref());
+                read = Some((Arc::clone(&item.shared), shared, ground));
+            }
+            if let Some((_, shared, ground)) = &read {
+                item.renew(shared, ground);
+            }
         }
     }
 

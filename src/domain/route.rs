@@ -66,6 +66,8 @@ pub struct RouteRule {
     pub labels: Vec<(Box<str>, Box<str>)>,
     /// The pool.
     pub pool: PoolId,
+    /// Whom those leave from that name no sender: a sender, or a pool of senders of their tenant. Empty: nobody is named.
+    pub sender: Box<str>,
 }
 
 /// What a route looks at, apart from the number.
@@ -100,6 +102,7 @@ impl RouteRule {
             carriers: vec![],
             labels: vec![],
             pool,
+            sender: "".into(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a job needs before it leaves, and what follows from each answer. Pure.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use super::takes::Caps;
@@ -71,6 +73,16 @@ pub enum Next {
     AskUnseen,
     /// Nobody can say now whether it may go.
     Wait,
+}
+
+/// Returns what jobs have in common by now: their sender may have gone, and another have taken over.
+pub fn current(shared: &Arc<Shared>, tenant: Option<&Tenant>) -> Arc<Shared> {
+    match tenant.map(|tenant| tenant.sender_of(shared)) {
+        Some(sender) if *sender != *shared.sender => {
+            Arc::new(Shared { sender: sender.into(), ..Shared::clone(shared) })
+        }
+        Some(_) | None => Arc::clone(shared),
+    }
 }
 
 // === impl Ground ===

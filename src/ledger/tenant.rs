@@ -10,9 +10,11 @@ use super::LedgerError;
 use super::columns::{self, missing};
 use crate::domain::cap::{CalendarUnit, CapRule};
 use crate::domain::ids::TenantId;
+use crate::domain::job::Shared;
 use crate::domain::quota::{Most, Quota};
 use crate::domain::rate::Rate;
 use crate::domain::route::RouteRule;
+use crate::domain::sender::{self, Member, Reassigned, SenderPool};
 use crate::domain::time::UnixMicros;
 use crate::domain::window::WindowRule;
 
@@ -48,6 +50,10 @@ pub struct Tenant {
     pub stop_words: Vec<Box<str>>,
     /// Further words that take that back, at most [`WORDS_MAX`].
     pub start_words: Vec<Box<str>>,
+    /// Pools of senders, at most [`crate::domain::sender::SENDER_POOLS_MAX`].
+    pub sender_pools: Vec<SenderPool>,
+    /// Who took over from whom, the oldest first; at most [`crate::domain::sender::REASSIGNED_MAX`].
+    pub reassigned: Vec<Reassigned>,
     /// When it was created.
     pub created_at: UnixMicros,
 }
@@ -109,6 +115,8 @@ pub(super) fn further_json(tenant: &Tenant) -> Value {
         "routes": columns::routes_json(&tenant.routes),
         "stop_words": tenant.stop_words,
         "start_words": tenant.start_words,
+        "sender_pools": tenant.sender_pools.iter().map(pool_json).collect::<Value>(),
+        "reassigned": tenant.reassigned.iter().map(|of| json!([of.from, of.to, of.at.0])).collect::<Value>(),
     })
 }
 
@@ -135,7 +143,28 @@ pub(super) fn with_further(tenant: Tenant, json: &str) -> Result<Tenant, LedgerE
         all.map(|word| word.as_str().map(Into::into).ok_or_else(|| missing("word"))).collect()
     };
     let (stop_words, start_words) = (words("stop_words")?, words("start_words")?);
-    Ok(Tenant { quotas, routes, stop_words, start_words, ..tenant })
+    let all = |name: &str| further[name].as_array().cloned().unwrap_or_default();
+    let sender_pools =
+        all("sender_pools").iter().map(pool).collect::<Option<_>>().ok_or_else(|| missing("sender_pools"))?;
+    let noted = all("reassigned").iter().map(reassigned).collect::<Option<_>>().ok_or_else(|| missing("reassigned"))?;
+    Ok(Tenant { quotas, routes, stop_words, start_words, sender_pools, reassigned: noted, ..tenant })
+}
+
+fn pool_json(pool: &SenderPool) -> Value {
+    let members = |members: &[Member]| members.iter().map(|of| json!([of.sender, of.since.0])).collect::<Value>();
+    json!({ "name": pool.name, "members": members(&pool.members), "left": members(&pool.left) })
+}
+
+fn pool(json: &Value) -> Option<SenderPool> {
+    let member =
+        |of: &Value| Some(Member { sender: of.get(0)?.as_str()?.into(), since: UnixMicros(of.get(1)?.as_i64()?) });
+    let members = |name: &str| json.get(name)?.as_array()?.iter().map(member).collect::<Option<Vec<_>>>();
+    Some(SenderPool { name: json.get("name")?.as_str()?.into(), members: members("members")?, left: members("left")? })
+}
+
+fn reassigned(json: &Value) -> Option<Reassigned> {
+    let (from, to) = (json.get(0)?.as_str()?.into(), json.get(1)?.as_str()?.into());
+    Some(Reassigned { from, to, at: UnixMicros(json.get(2)?.as_i64()?) })
 }
 
 // === impl Tenant ===
@@ -157,8 +186,21 @@ impl Tenant {
             quotas: vec![],
             stop_words: vec![],
             start_words: vec![],
+            sender_pools: vec![],
+            reassigned: vec![],
             created_at,
         }
+    }
+
+    /// Returns the pool of senders of that name.
+    pub fn sender_pool(&self, name: &str) -> Option<&SenderPool> {
+        self.sender_pools.iter().find(|pool| *pool.name == *name)
+    }
+
+    /// Returns whom jobs leave from by now: their sender, or who took over from it since they were accepted.
+    pub fn sender_of<'a>(&'a self, shared: &'a Shared) -> &'a str {
+        let since = (shared.accepted_at, UnixMicros::MAX);
+        sender::successor(&self.reassigned, &shared.sender, since).unwrap_or(&shared.sender)
     }
 
     /// Returns the rate that a sender has of its own.

@@ -58,15 +58,18 @@ pub struct Routes {
 /// that asks for no number.
 pub struct Ways<'a> {
     rules: Vec<Arc<RouteRule>>,
-    last: PoolId,
+    /// The pool of the others, and their sender where they name none.
+    last: (PoolId, Box<str>),
     ported: &'a dyn Ported,
 }
 
 /// Which pool carries which of a request's jobs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Places {
-    /// The pools, each once, never none.
+    /// The pools, never none; each as often as jobs that name no sender have different ones there.
     pub pools: Vec<PoolId>,
+    /// The sender of those that name none, for each of the pools; empty: none.
+    pub senders: Vec<Box<str>>,
     /// The place of each job's pool among them; empty: all have the first.
     pub of: Vec<usize>,
 }
@@ -122,13 +125,13 @@ impl Routes {
         let house = Arc::clone(&self.house.read().unwrap_or_else(PoisonError::into_inner));
         let binds = |route: &&HouseRoute| route.tenant.as_ref().is_none_or(|of| of == tenant);
         let house = house.iter().filter(binds).map(|route| &route.rule);
-        let mut ways = Ways { rules: vec![], last, ported: &*self.ported };
+        let mut ways = Ways { rules: vec![], last: (last, "".into()), ported: &*self.ported };
         for rule in own.iter().chain(house) {
             if !rule.matches(jobs) || !self.carries(&rule.pool, jobs.kind) {
                 continue;
             }
             if !rule.asks_number() {
-                ways.last = rule.pool.clone();
+                ways.last = (rule.pool.clone(), rule.sender.clone());
                 break;
             }
             ways.rules.push(Arc::clone(rule));
@@ -209,30 +212,35 @@ impl fmt::Debug for Routes {
 // === impl Ways ===
 
 impl Ways<'_> {
-    /// Returns the pool of a job to a number.
-    pub fn pool(&self, number: Option<&Msisdn>) -> &PoolId {
+    /// Returns the pool of a job to a number, and its sender where it names none.
+    pub fn way(&self, number: Option<&Msisdn>) -> (&PoolId, &str) {
         let fits = |rule: &&Arc<RouteRule>| number.is_some_and(|number| self.fits(rule, number));
-        self.rules.iter().find(fits).map_or(&self.last, |rule| &rule.pool)
+        let (pool, sender) = &self.last;
+        self.rules.iter().find(fits).map_or((pool, sender), |rule| (&rule.pool, &rule.sender))
     }
 
     /// Returns the pools of jobs to these numbers, in order.
     pub fn places<'n>(&self, numbers: impl Iterator<Item = Option<&'n Msisdn>>) -> Places {
+        let (last, sender) = &self.last;
+        let same = || Places { pools: vec![last.clone()], senders: vec![sender.clone()], of: vec![] };
         if self.rules.is_empty() {
-            return Places { pools: vec![self.last.clone()], of: vec![] };
+            return same();
         }
-        let (mut pools, mut of): (Vec<PoolId>, Vec<usize>) = (vec![], vec![]);
+        let (mut ways, mut of): (Vec<(&PoolId, &str)>, Vec<usize>) = (vec![], vec![]);
         for number in numbers {
-            let pool = self.pool(number);
-            let place = pools.iter().position(|known| known == pool).unwrap_or_else(|| {
-                pools.push(pool.clone());
-                pools.len() - 1
+            let way = self.way(number);
+            let place = ways.iter().position(|known| *known == way).unwrap_or_else(|| {
+                ways.push(way);
+                ways.len() - 1
             });
             of.push(place);
         }
+        let (pools, senders): (Vec<_>, Vec<_>) =
+            ways.iter().map(|(pool, sender)| ((*pool).clone(), Box::from(*sender))).unzip();
         match pools.len() {
-            0 => Places { pools: vec![self.last.clone()], of: vec![] },
-            1 => Places { pools, of: vec![] },
-            _ => Places { pools, of },
+            0 => same(),
+            1 => Places { pools, senders, of: vec![] },
+            _ => Places { pools, senders, of },
         }
     }
 
@@ -340,10 +348,25 @@ mod tests {
         assert_eq!(places(&own, Class::Otp), (names(&["otp"]), vec![]), "no number is asked for");
         assert_eq!(places(&[], Class::Otp), (names(&["mobile", "default"]), vec![0, 1, 1, 1]));
         let bolt = routes.ways(&"bolt".parse().unwrap(), &[], &routed(Class::Otp)).unwrap();
-        assert_eq!(bolt.pool(Some(&numbers[0])).as_str(), "abroad");
+        assert_eq!(bolt.way(Some(&numbers[0])).0.as_str(), "abroad");
         // Without a number, what asks for one does not match.
-        assert_eq!(routes.ways(&acme, &own, &routed(Class::Marketing)).unwrap().pool(None).as_str(), "default");
+        assert_eq!(routes.ways(&acme, &own, &routed(Class::Marketing)).unwrap().way(None).0.as_str(), "default");
         let template = Routed { kind: Kind::Template, ..routed(Class::Otp) };
         assert!(routes.ways(&acme, &own, &template).is_none());
+    }
+
+    #[test]
+    fn a_route_names_the_sender_of_those_that_name_none() {
+        let routes = Routes::new(&[member("default", &[Kind::Sms], None)]);
+        let own = [
+            rule("default", |rule| {
+                (rule.countries, rule.sender) = (vec!["DE".parse().unwrap()], "berlin".into());
+            }),
+            rule("default", |rule| rule.sender = "staff".into()),
+        ];
+        let numbers = ["+8613800000000", "+4915112345678"].map(|n| n.parse().unwrap());
+        let ways = routes.ways(&"acme".parse().unwrap(), &own, &routed(Class::Marketing)).unwrap();
+        let Places { pools, senders, of } = ways.places(numbers.iter().map(Some));
+        assert_eq!((pools.len(), senders, of), (2, vec!["staff".into(), "berlin".into()], vec![0, 1]));
     }
 }

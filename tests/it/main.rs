@@ -44,6 +44,7 @@ mod recall;
 mod recorders;
 mod rehearse;
 mod rolling;
+mod senders;
 mod simulated_smsc;
 mod smpp;
 mod smpp34;

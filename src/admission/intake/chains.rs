@@ -34,6 +34,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         let first = self.routed(request, (*kind, content.signature().unwrap_or(sender)), sender);
         let first = first.ok_or(Refusal::NoProvider(*kind))?;
         let step = |(at, step): (usize, &Fallback)| {
+            if request.tenant.sender_pool(&step.sender).is_some() {
+                return Err(Refusal::SenderPoolInStep(at));
+            }
             let signature = step.content.signature().unwrap_or(&step.sender);
             let places = self.routed(request, (step.kind, signature), &step.sender);
             places.ok_or(Refusal::NoProviderForStep(at, step.kind))
@@ -112,6 +115,7 @@ fn combined(first: Places, steps: &[Places], items: usize, chain: impl Fn(&[usiz
         of.push(place);
     }
     let pools = known.iter().map(|pools| first.pools[pools[0]].clone()).collect();
+    let senders = known.iter().map(|pools| first.senders.get(pools[0]).cloned().unwrap_or_default()).collect();
     let chains = known.iter().map(|pools| chain(&pools[1..])).collect();
-    Ways { places: Places { pools, of: if same { vec![] } else { of } }, chains }
+    Ways { places: Places { pools, senders, of: if same { vec![] } else { of } }, chains }
 }

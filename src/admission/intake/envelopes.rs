@@ -29,7 +29,7 @@ pub(super) fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, p
         class: request.class,
         pool: pools[0].clone(),
         content: request.content,
-        sender: request.sender,
+        sender: "".into(),
         topic: request.topic,
         labels: request.labels,
         origin: request.origin,
@@ -47,10 +47,11 @@ pub(super) fn envelopes(request: Request, ids: Vec<JobId>, groups: Vec<Group>, p
         request.items.into_iter().zip(ids).map(|(item, id)| Some(job(id, item, seen))).collect();
     let mut of_group = |group: Group| {
         let (pool, chain) = (&pools[group.pool], chains.get(group.pool));
-        if shared.expires_at != group.expires_at || shared.pool != *pool || shared.chain.as_deref() != chain {
+        let same = shared.expires_at == group.expires_at && shared.pool == *pool && shared.sender == group.sender;
+        if !same || shared.chain.as_deref() != chain {
             let shared = Arc::make_mut(&mut shared);
-            (shared.expires_at, shared.pool, shared.chain) =
-                (group.expires_at, pool.clone(), chain.cloned().map(Box::new));
+            (shared.expires_at, shared.pool, shared.sender) = (group.expires_at, pool.clone(), group.sender);
+            shared.chain = chain.cloned().map(Box::new);
         }
         let part = |places: &[usize]| Envelope {
             shared: Arc::clone(&shared),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::guard;
 use super::envelopes::{Place, envelopes};
+use super::senders::Keeps;
 use super::{Admission, ids};
 use crate::admission::{Refusal, Request};
 use crate::domain::ids::JobId;
@@ -42,11 +43,12 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     ///
     /// # Errors
     /// What submit would refuse the whole batch for, now and always.
-    pub fn rehearse(&self, request: Request) -> Result<Rehearsal, Refusal> {
+    pub async fn rehearse(&self, request: Request) -> Result<Rehearsal, Refusal> {
         let ways = self.places(&request)?;
         guard::fits(&request.tenant, request.items.len())?;
         let now = self.clock.now();
-        let plan = self.plan(&request, &ways, now)?;
+        let mut plan = self.plan(&request, &ways, now)?;
+        self.choose_senders(&request, &mut plan, (now, Keeps::Looks)).await;
         let index = |place: usize| request.items[place].index;
         let refused = plan.refused.iter().map(|(place, refusal)| (index(*place), refusal.clone())).collect();
         let indexes: Vec<Vec<u32>> =

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::cap::{each, kind, words};
 use super::enums::{class, class_to_pb, kind_to_pb};
-use super::spec::labels;
-use super::{Invalid, Problem, check_count, name};
+use super::spec::{LABEL_CHARS_MAX, labels};
+use super::{Invalid, Problem, check_count, name, text};
 use crate::domain::job::Kind;
 use crate::domain::route::{ROUTE_WORDS_MAX, ROUTES_MAX, RouteRule};
 use crate::pb;
@@ -29,6 +29,7 @@ fn route(raw: pb::TenantRoute) -> Result<RouteRule, Invalid> {
         countries: parsed("countries", &raw.countries)?,
         prefixes: parsed("prefixes", &raw.prefixes)?,
         labels: labels(raw.labels)?,
+        sender: text("sender", raw.sender, LABEL_CHARS_MAX)?,
         ..RouteRule::to(name("pool", &raw.pool)?)
     })
 }
@@ -70,5 +71,6 @@ pub(super) fn route_to_pb(rule: &RouteRule) -> pb::TenantRoute {
         prefixes: rule.prefixes.iter().map(|prefix| prefix.as_str().into()).collect(),
         labels: rule.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect(),
         pool: rule.pool.as_str().into(),
+        sender: rule.sender.as_ref().into(),
     }
 }

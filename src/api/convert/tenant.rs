@@ -8,10 +8,12 @@ use super::enums::role_to_pb;
 use super::item::zone;
 use super::quota::{quota_to_pb, quotas};
 use super::route::{route_to_pb, routes};
+use super::sender_pool::{sender_pool_to_pb, sender_pools};
 use super::spec::LABEL_CHARS_MAX;
 use super::window::{window_rule_to_pb, window_rules};
 use super::{Invalid, Problem, check_count, moment_to_pb, name, required, text};
 use crate::domain::rate::Rate;
+use crate::domain::sender::SenderPool;
 use crate::domain::time::UnixMicros;
 use crate::ledger::{ApiKey, SENDER_RATES_MAX, SenderRate, Tenant, WORDS_MAX};
 use crate::pb;
@@ -46,6 +48,8 @@ pub(crate) fn tenant(raw: Option<pb::Tenant>, created_at: UnixMicros) -> Result<
         quotas: quotas(raw.quotas)?,
         stop_words: opt_words("stop_words", raw.stop_words, &[])?,
         start_words: opt_words("start_words", raw.start_words, &stops)?,
+        sender_pools: sender_pools(raw.sender_pools, created_at)?,
+        reassigned: vec![],
         created_at,
     })
 }
@@ -77,12 +81,14 @@ pub(crate) fn apply_mask(
         quotas,
         stop_words,
         start_words,
+        sender_pools,
+        reassigned: _,
         created_at: _,
     } = new;
     let (mut stop_words, mut start_words) = (Some(stop_words), Some(start_words));
     let (mut name, mut caps, mut windows, mut quotas) = (Some(name), Some(caps), Some(windows), Some(quotas));
     let mut routes = Some(routes);
-    let (mut sender_rates, mut time_zone) = (Some(sender_rates), Some(time_zone));
+    let (mut sender_rates, mut time_zone, mut sender_pools) = (Some(sender_rates), Some(time_zone), Some(sender_pools));
     for path in paths {
         match path.as_str() {
             "display_name" => tenant.name = name.take().unwrap_or_else(|| tenant.name.clone()),
@@ -101,6 +107,15 @@ pub(crate) fn apply_mask(
             }
             "start_words" => {
                 tenant.start_words = start_words.take().unwrap_or_else(|| std::mem::take(&mut tenant.start_words));
+            }
+            "sender_pools" => {
+                if let Some(pools) = sender_pools.take() {
+                    let renewed = |pool: SenderPool| match tenant.sender_pool(&pool.name) {
+                        Some(before) => pool.after(before),
+                        None => pool,
+                    };
+                    tenant.sender_pools = pools.into_iter().map(renewed).collect();
+                }
             }
             "time_zone" => tenant.time_zone = time_zone.take().unwrap_or_else(|| tenant.time_zone.take()),
             other => {
@@ -185,6 +200,7 @@ pub(crate) fn tenant_to_pb(tenant: &Tenant) -> pb::Tenant {
         quotas: tenant.quotas.iter().map(quota_to_pb).collect(),
         stop_words: tenant.stop_words.iter().map(|word| word.to_string()).collect(),
         start_words: tenant.start_words.iter().map(|word| word.to_string()).collect(),
+        sender_pools: tenant.sender_pools.iter().map(sender_pool_to_pb).collect(),
         created_at: Some(moment_to_pb(tenant.created_at)),
     }
 }

@@ -430,6 +430,37 @@ fn cap_says(path: &str, change: impl FnOnce(&mut pb::CapRule)) {
 }
 
 #[test]
+fn pools_of_senders() {
+    let pool = |name: &str, senders: &[&str]| {
+        let senders = senders.iter().map(ToString::to_string).collect();
+        pb::SenderPool { name: name.into(), senders }
+    };
+    let says = |path: &str, pools: Vec<pb::SenderPool>| tenant_says(path, |tenant| tenant.sender_pools = pools);
+    says("", vec![pool("staff", &["li", "王"]), pool("shops", &["li"])]);
+    says("sender_pools[1].name", vec![pool("staff", &["li"]), pool("staff", &["wang"])]);
+    says("sender_pools[0].name", vec![pool("Staff!", &["li"])]);
+    says("sender_pools[0].senders", vec![pool("staff", &[])]);
+    says("sender_pools[0].senders[1]", vec![pool("staff", &["li", "li"])]);
+    says("sender_pools[0].senders[0]", vec![pool("staff", &[""])]);
+    says("sender_pools[0].senders", vec![pool("staff", &["li"; 257])]);
+    says("sender_pools", vec![pool("staff", &["li"]); 65]);
+}
+
+#[test]
+fn who_stays_in_a_pool_is_who_it_was() {
+    let with = |senders: &[&str], at| {
+        let senders = senders.iter().map(ToString::to_string).collect();
+        let sender_pools = vec![pb::SenderPool { name: "staff".into(), senders }];
+        tenant(Some(pb::Tenant { sender_pools, ..good_tenant() }), at).unwrap()
+    };
+    let mut old = with(&["li"], UnixMicros(1));
+    let mask = prost_types::FieldMask { paths: vec!["sender_pools".into()] };
+    apply_mask(&mut old, with(&["wang", "li"], UnixMicros(2)), Some(mask)).unwrap();
+    let members: Vec<_> = old.sender_pools[0].members.iter().map(|of| (&*of.sender, of.since)).collect();
+    assert_eq!(members, [("wang", UnixMicros(2)), ("li", UnixMicros(1))]);
+}
+
+#[test]
 fn tenants() {
     let shown = tenant_to_pb(&tenant(Some(good_tenant()), NOW).unwrap());
     assert_eq!((shown.display_name.as_str(), shown.rate.unwrap().burst), ("acme", 10));

@@ -16,7 +16,7 @@ use crate::domain::event::{Change, Event, Fate, Outcome};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Job, Shared};
 use crate::domain::time::UnixMicros;
-use crate::leave::{Asking, Ground, Outlook, RESCHEDULED, Ruling, SEND_AT, Said};
+use crate::leave::{Asking, Ground, Outlook, RESCHEDULED, Ruling, SEND_AT, Said, current};
 use crate::ledger::{Filter, History, JobRow, Ledger, Tenant};
 use crate::limits::{Claim, Decision, Held, Limits, LimitsError, short};
 use crate::pb;
@@ -67,19 +67,21 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let envelope = self.open(row)?;
         let job = envelope.jobs.first().cloned().ok_or(Error::Unreadable)?;
         let place = chain::Place::of(&self.ports.ledger, &envelope.shared, job.id, &history).await?;
+        let shared = current(&envelope.shared, Some(tenant));
         let case = Case {
             ports: &self.ports,
-            ground: self.ground(tenant, &envelope.shared),
-            size: self.size(&envelope.shared, &job, envelope.due_at),
-            shared: envelope.shared,
+            ground: self.ground(tenant, &shared),
+            size: self.size(&shared, &job, envelope.due_at),
+            shared,
             job,
         };
         let mut rulings = case.past(&history).await;
         let now = self.ports.clock.now();
         let mut present = if waits(&history) { Some(case.present(row, &history, now).await?) } else { None };
         let mut summary = words::summary(&history, &rulings, present.as_ref(), now);
-        if !place.words.is_empty() {
-            summary = format!("{summary} {}", place.words);
+        let sender = words::sender(tenant, (&envelope.shared.sender, &case.shared.sender), waits(&history));
+        for words in [sender, place.words].iter().filter(|words| !words.is_empty()) {
+            summary = format!("{summary} {words}");
         }
         rulings.extend(present.iter_mut().flat_map(|present| std::mem::take(&mut present.rulings)));
         let held_by = present.as_ref().and_then(|present| present.held_by.clone());

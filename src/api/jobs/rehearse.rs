@@ -9,7 +9,6 @@ use super::submit::{check_items, refusal_of, request};
 use crate::admission::{Batch, Expected, ITEMS_MAX};
 use crate::api::convert::{self, Invalid, Problem};
 use crate::api::status::Error;
-use crate::domain::ids::PoolId;
 use crate::domain::job::{Content, Job, Kind, Shared};
 use crate::domain::money::Money;
 use crate::domain::time::UnixMicros;
@@ -47,7 +46,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let spec = self.named(tenant, self.spec(raw.spec)?).await?;
         let (items, invalid) = check_items(raw.items, &spec).await;
         let mut shown: Vec<_> = invalid.into_iter().map(|(index, invalid)| refused(index, invalid.into())).collect();
-        let rehearsal = self.ports.admission.rehearse(request(tenant, spec, None, (Batch::Many, items)))?;
+        let rehearsal = self.ports.admission.rehearse(request(tenant, spec, None, (Batch::Many, items))).await?;
         shown.extend(rehearsal.refused.into_iter().map(|(index, refusal)| refused(index, refusal.into())));
         let grounds = self.grounds(tenant, &rehearsal.expected);
         for groups in grounds.chunks(GROUPS_AT_ONCE) {
@@ -58,16 +57,16 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         Ok(pb::RehearseResponse { items: shown, cost })
     }
 
-    /// Returns each group with what its jobs meet: groups of one pool have all in common that rules look at.
+    /// Returns each group with what its jobs meet: groups of one pool and sender have all in common that rules look at.
     fn grounds<'a>(&self, tenant: &Tenant, groups: &'a [Expected]) -> Vec<(Arc<Ground>, &'a Expected)> {
         let mut grounds: Vec<(Arc<Ground>, &Expected)> = Vec::with_capacity(groups.len());
-        let mut of_pools: Vec<(&PoolId, Arc<Ground>)> = Vec::new();
+        let mut known: Vec<(&Shared, Arc<Ground>)> = Vec::new();
         for group in groups {
-            let known = of_pools.iter().find(|(pool, _)| **pool == group.shared.pool);
-            let ground = known.map(|(_, ground)| Arc::clone(ground));
+            let same = |shared: &Shared| (&shared.pool, &shared.sender) == (&group.shared.pool, &group.shared.sender);
+            let ground = known.iter().find(|(shared, _)| same(shared)).map(|(_, ground)| Arc::clone(ground));
             let ground = ground.unwrap_or_else(|| {
                 let ground = Arc::new(self.ground(tenant, &group.shared));
-                of_pools.push((&group.shared.pool, Arc::clone(&ground)));
+                known.push((&*group.shared, Arc::clone(&ground)));
                 ground
             });
             grounds.push((ground, group));

@@ -103,9 +103,7 @@ impl Desk {
             | Answer::Refused { .. }
             | Answer::Throttled { .. }
             | Answer::NotSent { .. }
-            | Answer::Closed { .. } => {
-                now.plus(plan.answer_after)
-            }
+            | Answer::Closed { .. } => now.plus(plan.answer_after),
         };
         self.number += 1;
         self.open.push(Reverse(Open { at, number: self.number, index, units, answer: plan.answer, answers }));

@@ -49,6 +49,14 @@ impl Item {
         Self { shared, job, due_at, paced: Arc::default(), avoid: vec![], ground, handover }
     }
 
+    /// Lets it meet the rules of now.
+    pub(super) fn renew(&mut self, shared: &Arc<Shared>, ground: &Arc<Ground>) {
+        (self.shared, self.ground) = (Arc::clone(shared), Arc::clone(ground));
+        if self.handover.sender != shared.sender {
+            self.handover.sender = shared.sender.clone();
+        }
+    }
+
     /// Notes that a provider definitely did not take it: the next attempt is another's.
     pub(super) fn fail_over(&mut self, from: &ProviderId) {
         self.job.attempt = self.job.attempt.saturating_add(1);

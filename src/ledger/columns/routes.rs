@@ -25,6 +25,7 @@ pub(in crate::ledger) fn routes_json(rules: &[Arc<RouteRule>]) -> Value {
                 "carriers": rule.carriers.iter().map(|carrier| carrier.as_str()).collect::<Vec<_>>(),
                 "labels": rule.labels,
                 "pool": rule.pool.as_str(),
+                "sender": rule.sender,
             })
         })
         .collect()
@@ -50,6 +51,8 @@ fn rule(value: &Value) -> Option<RouteRule> {
         carriers: words("carriers")?.into_iter().map(Carrier::from_word).collect::<Option<_>>()?,
         labels: value.get("labels")?.as_array()?.iter().map(label).collect::<Option<_>>()?,
         pool: value.get("pool")?.as_str()?.parse().ok()?,
+        // What an earlier version wrote names none.
+        sender: value.get("sender").map_or(Some(""), Value::as_str)?.into(),
     })
 }
 
@@ -72,6 +75,7 @@ mod tests {
             prefixes: vec!["+86138".parse().unwrap()],
             carriers: vec![Carrier::ChinaMobile],
             labels: vec![("shop".into(), "42".into())],
+            sender: "staff".into(),
             ..RouteRule::to("sms".parse().unwrap())
         };
         let rules = vec![Arc::new(rule), Arc::new(RouteRule::to("all".parse().unwrap()))];

@@ -112,6 +112,8 @@ pub(super) async fn tenants(conn: &Conn) -> Result<Vec<Tenant>, LedgerError> {
             routes: vec![],
             stop_words: vec![],
             start_words: vec![],
+            sender_pools: vec![],
+            reassigned: vec![],
         };
         tenant::with_further(tenant, get(row, 10)?)
     };

@@ -114,6 +114,8 @@ pub(super) fn tenants(conn: &Connection) -> Result<Vec<Tenant>, LedgerError> {
             routes: vec![],
             stop_words: vec![],
             start_words: vec![],
+            sender_pools: vec![],
+            reassigned: vec![],
         };
         tenant::with_further(tenant, text(10)?)
     })

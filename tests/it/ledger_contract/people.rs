@@ -10,6 +10,7 @@ use postrider::domain::job::{Class, Kind, OnMissed};
 use postrider::domain::keys::{AddressKey, WordKey};
 use postrider::domain::quota::{Most, Quota};
 use postrider::domain::route::RouteRule;
+use postrider::domain::sender::{Member, Reassigned, SenderPool};
 use postrider::domain::suppression::{Scope, Source, Suppression};
 use postrider::domain::time::Clock;
 use postrider::domain::window::WindowRule;
@@ -66,6 +67,12 @@ pub(crate) fn customer(name: &str) -> Tenant {
         ],
         stop_words: vec!["no más".into(), "别发了".into()],
         start_words: vec!["otra \"vez\"".into()],
+        sender_pools: vec![SenderPool {
+            name: "staff".into(),
+            members: vec![Member { sender: "李\"".into(), since: at(1) }],
+            left: vec![Member { sender: "王".into(), since: at(0) }],
+        }],
+        reassigned: vec![Reassigned { from: "王".into(), to: "李\"".into(), at: at(2) }],
         created_at: at(1),
     }
 }

@@ -4,9 +4,10 @@ use super::{NO_PROVIDER, Present};
 use crate::admission::moment;
 use crate::config;
 use crate::domain::event::{Change, Outcome};
+use crate::domain::sender::SenderPool;
 use crate::domain::time::UnixMicros;
 use crate::leave::{Outlook, RECOVERING, RESCHEDULED, Ruling, SEND_AT, Said};
-use crate::ledger::History;
+use crate::ledger::{History, Tenant};
 use crate::policy::windows;
 
 /// Returns what became of a job and why, what holds it now, and what shadows would have done.
@@ -27,6 +28,22 @@ pub(super) fn summary(history: &History, past: &[Ruling], present: Option<&Prese
         format!("In shadow, `{}` would have {would} it.", ruling.rule)
     }));
     sentences.join(" ")
+}
+
+/// Returns whom a job leaves from, where one of several was chosen, or another took over: `asked` is whom it was accepted with,
+/// and whose it is by now.
+pub(super) fn sender(tenant: &Tenant, asked: (&str, &str), waits: bool) -> String {
+    let chosen = |sender: &str| {
+        let of = |pool: &&SenderPool| pool.members.iter().any(|member| *member.sender == *sender);
+        tenant.sender_pools.iter().find(of)
+    };
+    match asked {
+        (before, now) if waits && before != now => format!("It leaves from `{now}`, which took over from `{before}`."),
+        (_, now) => chosen(now).map_or_else(String::new, |pool| {
+            let verb = if waits { "leaves" } else { "left" };
+            format!("It {verb} from `{now}`, of the senders `{}`.", pool.name)
+        }),
+    }
 }
 
 fn of_present(Present { outlook, held_by, next_at, .. }: &Present, now: UnixMicros) -> String {
