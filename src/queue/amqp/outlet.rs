@@ -6,6 +6,7 @@
 //! durable only when its confirm is a plain ack and no confirm up to then carried it back.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionStatus};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 use uuid::Uuid;
 
 use super::Shared;
 use crate::domain::time::Clock;
 use crate::queue::PublishError;
+use crate::rate_limited;
 
 /// Delivery mode of messages that are kept on disk.
 const PERSISTENT: u8 = 2;
@@ -54,7 +55,7 @@ struct Publisher {
     status: ConnectionStatus,
     over: CancellationToken,
     clock: Clock,
-    /// How long nothing may be confirmed while something is in flight.
+    /// How long a message may be without its confirm.
     silence_max: Duration,
 }
 
@@ -63,7 +64,8 @@ struct Settled {
     id: Uuid,
     queue: ShortString,
     reply: oneshot::Sender<Result<(), PublishError>>,
-    confirmed: lapin::Result<Confirmation>,
+    /// `None`: the channel failed, or does not confirm it.
+    confirmed: Option<Confirmation>,
 }
 
 // === impl Outlet ===
@@ -101,14 +103,10 @@ impl Publisher {
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Job>) {
         let mut flight = FuturesUnordered::new();
         let mut settled = Vec::new();
-        let mut silence = self.clock.stopwatch();
         loop {
             tokio::select! {
                 job = inbox.recv() => {
                     let Some(job) = job else { break };
-                    if flight.is_empty() {
-                        silence = self.clock.stopwatch();
-                    }
                     flight.push(self.publish(job));
                 }
                 Some(first) = flight.next() => {
@@ -116,27 +114,34 @@ impl Publisher {
                     while let Some(Some(next)) = flight.next().now_or_never() {
                         settled.push(next);
                     }
-                    silence = self.clock.stopwatch();
                     if !answer(&mut settled) {
                         self.over.cancel();
                     }
                 }
-                () = self.clock.pause(self.silence_max), if !flight.is_empty() => {}
                 () = self.over.cancelled() => break,
-            }
-            // An alarm is silent too, and ends by itself.
-            if !flight.is_empty() && silence.elapsed() > self.silence_max && !self.status.blocked() {
-                warn!("the queue server confirms nothing: connecting again");
-                self.over.cancel();
             }
         }
         // Whoever waits for one that is left is told by the end of its reply.
     }
 
     /// Publishes a message and waits for its confirm.
+    ///
+    /// One that does not come is waited for no longer than `silence_max`, whatever else is confirmed: the server's side of
+    /// a channel remembers queues, and takes what goes to one that was removed and declared again for the continuation of
+    /// what the other had, which never confirms. A new channel is good again. An alarm is silent too, and ends by itself.
     async fn publish(&self, job: Job) -> Settled {
         let Job { id, frame, queue, reply, permit } = job;
-        let confirmed = self.confirm(id, &frame, queue.clone()).await;
+        let mut confirm = pin!(self.confirm(id, &frame, queue.clone()));
+        let confirmed = loop {
+            match self.clock.timeout(self.silence_max, confirm.as_mut()).await {
+                Ok(confirmed) => break confirmed.ok(),
+                Err(_) if self.status.blocked() => {}
+                Err(_) => {
+                    rate_limited!(per_min = 6, warn, %queue, "the queue server does not confirm: connecting again");
+                    break None;
+                }
+            }
+        };
         drop(permit);
         Settled { id, queue, reply, confirmed }
     }
@@ -156,13 +161,13 @@ fn answer(settled: &mut Vec<Settled>) -> bool {
     let returned: HashSet<(Uuid, ShortString)> = settled.iter().filter_map(|settled| settled.returned()).collect();
     let mut works = true;
     for settled in settled.drain(..) {
-        works &= settled.confirmed.is_ok();
+        works &= settled.confirmed.is_some();
         let result = match settled.confirmed {
-            Ok(Confirmation::Ack(None)) if !returned.contains(&(settled.id, settled.queue)) => Ok(()),
+            Some(Confirmation::Ack(None)) if !returned.contains(&(settled.id, settled.queue)) => Ok(()),
             // Also when it carries another message: its own return may be attached to a later confirm.
-            Ok(Confirmation::Ack(_)) => Err(PublishError::Unroutable),
-            Ok(Confirmation::Nack(_)) => Err(PublishError::Full),
-            Ok(Confirmation::NotRequested) | Err(_) => Err(PublishError::Disconnected),
+            Some(Confirmation::Ack(_)) => Err(PublishError::Unroutable),
+            Some(Confirmation::Nack(_)) => Err(PublishError::Full),
+            Some(Confirmation::NotRequested) | None => Err(PublishError::Disconnected),
         };
         // The publisher may have given up.
         let _gone = settled.reply.send(result);
@@ -175,7 +180,7 @@ fn answer(settled: &mut Vec<Settled>) -> bool {
 impl Settled {
     /// Returns which message came back with this confirm.
     fn returned(&self) -> Option<(Uuid, ShortString)> {
-        let message: &BasicReturnMessage = match self.confirmed.as_ref().ok()? {
+        let message: &BasicReturnMessage = match self.confirmed.as_ref()? {
             Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
             Confirmation::NotRequested => return None,
         };
