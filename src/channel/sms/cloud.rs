@@ -33,12 +33,10 @@ use crate::shutdown::Tasks;
 /// After a failure to connect the cloud counts as down for this long, doubled with each further one.
 const DOWN_MIN: Duration = Duration::from_millis(500);
 const DOWN_MAX: Duration = Duration::from_secs(30);
-/// What a refused token and no new one costs the jobs, before they are tried again.
-const NOT_LET_IN: Duration = Duration::from_secs(60);
 /// Until an account is tried again that has no money, is suspended, or does not let the key in: somebody sees to it.
 pub(super) const ACCOUNT_HOLD: Duration = Duration::from_secs(60);
 /// How far the clocks are ahead that days and months of accounts in China go by.
-pub(super) const CHINA: Duration = Duration::from_secs(8 * 3_600);
+pub(in crate::channel) const CHINA: Duration = Duration::from_secs(8 * 3_600);
 /// Batches that are looked through for one that a job may join; jobs that go together come together.
 const OPEN_BATCHES: usize = 8;
 
@@ -122,9 +120,6 @@ pub enum Meaning {
     Alone,
     /// Nothing went out, because the token is none any more.
     NotLetIn,
-    /// Nothing went out, and nothing will before the next day begins at this offset from UTC, in seconds: the account's
-    /// quota is used up.
-    OverDay(i32),
 }
 
 /// How a cloud is used.
@@ -255,9 +250,7 @@ impl Shared {
                 }
                 return;
             }
-            Meaning::Alone | Meaning::NotLetIn | Meaning::OverDay(_) => {
-                vec![not_sent("batch_refused"); batch.jobs.len()]
-            }
+            Meaning::Alone | Meaning::NotLetIn => vec![not_sent("batch_refused"); batch.jobs.len()],
         };
         for (place, answer) in batch.places.into_iter().zip(each) {
             self.settle(place, answer, answers);
@@ -272,7 +265,7 @@ impl Shared {
         match self.exchange(std::slice::from_ref(job), limit).await {
             Meaning::Each(mut each) => each.pop().unwrap_or(Answer::NoAnswer),
             Meaning::All(answer) => answer,
-            Meaning::Alone | Meaning::NotLetIn | Meaning::OverDay(_) => not_sent("batch_refused"),
+            Meaning::Alone | Meaning::NotLetIn => not_sent("batch_refused"),
         }
     }
 
@@ -285,13 +278,7 @@ impl Shared {
             (meaning, _) = self.ask(jobs, Some(&**refused), left).await;
         }
         let all = match meaning {
-            Meaning::NotLetIn => {
-                Meaning::All(Answer::NotSent { code: "not_let_in".into(), retry_after: Some(NOT_LET_IN) })
-            }
-            Meaning::OverDay(offset_s) => {
-                let retry_after = Some(until_midnight(self.clock.now(), offset_s));
-                Meaning::All(Answer::Throttled { retry_after })
-            }
+            Meaning::NotLetIn => Meaning::All(closed("not_let_in")),
             other => other,
         };
         self.warn(jobs.len(), all)
@@ -411,7 +398,7 @@ pub(in crate::channel) fn not_sent(code: impl Into<Box<str>>) -> Answer {
 }
 
 /// Returns the answer that says: nothing goes, until somebody has seen to the account.
-pub(super) fn closed(code: impl Into<Box<str>>) -> Answer {
+pub(in crate::channel) fn closed(code: impl Into<Box<str>>) -> Answer {
     Answer::Closed { code: code.into(), opens: Opens::After(ACCOUNT_HOLD) }
 }
 
@@ -452,13 +439,6 @@ fn with_token(mut request: Request<Bytes>, token: &str) -> Request<Bytes> {
         *request.uri_mut() = uri;
     }
     request
-}
-
-/// Returns how long it is until the day ends that is `offset_s` ahead of UTC.
-fn until_midnight(now: UnixMicros, offset_s: i32) -> Duration {
-    const DAY: i64 = 24 * 3_600;
-    let second = (now.as_secs() + i64::from(offset_s)).rem_euclid(DAY);
-    Duration::from_secs(u64::try_from(DAY - second).unwrap_or(0))
 }
 
 /// Returns when to ask again, where the answer says it in seconds; at most an hour.

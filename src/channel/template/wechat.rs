@@ -17,16 +17,14 @@ use serde_json::{Map, Value, json};
 use self::codes::Sense;
 use super::super::http::{Bytes, Request, Response, header};
 use super::super::login::Login;
-use super::super::sms::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, throttled};
-use super::super::{Answer, Handover};
+use super::super::sms::cloud::{Api, CHINA, Meaning, Moment, closed, foreign, not_sent, refused, throttled};
+use super::super::{Answer, Handover, Opens};
 use super::token::{Fresh, Gate, Tokens};
 use crate::config::{self, Messages};
 use crate::domain::job::{Class, Content};
 use crate::domain::time::Clock;
 
 const JSON: &str = "application/json; charset=utf-8";
-/// China's days begin so many seconds before those of UTC; WeChat counts quotas by them.
-const CHINA_S: i32 = 8 * 3_600;
 
 /// An account that sends messages.
 pub struct Wechat {
@@ -140,7 +138,10 @@ impl Api for Wechat {
         match Sense::of(said.errcode) {
             Sense::Taken => Meaning::All(self.taken(said.msgid.as_ref())),
             Sense::NotLetIn => Meaning::NotLetIn,
-            Sense::OverDay => Meaning::OverDay(CHINA_S),
+            Sense::OverDay => {
+                Meaning::All(Answer::Closed { code: code().into(), opens: Opens::NextDay { ahead: CHINA } })
+            }
+            Sense::Closed => Meaning::All(closed(code())),
             Sense::TooFast => Meaning::All(throttled(answer)),
             Sense::Busy => Meaning::All(not_sent(code())),
             Sense::Later(seconds) => {

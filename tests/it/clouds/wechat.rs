@@ -7,7 +7,7 @@ use postrider::channel::callback::{Call, Callbacks};
 use postrider::channel::http::{Bytes, HeaderMap};
 use postrider::channel::template::crypt::Crypt;
 use postrider::channel::template::wechat::{Wechat, callback::Desk};
-use postrider::channel::{Answer, Filled, Handover, News};
+use postrider::channel::{Answer, Filled, Handover, News, Opens};
 use postrider::config::{self, Link};
 use postrider::domain::event::{Fate, Report};
 use postrider::domain::ids::JobId;
@@ -195,10 +195,8 @@ async fn a_quota_that_is_used_up_pauses_the_account_until_chinas_next_day() {
     let Beset { rig, .. } = start(quick(), GOOD, |account| account.daily_max = 5).await;
     assert_eq!(words(&rig.submit(handovers(0..5)).await), ["taken"; 5]);
     let answers = rig.submit(handovers(5..6)).await;
-    let [Answer::Throttled { retry_after: Some(wait) }] = answers[..] else { panic!("{answers:?}") };
-    let opens = rig.clock.now().plus(wait).as_secs() + 8 * 3_600;
-    let past = opens.rem_euclid(24 * 3_600);
-    assert!(!(60..=24 * 3_600 - 60).contains(&past), "{wait:?} is not midnight in China");
+    let opens = Opens::NextDay { ahead: Duration::from_secs(8 * 3_600) };
+    assert_eq!(answers, [Answer::Closed { code: "45009".into(), opens }], "until midnight in China");
     rig.finish().await;
 }
 

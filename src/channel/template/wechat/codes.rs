@@ -13,7 +13,9 @@ pub(super) enum Sense {
     TooFast,
     /// WeChat did not get to it.
     Busy,
-    /// Nothing of the account goes out; somebody must act. Tried again after so many seconds.
+    /// Nothing of the account goes out; somebody must act.
+    Closed,
+    /// This job not before so many seconds.
     Later(u64),
     /// This job never.
     Never,
@@ -32,7 +34,7 @@ impl Sense {
             45_066 => Self::Later(60),
             // No such account or secret, an address that is not on its list, an API that it may not use, an account that
             // is frozen.
-            40_013 | 40_125 | 40_164 | 48_001 | 50_002 | 61_004 => Self::Later(60),
+            40_013 | 40_125 | 40_164 | 48_001 | 50_002 | 61_004 => Self::Closed,
             // 40003 no such openid, 43004 not following, 43019 blacklisted, 43101 refused or no consent left, 48002 refuses
             // all, 40036 and 40037 no such template, 47003 parameters, 40249 content, 45109, and whatever else there is.
             _ => Self::Never,

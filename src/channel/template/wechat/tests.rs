@@ -128,11 +128,14 @@ fn codes_mean_what_they_say() {
     for code in [40_001, 40_014, 42_001] {
         means(&format!(r#"{{"errcode":{code}}}"#), Meaning::NotLetIn);
     }
-    means(r#"{"errcode":45009}"#, Meaning::OverDay(8 * 3_600));
+    let day = Opens::NextDay { ahead: Duration::from_secs(8 * 3_600) };
+    means(r#"{"errcode":45009}"#, Meaning::All(Answer::Closed { code: "45009".into(), opens: day }));
     means(r#"{"errcode":45011}"#, Meaning::All(Answer::Throttled { retry_after: None }));
     means(r#"{"errcode":-1}"#, Meaning::All(not_sent("-1")));
-    let later = Answer::NotSent { code: "40164".into(), retry_after: Some(Duration::from_secs(60)) };
-    means(r#"{"errcode":40164}"#, Meaning::All(later));
+    let later = Answer::NotSent { code: "45066".into(), retry_after: Some(Duration::from_secs(60)) };
+    means(r#"{"errcode":45066}"#, Meaning::All(later));
+    let minute = Opens::After(Duration::from_secs(60));
+    means(r#"{"errcode":40164}"#, Meaning::All(Answer::Closed { code: "40164".into(), opens: minute }));
     for code in ["40003", "43004", "43019", "43101", "47003", "12345"] {
         means(&format!(r#"{{"errcode":{code}}}"#), Meaning::All(refused(code)));
     }
