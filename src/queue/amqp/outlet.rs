@@ -116,6 +116,7 @@ impl Publisher {
                     }
                     if !answer(&mut settled) {
                         self.over.cancel();
+                        break;
                     }
                 }
                 () = self.over.cancelled() => break,
@@ -157,12 +158,15 @@ impl Publisher {
 }
 
 /// Answers all who were confirmed; returns whether the channel still works.
+///
+/// Once one confirm is not waited for, nothing on the channel is durable any more for all we know: the return of another
+/// message may have been attached to that confirm.
 fn answer(settled: &mut Vec<Settled>) -> bool {
     let returned: HashSet<(Uuid, ShortString)> = settled.iter().filter_map(|settled| settled.returned()).collect();
-    let mut works = true;
+    let works = settled.iter().all(|settled| settled.confirmed.is_some());
     for settled in settled.drain(..) {
-        works &= settled.confirmed.is_some();
         let result = match settled.confirmed {
+            Some(Confirmation::Ack(None)) if !works => Err(PublishError::Disconnected),
             Some(Confirmation::Ack(None)) if !returned.contains(&(settled.id, settled.queue)) => Ok(()),
             // Also when it carries another message: its own return may be attached to a later confirm.
             Some(Confirmation::Ack(_)) => Err(PublishError::Unroutable),
@@ -186,5 +190,30 @@ impl Settled {
         };
         let id = message.delivery.properties.message_id().as_ref()?.as_str().parse().ok()?;
         Some((id, message.delivery.routing_key.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_durable_beside_a_confirm_that_is_not_waited_for() {
+        let told = |confirmed: [Option<Confirmation>; 2]| {
+            let (mut settled, mut answers) = (vec![], vec![]);
+            for confirmed in confirmed {
+                let (reply, answer) = oneshot::channel();
+                settled.push(Settled { id: Uuid::nil(), queue: "lane".into(), reply, confirmed });
+                answers.push(answer);
+            }
+            let works = answer(&mut settled);
+            (works, answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect::<Vec<_>>())
+        };
+        let ack = || Some(Confirmation::Ack(None));
+        let gone = || Err(PublishError::Disconnected);
+        assert_eq!(told([ack(), ack()]), (true, vec![Ok(()), Ok(())]));
+        assert_eq!(told([ack(), Some(Confirmation::Nack(None))]), (true, vec![Ok(()), Err(PublishError::Full)]));
+        assert_eq!(told([ack(), None]), (false, vec![gone(), gone()]));
+        assert_eq!(told([None, ack()]), (false, vec![gone(), gone()]));
     }
 }
