@@ -83,6 +83,7 @@ fn jobs() -> Vec<Handover> {
         template: None,
         validity: Duration::from_secs(86_400),
         extension: None,
+        call: None,
     };
     (0..JOBS).map(job).collect()
 }

@@ -45,6 +45,7 @@ fn handover(text: &str) -> Handover {
         template: None,
         validity: Duration::from_secs(86_400),
         extension: None,
+        call: None,
     }
 }
 

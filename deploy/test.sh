@@ -58,12 +58,15 @@ has_node() { command -v node; }
 has_npm() { command -v npm; }
 has_venv() { python3 -c 'import venv, ensurepip'; }
 has_cc() { command -v cc; }
+has_sipp() { command -v sipp; }
+has_espeak() { command -v espeak-ng; }
+has_asterisk() { [ -x /usr/sbin/asterisk ]; }
 
 # Prints the Debian packages that are missing, one a line.
 missing_packages() {
   local pair
   for pair in rabbitmq:rabbitmq-server epmd:erlang-base redis:redis-server postgres:postgresql promtool:prometheus node:nodejs npm:npm \
-    venv:python3-venv cc:gcc; do
+    venv:python3-venv cc:gcc sipp:sip-tester espeak:espeak-ng; do
     "has_${pair%%:*}" >/dev/null 2>&1 || echo "${pair#*:}"
   done
 }
@@ -111,6 +114,37 @@ servers() {
   fi
 }
 
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+# Asterisk is in Debian 11 and in none since that this script has seen; its packages work on Debian 12. They come from this
+# machine's own mirror, and nothing else comes from there: everything of that release is pinned below what is installed,
+# but for Asterisk and the two libraries that it needs.
+asterisk_source() {
+  local mirror
+  mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+    awk '$2 == "bookworm" && $3 == "main" { print $1; exit }')
+  [ -n "$mirror" ] || return 1
+  printf '%s\n' "Types: deb" "URIs: $mirror" "Suites: bullseye" "Components: main" \
+    "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" |
+    as_root tee /etc/apt/sources.list.d/asterisk-bullseye.sources >/dev/null
+  printf '%s\n' "Package: *" "Pin: release n=bullseye" "Pin-Priority: 100" "" \
+    "Package: asterisk asterisk-* libssl1.1 libldap-2.4-2" "Pin: release n=bullseye" "Pin-Priority: 500" |
+    as_root tee /etc/apt/preferences.d/asterisk-bullseye >/dev/null
+}
+
+asterisk() {
+  if ! has_asterisk && command -v apt-get >/dev/null; then
+    if ! apt-cache show asterisk >/dev/null 2>&1; then
+      asterisk_source || true
+    fi
+    install_packages asterisk asterisk-modules || true
+  fi
+  if ! has_asterisk; then
+    printf '%s\n' "" "NO ASTERISK: its package cannot be had here. The tests of tests/it/calls.rs are SKIPPED." "" >&2
+    export POSTRIDER_TEST_WITHOUT_ASTERISK=1
+  fi
+}
+
 toolchain() {
   if ! command -v cargo >/dev/null; then
     echo "cargo is missing: install stable Rust, see https://rustup.rs" >&2
@@ -153,6 +187,7 @@ demo() { "${CARGO_TARGET_DIR:-target}/release/postrider" demo; }
 
 stage "toolchain" toolchain
 stage "servers" servers
+stage "asterisk" asterisk
 stage "peers" peers
 stage "format" cargo fmt --check
 stage "lints" cargo clippy --locked --release --all-targets --quiet -- -D warnings

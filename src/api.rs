@@ -23,7 +23,7 @@ mod tokens;
 mod tests;
 
 pub use self::convert::{Invalid, Problem};
-pub(crate) use self::convert::{duration_to_pb, window_from_pb, window_to_pb};
+pub(crate) use self::convert::{duration_to_pb, flow_to_pb, window_from_pb, window_to_pb};
 pub use self::keys::mint;
 pub use self::providers::{Entry as ProviderEntry, Works as ProviderWorks};
 pub use self::server::{Api, Health, ServeError, Settings, Tls};

@@ -6,6 +6,7 @@ mod certificate;
 mod doctor;
 mod error;
 mod first_start;
+mod follow_ups;
 mod front;
 mod house;
 mod providers;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot};
 
+use self::call::{CallNews, Carried, Followed, OptedOut};
 use crate::domain::event::{Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId};
 use crate::domain::job::{Class, Content, Kind};
@@ -50,6 +51,8 @@ pub struct Handover {
     pub validity: Duration,
     /// What the provider is told so that it leaves from the number of its signature; `None`: as the provider is set up.
     pub extension: Option<Box<str>>,
+    /// What else a call is given; `None` for everything else, and for calls of providers without lines of ours.
+    pub call: Option<Arc<Carried>>,
 }
 
 /// A stored template, as it is said to one recipient.
@@ -215,6 +218,12 @@ pub enum News {
     Receipt(Receipt),
     /// From a recipient.
     Reply(Reply),
+    /// About a call.
+    Call(CallNews),
+    /// From a callee.
+    OptOut(OptedOut),
+    /// A job is to follow from a call, now.
+    FollowUp(Box<Followed>),
 }
 
 /// What dispatch needs to know of a provider at any moment.

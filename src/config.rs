@@ -32,6 +32,7 @@ pub use self::caps::{HouseCap, window, window_text};
 pub use self::endpoint::{Endpoint, InvalidEndpoint};
 pub use self::error::{ConfigError, Contradiction, Reason};
 pub use self::extensions::Extension;
+pub use self::provider::asterisk::Asterisk;
 pub use self::provider::clouds::{Aliyun, Api, Tencent, Twilio};
 pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
 pub use self::provider::wechat::{AesKey, Crypt, Messages, Wechat};

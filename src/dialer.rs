@@ -1,4 +1,4 @@
-//! Who may be dialled now, over which trunk and from which number. Pure: time is an argument.
+//! Who may be dialled now, over which trunk and from which number. The core is pure: time is an argument.
 //!
 //! A call needs a line of its trunk, of the number it comes from, of its tenant and of its campaign, all or none, and a
 //! place in the trunk's rate. It holds them as a [`Permit`] for as long as it lasts; a permit is given back by value, so
@@ -6,6 +6,7 @@
 
 mod breaker;
 mod caller;
+mod line;
 mod pacing;
 #[cfg(test)]
 mod simulation;
@@ -20,6 +21,7 @@ use hashbrown::HashMap;
 use self::breaker::Breaker;
 use self::caller::Caller;
 pub use self::caller::CallerRule;
+pub use self::line::{Lines, Ticket};
 use self::pacing::{Pace, may_dial};
 use crate::domain::call::CallResult;
 use crate::domain::ids::TenantId;

@@ -5,6 +5,7 @@
 //! for record.
 
 mod callbacks;
+mod calls;
 mod keywords;
 mod replies;
 mod senders;
@@ -17,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::warn;
 
 pub use self::callbacks::{Desks, Router};
+pub use self::calls::{FollowUps, NotFollowed};
 pub use self::keywords::{Keyword, normal, shipped};
 pub use self::senders::Senders;
 
@@ -32,7 +34,7 @@ use crate::queue::outbox::Outbox;
 use crate::queue::{PublishError, Queue, QueueName, Route};
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
-use crate::telemetry::metrics::ProviderMetrics;
+use crate::telemetry::metrics::{CallMetrics, ProviderMetrics};
 
 /// Receipts that share a publish.
 const TOGETHER_MAX: usize = 512;
@@ -62,6 +64,8 @@ pub struct Reception<Q, L, B> {
     pub tasks: Tasks,
     /// Facts for record.
     pub facts: Outbox<Q, Fact>,
+    /// Where jobs go that follow from calls.
+    pub follow_ups: Arc<dyn FollowUps>,
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
@@ -95,6 +99,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
 ) {
     let (stop, places) = (reception.tasks.stop().clone(), Arc::new(Semaphore::new(PUBLISHES_MAX)));
     let (mut inbound, mut meters) = (Vec::with_capacity(TOGETHER_MAX), Meters::default());
+    let calls = CallMetrics::default();
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let taken = stop.run_until_cancelled(inbox.recv_many(&mut inbound, TOGETHER_MAX)).await;
         if taken.is_none() {
@@ -113,7 +118,13 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                     facts.push(Fact::Receipt(receipt));
                     told.push(done);
                 }
+                News::Call(news) => {
+                    facts.push(Fact::Called(calls::fact(news, &reception.sealer, &calls)));
+                    told.push(done);
+                }
                 News::Reply(reply) => desk.hand(reply, done, &reception.sealer).await,
+                News::OptOut(opted_out) => calls::opt_out(&reception, opted_out, done),
+                News::FollowUp(followed) => calls::follow_up(&reception, *followed, done),
             }
         }
         if facts.is_empty() {

@@ -314,6 +314,7 @@ fn draw(message: &Message, attempt: u16, behaviour: &Behaviour, seed: u64) -> pl
         template: None,
         validity: Duration::ZERO,
         extension: None,
+        call: None,
     };
     plan::draw(&handover, behaviour, seed, vec![message.id.as_str().into()])
 }

@@ -140,7 +140,7 @@ DASHBOARDS = {
     ),
     "calls": (
         "Postrider / Calls",
-        "Smart calls. What happens on a line is not measured yet: these are the jobs of kind `call`.",
+        "Smart calls: the jobs of kind `call`, and what happens on the lines of an Asterisk.",
         [
             panel("Calls accepted", "jobs/s", "By class.", (rate("postrider_jobs_accepted_total", "class", 'kind="call"') + " > 0", "{{class}}"), stack=True),
             panel("Calls by outcome", "jobs/s", "`completed` calls were answered and ended.", (rate("postrider_jobs_finished_total", "outcome", 'kind="call"') + " > 0", "{{outcome}}"), stack=True),
@@ -148,6 +148,16 @@ DASHBOARDS = {
                 'sum(increase({ok}[1h])) / clamp_min(sum(increase({all}[1h])), 1e-9)'.format(
                     ok=series("postrider_jobs_finished_total", 'kind="call", outcome="completed"'), all=series("postrider_jobs_finished_total", 'kind="call"')
                 ), "share")),
+            panel("Lines in use", "short", "Calls that are set up, ring or are talked in, by trunk; never more than its `lines`.", (series("postrider_calls_in_progress"), "{{trunk}}")),
+            panel("Calls ended, by result", "calls/s", "Each try of a job on its own.", (rate("postrider_call_results_total", "result"), "{{result}}"), stack=True),
+            panel("Answer-seizure ratio", "percentunit", "Share of the calls that ended over an hour that were answered.", (
+                'sum(increase({ok}[1h])) / clamp_min(sum(increase({all}[1h])), 1e-9)'.format(
+                    ok=series("postrider_call_results_total", 'result=~"completed|machine"'), all=series("postrider_call_results_total")
+                ), "share")),
+            panel("Average call duration", "s", "Of the answered calls that ended over an hour.", (
+                'sum(increase({sum}[1h])) / clamp_min(sum(increase({count}[1h])), 1e-9)'.format(
+                    sum=series("postrider_call_talk_seconds_sum"), count=series("postrider_call_talk_seconds_count")
+                ), "duration")),
             panel("Calls not made, by outcome", "jobs/s", "Suppressed, expired, cancelled, rejected, failed.", (rate("postrider_jobs_finished_total", "outcome", 'kind="call", outcome!="completed"'), "{{outcome}}"), stack=True),
         ],
     ),

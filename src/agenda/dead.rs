@@ -139,7 +139,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
                 self.facts.publish(facts.collect(), Route::To(QueueName::Record)).await?;
             }
             End::Check { attempt, deadline } => {
-                let check = Check { envelope: envelope.clone(), attempt, provider: None, due_at: deadline };
+                let check =
+                    Check { envelope: envelope.clone(), attempt, provider: None, due_at: deadline, ends_call: false };
                 self.checks.publish(vec![check], Route::To(QueueName::Soon)).await?;
             }
         }

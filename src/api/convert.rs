@@ -1,8 +1,10 @@
 //! Parses requests into checked types, and shows what is stored. Every field of every request is checked here and
 //! nowhere else; an error names the field's path and the way out.
 
+mod call;
 mod cap;
 mod enums;
+mod flow;
 mod item;
 mod money;
 mod quota;
@@ -23,6 +25,7 @@ mod tests;
 
 pub(crate) use self::cap::{name_taken, window_from_pb, window_to_pb};
 pub(crate) use self::enums::{class_to_pb, fate_to_pb, kind_filter, kind_to_pb, role_from_pb};
+pub(crate) use self::flow::flow_to_pb;
 pub(crate) use self::item::item;
 pub(crate) use self::money::money_to_pb;
 pub(crate) use self::quota::no_such_price;
@@ -30,7 +33,7 @@ pub(crate) use self::route::pools;
 pub(crate) use self::ruling::ruling_to_pb;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::sender_pool::{reassignment, too_many_reassigned};
-pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_whole};
+pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_call, show_whole};
 pub(crate) use self::spec::{Fallback, named};
 pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};
@@ -267,6 +270,19 @@ pub enum Problem {
     /// Two settings that exclude each other.
     #[error("cannot be given together with {0}")]
     Excludes(&'static str),
+    /// A length of time out of its range.
+    #[error("is {is} s, must be between {least} and {most} s")]
+    SecondsOutOfRange {
+        /// What it is.
+        is: i64,
+        /// The least it may be.
+        least: i64,
+        /// The most it may be.
+        most: i64,
+    },
+    /// A call flow that cannot be.
+    #[error("{0}")]
+    Flow(Box<str>),
     /// What will be possible later.
     #[error("{0} not available yet")]
     NotYet(&'static str),

@@ -1,5 +1,6 @@
 //! Providers from the settings: their channels, and their places in the pools.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Base, SharedLimits, StartError};
 use crate::api::{ProviderEntry, ProviderWorks};
+use crate::channel::call::asterisk::{self, Asterisk};
 use crate::channel::callback::Callbacks;
 use crate::channel::http::client::Client;
 use crate::channel::login::Login;
@@ -21,6 +23,7 @@ use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::template::wechat::{self, Wechat};
 use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Counting, Link, Messages, Provider, Settings};
+use crate::dialer::{CallerRule, Lines, TrunkRules};
 use crate::dispatch::{self, Gate, Gates};
 use crate::domain::ids::PoolId;
 use crate::domain::job::Kind;
@@ -42,13 +45,20 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         counting: match &provider.link {
             Link::Smpp(link) => link.counting,
             Link::Aliyun(_) | Link::Tencent(_) => Counting::CnDomestic,
-            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => Counting::GsmIntl,
+            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) => {
+                Counting::GsmIntl
+            }
         },
         notices_only: matches!(&provider.link, Link::Wechat(link) if link.messages == Messages::Template),
         signature: match &provider.link {
             Link::Aliyun(link) => link.sign_name.clone(),
             Link::Tencent(link) => link.sign_name.clone(),
-            Link::Smpp(_) | Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => "".into(),
+            Link::Smpp(_)
+            | Link::Twilio(_)
+            | Link::Custom(_)
+            | Link::Asterisk(_)
+            | Link::Simulated(_)
+            | Link::Wechat(_) => "".into(),
         },
     };
     settings.providers.iter().map(member).collect()
@@ -65,7 +75,9 @@ pub(super) fn manners(settings: &Settings) -> Vec<(PoolId, Manner)> {
             Link::Smpp(link) => Manner { style: smpp::style(link), signature: None },
             Link::Aliyun(link) => domestic(&link.sign_name),
             Link::Tencent(link) => domestic(&link.sign_name),
-            Link::Twilio(_) | Link::Custom(_) | Link::Simulated(_) | Link::Wechat(_) => Manner::default(),
+            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) => {
+                Manner::default()
+            }
         };
         (provider.pool.clone(), manner)
     };
@@ -109,13 +121,17 @@ pub(super) fn start(base: &Base, inbox: &mpsc::Sender<Inbound>) -> Result<Starte
     let mut pools: hashbrown::HashMap<_, Vec<_>> = hashbrown::HashMap::new();
     for provider in &base.settings.providers {
         let channel = channel(base, provider, inbox.clone())?;
-        let working = Arc::new(dispatch::Provider::new(
+        let lines = lines(provider, &base.clock);
+        // Lines have a pace of their own, which no token is taken for in vain.
+        let rate = provider.rate.filter(|_| lines.is_none());
+        let working = dispatch::Provider::new(
             (profile(provider), provider.in_pool),
             Arc::clone(&channel),
-            provider.rate,
+            rate,
             base.directory.clone(),
             base.clock.now(),
-        ));
+        );
+        let working = Arc::new(working.with_lines(lines));
         let (seen, clock) = (Arc::clone(&working), base.clock.clone());
         let breaker = Arc::new(move || seen.breaker(clock.now()));
         entries.push(entry(provider, Some(ProviderWorks { channel, breaker })));
@@ -140,6 +156,7 @@ fn protocol(link: &Link) -> &'static str {
         Link::Aliyun(_) => "aliyun-sms",
         Link::Tencent(_) => "tencent-sms",
         Link::Custom(_) => "http",
+        Link::Asterisk(_) => "asterisk",
         Link::Simulated(_) => "simulated",
         Link::Wechat(_) => "wechat",
     }
@@ -149,6 +166,7 @@ fn protocol(link: &Link) -> &'static str {
 enum Way<'a> {
     Smpp(&'a config::Smpp),
     Cloud(Box<dyn Api>, &'a config::Api),
+    Asterisk(&'a config::Asterisk),
     Simulated(&'a config::Simulated),
 }
 
@@ -165,6 +183,7 @@ fn way<'a>(settings: &Settings, provider: &'a Provider, clock: &Clock) -> Way<'a
             Way::Cloud(Box::new(Custom::new((**link).clone(), callback.as_deref(), receipts)), &link.api)
         }
         Link::Wechat(link) => Way::Cloud(Box::new(Wechat::new(link.clone(), receipts, clock)), &link.api),
+        Link::Asterisk(link) => Way::Asterisk(link),
         Link::Simulated(link) => Way::Simulated(link),
     }
 }
@@ -177,6 +196,11 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
             Ok(Smpp::start(settings, inbox, tasks, clock))
         }
         Way::Cloud(api, link) => cloud(base, provider, link, api),
+        Way::Asterisk(link) => {
+            let speech_dir = link.speech_dir.clone().unwrap_or_else(|| base.settings.data_dir.join("speech"));
+            let settings = exchange(provider, link, speech_dir);
+            Ok(Asterisk::start(settings, inbox, tasks, clock).map_err(|error| wrong(provider, &error))?)
+        }
         Way::Simulated(link) => {
             Ok(Arc::new(Simulated::spawn(simulated::Settings::of(provider, link), clock, tasks, inbox)))
         }
@@ -202,6 +226,7 @@ pub(super) async fn log_in(
             let client = client(provider, link, tasks, clock)?;
             Ok(cloud::log_in(&*api, &client, limit, clock).await)
         }
+        Way::Asterisk(link) => Ok(asterisk::log_in(link, client(provider, &link.api, tasks, clock)?, limit).await),
         Way::Simulated(_) => Ok(Login::Good),
     }
 }
@@ -209,6 +234,32 @@ pub(super) async fn log_in(
 fn client(provider: &Provider, link: &config::Api, tasks: &Tasks, clock: &Clock) -> Result<Client, StartError> {
     Client::new(&link.endpoint, link.ca.as_deref(), link.connections, tasks, clock)
         .map_err(|error| wrong(provider, &error))
+}
+
+fn exchange(provider: &Provider, link: &config::Asterisk, speech_dir: PathBuf) -> asterisk::Settings {
+    let response_timeout = provider.response_timeout;
+    asterisk::Settings { provider: provider.id.clone(), link: link.clone(), speech_dir, response_timeout }
+}
+
+/// Returns the lines that calls of a provider need, if they are ours.
+fn lines(provider: &Provider, clock: &Clock) -> Option<Lines> {
+    let Link::Asterisk(link) = &provider.link else { return None };
+    let caller = |(number, near): &(Box<str>, Box<str>)| CallerRule {
+        number: number.clone(),
+        near: near.clone(),
+        lines: link.caller_lines,
+        day_max: link.caller_day_max,
+    };
+    let rules = TrunkRules {
+        lines: link.lines,
+        lines_per_port: link.lines_per_port,
+        calls_per_s: link.calls_per_s,
+        tenant_lines: link.tenant_lines,
+        campaign_lines: link.campaign_lines,
+        callers: link.callers.iter().map(caller).collect(),
+        caller_rest: link.caller_rest,
+    };
+    Some(Lines::new(rules, &provider.id, clock))
 }
 
 /// Starts the cloud that `provider` is.
@@ -251,7 +302,7 @@ pub(super) fn desks(settings: &Settings) -> Desks {
             Link::Wechat(link) => {
                 Box::new(wechat::callback::Desk::new(id.clone(), link.callbacks.clone()?, &link.appid))
             }
-            Link::Twilio(_) | Link::Smpp(_) | Link::Simulated(_) => return None,
+            Link::Twilio(_) | Link::Smpp(_) | Link::Asterisk(_) | Link::Simulated(_) => return None,
         };
         Some((id, desk))
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::follow_ups::FollowUps;
 use super::{Base, StartError};
 use crate::channel::Inbound;
 use crate::channel::http::server::Server;
@@ -35,6 +36,7 @@ impl Base {
             clock: self.clock.clone(),
             tasks: self.groups.receive.clone(),
             facts: self.facts.clone(),
+            follow_ups: Arc::new(FollowUps::new(self)),
         }
         .spawn(inbox);
     }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod server;
 
 pub use bytes::Bytes;
+pub use hyper::header::HeaderValue;
 pub use hyper::http::request::{Builder, Parts};
 pub use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 
@@ -12,6 +13,6 @@ pub use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }

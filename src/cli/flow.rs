@@ -49,7 +49,7 @@ pub enum Command {
 }
 
 /// Why a file holds no flow.
-enum Bad {
+pub(super) enum Bad {
     Unreadable(io::Error),
     Wrong(Vec<Problem>),
 }
@@ -92,7 +92,7 @@ impl Bad {
         }
     }
 
-    fn problems(&self) -> Vec<String> {
+    pub(super) fn problems(&self) -> Vec<String> {
         match self {
             Self::Unreadable(error) => vec![format!("cannot be read: {error}")],
             Self::Wrong(problems) => problems.iter().map(ToString::to_string).collect(),
@@ -100,7 +100,7 @@ impl Bad {
     }
 }
 
-fn read(file: &Path) -> Result<Flow, Bad> {
+pub(super) fn read(file: &Path) -> Result<Flow, Bad> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
         io::stdin().take(flow::BYTES_MAX as u64 + 1).read_to_string(&mut text).map(|_| text)

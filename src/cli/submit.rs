@@ -53,8 +53,11 @@ pub enum Command {
     /// A smart call
     Call {
         /// The name of a template with a call text, or of a call flow that the provider knows
-        #[arg(long)]
-        flow: String,
+        #[arg(long, required_unless_present = "flow_file", conflicts_with = "flow_file")]
+        flow: Option<String>,
+        /// A call flow as a document, TOML or JSON: see `postrider flow`
+        #[arg(long, value_name = "FILE")]
+        flow_file: Option<PathBuf>,
         #[command(flatten)]
         job: Job,
     },
@@ -132,6 +135,12 @@ pub(super) struct Asked {
     pub(super) items: Vec<pb::BatchItem>,
 }
 
+/// Reads a flow from a file.
+fn inline(path: &Path) -> Result<pb::CallFlow, Failure> {
+    let wrong = |problem: String| Failure::Usage(format!("{}: {problem}", path.display()));
+    super::flow::read(path).map(|flow| crate::api::flow_to_pb(&flow)).map_err(|bad| wrong(bad.problems().join("; ")))
+}
+
 impl Command {
     pub(super) async fn run(self, to: To) -> Result<(), Failure> {
         let Asked { idempotency_key, spec, mut items } = self.asked()?;
@@ -152,8 +161,11 @@ impl Command {
             Self::Template { template, locale, job } => {
                 (Content::Template(pb::TemplateContent { template, locale, target: String::new() }), job)
             }
-            Self::Call { flow, job } => {
-                let source = Some(pb::call_content::Source::Flow(flow));
+            Self::Call { flow, flow_file, job } => {
+                let source = Some(match flow_file {
+                    Some(path) => pb::call_content::Source::InlineFlow(inline(&path)?),
+                    None => pb::call_content::Source::Flow(flow.unwrap_or_default()),
+                });
                 (Content::Call(pb::CallContent { source, ..pb::CallContent::default() }), job)
             }
         };

@@ -1,5 +1,6 @@
 //! Providers: `[[provider]]` in the settings.
 
+pub(super) mod asterisk;
 pub(super) mod clouds;
 pub(super) mod custom;
 pub(super) mod raw;
@@ -9,6 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::asterisk::Asterisk;
 use self::clouds::{Aliyun, Tencent, Twilio};
 use self::custom::Custom;
 use self::raw::{RawProvider, RawSimulated, RawSmpp};
@@ -66,6 +68,8 @@ pub enum Link {
     Tencent(Tencent),
     /// A cloud that the settings describe.
     Custom(Box<Custom>),
+    /// A telephone exchange.
+    Asterisk(Box<Asterisk>),
     /// Inside the process.
     Simulated(Simulated),
     /// An official account or a mini program of WeChat.
@@ -189,6 +193,7 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
             RawProvider::Aliyun(raw) => clouds::aliyun(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Tencent(raw) => clouds::tencent(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Http(raw) => custom::custom(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::Asterisk(raw) => asterisk::asterisk(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Simulated(raw) => simulated(&raw, &Place { index, id: &raw.id })?,
             RawProvider::Wechat(raw) => wechat::wechat(&raw, &Place { index, id: &raw.id }, environment)?,
         };
@@ -217,6 +222,7 @@ impl Link {
             | Self::Tencent(_)
             | Self::Custom(_)
             | Self::Smpp(_)
+            | Self::Asterisk(_)
             | Self::Simulated(_)
             | Self::Wechat(_) => false,
         }
@@ -236,7 +242,7 @@ impl Link {
             Self::Aliyun(link) => link.callback_token.as_ref(),
             Self::Tencent(link) => link.callback_token.as_ref(),
             Self::Custom(link) => link.callbacks.as_ref().map(|callbacks| &callbacks.token),
-            Self::Twilio(_) | Self::Smpp(_) | Self::Simulated(_) | Self::Wechat(_) => None,
+            Self::Twilio(_) | Self::Smpp(_) | Self::Asterisk(_) | Self::Simulated(_) | Self::Wechat(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod item;
+mod lines;
 mod rules;
 mod templates;
 
@@ -143,6 +144,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             };
             self.read_rules();
             let chunk: Vec<Item> = self.line.drain(..permit.jobs).collect();
+            let chunk = self.take_lines(chunk, &mut permit).await;
             let claimed = self.claim(chunk, &mut permit).await;
             let now = self.context.clock.now();
             claimed.iter().for_each(|claimed| {

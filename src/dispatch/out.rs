@@ -55,7 +55,7 @@ impl Out {
 
     /// Record decides what became of another copy's attempt.
     pub(super) fn check(&mut self, item: Item, attempt: u16, due_at: UnixMicros) {
-        self.checks.push(Check { envelope: alone(&item), attempt, provider: None, due_at });
+        self.checks.push(Check { envelope: alone(&item), attempt, provider: None, due_at, ends_call: false });
     }
 
     /// Record decides what became of the attempt in hand.
@@ -65,7 +65,17 @@ impl Out {
             attempt: item.job.attempt.saturating_add(1),
             provider: Some(provider.clone()),
             due_at,
+            ends_call: false,
         });
+    }
+
+    /// Record settles a call that was taken, if nobody has said how it ended by the time it must have.
+    pub(super) fn check_call(&mut self, item: &Item, provider: &ProviderId, now: UnixMicros) {
+        if item.handover.call.is_some() {
+            let due_at = now.plus(item.shared.content.plan().over_after());
+            self.check_claimed(item, provider, due_at);
+            self.checks.iter_mut().rev().take(1).for_each(|check| check.ends_call = true);
+        }
     }
 
     /// Returns the waiting jobs in envelopes: those of one origin that are due in the same second share one, which is

@@ -1,8 +1,53 @@
-//! How calls end, and when one that did not get through is tried again. Pure.
+//! What call jobs ask for, how calls end, and when one that did not get through is tried again. Pure.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::job::words;
+
+/// How long a call rings unless its job says otherwise.
+pub const RING_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Longest talk time of any flow.
+pub const TALK_MAX: Duration = Duration::from_secs(3600);
+/// After a call must have ended, its driver has so long to say how.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a call job asks for, besides the name of a stored flow.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The flow itself, checked, as a JSON document; empty: it is stored under its name.
+    pub document: Box<str>,
+    /// How long it rings, 10 to 60 s.
+    pub ring_max: Duration,
+    /// How long is talked at most, as the flow says.
+    pub talk_max: Duration,
+    /// When it is tried again, where that is not by default; at most one rule for each result.
+    pub retries: Vec<Retry>,
+}
+
+/// How a call went.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallReport {
+    /// How it ended.
+    pub result: CallResult,
+    /// The keys pressed, in order.
+    pub digits: Box<str>,
+    /// The tags that the flow set.
+    pub tags: Vec<Box<str>>,
+    /// What the callee wanted, where the provider says so; else empty.
+    pub intent: Box<str>,
+    /// `human` or `machine`; empty: not known.
+    pub answered_by: Box<str>,
+    /// How long was talked.
+    pub talk: Duration,
+    /// `callee` or `us`; empty: not known.
+    pub hung_up_by: Box<str>,
+    /// Where the transcript is; empty: none.
+    pub transcript: Box<str>,
+    /// Where the recording is; empty: none.
+    pub recording: Box<str>,
+}
 
 words! {
     /// How an attempt to call somebody ended.
@@ -56,6 +101,60 @@ const DEFAULTS: [Retry; 5] = [
 /// How often a job was tried, by result.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Tries([u8; CallResult::ALL.len()]);
+
+// === impl Plan ===
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { document: "".into(), ring_max: RING_DEFAULT, talk_max: TALK_MAX, retries: vec![] }
+    }
+}
+
+impl Plan {
+    /// Returns after which time a call that was taken has ended, and has been reported if it ever is.
+    pub fn over_after(&self) -> Duration {
+        self.ring_max + self.talk_max + SETTLED_WITHIN
+    }
+
+    /// Returns about how many bytes it takes in a frame.
+    pub fn weight(&self) -> usize {
+        self.document.len() + self.retries.len() * 12 + 24
+    }
+}
+
+// === impl CallReport ===
+
+impl CallReport {
+    /// Returns the report of a call that nobody talked in.
+    pub fn unanswered(result: CallResult) -> Self {
+        let none = || Box::from("");
+        Self {
+            result,
+            digits: none(),
+            tags: vec![],
+            intent: none(),
+            answered_by: none(),
+            talk: Duration::ZERO,
+            hung_up_by: none(),
+            transcript: none(),
+            recording: none(),
+        }
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never what is said: this ends in logs and panics.
+        f.debug_struct("Plan").field("ring_max", &self.ring_max).field("retries", &self.retries).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CallReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never what was pressed: this ends in logs and panics.
+        f.debug_struct("CallReport").field("result", &self.result).finish_non_exhaustive()
+    }
+}
 
 // === impl Tries ===
 

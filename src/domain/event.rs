@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use super::call::CallResult;
 use super::ids::{JobId, ProviderId, TenantId};
-use super::job::{Kind, words};
+use super::job::{Envelope, Kind, words};
 use super::money::Money;
 use super::rule::JobRule;
 use super::suppression::{Plain, Source, Suppression};
@@ -121,6 +122,15 @@ pub enum Change {
     },
     /// It moved on without reaching its end: a call that rings, an operator who is asked.
     Progress(State),
+    /// One attempt to call somebody has ended; what follows from that is told beside it.
+    Called {
+        /// Over which trunk.
+        provider: ProviderId,
+        /// How.
+        result: CallResult,
+        /// How it went, sealed.
+        report: Box<str>,
+    },
     /// It has its outcome.
     Settled(Outcome),
 }
@@ -140,6 +150,39 @@ pub struct Receipt {
     pub code: Box<str>,
     /// When it came.
     pub at: UnixMicros,
+}
+
+/// What a driver says of one attempt to call somebody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Called {
+    /// Who says it.
+    pub provider: ProviderId,
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: u16,
+    /// When it happened.
+    pub at: UnixMicros,
+    /// What happened.
+    pub step: CallStep,
+}
+
+/// What happened in a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CallStep {
+    /// It moved on.
+    Moved(State),
+    /// It ended.
+    Ended {
+        /// How.
+        result: CallResult,
+        /// How it went, sealed.
+        report: Box<str>,
+        /// The job, alone in its envelope, as it would be called again; `None`: nobody has it any more.
+        again: Option<Box<Envelope>>,
+    },
+    /// It is gone, and nobody knows how it ended.
+    Lost,
 }
 
 /// What a receipt says.
@@ -179,6 +222,8 @@ pub enum Fact {
     Event(Event),
     /// A provider reported.
     Receipt(Receipt),
+    /// A driver said how a call goes.
+    Called(Called),
     /// A recipient wrote.
     Reply(Reply),
     /// An address opted out; what its keys stand for goes to the ledger, sealed.
@@ -236,6 +281,7 @@ impl Change {
             }
             Self::Unresolved { provider } => provider.as_ref().map_or(0, |provider| provider.as_str().len()),
             Self::Progress(_) => 0,
+            Self::Called { provider, report, .. } => provider.as_str().len() + report.len(),
             Self::Settled(outcome) => outcome.reason.len(),
         }
     }
@@ -243,7 +289,7 @@ impl Change {
     /// Returns whether the job was handed over then, or had been: nothing before it says so.
     pub fn hands_over(&self) -> bool {
         match self {
-            Self::Sent { .. } | Self::Unresolved { .. } | Self::Progress(_) => true,
+            Self::Sent { .. } | Self::Unresolved { .. } | Self::Progress(_) | Self::Called { .. } => true,
             Self::Deferred { .. } | Self::Settled(_) => false,
         }
     }
@@ -252,7 +298,11 @@ impl Change {
     pub fn cost(&self) -> Option<Money> {
         match self {
             Self::Sent { cost, .. } => *cost,
-            Self::Deferred { .. } | Self::Unresolved { .. } | Self::Progress(_) | Self::Settled(_) => None,
+            Self::Deferred { .. }
+            | Self::Unresolved { .. }
+            | Self::Progress(_)
+            | Self::Called { .. }
+            | Self::Settled(_) => None,
         }
     }
 
@@ -264,6 +314,8 @@ impl Change {
             Self::Sent { receipt_expected: false, .. } | Self::Settled(_) => State::Settled,
             Self::Unresolved { .. } => State::Unresolved,
             Self::Progress(state) => *state,
+            Self::Called { result: CallResult::Completed | CallResult::Machine, .. } => State::Answered,
+            Self::Called { .. } => State::Dialing,
         }
     }
 
@@ -272,7 +324,11 @@ impl Change {
         match self {
             Self::Settled(outcome) => Some(outcome.clone()),
             Self::Sent { receipt_expected: false, .. } => Some(Outcome::new(Fate::Sent, "")),
-            Self::Sent { .. } | Self::Deferred { .. } | Self::Unresolved { .. } | Self::Progress(_) => None,
+            Self::Sent { .. }
+            | Self::Deferred { .. }
+            | Self::Unresolved { .. }
+            | Self::Progress(_)
+            | Self::Called { .. } => None,
         }
     }
 }
@@ -283,6 +339,22 @@ impl fmt::Debug for Receipt {
             .field("provider", &self.provider)
             .field("report", &self.report)
             .finish_non_exhaustive()
+    }
+}
+
+impl Called {
+    /// Returns the bytes of its report.
+    pub fn report_len(&self) -> usize {
+        match &self.step {
+            CallStep::Ended { report, .. } => report.len(),
+            CallStep::Moved(_) | CallStep::Lost => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Called").field("provider", &self.provider).field("step", &self.step).finish_non_exhaustive()
     }
 }
 

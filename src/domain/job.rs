@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::call::Plan;
 use super::chain::Chain;
 use super::ids::{JobId, Lane, PoolId, ProviderId, TenantId};
 use super::recipient::Recipient;
@@ -101,10 +102,12 @@ pub enum Content {
         /// The signature that its text carries; empty: none.
         signature: Box<str>,
     },
-    /// A call flow by name, which the provider knows.
+    /// A call flow.
     Call {
-        /// The flow's name.
+        /// The flow's name; empty: the plan brings it.
         flow: Box<str>,
+        /// What else it asks for.
+        plan: Arc<Plan>,
     },
 }
 
@@ -185,8 +188,8 @@ pub struct Job {
     pub collapse_key: Box<str>,
     /// Attempts charged so far; the next one has the number after it.
     pub attempt: u16,
-    /// The attempt that went unanswered and that record decided to repeat: its claim gives way. 0: none. Never set for
-    /// a job that is handed over at most once.
+    /// The attempt that record decided to follow with another, which went unanswered or was a call that reached nobody:
+    /// its claim gives way. 0: none.
     pub supersedes: u16,
     /// When the earliest copy that may have been handed over was released; `None`: none may have been.
     pub seen: Option<UnixMicros>,
@@ -214,6 +217,8 @@ pub struct Check {
     pub provider: Option<ProviderId>,
     /// The claim's deadline: not decided before.
     pub due_at: UnixMicros,
+    /// By then a call that was taken has ended: whoever drives it has said how, or nobody will.
+    pub ends_call: bool,
 }
 
 // === impl Class ===
@@ -271,7 +276,15 @@ impl Content {
         match self {
             Self::Text(text) => text.len(),
             Self::Template { name, version: _, locale, signature } => name.len() + locale.len() + signature.len(),
-            Self::Call { flow } => flow.len(),
+            Self::Call { flow, plan } => flow.len() + plan.weight(),
+        }
+    }
+
+    /// Returns what a call with this content asks for: its own plan, or what is usual.
+    pub fn plan(&self) -> Arc<Plan> {
+        match self {
+            Self::Call { plan, .. } => Arc::clone(plan),
+            Self::Text(_) | Self::Template { .. } => Arc::default(),
         }
     }
 

@@ -33,6 +33,7 @@ pub fn handover(shared: &Shared, job: &Job, due_at: UnixMicros, template: Option
         template: filled,
         validity: shared.expires_at.since(due_at),
         extension: None,
+        call: None,
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 use super::{Entry, JobRow, LedgerError, Place, RULE_SWEEPS, Role, Sort};
+use crate::domain::call::CallResult;
 use crate::domain::cap::{CalendarUnit, CapRule, ClockUnit, Count, Mode, OnLimit, Per, Unit, Window};
 use crate::domain::event::{Change, Event, Fate, Outcome, Report, State};
 use crate::domain::ids::{Lane, PoolId, ProviderId, TenantId};
@@ -80,7 +81,7 @@ codes! {
     }
     Source { Keyword = 1, Api = 2, Provider = 3, Import = 4, }
     Role { Submitter = 1, Viewer = 2, Admin = 3, Operator = 4, }
-    What { Deferred = 1, Sent = 2, Unresolved = 3, Progress = 4, Settled = 5, }
+    What { Deferred = 1, Sent = 2, Unresolved = 3, Progress = 4, Settled = 5, Called = 6, }
     Sort { Send = 1, Check = 2, Timer = 3, }
 }
 
@@ -92,10 +93,12 @@ pub(super) enum What {
     Unresolved,
     Progress,
     Settled,
+    Called,
 }
 
 /// Every change.
-pub(super) const WHATS: &[What] = &[What::Deferred, What::Sent, What::Unresolved, What::Progress, What::Settled];
+pub(super) const WHATS: &[What] =
+    &[What::Deferred, What::Sent, What::Unresolved, What::Progress, What::Settled, What::Called];
 
 /// The changes after which somebody may have been reached.
 pub(super) const MAY_HAVE_REACHED: [What; 2] = [What::Sent, What::Unresolved];
@@ -145,6 +148,7 @@ impl What {
             Self::Unresolved => "unresolved",
             Self::Progress => "progress",
             Self::Settled => "settled",
+            Self::Called => "called",
         }
     }
 }
@@ -181,6 +185,13 @@ impl<'a> ChangeColumns<'a> {
                 Self { what: What::Unresolved, provider: provider.as_ref().map(ProviderId::as_str), ..blank }
             }
             Change::Progress(_) => blank,
+            Change::Called { provider, result, report } => Self {
+                what: What::Called,
+                provider: Some(provider.as_str()),
+                reason: Some(result.as_str()),
+                message_ids: std::slice::from_ref(report),
+                ..blank
+            },
             Change::Settled(outcome) => Self {
                 what: What::Settled,
                 fate: Some(outcome.fate),
@@ -210,6 +221,11 @@ impl ReadChange {
             },
             What::Unresolved => Change::Unresolved { provider },
             What::Progress => Change::Progress(State::from_code(self.state)?),
+            What::Called => Change::Called {
+                provider: provider.ok_or_else(|| missing("provider"))?,
+                result: self.reason.as_deref().and_then(CallResult::from_word).ok_or_else(|| missing("result"))?,
+                report: self.message_ids.into_iter().next().unwrap_or_default(),
+            },
             What::Settled => Change::Settled(Outcome {
                 fate: Fate::from_code(self.fate.ok_or_else(|| missing("fate"))?)?,
                 reason: self.reason.unwrap_or_default(),

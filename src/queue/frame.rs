@@ -4,6 +4,7 @@
 //! plain, so that a frame can be counted without a key; it is bound to the body by the seal. Everything personal is in
 //! the body. Names, texts and counts are length-prefixed; a decoder allocates nothing that the bytes do not hold.
 
+mod calls;
 mod facts;
 mod jobs;
 mod single;
@@ -23,7 +24,9 @@ use crate::domain::job::{Check, Envelope, words};
 use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, OpenError, Sealer};
 
 pub(in crate::queue) use self::jobs::envelope_bytes;
-pub use self::single::{open_job, open_plain, open_reply, seal_job, seal_jobs, seal_plain, seal_reply};
+pub use self::single::{
+    open_job, open_plain, open_reply, open_report, seal_job, seal_jobs, seal_plain, seal_reply, seal_report,
+};
 
 /// The version that is written; others are refused.
 const VERSION: u8 = 1;

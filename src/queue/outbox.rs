@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::frame::{FRAME_JOBS_MAX, Frame, envelope_bytes};
 use super::{FRAME_BYTES_MAX, PublishError, Queue, Route};
-use crate::domain::event::Fact;
+use crate::domain::event::{CallStep, Called, Fact};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Envelope};
 use crate::domain::rule::NAMES_BYTES_MAX;
@@ -271,12 +271,20 @@ impl Item for Check {
     }
 }
 
+fn again_bytes(called: &Called) -> usize {
+    match &called.step {
+        CallStep::Ended { again: Some(again), .. } => envelope_bytes(again),
+        CallStep::Ended { again: None, .. } | CallStep::Moved(_) | CallStep::Lost => 0,
+    }
+}
+
 impl Item for Fact {
     fn weight(&self) -> usize {
         match self {
             Self::Event(event) => 96 + event.change.weight(),
             Self::Receipt(receipt) => 96 + receipt.message_id.len() + receipt.code.len(),
             Self::Reply(reply) => 160 + reply.text.len(),
+            Self::Called(called) => 160 + called.report_len() + again_bytes(called),
             Self::Suppressed(_, plain) => 120 + plain.address.len() + plain.word.len(),
             Self::Unsuppressed(..) => 160,
             Self::Ruled(_) => 128 + NAMES_BYTES_MAX,

@@ -54,7 +54,7 @@ pub(super) struct Desk {
 
 /// Why a reply is not durable.
 #[derive(Debug, thiserror::Error)]
-enum NotTaken {
+pub(super) enum NotTaken {
     #[error(transparent)]
     Limits(#[from] LimitsError),
     #[error(transparent)]
@@ -178,7 +178,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
     }
 
     /// Calls limits until it is done, or gives up after some tries.
-    async fn insist<F>(&self, call: impl Fn() -> F) -> Result<(), LimitsError>
+    pub(super) async fn insist<F>(&self, call: impl Fn() -> F) -> Result<(), LimitsError>
     where
         F: Future<Output = Result<(), LimitsError>>,
     {

@@ -1,10 +1,12 @@
 //! What providers say becomes durable before they are answered.
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
+use crate::channel::call::Followed;
 use crate::config::Extension;
 use crate::domain::event::{Fate, Reply};
 use crate::domain::ids::{JobId, TenantId};
@@ -20,6 +22,15 @@ use crate::queue::embedded::{Embedded, Options};
 use crate::queue::frame::Frame;
 
 const FROM: &str = "+4915112345678";
+
+/// Takes no job that is to follow from a call.
+struct Nobody;
+
+impl FollowUps for Nobody {
+    fn submit<'a>(&'a self, _: &'a Followed) -> BoxFuture<'a, Result<(), NotFollowed>> {
+        Box::pin(async { Err(NotFollowed::Never("nobody takes it".into())) })
+    }
+}
 
 /// Everything real, in a directory of its own.
 struct Rig {
@@ -71,6 +82,7 @@ impl Rig {
             clock: clock.clone(),
             tasks: tasks.clone(),
             facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
+            follow_ups: Arc::new(Nobody),
         };
         reception.spawn(inbound);
         Self { limits, ledger, queue, senders, sealer, clock, inbox, record, tasks, _dir: dir }

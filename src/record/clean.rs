@@ -12,14 +12,19 @@ pub(super) fn fact(fact: &mut Fact) {
             Change::Sent { message_ids, .. } => message_ids.iter_mut().for_each(text),
             Change::Settled(outcome) => text(&mut outcome.reason),
             Change::Deferred { reason, .. } => text(reason),
-            Change::Unresolved { .. } | Change::Progress(_) => {}
+            Change::Unresolved { .. } | Change::Progress(_) | Change::Called { .. } => {}
         },
         Fact::Receipt(receipt) => {
             text(&mut receipt.message_id);
             text(&mut receipt.code);
         }
         // Sealed before they are stored, or hashes.
-        Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) | Fact::Elapsed(..) => {}
+        Fact::Reply(_)
+        | Fact::Called(_)
+        | Fact::Suppressed(..)
+        | Fact::Unsuppressed(..)
+        | Fact::Ruled(_)
+        | Fact::Elapsed(..) => {}
     }
 }
 

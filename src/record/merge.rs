@@ -4,6 +4,7 @@
 //! Before anything is merged, the ledger is asked for what is not in memory (see `reads`); what is in memory about a job
 //! is therefore always complete. The recording's fence keeps it so: another recorder cannot have written in between.
 
+mod calls;
 mod chains;
 mod checks;
 mod counts;
@@ -226,8 +227,9 @@ impl Merger {
     /// Merges a fact.
     pub(super) fn fact(&mut self, fact: Fact) {
         match fact {
-            Fact::Event(event) => self.event(event),
+            Fact::Event(event) => _ = self.event(event),
             Fact::Receipt(receipt) => self.receipt(receipt),
+            Fact::Called(called) => self.called(called),
             Fact::Reply(reply) => {
                 let seq = self.number();
                 self.merged.replies.push((seq, reply));
@@ -241,10 +243,10 @@ impl Merger {
         }
     }
 
-    /// Merges an event: a change that happened to a job.
-    fn event(&mut self, event: Event) {
+    /// Merges an event: a change that happened to a job. Returns whether it was news.
+    fn event(&mut self, event: Event) -> bool {
         if !self.admit(&event) {
-            return;
+            return false;
         }
         let early = match &event.change {
             Change::Sent { provider, message_ids, receipt_expected: true, .. } => {
@@ -259,6 +261,7 @@ impl Merger {
         for receipt in early {
             self.receipt(receipt);
         }
+        true
     }
 
     /// Counts an event, unless it is no news.

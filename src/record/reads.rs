@@ -149,6 +149,7 @@ impl Wants {
                 (None, None) => _ = self.reported.insert((receipt.provider.clone(), receipt.message_id.clone())),
             },
             Fact::Elapsed(_, job) => self.job(merger, *job),
+            Fact::Called(called) => self.job(merger, called.job),
             Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) => {}
         }
     }

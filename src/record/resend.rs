@@ -1,4 +1,6 @@
-//! Sends out again what record decided to: to its lane, or to the agenda where the lane takes nothing.
+//! Sends out again what record decided to: to its lane or, for later, to the feeder; to the agenda where neither takes it.
+
+use std::time::Duration;
 
 use tracing::warn;
 use uuid::Uuid;
@@ -9,6 +11,9 @@ use crate::ledger::{Entry, Ledger, LedgerError, Tag};
 use crate::queue::frame::{Frame, FrameError};
 use crate::queue::{Queue, QueueName, Route};
 use crate::seal::Sealer;
+
+/// What is due within this time goes to the feeder's timing wheel instead of the agenda.
+const SOON: Duration = Duration::from_secs(30);
 
 /// What a resend needs.
 pub(super) struct Resender<'a, Q, L> {
@@ -34,15 +39,19 @@ impl<Q: Queue, L: Ledger> Resender<'_, Q, L> {
         let accepted_at = Some(envelope.shared.accepted_at);
         let jobs = u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX);
         let (id, priority) = (id_of(&envelope), envelope.shared.priority);
+        let due_at = envelope.due_at.max(now);
+        let to = match due_at {
+            _ if due_at == now => QueueName::Lane(lane.clone()),
+            _ if due_at <= now.plus(SOON) => QueueName::Soon,
+            _ => QueueName::Later,
+        };
         let payload = Frame::Jobs(vec![envelope]).encode(self.sealer).map_err(|problem| unwritable(&problem))?;
-        let Err(problem) =
-            self.queue.publish(Uuid::new_v4(), payload.clone(), Route::To(QueueName::Lane(lane.clone()))).await
-        else {
+        let Err(problem) = self.queue.publish(Uuid::new_v4(), payload.clone(), Route::To(to)).await else {
             return Ok(());
         };
-        warn!(%problem, %lane, "a lane does not take what goes out again; the agenda does");
+        warn!(%problem, %lane, "a queue does not take what goes out again; the agenda does");
         // A sender with a rate of its own is found out when it is released.
-        let (tag, sender, due_at, releasing_since) = (Tag::Send, 0, now, None);
+        let (tag, sender, releasing_since) = (Tag::Send, 0, None);
         let entry =
             Entry { id, tag, tenant, lane, sender, priority, due_at, accepted_at, jobs, releasing_since, payload };
         self.ledger.put_entries(&[entry]).await

@@ -1,9 +1,12 @@
 //! How a job stands: all that its events say, small enough to be kept for hundreds of thousands of jobs. Pure.
 
+use crate::domain::call::Tries;
 use crate::domain::event::{Change, Fate, State};
 
 /// Deferrals that are told apart; an older one that comes a second time is written again, which harms nobody.
 const DEFERRALS_MAX: usize = 16;
+/// Stands for a call that has ended, beside the numbers of states.
+const CALLED: u32 = 64;
 /// Set in the marks of deferrals.
 const DEFERRAL: u32 = 1 << 31;
 
@@ -21,6 +24,8 @@ pub(super) struct Standing {
     /// Attempts that are known to have been handed over, and had no answer.
     unanswered: u16,
     sent: bool,
+    /// Calls that have ended, by result.
+    calls: Tries,
 }
 
 /// What a change is to a job.
@@ -43,6 +48,7 @@ impl Standing {
         match change {
             Change::Deferred { .. } => {}
             Change::Sent { .. } => self.sent = true,
+            Change::Called { result, .. } => self.calls.count(*result),
             Change::Unresolved { provider: None } => self.lost = self.lost.saturating_add(1),
             Change::Unresolved { provider: Some(_) } => self.unanswered = self.unanswered.saturating_add(1),
             Change::Progress(_) | Change::Settled(_) => {}
@@ -63,7 +69,7 @@ impl Standing {
             Change::Settled(_) | Change::Sent { receipt_expected: false, .. } => true,
             Change::Deferred { .. } | Change::Unresolved { .. } => true,
             // Told even after the end: when it was sent is worth knowing however late that comes.
-            Change::Sent { receipt_expected: true, .. } | Change::Progress(_) => false,
+            Change::Sent { receipt_expected: true, .. } | Change::Progress(_) | Change::Called { .. } => false,
         };
         if self.fate.is_some() && last_word {
             return Some(Admission::Late);
@@ -105,6 +111,16 @@ impl Standing {
         self.unanswered
     }
 
+    /// Returns the calls that have ended, by result.
+    pub(super) fn calls(&self) -> Tries {
+        self.calls
+    }
+
+    /// Returns whether the call of an attempt is known to have ended.
+    pub(super) fn call_ended(&self, attempt: u16) -> bool {
+        self.marks.contains(&(u32::from(attempt) << 8 | CALLED))
+    }
+
     /// Returns whether all that is known is that it was handed over.
     pub(super) fn unresolved(&self) -> bool {
         self.state == Some(State::Unresolved)
@@ -123,6 +139,7 @@ fn mark(attempt: u16, change: &Change) -> u32 {
         Change::Sent { .. } => 0,
         Change::Unresolved { .. } => 1,
         Change::Settled(_) => 2,
+        Change::Called { .. } => CALLED,
         Change::Progress(state) => 3 + *state as u32,
     };
     u32::from(attempt) << 8 | kind

@@ -263,7 +263,7 @@ async fn an_unanswered_password_goes_out_again_before_its_check_is_acknowledged(
     let job = ids(1, &mut chance)[0];
     let otp = envelope(Class::Otp, &[job]);
     let accepted = rig.frame(Frame::Jobs(vec![otp.clone()]));
-    let check = Check { envelope: otp, attempt: 1, provider: None, due_at: START };
+    let check = Check { envelope: otp, attempt: 1, provider: None, due_at: START, ends_call: false };
     let check = rig.frame(Frame::Checks(vec![check]));
     // Killed after the publish: the commit fails once, then the check is decided anew.
     let mut writer = rig.writer(100);
@@ -286,7 +286,8 @@ async fn an_unanswered_password_goes_out_again_before_its_check_is_acknowledged(
 async fn a_lane_that_takes_nothing_leaves_a_resend_to_the_agenda() {
     let (rig, mut chance) = (Rig::new().await, Rng::with_seed(3));
     let job = ids(1, &mut chance)[0];
-    let check = Check { envelope: envelope(Class::Otp, &[job]), attempt: 1, provider: None, due_at: START };
+    let check =
+        Check { envelope: envelope(Class::Otp, &[job]), attempt: 1, provider: None, due_at: START, ends_call: false };
     let mut batch = vec![delivered(&rig.frame(Frame::Checks(vec![check])), 1, &rig.sealer).0];
     rig.writer(100).try_write(&mut batch).await.unwrap();
     let groups = rig.ledger.agenda_groups().await.unwrap().into_iter().map(|group| (group, 10)).collect::<Vec<_>>();

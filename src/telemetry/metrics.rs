@@ -3,6 +3,7 @@
 mod admission;
 mod agenda;
 mod bounded;
+mod call;
 mod callback;
 mod dispatch;
 mod link;
@@ -13,6 +14,7 @@ mod record;
 pub use admission::{AdmissionMetrics, RefusedAs};
 pub use agenda::{AgendaMetrics, LaneDepth};
 pub use bounded::LABELS_MAX;
+pub use call::{CallMetrics, TrunkMetrics};
 pub use callback::{CallbackMetrics, CallbackResult};
 pub use dispatch::{CapDecision, DispatchMetrics, OptOutsAsked};
 pub use link::{LinkEvent, LinkMetrics};
@@ -148,6 +150,12 @@ metrics! {
     BREAKER_STATE = "postrider_breaker_state", Gauge, ["provider"];
     /// What hand-overs cost that the provider took and has a price for, in millionths of the currency's unit.
     COST_MICROS = "postrider_cost_micros_total", Counter, ["provider", "currency"];
+    /// Lines of the trunk that are in use: calls that are being set up, ring or are talked in.
+    CALLS_IN_PROGRESS = "postrider_calls_in_progress", Gauge, ["trunk"];
+    /// Calls that ended, each try of a job on its own.
+    CALL_RESULTS = "postrider_call_results_total", Counter, ["result"];
+    /// How long was talked in calls that were answered.
+    CALL_TALK_SECONDS = "postrider_call_talk_seconds", SlowSeconds, [];
     /// Binds to the provider that came, ended or failed, and what came over them that fits nothing.
     LINK_EVENTS = "postrider_link_events_total", Counter, ["provider", "event"];
     /// Jobs that reached their outcome.

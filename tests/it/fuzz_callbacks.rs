@@ -47,6 +47,7 @@ fn beat(corpus: &str, desk: &dyn Callbacks, mut sign: impl FnMut(&str, &[u8]) ->
                             assert!(reply.text.len() <= 4_096 && reply.from.len() <= 64 && reply.to.len() <= 64);
                             replies += 1;
                         }
+                        other => panic!("no text says {other:?}"),
                     }
                 }
             }

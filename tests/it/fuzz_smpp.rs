@@ -98,6 +98,7 @@ fn no_bytes_break_what_reads_an_smsc() {
                             assert!(reply.text.len() <= 4_096 && reply.from.len() <= 20 && reply.to.len() <= 20);
                             replies += 1;
                         }
+                        Delivery::News(other) => panic!("no text says {other:?}"),
                         Delivery::Part => parts += 1,
                         Delivery::Nothing => nothing += 1,
                     }

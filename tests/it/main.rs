@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod callbacks;
+mod calls;
 mod caps;
 mod chaos;
 mod cli;

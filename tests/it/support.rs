@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod cloud;
+pub(crate) mod exchange;
 pub(crate) mod fuzz;
 pub(crate) mod janitor;
 pub(crate) mod proxy;

@@ -160,6 +160,7 @@ fn the_readme_tells_the_truth() {
         ("aliyun-sms", postrider::config::provider_reference("aliyun-sms")),
         ("tencent-sms", postrider::config::provider_reference("tencent-sms")),
         ("http", postrider::config::provider_reference("http")),
+        ("asterisk", postrider::config::provider_reference("asterisk")),
         ("simulated", postrider::config::provider_reference("simulated")),
         ("wechat", postrider::config::provider_reference("wechat")),
         ("cap", postrider::config::cap_reference()),

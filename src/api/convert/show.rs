@@ -1,9 +1,11 @@
 //! Shows jobs, events and replies as the API does.
 
+use super::call::{call_to_pb, report_to_pb};
 use super::enums::{class_to_pb, kind_to_pb, on_missed_to_pb, recipient_kind_to_pb, state_to_pb};
 use super::money::money_to_pb;
 use super::window::hours_to_pb;
 use super::{duration_to_pb, fate_to_pb, moment_to_pb};
+use crate::domain::call::{CallResult, Plan};
 use crate::domain::chain::Step;
 use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
 use crate::domain::job::{Content, Envelope, Job, Kind, Origin, Shared};
@@ -13,6 +15,8 @@ use crate::leave;
 use crate::ledger::{JobRow, NumberedEvent};
 use crate::pb;
 use crate::policy::windows;
+use crate::queue::frame::open_report;
+use crate::seal::Sealer;
 
 /// Shows a job by its row and events, without content and recipient.
 pub(crate) fn job_to_pb(row: &JobRow, events: &[NumberedEvent], now: UnixMicros) -> pb::Job {
@@ -112,6 +116,12 @@ fn change_to_pb(event: &Event) -> pb::StateChange {
             ..shown
         },
         Change::Progress(_) => shown,
+        Change::Called { provider, result, .. } => pb::StateChange {
+            provider_id: provider.as_str().into(),
+            reason_code: call_code(*result).into(),
+            reason: result.as_str().into(),
+            ..shown
+        },
         Change::Settled(outcome) => pb::StateChange {
             reason_code: settled_code(outcome).into(),
             reason: outcome.reason.as_ref().into(),
@@ -124,7 +134,7 @@ fn attempt_to_pb(event: &Event) -> Option<pb::Attempt> {
     let (provider, message_ids, verdict): (_, &[Box<str>], _) = match &event.change {
         Change::Sent { provider, message_ids, .. } => (Some(provider), message_ids, pb::AttemptVerdict::Settled),
         Change::Unresolved { provider } => (provider.as_ref(), &[], pb::AttemptVerdict::Unresolved),
-        Change::Deferred { .. } | Change::Progress(_) | Change::Settled(_) => return None,
+        Change::Deferred { .. } | Change::Progress(_) | Change::Called { .. } | Change::Settled(_) => return None,
     };
     Some(pb::Attempt {
         number: event.attempt.into(),
@@ -134,6 +144,20 @@ fn attempt_to_pb(event: &Event) -> Option<pb::Attempt> {
         message_ids: owned(message_ids),
         cost: event.change.cost().map(money_to_pb),
     })
+}
+
+fn call_code(result: CallResult) -> pb::ReasonCode {
+    settled_code(&Outcome::new(Fate::Undelivered, result.as_str()))
+}
+
+/// Adds how the last call for a job went, once it has ended.
+pub(crate) fn show_call(job: &mut pb::Job, events: &[NumberedEvent], sealer: &Sealer) {
+    let report = events.iter().rev().find_map(|numbered| match &numbered.event.change {
+        Change::Called { report, .. } => Some(report),
+        _ => None,
+    });
+    // A report that does not open is not shown; what became of the job is.
+    job.call = report.and_then(|report| open_report(report, sealer).ok()).as_ref().map(report_to_pb);
 }
 
 /// Shows an outcome.
@@ -147,6 +171,9 @@ pub(crate) fn outcome_to_pb(outcome: &Outcome) -> pb::Outcome {
 }
 
 pub(super) fn deferred_code(reason: &str) -> pb::ReasonCode {
+    if let Some(result) = CallResult::from_word(reason) {
+        return call_code(result);
+    }
     match reason {
         "rate" => pb::ReasonCode::Rate,
         "retry" => pb::ReasonCode::Retry,
@@ -208,10 +235,6 @@ fn spec_to_pb(envelope: &Envelope) -> pb::JobSpec {
 
 fn content_to_pb(kind: Kind, content: &Content) -> pb::job_spec::Content {
     use pb::job_spec::Content as Shown;
-    let call = |flow: &str| {
-        let source = Some(pb::call_content::Source::Flow(flow.into()));
-        Shown::Call(pb::CallContent { source, ..pb::CallContent::default() })
-    };
     match content {
         Content::Text(text) => Shown::Sms(pb::SmsContent { text: text.as_ref().into(), template: String::new() }),
         Content::Template { name, locale, .. } => match kind {
@@ -221,9 +244,9 @@ fn content_to_pb(kind: Kind, content: &Content) -> pb::job_spec::Content {
                 locale: locale.as_ref().into(),
                 target: String::new(),
             }),
-            Kind::Call => call(name),
+            Kind::Call => Shown::Call(call_to_pb(name, &Plan::default())),
         },
-        Content::Call { flow } => call(flow),
+        Content::Call { flow, plan } => Shown::Call(call_to_pb(flow, plan)),
     }
 }
 

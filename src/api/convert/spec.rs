@@ -164,18 +164,8 @@ fn stored(name: Box<str>, locale: Box<str>) -> Content {
 }
 
 fn call(raw: pb::CallContent) -> Result<Parsed, Invalid> {
-    not_yet("ring_max", raw.ring_max.is_none(), "a ring time of its own for a call is")?;
-    not_yet("retries", raw.retries.is_empty(), "retries by call result are")?;
-    not_yet("after", raw.after.is_empty(), "acts after a call are")?;
-    match raw.source {
-        None => Err(Invalid::new("flow", Problem::Missing)),
-        Some(pb::call_content::Source::InlineFlow(_)) => {
-            Err(Invalid::new("inline_flow", Problem::NotYet("call flows in a request are")))
-        }
-        Some(pb::call_content::Source::Flow(flow)) => {
-            Ok((Kind::Call, Content::Call { flow: named("flow", flow)? }, vec![]))
-        }
-    }
+    let (content, placeholders) = super::call::call(raw)?;
+    Ok((Kind::Call, content, placeholders))
 }
 
 /// Checks a template's or flow's name: it has the form of every other name.

@@ -107,7 +107,7 @@ fn contents() {
     spec_says("call.flow", |spec| spec.content = call(None));
     spec_says("call.flow", |spec| spec.content = call(Some(pb::call_content::Source::Flow(String::new()))));
     spec_says("", |spec| spec.content = call(Some(pb::call_content::Source::Flow("confirm".into()))));
-    spec_says("call.inline_flow", |spec| {
+    spec_says("call.inline_flow.nodes", |spec| {
         spec.content = call(Some(pb::call_content::Source::InlineFlow(pb::CallFlow::default())));
     });
 }

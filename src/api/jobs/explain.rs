@@ -119,7 +119,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Case<'_, Q, L, B> {
                     }
                     continue;
                 }
-                Change::Sent { .. } | Change::Unresolved { .. } | Change::Progress(_) | Change::Settled(_) => continue,
+                Change::Sent { .. }
+                | Change::Unresolved { .. }
+                | Change::Progress(_)
+                | Change::Called { .. }
+                | Change::Settled(_) => continue,
             };
             let capped = recent && self.ground.caps().named(&refused.rule).is_some();
             rulings.push(match if capped { self.places(&self.shared, *at).await } else { None } {

@@ -99,6 +99,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
             if let (Some(envelope), pb::JobView::Full) = (&envelope, view) {
                 convert::show_whole(&mut job, envelope, &history.events);
             }
+            convert::show_call(&mut job, &history.events, sealer);
             if asked && let Some(decision) = decisions.next() {
                 self.apply(&mut job, &decision, row);
             }

@@ -38,7 +38,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let (name, or_provider) = match content {
             Content::Text(_) => return Ok(None),
             Content::Template { name, .. } => (name, false),
-            Content::Call { flow } => (flow, true),
+            // Its flow comes with it.
+            Content::Call { flow, .. } if flow.is_empty() => return Ok(None),
+            Content::Call { flow, .. } => (flow, true),
         };
         let template = match self.ports.templates.newest(&self.ports.ledger, &tenant.id, name).await {
             Ok(Some(template)) => template,

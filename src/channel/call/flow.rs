@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+pub use crate::domain::call::TALK_MAX;
 use crate::domain::job::Kind;
 use crate::domain::text;
 
@@ -22,8 +23,6 @@ pub const NODES_MAX: usize = 64;
 pub const DEPTH_MAX: usize = 16;
 /// Most entries of a menu or a branch.
 pub const CASES_MAX: usize = 32;
-/// Longest talk time.
-pub const TALK_MAX: Duration = Duration::from_secs(3600);
 
 /// A flow that was checked: every name it uses is a node of its own, and every way through it ends.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -68,7 +68,7 @@ struct Idle {
 }
 
 /// A connection, encrypted or not.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -107,6 +107,16 @@ impl Client {
     /// Returns the server's base URL.
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
+    }
+
+    /// Makes a connection that is not for requests: what it is for, the caller says on it.
+    ///
+    /// # Errors
+    /// When there is none within `limit`.
+    pub async fn dial(&self, limit: Duration) -> Result<Box<dyn Stream>, Failure> {
+        let connected = self.shared.clock.timeout(limit, self.shared.connect()).await;
+        let Ok(Ok(stream)) = connected else { return Err(Failure::NotSent(NO_CONNECTION)) };
+        Ok(stream)
     }
 
     /// Sends a request, whose URI is a path with its query behind the endpoint's, and returns the answer. Takes at most
@@ -174,8 +184,7 @@ impl Client {
     }
 
     async fn connect(&self, limit: Duration) -> Result<Sender, Failure> {
-        let connected = self.shared.clock.timeout(limit, self.shared.connect()).await;
-        let Ok(Ok(stream)) = connected else { return Err(Failure::NotSent(NO_CONNECTION)) };
+        let stream = self.dial(limit).await?;
         let shaken = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|_| Failure::NotSent(NO_CONNECTION))?;
         self.shared.tasks.spawn("http_connection", async move {

@@ -32,6 +32,7 @@ fn handover(number: u32, kind: Kind) -> Handover {
         template: None,
         validity: Duration::from_secs(3600),
         extension: None,
+        call: None,
     }
 }
 

@@ -13,6 +13,7 @@ pub(in crate::config) const DOCUMENTS: &[(&str, &str)] = &[
     ("aliyun-sms", include_str!("../aliyun-sms.toml")),
     ("tencent-sms", include_str!("../tencent-sms.toml")),
     ("http", include_str!("../http.toml")),
+    ("asterisk", include_str!("../asterisk.toml")),
     ("simulated", include_str!("../simulated.toml")),
     ("wechat", include_str!("../wechat.toml")),
 ];
@@ -25,6 +26,7 @@ pub(in crate::config) enum RawProvider {
     Aliyun(Box<RawAliyun>),
     Tencent(Box<RawTencent>),
     Http(Box<RawHttp>),
+    Asterisk(Box<RawAsterisk>),
     Wechat(Box<RawWechat>),
 }
 
@@ -39,6 +41,7 @@ impl RawProvider {
             "aliyun-sms" => table.try_into().map(Self::Aliyun),
             "tencent-sms" => table.try_into().map(Self::Tencent),
             "http" => table.try_into().map(Self::Http),
+            "asterisk" => table.try_into().map(Self::Asterisk),
             "wechat" => table.try_into().map(Self::Wechat),
             _ => return None,
         })
@@ -255,5 +258,38 @@ pub(in crate::config) struct RawWechat {
     pub(in crate::config) rate: String,
     pub(in crate::config) price: String,
     pub(in crate::config) receipts: bool,
+    pub(in crate::config) response_timeout: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawAsterisk {
+    pub(in crate::config) id: String,
+    pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
+    pub(in crate::config) kinds: Vec<String>,
+    pub(in crate::config) endpoint: String,
+    pub(in crate::config) tls_ca: String,
+    pub(in crate::config) user: String,
+    pub(in crate::config) password: String,
+    pub(in crate::config) password_env: String,
+    pub(in crate::config) password_file: String,
+    pub(in crate::config) app: String,
+    pub(in crate::config) trunk: String,
+    pub(in crate::config) lines: i64,
+    pub(in crate::config) lines_per_port: i64,
+    pub(in crate::config) calls_per_s: i64,
+    pub(in crate::config) price: String,
+    pub(in crate::config) tenant_lines: i64,
+    pub(in crate::config) campaign_lines: i64,
+    pub(in crate::config) callers: Vec<String>,
+    pub(in crate::config) caller_lines: i64,
+    pub(in crate::config) caller_day_max: i64,
+    pub(in crate::config) caller_rest: String,
+    pub(in crate::config) speech: Vec<String>,
+    pub(in crate::config) speech_dir: String,
+    pub(in crate::config) media_dir: String,
+    pub(in crate::config) connections: i64,
     pub(in crate::config) response_timeout: String,
 }

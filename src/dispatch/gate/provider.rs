@@ -12,6 +12,7 @@ use super::choice::{self, Candidate};
 use super::fitting;
 use crate::channel::{Answer, Channel, Profile};
 use crate::config::InPool;
+use crate::dialer::Lines;
 use crate::dispatch::breaker::{Breaker, Flow};
 use crate::dispatch::learn::Learned;
 use crate::domain::event::Change;
@@ -35,6 +36,8 @@ pub struct Provider {
     pub metrics: ProviderMetrics,
     /// What hand-overs to it cost; `None`: it has no price.
     costs: Option<CostMetrics>,
+    /// The lines that its calls need; `None`: it has none of ours.
+    pub lines: Option<Lines>,
     in_pool: InPool,
     /// Knows who is held.
     directory: Directory,
@@ -66,6 +69,7 @@ impl Provider {
         Self {
             metrics,
             costs,
+            lines: None,
             profile,
             channel,
             in_pool,
@@ -82,6 +86,11 @@ impl Provider {
         if let (Some(costs), Some(cost)) = (&self.costs, change.cost()) {
             costs.spent(cost);
         }
+    }
+
+    /// Returns the same provider, whose calls need these lines.
+    pub fn with_lines(self, lines: Option<Lines>) -> Self {
+        Self { lines, ..self }
     }
 
     /// Notes a throttle reply: the provider is given less from now on.

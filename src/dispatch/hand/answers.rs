@@ -106,6 +106,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                 Verdict::Event(change) => {
                     if matches!(change, Change::Sent { .. }) {
                         self.context.metrics.sent(item.shared.class, now.since(item.due_at));
+                        self.out.check_call(&item, &provider.profile.id, now);
                     }
                     provider.cost(&change);
                     self.out.event_of_attempt(&item, change, now);

@@ -2,6 +2,7 @@
 
 use super::FrameError;
 use super::wire::{Reader, Writer};
+use crate::domain::call::CallResult;
 use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Kind};
@@ -49,6 +50,10 @@ impl Writer<'_> {
                 self.text(tenant.as_str());
                 self.uuid(job.0);
             }
+            Fact::Called(called) => {
+                self.byte(7);
+                self.called(called);
+            }
         }
     }
 
@@ -94,6 +99,12 @@ impl Writer<'_> {
                 self.byte(4);
                 self.byte(outcome.fate as u8);
                 self.text(&outcome.reason);
+            }
+            Change::Called { provider, result, report } => {
+                self.byte(6);
+                self.text(provider.as_str());
+                self.byte(*result as u8);
+                self.text(report);
             }
         }
     }
@@ -163,6 +174,7 @@ impl Reader<'_> {
             4 => Fact::Unsuppressed(self.suppression()?, self.word(Source::ALL, "source")?),
             5 => Fact::Ruled(self.job_rule()?),
             6 => Fact::Elapsed(self.tenant()?, JobId(self.uuid()?)),
+            7 => Fact::Called(self.called()?),
             _ => return Err(FrameError::Field("fact")),
         })
     }
@@ -191,6 +203,11 @@ impl Reader<'_> {
             2 => Change::Unresolved { provider: self.option(Self::provider)? },
             3 => Change::Progress(self.word(State::ALL, "state")?),
             4 => Change::Settled(Outcome { fate: self.word(Fate::ALL, "fate")?, reason: self.text()? }),
+            6 => Change::Called {
+                provider: self.provider()?,
+                result: self.word(CallResult::ALL, "result")?,
+                report: self.text()?,
+            },
             _ => return Err(FrameError::Field("change")),
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::FrameError;
 use super::wire::{Reader, Writer};
+use crate::domain::call::Plan;
 use crate::domain::chain::{Chain, STEPS_MAX, Step};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Class, Content, ENVELOPE_JOBS_MAX, Envelope, Job, Kind, OnMissed, Origin, Shared};
@@ -30,6 +31,8 @@ const STEP_BYTES_MIN: usize = 5;
 /// In the same byte: a trace follows. Only jobs of sampled calls have one, so a process of an older version, which does
 /// not know it, meets none before tracing is turned on.
 const HAS_TRACE: u8 = 1 << 3;
+/// In the first byte of a check, beside whether a provider follows: a call that was taken has ended by then.
+const ENDS_CALL: u8 = 1 << 1;
 /// Fewest bytes of hours.
 const HOURS_BYTES_MIN: usize = 4;
 
@@ -58,7 +61,10 @@ impl Writer<'_> {
 
     pub(super) fn check(&mut self, check: &Check) {
         self.uint(check.attempt.into());
-        self.option(check.provider.as_ref(), |writer, provider| writer.text(provider.as_str()));
+        self.byte(u8::from(check.provider.is_some()) | if check.ends_call { ENDS_CALL } else { 0 });
+        if let Some(provider) = &check.provider {
+            self.text(provider.as_str());
+        }
         self.time(check.due_at);
         self.envelope(&check.envelope);
     }
@@ -134,9 +140,14 @@ impl Writer<'_> {
                 self.text(locale);
                 self.text(signature);
             }
-            Content::Call { flow } => {
+            Content::Call { flow, plan } if **plan == Plan::default() => {
                 self.byte(2);
                 self.text(flow);
+            }
+            Content::Call { flow, plan } => {
+                self.byte(4);
+                self.text(flow);
+                self.plan(plan);
             }
         }
     }
@@ -209,11 +220,17 @@ impl Reader<'_> {
     }
 
     pub(super) fn check(&mut self) -> Result<Check, FrameError> {
+        let attempt = self.small("attempt")?;
+        let marks = self.byte()?;
+        if marks & !(ENDS_CALL | 1) != 0 {
+            return Err(FrameError::Field("check"));
+        }
         Ok(Check {
-            attempt: self.small("attempt")?,
-            provider: self.option(Self::provider)?,
+            attempt,
+            provider: (marks & 1 != 0).then(|| self.provider()).transpose()?,
             due_at: self.time()?,
             envelope: self.envelope()?,
+            ends_call: marks & ENDS_CALL != 0,
         })
     }
 
@@ -296,7 +313,8 @@ impl Reader<'_> {
                 locale: self.text()?,
                 signature: self.text()?,
             }),
-            2 => Ok(Content::Call { flow: self.text()? }),
+            2 => Ok(Content::Call { flow: self.text()?, plan: Arc::default() }),
+            4 => Ok(Content::Call { flow: self.text()?, plan: Arc::new(self.plan()?) }),
             _ => Err(FrameError::Field("content")),
         }
     }

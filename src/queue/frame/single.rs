@@ -1,11 +1,14 @@
-//! Single jobs, replies and what opt-outs stand for, sealed for the ledger.
+//! Single jobs, replies, reports of calls and what opt-outs stand for, sealed for the ledger.
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use bytes::Bytes;
 
 use super::wire::{Reader, Writer};
 use super::{FrameError, VERSION, jobs};
+use crate::domain::call::CallReport;
 use crate::domain::event::Reply;
 use crate::domain::job::{Envelope, Job, Shared};
 use crate::domain::suppression::Plain;
@@ -16,6 +19,8 @@ use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, Sealer};
 const JOB_AAD: &[u8] = b"postrider job 1";
 /// Binds a sealed reply to its purpose.
 const REPLY_AAD: &[u8] = b"postrider reply 1";
+/// Binds the sealed report of a call to its purpose.
+const REPORT_AAD: &[u8] = b"postrider call 1";
 /// Binds the words of a sealed opt-out to their purpose.
 const OPT_OUT_AAD: &[u8] = b"postrider opt-out 1";
 
@@ -64,6 +69,27 @@ pub fn open_reply(sealed: &[u8], sealer: &Sealer) -> Result<Reply, FrameError> {
     let reply = reader.reply()?;
     reader.finish()?;
     Ok(reply)
+}
+
+/// Seals how a call went, as text.
+pub fn seal_report(report: &CallReport, sealer: &Sealer) -> Box<str> {
+    let mut plain = vec![VERSION];
+    Writer { out: &mut plain }.report(report);
+    BASE64.encode(sealer.seal(&plain, REPORT_AAD)).into()
+}
+
+/// Opens what [`seal_report`] sealed.
+///
+/// # Errors
+/// [`FrameError`] when it is not whole or not ours.
+pub fn open_report(sealed: &str, sealer: &Sealer) -> Result<CallReport, FrameError> {
+    let sealed = BASE64.decode(sealed).map_err(|_| FrameError::Field("report"))?;
+    let plain = sealer.open(&sealed, REPORT_AAD)?;
+    let mut reader = Reader::new(&plain);
+    version(&mut reader)?;
+    let report = reader.report()?;
+    reader.finish()?;
+    Ok(report)
 }
 
 /// Seals what an opt-out's keys stand for.

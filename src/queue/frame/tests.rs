@@ -8,8 +8,9 @@ use proptest::strategy::ValueTree;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::call::{CallReport, CallResult, Plan, RETRIES_MAX, Retry};
 use crate::domain::chain::{Chain, STEPS_MAX, Step};
-use crate::domain::event::{Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
+use crate::domain::event::{CallStep, Called, Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -54,7 +55,7 @@ fn content() -> impl Strategy<Value = Content> {
             locale,
             signature
         }),
-        text().prop_map(|flow| Content::Call { flow }),
+        (text(), plan()).prop_map(|(flow, plan)| Content::Call { flow, plan: Arc::new(plan) }),
     ]
 }
 
@@ -178,7 +179,58 @@ fn change() -> impl Strategy<Value = Change> {
         prop::option::of(name()).prop_map(|provider| Change::Unresolved { provider }),
         pick(State::ALL).prop_map(Change::Progress),
         (pick(Fate::ALL), text()).prop_map(|(fate, reason)| Change::Settled(Outcome { fate, reason })),
+        (name(), pick(CallResult::ALL), text()).prop_map(|(provider, result, report)| Change::Called {
+            provider,
+            result,
+            report
+        }),
     ]
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let retry = (pick(CallResult::ALL), 0_u64..1_000_000, 0..=RETRIES_MAX);
+    let retry = retry.prop_map(|(result, after, times)| Retry { result, after: Duration::from_secs(after), times });
+    let lengths = (0_u64..100, 0_u64..10_000);
+    (text(), lengths, prop::collection::vec(retry, 0..3)).prop_map(|(document, (ring, talk), retries)| Plan {
+        document,
+        ring_max: Duration::from_secs(ring),
+        talk_max: Duration::from_secs(talk),
+        retries,
+    })
+}
+
+prop_compose! {
+    fn called()(
+        provider in name(),
+        job in id(),
+        attempt in any::<u16>(),
+        at in time(),
+        step in prop_oneof![
+            pick(State::ALL).prop_map(CallStep::Moved),
+            (pick(CallResult::ALL), text(), prop::option::of(envelope())).prop_map(|(result, report, again)| {
+                CallStep::Ended { result, report, again: again.map(Box::new) }
+            }),
+            Just(CallStep::Lost),
+        ],
+    ) -> Called {
+        Called { provider, job: JobId(job), attempt, at, step }
+    }
+}
+
+#[test]
+fn a_report_is_sealed_and_opens() {
+    let sealer = Sealer::ephemeral().unwrap();
+    let report = CallReport {
+        digits: "1#".into(),
+        tags: vec!["confirmed".into(), "好".into()],
+        talk: Duration::from_millis(12_345),
+        hung_up_by: "callee".into(),
+        recording: "r-1".into(),
+        ..CallReport::unanswered(CallResult::Completed)
+    };
+    let sealed = seal_report(&report, &sealer);
+    assert!(!sealed.contains("confirmed") && open_report(&sealed, &sealer).unwrap() == report);
+    assert!(open_report(&sealed[4..], &sealer).is_err() && open_report("not base64!", &sealer).is_err());
 }
 
 prop_compose! {
@@ -265,12 +317,20 @@ fn fact() -> impl Strategy<Value = Fact> {
         (suppression(), pick(Source::ALL)).prop_map(|(suppression, source)| Fact::Unsuppressed(suppression, source)),
         job_rule().prop_map(Fact::Ruled),
         any::<u128>().prop_map(|id| Fact::Elapsed("acme".parse().unwrap(), JobId(Uuid::from_u128(id)))),
+        called().prop_map(Fact::Called),
     ]
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
     let check = (envelope(), any::<u16>(), prop::option::of(name()), time());
-    let check = check.prop_map(|(envelope, attempt, provider, due_at)| Check { envelope, attempt, provider, due_at });
+    let check = (check, any::<bool>());
+    let check = check.prop_map(|((envelope, attempt, provider, due_at), ends_call)| Check {
+        envelope,
+        attempt,
+        provider,
+        due_at,
+        ends_call,
+    });
     prop_oneof![
         prop::collection::vec(envelope(), 0..4).prop_map(Frame::Jobs),
         prop::collection::vec(check, 0..4).prop_map(Frame::Checks),

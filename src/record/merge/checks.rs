@@ -42,6 +42,9 @@ impl Merger {
     }
 
     fn check_job(&mut self, check: &Check, job: &Job, now: UnixMicros) {
+        if check.ends_call {
+            return self.check_call(check, job, now);
+        }
         let shared = &check.envelope.shared;
         let standing = self.known.get_mut(&job.id).map(|known| &known.standing);
         if standing.is_some_and(|standing| standing.fate().is_some() || standing.answered() >= check.attempt) {
@@ -139,6 +142,7 @@ fn awaits(change: &Change) -> Option<&'static str> {
         Change::Sent { receipt_expected: false, .. }
         | Change::Deferred { .. }
         | Change::Progress(_)
+        | Change::Called { .. }
         | Change::Settled(_) => None,
     }
 }

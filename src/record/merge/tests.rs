@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::event::{Outcome, Report, State};
+use crate::domain::call::CallResult;
+use crate::domain::event::{CallStep, Called, Outcome, Report, State};
 use crate::domain::job::{Check, Content, Job, OnMissed, Origin, Shared};
 use crate::domain::keys::AddressKey;
 use crate::domain::recipient::Recipient;
@@ -211,7 +212,7 @@ fn unanswered(class: Class, attempt: u16) -> Check {
         seen: None,
     };
     let envelope = Envelope { shared: Arc::new(shared), due_at: UnixMicros::from_secs(1), jobs: vec![job] };
-    Check { envelope, attempt, provider: Some(provider()), due_at: NOW }
+    Check { envelope, attempt, provider: Some(provider()), due_at: NOW, ends_call: false }
 }
 
 /// Returns the check of a copy that met another's claim.
@@ -373,5 +374,83 @@ proptest! {
         let outcomes = outcomes(&merged(facts));
         prop_assert_eq!(outcomes.len(), 1);
         prop_assert_eq!(outcomes[0].fate, fates[0]);
+    }
+}
+
+fn called(attempt: u16, step: CallStep) -> Fact {
+    let at = UnixMicros::from_secs(50);
+    Fact::Called(Called { provider: provider(), job: id(1), attempt, at, step })
+}
+
+fn call_ended(attempt: u16, result: CallResult) -> Fact {
+    let again = Some(Box::new(call_check(attempt).envelope));
+    called(attempt, CallStep::Ended { result, report: "sealed".into(), again })
+}
+
+/// Returns the check that comes after the call of an attempt must have ended.
+fn call_check(attempt: u16) -> Check {
+    let mut check = unanswered(Class::Notification, attempt);
+    let shared = Arc::make_mut(&mut check.envelope.shared);
+    (shared.kind, shared.content) = (Kind::Call, Content::Call { flow: "f".into(), plan: Arc::default() });
+    Check { ends_call: true, ..check }
+}
+
+fn deferrals(merged: &Merged) -> Vec<(Box<str>, UnixMicros)> {
+    let deferral = |numbered: &NumberedEvent| match &numbered.event.change {
+        Change::Deferred { reason, until } => Some((reason.clone(), *until)),
+        _ => None,
+    };
+    merged.recording.events.iter().filter_map(deferral).collect()
+}
+
+#[test]
+fn a_call_that_found_a_busy_line_is_made_again_as_often_as_its_rule_says() {
+    let facts = (1..=4).flat_map(|attempt| {
+        let ended = call_ended(attempt, CallResult::Busy);
+        // A driver that was not thanked says it again.
+        [sent(id(1), attempt, &[]), ended.clone(), ended]
+    });
+    let merged = merged(facts);
+    let (again, told) = (&merged.resends, deferrals(&merged));
+    assert_eq!((again.len(), told.len()), (2, 2));
+    for (attempt, (envelope, (reason, until))) in (1..).zip(again.iter().zip(&told)) {
+        let job = &envelope.jobs[0];
+        assert_eq!((job.attempt, job.supersedes, job.seen), (attempt, attempt, None));
+        assert_eq!((&**reason, *until), ("busy", envelope.due_at));
+        let wait = until.since(UnixMicros::from_secs(50)).as_secs();
+        assert!((300..=360).contains(&wait), "{wait}");
+    }
+    assert_eq!(outcomes(&merged), [Outcome::new(Fate::Undelivered, "busy")]);
+}
+
+#[test]
+fn a_call_has_one_outcome_however_it_is_told() {
+    let one = |facts: Vec<Fact>| {
+        let merged = merged(facts);
+        assert!(merged.resends.is_empty());
+        outcomes(&merged)
+    };
+    let completed = || call_ended(1, CallResult::Completed);
+    let unknown = Outcome::new(Fate::Unknown, "call_lost");
+    assert_eq!(one(vec![sent(id(1), 1, &[]), completed()]), [Outcome::new(Fate::Completed, "")]);
+    assert_eq!(one(vec![completed(), sent(id(1), 1, &[]), completed()]), [Outcome::new(Fate::Completed, "")]);
+    assert_eq!(one(vec![called(1, CallStep::Lost), completed()]), std::slice::from_ref(&unknown));
+    let cancelled = event(id(1), 1, Change::Settled(Outcome::new(Fate::Cancelled, "request")));
+    assert_eq!(one(vec![cancelled, call_ended(1, CallResult::Busy)]), [Outcome::new(Fate::Cancelled, "request")]);
+    assert_eq!(
+        one(vec![call_ended(1, CallResult::InvalidNumber)]),
+        [Outcome::new(Fate::Undelivered, "invalid_number")]
+    );
+    // What no driver speaks of is settled by its check, and nothing else is.
+    for (facts, expected) in [
+        (vec![sent(id(1), 1, &[])], vec![unknown]),
+        (vec![sent(id(1), 1, &[]), completed()], vec![Outcome::new(Fate::Completed, "")]),
+        (vec![sent(id(1), 1, &[]), call_ended(1, CallResult::Busy)], vec![]),
+    ] {
+        let mut merger = Merger::new(0, 1_000);
+        merger.accept(accepted(id(1)));
+        facts.into_iter().for_each(|fact| merger.fact(fact));
+        merger.check(&call_check(1), NOW);
+        assert_eq!(outcomes(&merger.finish()), expected);
     }
 }

@@ -11,7 +11,7 @@ fn chained(id: JobId) -> Envelope {
     let step = Step {
         kind: Kind::Call,
         pool: "default".parse().unwrap(),
-        content: Content::Call { flow: "hello".into() },
+        content: Content::Call { flow: "hello".into(), plan: Arc::default() },
         sender: "".into(),
         after: AFTER,
     };

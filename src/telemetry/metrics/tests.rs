@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::domain::call::CallResult;
 use crate::domain::cap::Mode;
 use crate::domain::event::Fate;
 use crate::domain::ids::{Lane, TenantId};
@@ -55,6 +56,8 @@ fn count_everything() {
     let callbacks = CallbackMetrics::new([&"cloud".parse().unwrap()]);
     callbacks.count(&"cloud".parse().unwrap(), CallbackResult::Replayed);
     callbacks.unknown();
+    TrunkMetrics::new(&"trunk".parse().unwrap()).in_progress(3);
+    CallMetrics::default().ended(CallResult::Completed, SECOND);
     let record = RecordMetrics::new();
     record.finished(&acme, (Kind::Call, Class::Notification), Fate::Completed, 1);
     record.receipts_unmatched(1);

@@ -67,7 +67,7 @@ async fn a_batch_goes_out_and_each_receipt_finds_its_job() {
         .into_iter()
         .map(|news| match news {
             News::Receipt(receipt) => receipt.message_id,
-            News::Reply(_) => panic!("not a receipt"),
+            other => panic!("not a receipt: {other:?}"),
         })
         .collect();
     expected.sort_unstable();

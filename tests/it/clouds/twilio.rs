@@ -94,7 +94,7 @@ async fn receipts_come_late_doubled_and_before_the_answer() {
     let news = rig.news_until_thanked(40).await;
     let job = |news: &News| match news {
         News::Receipt(receipt) => receipt.job.unwrap(),
-        News::Reply(_) => panic!("not a receipt"),
+        other => panic!("not a receipt: {other:?}"),
     };
     let jobs: std::collections::BTreeSet<_> = news.iter().map(job).collect();
     // Doubles that are equal byte for byte are thanked for and not taken again, once the first is durable.

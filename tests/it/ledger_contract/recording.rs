@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postrider::domain::call::CallResult;
 use postrider::domain::event::{Change, Event, Fate, Outcome, Receipt, Report, State};
 use postrider::domain::ids::{JobId, ProviderId};
 use postrider::domain::job::{Class, Kind};
@@ -196,6 +197,8 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
                 cost,
             }
         ),
+        (provider.clone(), proptest::sample::select(CallResult::ALL), "[A-Za-z0-9+/]{0,40}")
+            .prop_map(|(provider, result, report)| Change::Called { provider, result, report: report.into() }),
         proptest::option::of(provider).prop_map(|provider| Change::Unresolved { provider }),
         proptest::sample::select(State::ALL).prop_map(Change::Progress),
         (proptest::sample::select(Fate::ALL), word)

@@ -54,6 +54,7 @@ pub(crate) fn handover(number: u64, text: &str) -> Handover {
         template: None,
         validity: Duration::from_secs(3_600),
         extension: None,
+        call: None,
     }
 }
 

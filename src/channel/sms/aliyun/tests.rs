@@ -44,6 +44,7 @@ fn job(number: &str) -> Handover {
         template: None,
         validity: Duration::from_secs(60),
         extension: None,
+        call: None,
     }
 }
 

@@ -141,6 +141,7 @@ mod tests {
             template: None,
             validity: Duration::from_secs(3_600 + 61),
             extension: None,
+            call: None,
         }
     }
 
@@ -198,7 +199,10 @@ mod tests {
 
     #[test]
     fn what_no_smsc_could_take_is_refused() {
-        check(|handover| handover.content = Content::Call { flow: "f".into() }, Unwritable::NotAText);
+        check(
+            |handover| handover.content = Content::Call { flow: "f".into(), plan: Arc::default() },
+            Unwritable::NotAText,
+        );
         check(|handover| handover.recipient = Arc::default(), Unwritable::NoPhone);
         check(|handover| handover.sender = "ñ".into(), Unwritable::Sender);
         check(|handover| handover.sender = "0123456789012345678901".into(), Unwritable::Sender);

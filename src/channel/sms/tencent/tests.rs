@@ -46,6 +46,7 @@ fn job(number: &str, text: &str) -> Handover {
         template: None,
         validity: Duration::from_secs(60),
         extension: None,
+        call: None,
     }
 }
 

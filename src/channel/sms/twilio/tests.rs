@@ -45,6 +45,7 @@ fn job(sender: &str, text: &str) -> Handover {
         template: None,
         validity: Duration::from_secs(86_400),
         extension: None,
+        call: None,
     }
 }
 

@@ -1,0 +1,111 @@
+//! How what is known of calls is written in a frame.
+
+use std::time::Duration;
+
+use super::FrameError;
+use super::wire::{Reader, Writer};
+use crate::domain::call::{CallReport, CallResult, Plan, RETRIES_MAX, Retry};
+use crate::domain::event::{CallStep, Called, State};
+use crate::domain::ids::JobId;
+
+/// Fewest bytes of a retry rule.
+const RETRY_BYTES_MIN: usize = 3;
+
+impl Writer<'_> {
+    pub(super) fn plan(&mut self, plan: &Plan) {
+        self.text(&plan.document);
+        self.uint(plan.ring_max.as_secs());
+        self.uint(plan.talk_max.as_secs());
+        self.count(plan.retries.len());
+        for Retry { result, after, times } in &plan.retries {
+            self.byte(*result as u8);
+            self.uint(after.as_secs());
+            self.byte(*times);
+        }
+    }
+
+    pub(super) fn called(&mut self, called: &Called) {
+        self.text(called.provider.as_str());
+        self.uuid(called.job.0);
+        self.uint(called.attempt.into());
+        self.time(called.at);
+        match &called.step {
+            CallStep::Moved(state) => {
+                self.byte(0);
+                self.byte(*state as u8);
+            }
+            CallStep::Ended { result, report, again } => {
+                self.byte(1);
+                self.byte(*result as u8);
+                self.text(report);
+                self.option(again.as_ref(), |writer, again| writer.envelope(again));
+            }
+            CallStep::Lost => self.byte(2),
+        }
+    }
+
+    pub(super) fn report(&mut self, report: &CallReport) {
+        self.byte(report.result as u8);
+        self.count(report.tags.len());
+        report.tags.iter().for_each(|tag| self.text(tag));
+        self.uint(u64::try_from(report.talk.as_millis()).unwrap_or(u64::MAX));
+        let CallReport { digits, intent, answered_by, hung_up_by, transcript, recording, .. } = report;
+        for text in [digits, intent, answered_by, hung_up_by, transcript, recording] {
+            self.text(text);
+        }
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn plan(&mut self) -> Result<Plan, FrameError> {
+        Ok(Plan {
+            document: self.text()?,
+            ring_max: Duration::from_secs(self.uint()?),
+            talk_max: Duration::from_secs(self.uint()?),
+            retries: self.list(RETRY_BYTES_MIN, Self::retry)?,
+        })
+    }
+
+    fn retry(&mut self) -> Result<Retry, FrameError> {
+        let result = self.word(CallResult::ALL, "result")?;
+        let after = Duration::from_secs(self.uint()?);
+        let times = self.byte()?;
+        if times > RETRIES_MAX { Err(FrameError::Field("retries")) } else { Ok(Retry { result, after, times }) }
+    }
+
+    pub(super) fn called(&mut self) -> Result<Called, FrameError> {
+        Ok(Called {
+            provider: self.provider()?,
+            job: JobId(self.uuid()?),
+            attempt: self.small("attempt")?,
+            at: self.time()?,
+            step: match self.byte()? {
+                0 => CallStep::Moved(self.word(State::ALL, "state")?),
+                1 => CallStep::Ended {
+                    result: self.word(CallResult::ALL, "result")?,
+                    report: self.text()?,
+                    again: self.option(Self::envelope)?.map(Box::new),
+                },
+                2 => CallStep::Lost,
+                _ => return Err(FrameError::Field("call")),
+            },
+        })
+    }
+
+    pub(super) fn report(&mut self) -> Result<CallReport, FrameError> {
+        let result = self.word(CallResult::ALL, "result")?;
+        let tags = self.list(1, Self::text)?;
+        let talk = Duration::from_millis(self.uint()?);
+        Ok(CallReport {
+            result,
+            tags,
+            talk,
+            digits: self.text()?,
+            intent: self.text()?,
+            answered_by: self.text()?,
+            hung_up_by: self.text()?,
+            transcript: self.text()?,
+            recording: self.text()?,
+        })
+    }
+}

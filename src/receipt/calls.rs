@@ -1,0 +1,112 @@
+//! What calls bring: how they go, opt-outs, and jobs that follow at once, while somebody is still on the line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::replies::NotTaken;
+use super::{Reception, tell};
+use crate::channel::call::{CallNews, Followed, OptedOut, Step};
+use crate::domain::event::{CallStep, Called, Fact};
+use crate::domain::job::Kind;
+use crate::domain::suppression::{Plain, Scope, Source, Suppression};
+use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::queue::Queue;
+use crate::queue::frame::seal_report;
+use crate::seal::Sealer;
+use crate::telemetry::metrics::{self, CallMetrics};
+
+/// Tries to hand in a job that follows, and the wait between them: with a caller on the line there is no more time.
+const TRIES: u32 = 5;
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Takes jobs that follow from calls.
+pub trait FollowUps: Send + Sync {
+    /// Hands a job in. Handed in again, it is the same job.
+    ///
+    /// # Errors
+    /// [`NotFollowed`]: whether to try again.
+    fn submit<'a>(&'a self, followed: &'a Followed) -> BoxFuture<'a, Result<(), NotFollowed>>;
+}
+
+/// Why a job that was to follow from a call is not known to be accepted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotFollowed {
+    /// Not now.
+    #[error("{0}")]
+    NotNow(Box<str>),
+    /// Never.
+    #[error("{0}")]
+    Never(Box<str>),
+}
+
+/// Returns what record is told of a call.
+pub(super) fn fact(news: CallNews, sealer: &Sealer, meters: &CallMetrics) -> Called {
+    let CallNews { provider, job, attempt, at, step } = news;
+    let step = match step {
+        Step::Moved(state) => CallStep::Moved(state),
+        Step::Ended(report, again) => {
+            meters.ended(report.result, report.talk);
+            CallStep::Ended { result: report.result, report: seal_report(&report, sealer), again }
+        }
+        Step::Lost => CallStep::Lost,
+    };
+    Called { provider, job, attempt, at, step }
+}
+
+/// Opts a callee out; tells the driver once that binds and is durable.
+pub(super) fn opt_out<Q: Queue, L: Limits, B: Ledger>(
+    reception: &Arc<Reception<Q, L, B>>,
+    opted_out: OptedOut,
+    done: oneshot::Sender<()>,
+) {
+    let here = Arc::clone(reception);
+    reception.tasks.spawn("call_opt_out", async move {
+        match here.bind_opt_out(opted_out).await {
+            Ok(()) => tell(done),
+            Err(problem) => warn!(%problem, "an opt-out from a call is not durable; its driver says it again"),
+        }
+    });
+}
+
+/// Hands in a job that follows from a call.
+pub(super) fn follow_up<Q: Queue, L: Limits, B: Ledger>(
+    reception: &Arc<Reception<Q, L, B>>,
+    followed: Followed,
+    done: oneshot::Sender<()>,
+) {
+    let here = Arc::clone(reception);
+    reception.tasks.spawn("call_follow_up", async move {
+        for _ in 0..TRIES {
+            match here.follow_ups.submit(&followed).await {
+                Ok(()) => break,
+                Err(NotFollowed::Never(why)) => {
+                    warn!(job = %followed.job, %why, "a job that was to follow from a call is refused");
+                    break;
+                }
+                Err(NotFollowed::NotNow(why)) => {
+                    warn!(job = %followed.job, %why, "a job that is to follow from a call is not accepted yet");
+                    here.clock.pause(RETRY).await;
+                }
+            }
+        }
+        tell(done);
+    });
+}
+
+impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
+    async fn bind_opt_out(&self, opted_out: OptedOut) -> Result<(), NotTaken> {
+        let OptedOut { tenant, number, everything, at } = opted_out;
+        let (address, source) = (self.sealer.address_key(&number), Source::Keyword);
+        let scope = if everything { Scope::Everything } else { Scope::Brand };
+        let suppression = Suppression { tenant, address, scope, kind: None, source, at };
+        self.insist(|| self.limits.suppress(std::slice::from_ref(&suppression))).await?;
+        metrics::opted_out(Kind::Call, source);
+        let plain = Plain { address: number, word: "".into() };
+        Ok(self.publish(vec![Fact::Suppressed(suppression, plain)]).await?)
+    }
+}

@@ -1,0 +1,91 @@
+//! What follows from calls: the next try, or the outcome.
+
+use super::Merger;
+use crate::domain::call::{CallResult, retry_after};
+use crate::domain::event::{CallStep, Called, Change, Event, Fate, Outcome};
+use crate::domain::ids::JobId;
+use crate::domain::job::{Check, Envelope, Job};
+use crate::domain::time::UnixMicros;
+
+/// The reason of an outcome of a call that its driver lost, and of one that no driver has spoken of.
+const LOST: &str = "call_lost";
+
+impl Merger {
+    /// Merges what a driver says of a call. A call that has ended has its consequence once: said again, it is no news.
+    pub(super) fn called(&mut self, called: Called) {
+        let Called { provider, job, attempt, at, step } = called;
+        let Some(known) = self.known.get(&job) else {
+            // No job of ours, or one that is no longer kept.
+            self.merged.tally.unmatched += 1;
+            return;
+        };
+        let (tenant, kind, class) = (known.tenant.clone(), known.kind, known.class);
+        let event = |change| Event { job, tenant, kind, class, at, attempt, change };
+        match step {
+            CallStep::Moved(state) => _ = self.event(event(Change::Progress(state))),
+            CallStep::Lost => _ = self.event(event(Change::Settled(Outcome::new(Fate::Unknown, LOST)))),
+            CallStep::Ended { result, report, again } => {
+                let ended = event(Change::Called { provider, result, report });
+                if self.event(ended.clone()) {
+                    self.after_call(ended, result, again.map(|again| *again));
+                }
+            }
+        }
+    }
+
+    /// Calls again later, or settles.
+    fn after_call(&mut self, ended: Event, result: CallResult, again: Option<Envelope>) {
+        let Some(known) = self.known.get(&ended.job).filter(|known| known.standing.fate().is_none()) else { return };
+        let tries = known.standing.calls();
+        let next = again.and_then(|again| {
+            let plan = again.shared.content.plan();
+            let after = retry_after(result, tries, &plan.retries, chance(ended.job, ended.attempt))?;
+            next_call(again, ended.attempt, ended.at.plus(after))
+        });
+        let change = match next {
+            Some(envelope) => {
+                let until = envelope.due_at;
+                self.merged.resends.push(envelope);
+                Change::Deferred { reason: result.as_str().into(), until }
+            }
+            None => Change::Settled(match result {
+                CallResult::Completed => Outcome::new(Fate::Completed, ""),
+                other => Outcome::new(Fate::Undelivered, other.as_str()),
+            }),
+        };
+        self.event(Event { change, ..ended });
+    }
+
+    /// Settles a call that has long ended, if nobody has said how: its driver lost it with its process.
+    pub(super) fn check_call(&mut self, check: &Check, job: &Job, now: UnixMicros) {
+        let Some(known) = self.known.get(&job.id) else { return };
+        let standing = &known.standing;
+        if standing.fate().is_some() || standing.call_ended(check.attempt) || standing.answered() > check.attempt {
+            return;
+        }
+        let (tenant, kind, class) = (known.tenant.clone(), known.kind, known.class);
+        let change = Change::Settled(Outcome::new(Fate::Unknown, LOST));
+        self.event(Event { job: job.id, tenant, kind, class, at: now, attempt: check.attempt, change });
+    }
+}
+
+/// Returns the job as it is called the next time at `due_at`; `None`: it has expired by then. The claim of the attempt
+/// that ended gives way, and its place in the caps stands.
+fn next_call(mut again: Envelope, attempt: u16, due_at: UnixMicros) -> Option<Envelope> {
+    if due_at >= again.shared.expires_at {
+        return None;
+    }
+    again.due_at = due_at;
+    for job in &mut again.jobs {
+        (job.attempt, job.supersedes, job.seen) = (attempt, attempt, None);
+    }
+    Some(again)
+}
+
+/// Returns a number in 0..1 that is the same whenever the same attempt is decided.
+fn chance(job: JobId, attempt: u16) -> f64 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(job.0.as_bytes());
+    hash.update(&attempt.to_be_bytes());
+    f64::from(hash.finalize()) / f64::from(u32::MAX)
+}

@@ -1,0 +1,358 @@
+//! Calls over a real Asterisk to real SIP phones, by gRPC: every result, what follows while somebody is on the line, what is
+//! tried again, and kills in mid-call.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use postrider::domain::time::Clock;
+use postrider::pb::{
+    self, CallContent, CallResult, Class, Fate, FlowNode, GatherNode, GetJobRequest, Job, JobFilter, JobSpec, Kind,
+    ListJobsRequest, OptOutNode, ReasonCode, SayNode, State, SubmitNode, TagNode, call_content, event, flow_node,
+    job_spec,
+};
+
+use crate::support::api::{self, Client};
+use crate::support::exchange::Exchange;
+use crate::support::service::{Backends, Service};
+
+/// Texts go to a provider that reaches nobody.
+const TEXTS: &str = "[[provider]]\nid = \"texts\"\nkind = \"simulated\"\npool = \"texts\"\nkinds = [\"sms\"]\n";
+/// Lines of the trunk.
+const LINES: usize = 12;
+/// What callees do, by the last digit of their numbers.
+const LINK: u8 = 1;
+const STOP: u8 = 2;
+const BUSY: u8 = 3;
+const RINGS: u8 = 4;
+const NOBODY: u8 = 5;
+const FAILS: u8 = 6;
+const LISTENS: u8 = 8;
+
+fn number(index: usize, does: u8) -> String {
+    format!("+86138000{index:04}{does}")
+}
+
+fn node(act: flow_node::Act, next: &str) -> FlowNode {
+    FlowNode { act: Some(act), next: next.into() }
+}
+
+fn say(text: &str, next: &str) -> FlowNode {
+    node(flow_node::Act::Say(SayNode { text: text.into(), repeats: 1 }), next)
+}
+
+/// A call that confirms an order: 1 asks for a link, 2 for no more calls.
+fn flow(wait: i64) -> pb::CallFlow {
+    let menu = [("1", "link"), ("2", "stop")].map(|(key, to)| (key.to_owned(), to.to_owned()));
+    let gather = GatherNode {
+        menu: menu.into(),
+        wait: Some(prost_types::Duration { seconds: wait, nanos: 0 }),
+        digits_max: 1,
+        ..GatherNode::default()
+    };
+    let link = SubmitNode { template: "order-link".into(), kind: Kind::Sms.into(), params: BTreeMap::new() };
+    let nodes = [
+        ("hello", say("您好 {name}", "menu")),
+        ("menu", node(flow_node::Act::Gather(gather), "")),
+        ("link", node(flow_node::Act::Submit(link), "marked")),
+        ("marked", node(flow_node::Act::Tag(TagNode { tag: "confirmed".into() }), "bye")),
+        ("stop", node(flow_node::Act::OptOut(OptOutNode::default()), "bye")),
+        ("bye", say("谢谢，再见", "")),
+    ];
+    let nodes = nodes.map(|(name, node)| (name.to_owned(), node)).into();
+    pb::CallFlow { start: "hello".into(), nodes, locale: "zh-CN".into(), ..pb::CallFlow::default() }
+}
+
+fn call(flow: pb::CallFlow) -> JobSpec {
+    rings(flow, 10)
+}
+
+/// A call that rings so long.
+fn rings(flow: pb::CallFlow, seconds: i64) -> JobSpec {
+    let ring_max = Some(prost_types::Duration { seconds, nanos: 0 });
+    let source = Some(call_content::Source::InlineFlow(flow));
+    let content = CallContent { source, ring_max, ..CallContent::default() };
+    JobSpec { content: Some(job_spec::Content::Call(content)), class: Class::Notification.into(), ..JobSpec::default() }
+}
+
+async fn submit_calls(client: &Client, key: &str, spec: JobSpec, numbers: &[String]) -> HashMap<String, String> {
+    let mut request = api::batch(key, spec, numbers);
+    for item in &mut request.items {
+        item.params.insert("name".into(), "Li".into());
+    }
+    let ids = api::insist(client, &request).await;
+    numbers.iter().cloned().zip(ids).collect()
+}
+
+async fn job(client: &Client, id: &str) -> Job {
+    let request = GetJobRequest { job_id: id.to_owned(), ..GetJobRequest::default() };
+    client.clone().get_job(request).await.unwrap().into_inner().job.unwrap()
+}
+
+/// Asks for a job until it is as wanted.
+async fn until(client: &Client, id: &str, what: &str, wanted: impl Fn(&Job) -> bool) -> Job {
+    let clock = Clock::system();
+    for _ in 0..1_200 {
+        let job = job(client, id).await;
+        if wanted(&job) {
+            return job;
+        }
+        clock.pause(Duration::from_millis(100)).await;
+    }
+    panic!("not {what} in two minutes: {:?}", job(client, id).await.events);
+}
+
+fn state(job: &Job) -> State {
+    State::try_from(job.state).unwrap()
+}
+
+/// Returns when a job came to a state, in microseconds, and why.
+fn changes(job: &Job) -> Vec<(State, i64, pb::StateChange)> {
+    let change = |event: &pb::Event| match &event.what {
+        Some(event::What::StateChange(change)) => {
+            let at = event.at.unwrap();
+            let at = at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000;
+            Some((State::try_from(change.state).unwrap(), at, change.clone()))
+        }
+        _ => None,
+    };
+    job.events.iter().filter_map(change).collect()
+}
+
+fn came(job: &Job, state: State) -> i64 {
+    changes(job).iter().find(|(came, ..)| *came == state).unwrap_or_else(|| panic!("never {state:?}: {job:?}")).1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_calls_end_as_their_callees_do_and_what_follows_follows_once() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider(&format!("lines = {LINES}\ncalls_per_s = 20"));
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    api::put_template(&service, api::template("order-link", "{name}: the link to your order")).await;
+    let client = api::jobs(&service);
+    let numbers: Vec<String> =
+        (0..60).map(|index| number(index, [LINK, STOP, BUSY, RINGS, NOBODY, FAILS][index % 6])).collect();
+    let ids = submit_calls(&client, "sixty", call(flow(5)), &numbers).await;
+
+    let mut lines_most = 0;
+    let clock = Clock::system();
+    let mut open: Vec<String> = numbers.clone();
+    let watch = clock.stopwatch();
+    while !open.is_empty() && watch.elapsed() < Duration::from_secs(180) {
+        lines_most = lines_most.max(exchange.calls());
+        let gauge = service.metrics().iter().find_map(|line| {
+            Some(line.strip_prefix("postrider_calls_in_progress{trunk=\"trunk\"} ")?.parse::<usize>().unwrap())
+        });
+        lines_most = lines_most.max(gauge.unwrap_or(0));
+        let mut still = vec![];
+        for number in open {
+            let job = job(&client, &ids[&number]).await;
+            let tried = changes(&job).iter().any(|(_, _, change)| change.until.is_some());
+            if state(&job) != State::Settled && !tried {
+                still.push(number);
+            }
+        }
+        open = still;
+    }
+    assert!(open.is_empty(), "{} calls are still open; the log:\n{}", open.len(), service.log());
+    assert!(lines_most <= LINES && lines_most > 1, "{lines_most} lines");
+    for number in &numbers {
+        check(number, &job(&client, &ids[number]).await);
+    }
+    let dialled = exchange.dialled();
+    assert!(dialled.len() == 60 && dialled.values().all(|&times| times == 1), "{dialled:?}");
+
+    follow_ups_came_in_mid_call(&client, &ids).await;
+    opted_out_are_left_alone(&client, &numbers).await;
+}
+
+/// Checks what one call came to.
+fn check(number: &str, job: &Job) {
+    let does = number.as_bytes()[number.len() - 1] - b'0';
+    let report = job.call.clone().unwrap_or_else(|| panic!("{number}: no report: {job:?}"));
+    let result = CallResult::try_from(report.result).unwrap();
+    let outcome = job.outcome.as_ref().map(|outcome| (Fate::try_from(outcome.fate).unwrap(), outcome.reason.as_str()));
+    let again = changes(job).into_iter().find(|(.., change)| change.until.is_some());
+    // The wait that the rules give, and up to a fifth more.
+    let again_after = |least: i64, code: ReasonCode| {
+        let (_, at, change) = again.clone().unwrap_or_else(|| panic!("{number} is not called again: {job:?}"));
+        let wait = change.until.unwrap().seconds - at / 1_000_000;
+        assert!((least..=least * 6 / 5 + 1).contains(&wait), "{number} is called again after {wait} s");
+        assert_eq!(change.reason_code, i32::from(code));
+        assert_eq!(outcome, None);
+    };
+    match does {
+        LINK | STOP => {
+            assert_eq!((result, outcome), (CallResult::Completed, Some((Fate::Completed, ""))), "{number}");
+            let tags: &[&str] = if does == LINK { &["confirmed"] } else { &[] };
+            assert_eq!(
+                (report.digits, report.tags),
+                (does.to_string(), tags.iter().map(ToString::to_string).collect())
+            );
+            assert_eq!(report.hung_up_by, "us");
+            assert!(report.talk.unwrap().seconds >= 1, "{:?}", report.talk);
+            let times = [State::Dialing, State::Ringing, State::Answered, State::Settled].map(|state| came(job, state));
+            assert!(times.is_sorted(), "{times:?}");
+        }
+        BUSY => {
+            assert_eq!(result, CallResult::Busy);
+            again_after(300, ReasonCode::Busy);
+        }
+        RINGS => {
+            assert_eq!(result, CallResult::NoAnswer);
+            assert!(came(job, State::Ringing) > 0);
+            again_after(3_600, ReasonCode::NoAnswer);
+        }
+        NOBODY => {
+            assert_eq!(result, CallResult::InvalidNumber, "{number}");
+            assert_eq!(outcome, Some((Fate::Undelivered, "invalid_number")));
+        }
+        _ => {
+            assert_eq!(result, CallResult::Network);
+            again_after(60, ReasonCode::Provider);
+        }
+    }
+}
+
+/// One text for each callee who asked for it, accepted while they were on the line.
+async fn follow_ups_came_in_mid_call(client: &Client, calls: &HashMap<String, String>) {
+    let texts = ListJobsRequest {
+        filter: Some(JobFilter { kind: Kind::Sms.into(), ..JobFilter::default() }),
+        view: pb::JobView::Full.into(),
+        ..ListJobsRequest::default()
+    };
+    let texts = client.clone().list_jobs(texts).await.unwrap().into_inner().jobs;
+    assert_eq!(texts.len(), 10, "{texts:?}");
+    let mut numbers: Vec<_> = texts.iter().map(|text| text.recipient.as_ref().unwrap().phone.clone()).collect();
+    numbers.sort();
+    numbers.dedup();
+    assert!(numbers.len() == 10 && numbers.iter().all(|number| number.ends_with('1')), "{numbers:?}");
+    for text in texts {
+        let number = &text.recipient.as_ref().unwrap().phone;
+        let call = job(client, &calls[number]).await;
+        let accepted = text.accepted_at.unwrap();
+        let accepted = accepted.seconds * 1_000_000 + i64::from(accepted.nanos) / 1_000;
+        let (answered, ended) = (came(&call, State::Answered), came(&call, State::Settled));
+        assert!(
+            (answered..ended).contains(&accepted),
+            "accepted {} µs after the answer, {} µs before the end",
+            accepted - answered,
+            ended - accepted
+        );
+    }
+}
+
+/// Whoever pressed 2 gets nothing more of the brand; whoever pressed 1 does.
+async fn opted_out_are_left_alone(client: &Client, numbers: &[String]) {
+    let asked: Vec<String> = numbers.iter().filter(|number| number.ends_with(['1', '2'])).cloned().collect();
+    let ids = api::insist(client, &api::batch("after", api::text(Class::Marketing, "news"), &asked)).await;
+    for (number, id) in asked.iter().zip(ids) {
+        let job = until(client, &id, "settled", |job| state(job) == State::Settled).await;
+        let fate = Fate::try_from(job.outcome.unwrap().fate).unwrap();
+        assert_eq!(fate == Fate::Suppressed, number.ends_with('2'), "{number}: {fate:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_a_kill_interrupts_are_found_again_and_nobody_is_called_twice() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider("lines = 6\ncalls_per_s = 20");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    let client = api::jobs(&service);
+    let numbers: Vec<String> = (0..8).map(|index| number(index, if index < 4 { LISTENS } else { RINGS })).collect();
+    // A phone rings for longer than the service takes to come back.
+    let ids = submit_calls(&client, "killed", rings(flow(60), 60), &numbers[..6]).await;
+    for number in &numbers[..4] {
+        until(&client, &ids[number], "answered", |job| state(job) == State::Answered).await;
+    }
+    for number in &numbers[4..6] {
+        until(&client, &ids[number], "ringing", |job| state(job) == State::Ringing).await;
+    }
+    service.kill();
+    assert_eq!(exchange.calls(), 6, "the calls go on without us");
+    service.restart(None);
+    let client = api::jobs(&service);
+    for number in &numbers[..6] {
+        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
+        let fate = Fate::try_from(job.outcome.unwrap().fate).unwrap();
+        let expected = if number.ends_with('8') { Fate::Completed } else { Fate::Unknown };
+        assert_eq!(fate, expected, "{number}");
+    }
+    assert_eq!(exchange.calls(), 0, "no line leaks");
+    // The lines are whole: as many calls again.
+    let more: Vec<String> = (10..16).map(|index| number(index, LISTENS)).collect();
+    let ids = submit_calls(&client, "again", call(flow(1)), &more).await;
+    for number in &more {
+        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
+        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed));
+    }
+    let dialled = exchange.dialled();
+    assert!(dialled.len() == 12 && dialled.values().all(|&times| times == 1), "{dialled:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_on_either_side_of_a_call_dials_nobody_twice() {
+    let Some(exchange) = Exchange::start() else { return };
+    for (round, crash) in ["after_claim:1", "after_answer:1", "after_event:1"].into_iter().enumerate() {
+        let provider = exchange.provider("lines = 6\ncalls_per_s = 20");
+        let service = Service::prepare(&Backends::Embedded, &(TEXTS.to_owned() + &provider), &[]);
+        service.restart(Some(crash));
+        let client = api::jobs(&service);
+        let number = number(round, LISTENS);
+        let ids = submit_calls(&client, "once", call(flow(2)), std::slice::from_ref(&number)).await;
+        let clock = Clock::system();
+        for _ in 0..600 {
+            if service.ended() {
+                break;
+            }
+            clock.pause(Duration::from_millis(50)).await;
+        }
+        assert!(service.ended(), "{crash}: it did not crash");
+        service.restart(None);
+        let client = api::jobs(&service);
+        let known = |job: &Job| matches!(state(job), State::Settled | State::Unresolved);
+        let job = until(&client, &ids[&number], "settled or unresolved", known).await;
+        let dialled = exchange.dialled().get(&number).copied().unwrap_or(0);
+        assert!(dialled <= 1, "{crash}: dialled {dialled} times: {:?}", changes(&job));
+        if crash != "after_claim:1" {
+            // It was handed over, so the phone rang; what Asterisk still has of it is told.
+            assert_eq!(dialled, 1, "{crash}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_broken_around_calls_costs_no_other_call() {
+    let Some(exchange) = Exchange::start() else { return };
+    let hanging = exchange.provider("speech = [\"sleep\", \"60\"]\nresponse_timeout = \"2s\"\napp = \"hanging\"");
+    let hanging = hanging.replace("\"trunk\"", "\"mute\"").replace("kind", "pool = \"voice\"\nkind");
+    let wrong = exchange.provider("app = \"wrong\"").replace("\"trunk\"", "\"stranger\"").replace("sesame", "guess");
+    let settings = TEXTS.to_owned() + &exchange.provider("lines = 4\ncalls_per_s = 20") + &hanging + &wrong;
+    let service = Service::start(&Backends::Embedded, &settings);
+    let client = api::jobs(&service);
+    let numbers: Vec<String> = (0..12).map(|index| number(index, LISTENS)).collect();
+    let ids = submit_calls(&client, "broken", call(flow(1)), &numbers).await;
+    for number in &numbers {
+        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
+        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed), "{number}");
+    }
+    let log = service.log();
+    assert!(log.contains("no connection to Asterisk") && log.contains("stranger"), "{log}");
+    assert!(!log.contains("guess") && !log.contains("+86"), "{log}");
+    // Asterisk dies with calls in it, and comes back.
+    let more: Vec<String> = (20..22).map(|index| number(index, LISTENS)).collect();
+    let ids = submit_calls(&client, "dies", call(flow(60)), &more).await;
+    for number in &more {
+        until(&client, &ids[number], "answered", |job| state(job) == State::Answered).await;
+    }
+    exchange.kill();
+    exchange.restart();
+    for number in &more {
+        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
+        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed), "{number}");
+    }
+    let last = number(30, LISTENS);
+    let ids = submit_calls(&client, "last", call(flow(1)), std::slice::from_ref(&last)).await;
+    until(&client, &ids[&last], "settled", |job| state(job) == State::Settled).await;
+    let dialled = exchange.dialled();
+    assert!(dialled.values().all(|&times| times == 1), "{dialled:?}");
+}

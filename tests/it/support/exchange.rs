@@ -1,0 +1,156 @@
+//! A telephone exchange and the people it calls: a private Asterisk, with SIPp as every callee.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::path::PathBuf;
+
+use super::janitor::{Janitor, Job, free_port};
+use super::servers::{self, server_dir};
+
+/// Set by `deploy/test.sh` where Asterisk cannot be had: the tests that need it are then skipped, and say so.
+const WITHOUT: &str = "POSTRIDER_TEST_WITHOUT_ASTERISK";
+
+/// What Asterisk reads, by its file.
+const CONF: [(&str, &str); 8] = [
+    ("ari", include_str!("../../peers/asterisk/ari.conf")),
+    ("asterisk", include_str!("../../peers/asterisk/asterisk.conf")),
+    ("extensions", include_str!("../../peers/asterisk/extensions.conf")),
+    ("http", include_str!("../../peers/asterisk/http.conf")),
+    ("logger", include_str!("../../peers/asterisk/logger.conf")),
+    ("modules", include_str!("../../peers/asterisk/modules.conf")),
+    ("pjsip", include_str!("../../peers/asterisk/pjsip.conf")),
+    ("rtp", include_str!("../../peers/asterisk/rtp.conf")),
+];
+/// Files that must be there, empty.
+const EMPTY: [&str; 11] =
+    ["acl", "ccss", "cdr", "cel", "codecs", "features", "indications", "manager", "pjproject", "sorcery", "stasis"];
+/// RTP ports of one exchange: two for each call.
+const RTP_PORTS: u16 = 200;
+
+/// An Asterisk with its callees; both end with the test process.
+pub(crate) struct Exchange {
+    asterisk: Janitor,
+    _callees: Janitor,
+    ari: u16,
+    messages: PathBuf,
+}
+
+impl Exchange {
+    /// Starts an exchange; `None`, with loud words, where Asterisk cannot be had.
+    pub(crate) fn start() -> Option<Self> {
+        if std::env::var_os(WITHOUT).is_some() {
+            eprintln!("SKIPPED: this test calls through a real Asterisk, and {WITHOUT} says that there is none");
+            return None;
+        }
+        let (ari, callee) = (free_port(), free_port());
+        let asterisk = asterisk(ari, callee);
+        let (callees, messages) = callees(callee);
+        Some(Self { asterisk, _callees: callees, ari, messages })
+    }
+
+    /// Returns the settings of a provider `trunk` in the pool `voice` that calls through it.
+    pub(crate) fn provider(&self, more: &str) -> String {
+        format!(
+            "[[provider]]\nid = \"trunk\"\nkind = \"asterisk\"\nendpoint = \"http://127.0.0.1:{}\"\nuser = \"dialer\"\n\
+             password = \"sesame\"\ntrunk = \"PJSIP/{{number}}@carrier\"\n{more}\n",
+            self.ari
+        )
+    }
+
+    /// Returns how many calls there are now.
+    pub(crate) fn calls(&self) -> usize {
+        use std::io::{Read as _, Write as _};
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ari)).unwrap();
+        // dialer:sesame
+        let request = "GET /ari/channels HTTP/1.0\r\nAuthorization: Basic ZGlhbGVyOnNlc2FtZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str::<Vec<serde_json::Value>>(body).unwrap().len()
+    }
+
+    /// Returns how often each number was called, by the calls that reached its phone.
+    pub(crate) fn dialled(&self) -> BTreeMap<String, usize> {
+        let messages = fs::read_to_string(&self.messages).unwrap_or_default();
+        let mut calls: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        let mut callee = None;
+        for line in messages.lines() {
+            if let Some(rest) = line.strip_prefix("INVITE sip:") {
+                callee = rest.split_once('@').map(|(number, _)| format!("+{number}"));
+            } else if let Some(id) = line.strip_prefix("Call-ID:")
+                && let Some(callee) = callee.take()
+            {
+                calls.entry(callee).or_default().insert(id.trim());
+            }
+        }
+        calls.into_iter().map(|(callee, calls)| (callee, calls.len())).collect()
+    }
+
+    /// Ends Asterisk at once, with all its calls.
+    pub(crate) fn kill(&self) {
+        self.asterisk.end("KILL");
+    }
+
+    /// Starts Asterisk again.
+    pub(crate) fn restart(&self) {
+        self.asterisk.start(|| TcpStream::connect((Ipv4Addr::LOCALHOST, self.ari)).is_ok());
+    }
+}
+
+fn asterisk(ari: u16, callee: u16) -> Janitor {
+    let dir = server_dir("asterisk");
+    let (sip, rtp) = (free_port(), free_port().min(u16::MAX - RTP_PORTS) / 2 * 2);
+    let values = [
+        ("@DIR@", dir.to_str().unwrap().to_owned()),
+        ("@ARI@", ari.to_string()),
+        ("@SIP@", sip.to_string()),
+        ("@CALLEE@", callee.to_string()),
+        ("@RTP@", rtp.to_string()),
+        ("@RTP_END@", (rtp + RTP_PORTS).to_string()),
+    ];
+    for (name, text) in CONF {
+        let text = values.iter().fold(text.to_owned(), |text, (mark, value)| text.replace(mark, value));
+        fs::write(dir.join(name).with_extension("conf"), text).unwrap();
+    }
+    for name in EMPTY {
+        fs::write(dir.join(name).with_extension("conf"), "").unwrap();
+    }
+    fs::write(dir.join("udptl.conf"), "").unwrap();
+    fs::create_dir(dir.join("spool")).unwrap();
+    let program = servers::program("asterisk", &["/usr/sbin"], "asterisk");
+    let conf = dir.join("asterisk.conf");
+    let command = [program.to_str().unwrap(), "-C", conf.to_str().unwrap(), "-f"].map(str::to_owned);
+    let janitor = Janitor::hire(&Job { dir: &dir, end_signal: "KILL", command: &command, env: &[] });
+    janitor.start(|| TcpStream::connect((Ipv4Addr::LOCALHOST, ari)).is_ok());
+    janitor
+}
+
+fn callees(port: u16) -> (Janitor, PathBuf) {
+    let dir = server_dir("callees");
+    let scenario = dir.join("callee.xml");
+    fs::write(&scenario, include_str!("../../peers/callee.xml")).unwrap();
+    let messages = dir.join("messages");
+    let program = servers::program("sipp", &[], "sip-tester");
+    let (port_word, media) = (port.to_string(), free_port().min(60_000).to_string());
+    let command = [
+        program.to_str().unwrap(),
+        "-sf",
+        scenario.to_str().unwrap(),
+        "-i",
+        "127.0.0.1",
+        "-p",
+        &port_word,
+        "-mp",
+        &media,
+        "-nostdin",
+        "-trace_msg",
+        "-message_file",
+        messages.to_str().unwrap(),
+    ];
+    let command = command.map(str::to_owned);
+    let janitor = Janitor::hire(&Job { dir: &dir, end_signal: "KILL", command: &command, env: &[] });
+    janitor.start(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_err());
+    (janitor, messages)
+}
