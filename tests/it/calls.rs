@@ -356,3 +356,23 @@ async fn what_is_broken_around_calls_costs_no_other_call() {
     let dialled = exchange.dialled();
     assert!(dialled.values().all(|&times| times == 1), "{dialled:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a call that the network failed is made again after a minute"]
+async fn a_call_that_the_network_failed_is_made_again() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider("lines = 4\ncalls_per_s = 20");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    let client = api::jobs(&service);
+    let failing = number(0, FAILS);
+    let ids = submit_calls(&client, "again", call(flow(1)), std::slice::from_ref(&failing)).await;
+    let tried =
+        |job: &Job, times: usize| changes(job).iter().filter(|(.., change)| change.until.is_some()).count() == times;
+    until(&client, &ids[&failing], "tried", |job| tried(job, 1)).await;
+    let job = until(&client, &ids[&failing], "tried again", |job| tried(job, 2)).await;
+    let attempts: Vec<_> = changes(&job).into_iter().filter(|(state, ..)| *state == State::Sent).collect();
+    assert_eq!(attempts.iter().map(|(.., change)| change.attempt).collect::<Vec<_>>(), [1, 2]);
+    let waited = attempts[1].1 - attempts[0].1;
+    assert!((60_000_000..75_000_000).contains(&waited), "called again after {waited} µs");
+    assert_eq!(exchange.dialled()[&failing], 2);
+}

@@ -103,6 +103,7 @@ fn handover(number: u64) -> Handover {
         }),
         validity: Duration::from_secs(3_600),
         extension: None,
+        call: None,
     }
 }
 

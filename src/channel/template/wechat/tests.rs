@@ -65,6 +65,7 @@ fn job() -> Handover {
         }),
         validity: Duration::from_secs(60),
         extension: None,
+        call: None,
     }
 }
 
