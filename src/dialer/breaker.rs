@@ -49,7 +49,13 @@ impl Breaker {
 
     /// Notes how a call ended.
     pub(super) fn ended(&mut self, result: Option<CallResult>, now: UnixMicros) {
-        let Some(result) = result else { return };
+        let Some(result) = result else {
+            // Perhaps the one that tried it, and never dialled: another's turn comes after a rest, not after a call's time.
+            if let Self::Open { until, rest } = self {
+                *until = (*until).min(now.plus(*rest));
+            }
+            return;
+        };
         let fails = result == CallResult::Network;
         *self = match *self {
             Self::Closed { ended, failed } => {

@@ -141,8 +141,14 @@ fn a_broken_trunk_is_tried_by_single_calls() {
     let trying = dialer.dial(ask(&acme, ""), at(rested + 30_000)).unwrap();
     let others = dialer.dial(ask(&acme, ""), at(rested + 30_001));
     assert!(matches!(others, Err(NoLine::Broken(_))), "{others:?}");
-    dialer.end(trying, Some(CallResult::NoAnswer), at(rested + 50_000));
-    call(&mut dialer, rested + 50_001, CallResult::Completed).unwrap();
+    // The one that tries it is never dialled after all: the next turn comes after a rest.
+    dialer.end(trying, None, at(rested + 31_000));
+    let again = rested + 31_000 + 30_000;
+    let others = dialer.dial(ask(&acme, ""), at(again - 1));
+    assert_eq!(others, Err(NoLine::Broken(at(again))));
+    let trying = dialer.dial(ask(&acme, ""), at(again)).unwrap();
+    dialer.end(trying, Some(CallResult::NoAnswer), at(again + 20_000));
+    call(&mut dialer, again + 20_001, CallResult::Completed).unwrap();
 }
 
 proptest! {

@@ -98,7 +98,8 @@ async fn until(client: &Client, id: &str, what: &str, wanted: impl Fn(&Job) -> b
         }
         clock.pause(Duration::from_millis(100)).await;
     }
-    panic!("not {what} in two minutes: {:?}", job(client, id).await.events);
+    let job = job(client, id).await;
+    panic!("{} is not {what} in two minutes: {:?}", job.recipient.unwrap().phone, job.events);
 }
 
 fn state(job: &Job) -> State {

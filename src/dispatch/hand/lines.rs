@@ -22,6 +22,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         let Some(lines) = permit.provider.lines.clone() else { return chunk };
         let (mut ready, mut look_at) = (Vec::with_capacity(chunk.len()), UnixMicros::MAX);
         for mut item in chunk {
+            // One that comes back holds no line while it asks for another.
+            item.handover.call = None;
             let asked = lines.dial(Ask {
                 tenant: &item.shared.tenant,
                 campaign: &item.shared.origin.campaign_id,

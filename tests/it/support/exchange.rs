@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::janitor::{Janitor, Job, free_port};
 use super::servers::{self, server_dir};
@@ -27,6 +28,10 @@ const EMPTY: [&str; 11] =
     ["acl", "ccss", "cdr", "cel", "codecs", "features", "indications", "manager", "pjproject", "sorcery", "stasis"];
 /// RTP ports of one exchange: two for each call.
 const RTP_PORTS: u16 = 200;
+/// Ports for the media of one exchange: its own, and its callees'.
+const MEDIA_PORTS: u16 = 250;
+/// Where those ports are: where [`free_port`] gives none, so that no server finds its port taken by somebody's voice.
+const MEDIA: std::ops::Range<u16> = 10_000..15_000;
 
 /// An Asterisk with its callees; both end with the test process.
 pub(crate) struct Exchange {
@@ -43,9 +48,9 @@ impl Exchange {
             eprintln!("SKIPPED: this test calls through a real Asterisk, and {WITHOUT} says that there is none");
             return None;
         }
-        let (ari, callee) = (free_port(), free_port());
-        let asterisk = asterisk(ari, callee);
-        let (callees, messages) = callees(callee);
+        let (ari, callee, media) = (free_port(), free_port(), media_ports());
+        let asterisk = asterisk(ari, callee, media);
+        let (callees, messages) = callees(callee, media + RTP_PORTS + 10);
         Some(Self { asterisk, _callees: callees, ari, messages })
     }
 
@@ -111,9 +116,18 @@ impl Exchange {
     }
 }
 
-fn asterisk(ari: u16, callee: u16) -> Janitor {
+/// Returns the first port for the media of an exchange.
+fn media_ports() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let places = (MEDIA.end - MEDIA.start) / MEDIA_PORTS;
+    // Test processes that run side by side begin at different places.
+    let place = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % u32::from(places);
+    MEDIA.start + u16::try_from(place).expect("less than there are ports") * MEDIA_PORTS
+}
+
+fn asterisk(ari: u16, callee: u16, rtp: u16) -> Janitor {
     let dir = server_dir("asterisk");
-    let (sip, rtp) = (free_port(), free_port().min(u16::MAX - RTP_PORTS) / 2 * 2);
+    let sip = free_port();
     let values = [
         ("@DIR@", dir.to_str().unwrap().to_owned()),
         ("@ARI@", ari.to_string()),
@@ -139,13 +153,13 @@ fn asterisk(ari: u16, callee: u16) -> Janitor {
     janitor
 }
 
-fn callees(port: u16) -> (Janitor, PathBuf) {
+fn callees(port: u16, media: u16) -> (Janitor, PathBuf) {
     let dir = server_dir("callees");
     let scenario = dir.join("callee.xml");
     fs::write(&scenario, include_str!("../../peers/callee.xml")).unwrap();
     let messages = dir.join("messages");
     let program = servers::program("sipp", &[], "sip-tester");
-    let (port_word, media) = (port.to_string(), free_port().min(60_000).to_string());
+    let (port_word, media) = (port.to_string(), media.to_string());
     let command = [
         program.to_str().unwrap(),
         "-sf",
