@@ -10,6 +10,7 @@ use postrider::pb::{
     ListJobsRequest, OptOutNode, ReasonCode, SayNode, State, SubmitNode, TagNode, call_content, event, flow_node,
     job_spec,
 };
+use tonic::Code;
 
 use crate::support::api::{self, Client};
 use crate::support::exchange::Exchange;
@@ -83,9 +84,18 @@ async fn submit_calls(client: &Client, key: &str, spec: JobSpec, numbers: &[Stri
     numbers.iter().cloned().zip(ids).collect()
 }
 
+/// Asks for a job, again where nobody listens: a service that dies of a crash may look ready for a moment longer.
 async fn job(client: &Client, id: &str) -> Job {
-    let request = GetJobRequest { job_id: id.to_owned(), ..GetJobRequest::default() };
-    client.clone().get_job(request).await.unwrap().into_inner().job.unwrap()
+    let clock = Clock::system();
+    for _ in 0..300 {
+        let request = GetJobRequest { job_id: id.to_owned(), ..GetJobRequest::default() };
+        match client.clone().get_job(request).await {
+            Ok(answer) => return answer.into_inner().job.unwrap(),
+            Err(status) => assert!(matches!(status.code(), Code::Unavailable | Code::Unknown), "{status:?}"),
+        }
+        clock.pause(Duration::from_millis(100)).await;
+    }
+    panic!("nobody says how a job is");
 }
 
 /// Asks for a job until it is as wanted.
