@@ -134,10 +134,15 @@ asterisk_source() {
 
 asterisk() {
   if ! has_asterisk && command -v apt-get >/dev/null; then
+    local added=false
     if ! apt-cache show asterisk >/dev/null 2>&1; then
-      asterisk_source || true
+      asterisk_source && added=true
     fi
     install_packages asterisk asterisk-modules || true
+    # A release that this mirror has no more would fail every later update.
+    if $added && ! has_asterisk; then
+      as_root rm -f /etc/apt/sources.list.d/asterisk-bullseye.sources /etc/apt/preferences.d/asterisk-bullseye
+    fi
   fi
   if ! has_asterisk; then
     printf '%s\n' "" "NO ASTERISK: its package cannot be had here. The tests of tests/it/calls.rs are SKIPPED." "" >&2

@@ -112,6 +112,18 @@ async fn until(client: &Client, id: &str, what: &str, wanted: impl Fn(&Job) -> b
     panic!("{} is not {what} in two minutes: {:?}", job.recipient.unwrap().phone, job.events);
 }
 
+/// Waits until something is so.
+async fn within_a_minute(what: &str, mut so: impl FnMut() -> bool) {
+    let clock = Clock::system();
+    for _ in 0..1_200 {
+        if so() {
+            return;
+        }
+        clock.pause(Duration::from_millis(50)).await;
+    }
+    panic!("not within a minute: {what}");
+}
+
 fn state(job: &Job) -> State {
     State::try_from(job.state).unwrap()
 }
@@ -142,7 +154,7 @@ async fn sixty_calls_end_as_their_callees_do_and_what_follows_follows_once() {
     let client = api::jobs(&service);
     let numbers: Vec<String> =
         (0..60).map(|index| number(index, [LINK, STOP, BUSY, RINGS, NOBODY, FAILS][index % 6])).collect();
-    let ids = submit_calls(&client, "sixty", call(flow(5)), &numbers).await;
+    let ids = submit_calls(&client, "sixty", call(flow(30)), &numbers).await;
 
     let mut lines_most = 0;
     let clock = Clock::system();
@@ -288,7 +300,8 @@ async fn calls_that_a_kill_interrupts_are_found_again_and_nobody_is_called_twice
         let expected = if number.ends_with('8') { Fate::Completed } else { Fate::Unknown };
         assert_eq!(fate, expected, "{number}");
     }
-    assert_eq!(exchange.calls(), 0, "no line leaks");
+    // The last is told of before it is wholly gone.
+    within_a_minute("no line leaks", || exchange.calls() == 0).await;
     // The lines are whole: as many calls again.
     let more: Vec<String> = (10..16).map(|index| number(index, LISTENS)).collect();
     let ids = submit_calls(&client, "again", call(flow(1)), &more).await;
@@ -310,24 +323,17 @@ async fn a_crash_on_either_side_of_a_call_dials_nobody_twice() {
         let client = api::jobs(&service);
         let number = number(round, LISTENS);
         let ids = submit_calls(&client, "once", call(flow(2)), std::slice::from_ref(&number)).await;
-        let clock = Clock::system();
-        for _ in 0..600 {
-            if service.ended() {
-                break;
-            }
-            clock.pause(Duration::from_millis(50)).await;
-        }
-        assert!(service.ended(), "{crash}: it did not crash");
+        within_a_minute("it crashes", || service.ended()).await;
         service.restart(None);
         let client = api::jobs(&service);
         let known = |job: &Job| matches!(state(job), State::Settled | State::Unresolved);
         let job = until(&client, &ids[&number], "settled or unresolved", known).await;
-        let dialled = exchange.dialled().get(&number).copied().unwrap_or(0);
-        assert!(dialled <= 1, "{crash}: dialled {dialled} times: {:?}", changes(&job));
+        let dialled = || exchange.dialled().get(&number).copied().unwrap_or(0);
         if crash != "after_claim:1" {
             // It was handed over, so the phone rang; what Asterisk still has of it is told.
-            assert_eq!(dialled, 1, "{crash}");
+            within_a_minute(crash, || dialled() >= 1).await;
         }
+        assert!(dialled() <= 1, "{crash}: dialled {} times: {:?}", dialled(), changes(&job));
     }
 }
 

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::warn;
 
 use self::ari::{Ari, Originate};
@@ -314,10 +315,10 @@ impl Shared {
         }
     }
 
-    /// Says something without waiting until it is durable.
-    fn mention(self: &Arc<Self>, news: News) {
+    /// Says something without waiting until it is durable; whoever wants to know awaits what this returns.
+    fn mention(self: &Arc<Self>, news: News) -> JoinHandle<()> {
         let here = Arc::clone(self);
-        self.tasks.spawn("call_news", async move { here.say(news).await });
+        self.tasks.spawn("call_news", async move { here.say(news).await })
     }
 }
 

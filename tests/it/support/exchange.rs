@@ -28,7 +28,7 @@ const EMPTY: [&str; 11] =
     ["acl", "ccss", "cdr", "cel", "codecs", "features", "indications", "manager", "pjproject", "sorcery", "stasis"];
 /// RTP ports of one exchange: two for each call.
 const RTP_PORTS: u16 = 200;
-/// Ports for the media of one exchange: its own, and its callees'.
+/// Ports for the media of one exchange: its own, its callees', and a last one that says that they are taken.
 const MEDIA_PORTS: u16 = 250;
 /// Where those ports are: where [`free_port`] gives none, so that no server finds its port taken by somebody's voice.
 const MEDIA: std::ops::Range<u16> = 10_000..15_000;
@@ -37,6 +37,7 @@ const MEDIA: std::ops::Range<u16> = 10_000..15_000;
 pub(crate) struct Exchange {
     asterisk: Janitor,
     _callees: Janitor,
+    _media: Media,
     ari: u16,
     messages: PathBuf,
 }
@@ -48,10 +49,10 @@ impl Exchange {
             eprintln!("SKIPPED: this test calls through a real Asterisk, and {WITHOUT} says that there is none");
             return None;
         }
-        let (ari, callee, media) = (free_port(), free_port(), media_ports());
-        let asterisk = asterisk(ari, callee, media);
-        let (callees, messages) = callees(callee, media + RTP_PORTS + 10);
-        Some(Self { asterisk, _callees: callees, ari, messages })
+        let (ari, callee, media) = (free_port(), free_port(), Media::take());
+        let asterisk = asterisk(ari, callee, media.first);
+        let (callees, messages) = callees(callee, media.first + RTP_PORTS + 10);
+        Some(Self { asterisk, _callees: callees, _media: media, ari, messages })
     }
 
     /// Returns the settings of a provider `trunk` in the pool `voice` that calls through it.
@@ -116,13 +117,27 @@ impl Exchange {
     }
 }
 
-/// Returns the first port for the media of an exchange.
-fn media_ports() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let places = (MEDIA.end - MEDIA.start) / MEDIA_PORTS;
-    // Test processes that run side by side begin at different places.
-    let place = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % u32::from(places);
-    MEDIA.start + u16::try_from(place).expect("less than there are ports") * MEDIA_PORTS
+/// Ports that no other exchange has, of this process or of another, for as long as this lives.
+struct Media {
+    first: u16,
+    /// Bound to the last of them.
+    _taken: UdpSocket,
+}
+
+impl Media {
+    fn take() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let places = (MEDIA.end - MEDIA.start) / MEDIA_PORTS;
+        // Test processes that run side by side begin at different places.
+        let begin = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % u32::from(places);
+        let begin = u16::try_from(begin).expect("less than there are ports");
+        let free = |step| {
+            let first = MEDIA.start + (begin + step) % places * MEDIA_PORTS;
+            let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, first + MEDIA_PORTS - 1)).ok()?;
+            Some(Self { first, _taken: taken })
+        };
+        (0..places).find_map(free).expect("ports for the media of an exchange")
+    }
 }
 
 fn asterisk(ari: u16, callee: u16, rtp: u16) -> Janitor {

@@ -1,7 +1,7 @@
 //! Runs one server process that surely ends with the test process, even when that is killed.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -135,7 +135,7 @@ impl Shell {
     }
 }
 
-/// Returns a port that is free on loopback.
+/// Returns a port that is free on loopback, for TCP and for UDP.
 ///
 /// Taken from below the range that the system gives to outgoing connections, so that it is still free when a killed
 /// server wants it back.
@@ -148,7 +148,8 @@ pub(crate) fn free_port() -> u16 {
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7);
         let port = FIRST + start.wrapping_add(step) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
             return port;
         }
     }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::cause::{self, Reached};
 use super::event::Signal;
@@ -26,6 +28,8 @@ const RING_SLACK: Duration = Duration::from_secs(5);
 /// How long Asterisk may take to end a call, and how often it is told to.
 const END_MAX: Duration = Duration::from_secs(5);
 const ENDS_MAX: u32 = 4;
+/// How long a call that is over stays up for a job that follows from it and is not accepted yet.
+const FOLLOW_MAX: Duration = Duration::from_secs(2);
 /// How long a text that was not known before the call may take to be spoken.
 const SPEAK_MAX: Duration = Duration::from_secs(3);
 
@@ -49,6 +53,8 @@ pub(super) struct Conversation {
     playing: Option<Box<str>>,
     prompts: u32,
     recording: Box<str>,
+    /// Jobs that follow from the call, on their way to be accepted.
+    follow_ups: Vec<JoinHandle<()>>,
     /// The runner's timer: its number, and when it is up, on `watch`.
     timer: Option<(u32, Duration)>,
     /// When the call is ended whatever it does, on `watch`.
@@ -90,6 +96,7 @@ impl Conversation {
             playing: None,
             prompts: 0,
             recording: "".into(),
+            follow_ups: vec![],
             timer: None,
             limit: Duration::ZERO,
             ends: 0,
@@ -188,11 +195,19 @@ impl Conversation {
         self.ends += 1;
         self.timer = None;
         self.limit = self.watch.elapsed() + END_MAX;
+        self.followed().await;
         if self.hung_up_by.is_empty() {
             self.hung_up_by = "us";
         }
         // Whatever comes of it, the channel's end is told, or is asked for.
         let _gone = self.shared.ari.hang_up(&self.channel).await;
+    }
+
+    /// Waits until the jobs that follow from the call are accepted: their callee is to be on the line then.
+    async fn followed(&mut self) {
+        let accepted = join_all(self.follow_ups.drain(..));
+        // One that takes longer is accepted all the same, after the call.
+        let _late = self.shared.clock.timeout(FOLLOW_MAX, accepted).await;
     }
 
     /// Asks what the channel is like, after its events may have been missed.
@@ -245,7 +260,8 @@ impl Conversation {
             Command::OptOut(scope) => self.opt_out(scope),
             Command::Submit(follow_up) => {
                 let (shared, recipient) = (Arc::clone(&self.carried.shared), (*self.recipient).clone());
-                self.shared.mention(News::FollowUp(Box::new(Followed { job: self.job, shared, recipient, follow_up })));
+                let followed = Box::new(Followed { job: self.job, shared, recipient, follow_up });
+                self.follow_ups.push(self.shared.mention(News::FollowUp(followed)));
             }
             Command::Record(longest) => {
                 let name = format!("{}-{}", self.channel, self.prompts);
