@@ -56,12 +56,13 @@ local memories = redis.call('MGET', unpack(KEYS, 2, n + 1))
 local optouts = redis.call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
 local everybody = redis.call('EXISTS', KEYS[globals]) == 1 and KEYS[globals]
 local latest = {}
-local cancelling, moving, filtering = {}, {}, {}
+local cancelling, moving, filtering, rules_of = {}, {}, {}, {}
 for i = 0, tenants - 1 do
   local at = 2 * n + 2 + 3 * i
   cancelling[i] = redis.call('EXISTS', KEYS[at]) == 1 and KEYS[at]
   moving[i] = redis.call('EXISTS', KEYS[at + 1]) == 1 and KEYS[at + 1]
   filtering[i] = redis.call('EXISTS', KEYS[at + 2]) == 1 and KEYS[at + 2]
+  rules_of[i] = cancelling[i] or moving[i] or filtering[i]
 end
 
 -- Returns a tenant's rules by filter; their names are: act u8 (0 cancels, 1 moves), kind and class u8 (255: any), from
@@ -92,7 +93,7 @@ local function takes_at(p, count)
   local packed = sub(asks, p, p + 27 * count - 1)
   local logs = known_takes[packed]
   if not logs then
-    logs = { count = count, { key = 0 } }
+    logs = { { key = 0 } }
     known_takes[packed] = logs
     local by_key = { [0] = logs[1] }
     for t = 1, count do
@@ -103,16 +104,23 @@ local function takes_at(p, count)
         by_key[key], logs[#logs + 1] = log, log
       end
       log[#log + 1] = { index = t - 1, rule = rule, limit = limit, need = need, span = span, a = a, b = b,
-                        drops = flags % 2 == 1, shadow = flags >= 2 }
+                        drops = flags % 2 == 1, shadow = flags >= 2, places = {} }
     end
-    -- What a log keeps of a touch that takes all places there, where that is the same at every time.
     for _, log in ipairs(logs) do
-      local kept, all = {}, true
-      for _, take in ipairs(log) do
-        all = all and take.span == ROLLING and take.need <= take.limit
-        kept[#kept + 1] = write('<c4BI7', take.rule, take.need, take.a)
+      -- What a touch keeps that takes every place of a log, and until when that stays the same; and how much may be in the
+      -- log at most so that all have room, whichever rules it counts for.
+      local kept, same_until, room = {}, math.huge, math.huge
+      for t, take in ipairs(log) do
+        local life = take.a
+        if take.span == FIXED then
+          life, same_until = take.b - take.a, min(same_until, take.b)
+        elseif take.span ~= ROLLING then
+          same_until = 0
+        end
+        kept[t] = write('<c4BI7', take.rule, take.need, life)
+        room = min(room, take.limit - take.need)
       end
-      if all then log.kept = concat(kept) end
+      log.kept, log.same_until, log.room = concat(kept), same_until, room
     end
   end
   return logs
@@ -159,10 +167,9 @@ end
 -- it does not obey yet.
 local details = {}
 local function ruled(i, ask, now)
-  if cancelling[ask.tenant] or moving[ask.tenant] or filtering[ask.tenant] then
-    ask.names = {}
-    for name = 1, ask.count do ask.names[name] = sub(asks, ask.names_at + 17 * (name - 1), ask.names_at + 17 * name - 1) end
-  end
+  if not rules_of[ask.tenant] and ask.newest == 0 then return end
+  ask.names = {}
+  for name = 1, ask.count do ask.names[name] = sub(asks, ask.names_at + 17 * (name - 1), ask.names_at + 17 * name - 1) end
   local cancelled, moved_at, does = false, ask.moved_at, nil
   local function cancel() cancelled = true end
   local function move(at, what)
@@ -187,53 +194,77 @@ local function ruled(i, ask, now)
   end
 end
 
--- What is seen in a log without entries.
-local UNTOUCHED = { opens = {}, has = {}, last = {}, stale = false, until_at = 0, free = true }
+-- Returns the place that each set has for a take; false: none.
+local function places_for(take, sets)
+  local places = take.places[sets]
+  if not places then
+    places = {}
+    take.places[sets] = places
+    for set = 1, #sets do places[set] = sets[set].of[take.rule] or false end
+  end
+  return places
+end
 
--- Reads a log for some takes. Returns the claim that stands for the job there, for each take whether the touch is in it,
--- when it opens if it is full, and the last end in its window; whether there is something to prune, and until when
--- something has a meaning.
-local function look(memory, sets, p, now, ask, takes)
-  if p > #memory then return UNTOUCHED end
-  local standing
-  local used, opens, has, last = {}, {}, {}, {}
-  local stale, until_at, free = false, 0, true
+-- Reads a log for some takes, into it: the claim that stands for the job there, for each take whether the touch is in it,
+-- when it opens if it is full, and the last end in its window, or that all are free; whether there is something to prune,
+-- and until when something has a meaning.
+local ats, numbers, touches = {}, {}, {}
+local function look(log, takes, now, ask)
+  local memory, sets, p, entries = log.memory, log.sets, log.entries_at, 0
+  local standing, stale, until_at, most = nil, false, 0, 0
+  -- Mostly a job and its touch are new to a recipient, and then no entry needs to be read whole.
+  local known = find(memory, ask.touch, p, true) or ask.job ~= ask.touch and find(memory, ask.job, p, true)
   while p <= #memory do
-    local form, set, at, touch, next, deadline, attempt, token, job = entry_at(memory, p)
-    local claims = deadline + CLAIM_LIFE > now
-    if claims and job == ask.job and (not standing or attempt > standing.attempt) then
-      standing = { attempt = attempt, deadline = deadline, token = token }
-    end
-    local places = sets[set]
-    local ends = places and max(at + places.life, places.ends) or 0
-    if claims then
-      until_at = max(until_at, ends, deadline + CLAIM_LIFE)
+    local form, set, at, deadline, touch, attempt, token, job
+    if known then
+      form, set, at, touch, p, deadline, attempt, token, job = entry_at(memory, p)
     else
-      stale = stale or ends <= now or form == 1 or form == 2
-      until_at = max(until_at, ends)
+      form, set, at, p, deadline = glance_at(memory, p)
+    end
+    local kept, ends = sets[set], 0
+    if kept then
+      ends = at + kept.life
+      if ends < kept.ends then ends = kept.ends end
     end
     if ends > now then
-      for t = 1, #takes do
-        local take = takes[t]
-        local place = places.of[take.rule]
-        local counted = place and counted_until(take, place, at, now)
-        if counted then
-          free = false
-          if touch == ask.touch then
-            has[t] = true
-          else
-            local sum = (used[t] or 0) + place.weight
-            used[t] = sum
-            last[t] = max(last[t] or counted, counted)
-            -- Newest first: once this one is gone, there is room among what is left.
-            if not opens[t] and sum + take.need > take.limit then opens[t] = counted end
-          end
+      entries, most = entries + 1, most + kept.weight
+      ats[entries], numbers[entries], touches[entries] = at, set, touch
+    end
+    local claimed_until = deadline + CLAIM_LIFE
+    if claimed_until > now then
+      if job == ask.job and (not standing or attempt > standing.attempt) then
+        standing = { attempt = attempt, deadline = deadline, token = token }
+      end
+      if claimed_until > until_at then until_at = claimed_until end
+    else
+      stale = stale or ends <= now or form == 1 or form == 2
+    end
+    if ends > until_at then until_at = ends end
+  end
+  log.standing, log.stale, log.until_at = standing, stale, until_at
+  -- Mostly all that is in the log would fit under each take.
+  log.free = not known and most <= takes.room and now < takes.same_until and not restoring
+  if log.free then return end
+  for t = 1, #takes do
+    local take = takes[t]
+    local places, room = places_for(take, sets), take.limit - take.need
+    local used, opens, last, has = 0, false, false, false
+    for e = 1, entries do
+      local place = places[numbers[e]]
+      local counted = place and counted_until(take, place, ats[e], now)
+      if counted then
+        if known and touches[e] == ask.touch then
+          has = true
+        else
+          used = used + place.weight
+          if not last or counted > last then last = counted end
+          -- Newest first: once this one is gone, there is room among what is left.
+          if not opens and used > room then opens = counted end
         end
       end
     end
-    p = next
+    log.opens[t], log.last[t], log.has[t] = opens, last, has
   end
-  return { standing = standing, opens = opens, has = has, last = last, stale = stale, until_at = until_at, free = free }
 end
 
 -- Returns when a take has room, if it has none now; else how long its place is kept.
@@ -245,7 +276,7 @@ local function room(take, opens, last, now)
   elseif take.span == BUCKET then
     local full_at = max(last or now, now) + take.need * take.a
     local open_at = full_at - take.limit * take.a
-    return open_at > now and open_at or nil, full_at
+    return open_at > now and open_at, full_at
   elseif take.span == FROM_FIRST then
     return opens, last or now + take.a
   end
@@ -309,10 +340,18 @@ local function turn(take, log, open_at, expires_at, now)
   end
 end
 
+-- Lives in ms, as Redis reads them, by their time in us: those of a batch are mostly the same.
+local lives = {}
+
 local function keep(key, memory, until_at, now)
   if not takes_it then return end
   latest[key] = memory
-  redis.call('SET', key, memory, 'PX', life_of(until_at, now))
+  local life = lives[until_at - now]
+  if not life then
+    life = string.format('%.0f', life_of(until_at, now))
+    lives[until_at - now] = life
+  end
+  redis.call('SET', key, memory, 'PX', life)
 end
 
 -- Takes the entry of this asking out of a memory again.
@@ -330,29 +369,38 @@ end
 -- Sets as a memory packs them, by the places they hold.
 local known_packed = {}
 
+-- Returns sets that have one for these places, and its number.
+local function sets_with(sets, kept)
+  local set = sets.by_kept[kept]
+  if set then return sets, set end
+  local packed = known_packed[kept]
+  if not packed then
+    packed = string.char(#kept / 12) .. kept
+    known_packed[kept] = packed
+  end
+  for s = 1, #sets do
+    if sets[s].packed == packed then set = s end
+  end
+  if not set then
+    set, sets = #sets + 1, sets_of(sets.packed .. packed)
+  end
+  sets.by_kept[kept] = set
+  return sets, set
+end
+
 -- Writes the places that are free in a log; in the recipient's own log this is the claim too.
 local function take_places(log, kept, ask, now)
   if kept == '' and not log.own then return end
-  local sets, entries, until_at = log.sets.packed, sub(log.memory, log.entries_at), log.look.until_at
-  if log.look.stale then sets, entries, until_at = prune(log.memory, now) end
+  local memory, sets, told, entries_at, until_at = log.memory, log.sets, log.told, log.entries_at, log.until_at
+  if log.stale then
+    local packed, entries
+    packed, entries, until_at = prune(memory, now)
+    memory, sets, entries_at = entries, sets_of(packed), 1
+  end
   local set = 0
   if kept ~= '' then
-    local packed = known_packed[kept]
-    if not packed then
-      packed = string.char(#kept / 12) .. kept
-      known_packed[kept] = packed
-    end
-    if sets == '' then
-      set, sets = 1, packed
-    else
-      local known = sets_of(sets)
-      set = #known + 1
-      for s = 1, #known do
-        if known[s].packed == packed then set = s end
-      end
-      if set > #known then sets = sets .. packed end
-    end
-    until_at = max(until_at, places_end(sets_of(sets), set, now))
+    sets, set = sets_with(sets, kept)
+    until_at = max(until_at, places_end(sets, set, now))
   end
   local entry
   if not log.own then
@@ -363,44 +411,48 @@ local function take_places(log, kept, ask, now)
     entry = write('<HI7c8I7Hc8', 4 * set + form, now, ask.touch, ask.deadline, ask.attempt, ask.token)
     if form == 2 then entry = entry .. ask.job end
   end
-  local p = 1
-  while restoring and p <= #entries do
+  local p = entries_at
+  while restoring and p <= #memory do
     -- What came after it stays before it.
-    local _, _, at, _, next, deadline = entry_at(entries, p)
+    local _, _, at, next, deadline = glance_at(memory, p)
     if at <= now then break end
     until_at = max(until_at, deadline + CLAIM_LIFE)
     p = next
   end
-  keep(log.key, memory_of(sets, log.told, sub(entries, 1, p - 1) .. entry .. sub(entries, p)), until_at, now)
+  local head = entries_at > 1 and sets == log.sets and sub(memory, 1, entries_at - 1) or memory_of(sets.packed, told, '')
+  keep(log.key, head .. sub(memory, entries_at, p - 1) .. entry .. sub(memory, p), until_at, now)
 end
 
--- Looks whether all caps have room. Returns the answer where they have not; else how to keep the places of each log, and
--- the shadows without room as bits.
-local function weigh(logs, ask, now)
+-- The logs of a claim, its recipient's own first, and the places to keep in each.
+local logs, places = {}, {}
+
+-- Looks whether all caps have room. Returns the answer where they have not; else the shadows without room as bits, and
+-- leaves the places to keep.
+local function weigh(ask, now)
   local full, full_log, dropped, opens_at
-  local places, shadows = {}, 0
-  for l, takes in ipairs(ask.logs) do
-    local look, kept = logs[l].look, {}
-    if look.free and takes.kept then kept[1] = takes.kept end
-    for t = kept[1] and #takes + 1 or 1, #takes do
+  local shadows = 0
+  for l = 1, #ask.logs do
+    local takes, log = ask.logs[l], logs[l]
+    local kept = not log.free and {}
+    for t = 1, log.free and 0 or #takes do
       local take = takes[t]
-      if not look.has[t] then
-        local open_at, til = room(take, look.opens[t], look.last[t], now)
+      if not log.has[t] then
+        local open_at, til = room(take, log.opens[t], log.last[t], now)
         if not open_at then
           kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til)
         elseif take.shadow then
           shadows = shadows + 2 ^ take.index
         else
           if not full or open_at > opens_at or open_at == opens_at and take.index < full.index then
-            full, opens_at, full_log = take, open_at, logs[l]
+            full, opens_at, full_log = take, open_at, log
           end
           if take.drops and (not dropped or take.index < dropped.index) then dropped = take end
         end
       end
     end
-    places[l] = concat(kept)
+    places[l] = log.free and takes.kept or concat(kept)
   end
-  if not full then return nil, places, shadows end
+  if not full then return nil, shadows end
   local turn_at = opens_at
   if not dropped and opens_at < ask.expires_at then
     local told
@@ -408,33 +460,36 @@ local function weigh(logs, ask, now)
     if told then
       local log = full_log
       local sets, entries = log.sets.packed, sub(log.memory, log.entries_at)
-      keep(log.key, memory_of(sets, told, entries), max(log.look.until_at, turn_at), now)
+      keep(log.key, memory_of(sets, told, entries), max(log.until_at, turn_at), now)
     end
   end
   return write('<BHdd', 5, (dropped or full).index, opens_at, turn_at)
 end
 
--- Reads the logs that a claim is about, its recipient's own first; returns them and the time, which never goes back: the
+-- Reads the logs that a claim is about into the tables of the claim before. Returns the time, which never goes back: the
 -- newest entry's is at most that of its log.
 local function read_logs(i, ask)
-  local logs, now = {}, restoring and ask.deadline or asked_at
-  for l, takes in ipairs(ask.logs) do
-    local key = takes.key == 0 and KEYS[i + 1] or KEYS[takes.key]
-    local memory = latest[key] or (takes.key == 0 and memories[i] or takes.key > 0 and redis.call('GET', key)) or ''
-    local sets, told, entries_at = parts_of(memory)
-    if entries_at < #memory and not restoring then now = max(now, (read('<I7', memory, entries_at + 2))) end
-    logs[l] = { key = key, own = takes.key == 0, memory = memory, sets = sets, told = told, entries_at = entries_at }
+  local now = restoring and ask.deadline or asked_at
+  for l = 1, #ask.logs do
+    local takes, log = ask.logs[l], logs[l]
+    if not log then
+      log = { opens = {}, has = {}, last = {} }
+      logs[l] = log
+    end
+    local own = takes.key == 0
+    local key = own and KEYS[i + 1] or KEYS[takes.key]
+    local memory = latest[key] or (own and memories[i] or not own and redis.call('GET', key)) or ''
+    log.key, log.own, log.memory = key, own, memory
+    log.sets, log.told, log.entries_at = parts_of(memory)
+    if log.entries_at < #memory and not restoring then now = max(now, (read('<I7', memory, log.entries_at + 2))) end
   end
-  for l, takes in ipairs(ask.logs) do
-    local log = logs[l]
-    log.look = look(log.memory, log.sets, log.entries_at, now, ask, takes)
-  end
-  return logs, now
+  for l = 1, #ask.logs do look(logs[l], ask.logs[l], now, ask) end
+  return now
 end
 
 local function decide(i, ask)
-  local logs, now = read_logs(i, ask)
-  local standing = logs[1].look.standing
+  local now = read_logs(i, ask)
+  local standing = logs[1].standing
   local own = standing and standing.token == ask.token
   if standing and not own and standing.attempt ~= ask.supersedes then
     return write('<BHdd', 1, standing.attempt, standing.deadline, 0)
@@ -455,48 +510,45 @@ local function decide(i, ask)
   if refusal then
     if own then
       -- The same asking claimed before the refusal came. It got no answer, so nothing went out for it.
-      for l = 1, #logs do undo(logs[l], ask, now) end
+      for l = 1, #ask.logs do undo(logs[l], ask, now) end
     end
     return refusal
   end
   if own then return CLAIMED end
-  local over, places, shadows = weigh(logs, ask, now)
+  local over, shadows = weigh(ask, now)
   if over then return over end
-  for l = 1, #logs do take_places(logs[l], places[l], ask, now) end
+  for l = 1, #ask.logs do take_places(logs[l], places[l], ask, now) end
   return (recovering or shadows == 0) and CLAIMED or write('<BHdd', 6, 0, shadows, 0)
 end
 
 -- Takes the places of a touch that was lost as of its time, whether there is room or not, unless its job is known.
 local function restore(i, ask)
-  local logs, now = read_logs(i, ask)
-  if logs[1].look.standing then return end
+  local now = read_logs(i, ask)
+  if logs[1].standing then return end
   for l, takes in ipairs(ask.logs) do
-    local look, kept = logs[l].look, {}
+    local log, kept = logs[l], {}
     for t, take in ipairs(takes) do
-      local _, til = room(take, nil, look.last[t], now)
-      if til and not look.has[t] then kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til) end
+      local _, til = room(take, false, log.last[t], now)
+      if til and not log.has[t] then kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til) end
     end
-    take_places(logs[l], concat(kept), ask, now)
+    take_places(log, concat(kept), ask, now)
   end
 end
 
 local answers = {}
+-- One table for all claims: a new one costs more than its fields.
+local ask = {}
 local p = 1
 for i = 1, n do
-  local job, token, touch, attempt, supersedes, deadline, seen, tenant, expires_at, takes, q =
-    read('<c8c8c8HHddHdB', asks, p)
-  local against = q + 27 * takes
-  local touting, kind, count = byte(asks, against), byte(asks, against + 1), byte(asks, against + 69)
-  local id_at = against + 70 + 17 * count
-  local class, accepted_at, moved_at, newest, next = read('<BddH', asks, id_at + 16)
-  p = next
-  -- In one constructor: a table that grows field by field is copied five times.
-  local ask = {
-    job = job, token = token, touch = touch, attempt = attempt, supersedes = supersedes, deadline = deadline, seen = seen,
-    tenant = tenant, expires_at = expires_at, logs = takes_at(q, takes), touting = touting, kind = kind,
-    address_at = against + 2, count = count, names_at = against + 70, id_at = id_at, class = class,
-    accepted_at = accepted_at, moved_at = moved_at, newest = newest, names = false,
-  }
+  local takes, takes_from
+  ask.job, ask.token, ask.touch, ask.attempt, ask.supersedes, ask.deadline, ask.seen, ask.tenant, ask.expires_at, takes,
+    takes_from = read('<c8c8c8HHddHdB', asks, p)
+  ask.logs = takes_at(takes_from, takes)
+  local against = takes_from + 27 * takes
+  ask.touting, ask.kind = byte(asks, against, against + 1)
+  ask.address_at, ask.count, ask.names_at = against + 2, byte(asks, against + 69), against + 70
+  ask.id_at = against + 70 + 17 * ask.count
+  ask.class, ask.accepted_at, ask.moved_at, ask.newest, p = read('<BddH', asks, ask.id_at + 16)
   if restoring then
     restore(i, ask)
     answers[i] = CLAIMED

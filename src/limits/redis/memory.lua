@@ -10,6 +10,7 @@
 -- An entry holds the places of its set: `until` says how long each is kept, as a life in microseconds below SHORT, else as
 -- an instant. Claims mostly take the same few rules, so a memory has one or two sets.
 local read, write, sub, byte = struct.unpack, struct.pack, string.sub, string.byte
+local find = string.find
 local max, min, ceil, floor, concat = math.max, math.min, math.ceil, math.floor, table.concat
 -- As limits::CLAIM_LIFE.
 local CLAIM_LIFE = 86400e6
@@ -21,20 +22,22 @@ local GRACE, LIFE_MAX = 600e6, 9e13
 -- The windows of takes, by number.
 local ROLLING, FIXED, FROM_FIRST, BUCKET = 0, 1, 2, 3
 
--- Returns the sets that a memory packs: of each its bytes, how its rules are kept, the longest life, the last end.
+-- Returns the sets that a memory packs: of each its bytes, how its rules are kept, the greatest weight, the longest life,
+-- the last end; and the number of those that hold some places, once it was looked for.
 local known_sets = {}
 local function sets_of(packed)
   local sets = known_sets[packed]
   if not sets then
-    sets = { packed = packed }
+    sets = { packed = packed, by_kept = {} }
     known_sets[packed] = sets
     local p = 1
     while p <= #packed do
       local rules = byte(packed, p)
-      local set = { packed = sub(packed, p, p + 12 * rules), of = {}, life = 0, ends = 0 }
+      local set = { packed = sub(packed, p, p + 12 * rules), of = {}, weight = 0, life = 0, ends = 0 }
       for r = p + 1, p + 12 * rules, 12 do
         local rule, weight, til = read('<c4BI7', packed, r)
         set.of[rule] = { weight = weight, til = til }
+        set.weight = max(set.weight, weight)
         if til < SHORT then
           set.life = max(set.life, til)
         else
@@ -76,6 +79,19 @@ local function entry_at(memory, p)
     if form == 2 then job, q = read('<c8', memory, q) end
   end
   return form, set, at, touch, q, deadline, attempt, token, job
+end
+
+-- Reads of the entry at p what tells whether it counts: form, set, at, where the next one is, deadline. No strings are made.
+local ENTRY_BYTES = { [0] = 17, 34, 42, 33 }
+local function glance_at(memory, p)
+  local form = byte(memory, p) % 4
+  local next = p + ENTRY_BYTES[form]
+  if form == 1 or form == 2 then
+    local head, at, _, deadline = read('<HI7dI7', memory, p)
+    return form, (head - form) / 4, at, next, deadline
+  end
+  local head, at = read('<HI7', memory, p)
+  return form, (head - form) / 4, at, next, 0
 end
 
 -- Returns a memory's sets and entries without the entries that have no meaning at `now`, without the claims and sets that
