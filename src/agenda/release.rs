@@ -98,7 +98,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         let memory = memory.get_or_insert_default();
         let plan = self.plan(memory).await?;
         let more = plan.more;
-        Ok(if self.publish(plan).await? > 0 && more || swept > 0 { Turn::Again } else { Turn::Rest })
+        let released = self.publish(plan).await? > 0;
+        sweep.releasing = released;
+        Ok(if released && more || swept > 0 { Turn::Again } else { Turn::Rest })
     }
 
     /// Takes entries back that were being released when a feeder died: their jobs may be in a lane.

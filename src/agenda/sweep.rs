@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use hashbrown::HashMap;
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ use super::{Context, later};
 use crate::domain::event::{Change, Event, Fact, Fate, Outcome};
 use crate::domain::job::{Envelope, Job, Shared};
 use crate::domain::rule::JobRule;
-use crate::domain::time::UnixMicros;
+use crate::domain::time::{Stopwatch, UnixMicros};
 use crate::ledger::{Entry, Filter, Ledger, Place, RULE_SWEEPS, Release};
 use crate::limits::{Claim, Decision, Limits, Words};
 use crate::queue::frame::Frame;
@@ -25,8 +26,11 @@ use crate::queue::{Queue, QueueName, Route};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Rules read in one go.
 const RULES_MAX: u32 = 64;
-/// Entries read and rewritten in one go: 8 MiB at most, and a moment's work.
-const ENTRIES_MAX: u32 = 128;
+/// Entries read and rewritten in one go: 2 MiB at most, and a moment's work.
+const ENTRIES_MAX: u32 = 32;
+/// While jobs are being released, sweeping rests so many times as long as it took: rules bind whether it has come to a
+/// job or not, and what is due must leave in time.
+const REST_TIMES: u32 = 3;
 /// The second sweep comes this long after the rule: what was on its way to the agenda has arrived.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -37,6 +41,10 @@ pub(super) struct Sweep {
     /// Where the last of them goes on.
     place: Option<Place>,
     look_at: UnixMicros,
+    /// Jobs are being released.
+    pub(super) releasing: bool,
+    /// Since when it rests, and for how long.
+    rest: Option<(Stopwatch, Duration)>,
 }
 
 /// What becomes of the jobs of an entry.
@@ -66,6 +74,16 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// # Errors
     /// [`Stuck`].
     pub(super) async fn sweep(&self, sweep: &mut Sweep) -> Result<usize, Stuck> {
+        if sweep.releasing && sweep.rest.as_ref().is_some_and(|(since, rest)| since.elapsed() < *rest) {
+            return Ok(0);
+        }
+        let watch = self.clock.stopwatch();
+        let swept = self.sweep_on(sweep).await;
+        sweep.rest = Some((self.clock.stopwatch(), watch.elapsed() * REST_TIMES));
+        swept
+    }
+
+    async fn sweep_on(&self, sweep: &mut Sweep) -> Result<usize, Stuck> {
         let now = self.clock.now();
         if sweep.rules.is_empty() {
             if now < sweep.look_at {
@@ -95,11 +113,14 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
 
     /// Carries out what binds the jobs of entries.
     async fn carry_out(&self, entries: Vec<Entry>) -> Result<(), Stuck> {
+        let opened = |entry: Entry| match Frame::decode(&entry.payload, &self.sealer) {
+            Ok(Frame::Jobs(mut envelopes)) => envelopes.pop().filter(|_| envelopes.is_empty()).map(|of| (entry, of)),
+            Ok(Frame::Checks(_) | Frame::Facts(_)) | Err(_) => None,
+        };
+        let entries: Vec<_> = entries.into_iter().filter_map(opened).collect();
+        let outcomes = try_join_all(entries.iter().map(|(_, envelope)| self.outcomes(envelope))).await?;
         let (mut put, mut releases, mut facts) = (Vec::new(), Vec::new(), Vec::new());
-        for entry in entries {
-            let Ok(Frame::Jobs(mut envelopes)) = Frame::decode(&entry.payload, &self.sealer) else { continue };
-            let (Some(envelope), true) = (envelopes.pop(), envelopes.is_empty()) else { continue };
-            let outcomes = self.outcomes(&envelope).await?;
+        for ((entry, envelope), outcomes) in entries.into_iter().zip(outcomes) {
             if outcomes.facts.is_empty() {
                 continue;
             }
