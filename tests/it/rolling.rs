@@ -147,6 +147,7 @@ impl Load {
 
     /// Submits a batch, to the other front at once whenever one does not take it, and after a while again.
     async fn insist(&self, request: &SubmitBatchRequest, first: usize) -> Vec<String> {
+        let mut refused = None;
         for attempt in first..first + 600 {
             if attempt > first + 1 {
                 self.clock.pause(Duration::from_millis(20)).await;
@@ -154,10 +155,13 @@ impl Load {
             let mut front = self.fronts[attempt % self.fronts.len()].clone();
             match front.submit_batch(request.clone()).await {
                 Ok(answer) => return answer.into_inner().results.into_iter().map(api::accepted_id).collect(),
-                Err(status) => assert_ne!(status.code(), tonic::Code::InvalidArgument, "{status:?}"),
+                Err(status) => {
+                    assert_ne!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+                    refused = Some(status);
+                }
             }
         }
-        panic!("no front takes anything");
+        panic!("no front takes anything: {refused:?}");
     }
 
     /// Returns the 99th percentiles of how long batches took, with nothing replaced and with anything; prints them by role.
