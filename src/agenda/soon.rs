@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::grant::Part;
 use super::wheel::{Step, Wheel};
 use super::{Context, RETRY_EVERY, later};
-use crate::domain::job::{Check, Envelope};
+use crate::domain::job::{Check, Class, Envelope};
 use crate::domain::time::UnixMicros;
 use crate::ledger::{Entry, Ledger};
 use crate::limits::Limits;
@@ -137,7 +138,13 @@ enum Released {
 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// Releases what is due: to its lane what may go whole, to record the checks, to the agenda the rest.
-    async fn release_soon(&self, mut group: Vec<Kept>) {
+    async fn release_soon(&self, group: Vec<Kept>) {
+        // One-time passwords wait for nobody else's leave.
+        let (otp, rest) = group.into_iter().partition(Kept::is_otp);
+        tokio::join!(self.release_group(otp), self.release_group(rest));
+    }
+
+    async fn release_group(&self, mut group: Vec<Kept>) {
         loop {
             group = self.release_what_can(group).await;
             if group.is_empty() || self.tasks.stopping() {
@@ -149,11 +156,17 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
 
     /// Releases once; returns what could not be made durable.
     async fn release_what_can(&self, group: Vec<Kept>) -> Vec<Kept> {
-        let envelopes = group.iter().filter_map(|kept| kept.envelope().cloned()).collect();
-        let mut reserved = self.reserve(envelopes).into_iter();
-        let each = group.iter().map(|kept| (kept, kept.envelope().and_then(|_| reserved.next()).unwrap_or_default()));
-        let releases: Vec<_> = each.map(|(kept, reserved)| self.release_one(kept, reserved)).collect();
-        let results = futures_util::future::join_all(releases).await;
+        let leaves = join_all(group.iter().map(|kept| self.has_leave(kept))).await;
+        // Only what goes reserves a time: nobody waits for what is turned away.
+        let going =
+            group.iter().zip(&leaves).filter(|(_, goes)| **goes).filter_map(|(kept, _)| kept.envelope().cloned());
+        let mut reserved = self.reserve(going.collect()).into_iter();
+        let mut release = |(kept, goes): (_, bool)| {
+            let envelopes = Kept::envelope(kept).filter(|_| goes).and_then(|_| reserved.next());
+            self.release_one(kept, envelopes)
+        };
+        let releases: Vec<_> = group.iter().zip(leaves).map(&mut release).collect();
+        let results = join_all(releases).await;
         let (mut entries, mut turned_away, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (mut kept, released) in group.into_iter().zip(results) {
             match released {
@@ -176,17 +189,27 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         failed
     }
 
-    async fn release_one(&self, kept: &Kept, reserved: Vec<Envelope>) -> Released {
-        let (published, released) = match &kept.thing {
-            Thing::Check(check) => (self.checks.publish(vec![check.clone()], Route::To(QueueName::Record)).await, None),
-            Thing::Send(envelope) => {
-                let (lane, jobs) = (envelope.lane(), u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX));
-                let (tenant, paced) = (&envelope.shared.tenant, self.paced(&envelope.shared));
-                let leave = self.grant(tenant, &paced, &lane, (jobs, Part::Whole)).await;
-                if leave.jobs < jobs {
-                    let entry = later::entry(self, kept.entry, envelope.clone(), self.clock.now());
-                    return entry.map_or(Released::Failed, |entry| Released::NoRoom(Box::new(entry)));
-                }
+    /// Returns whether something may go now: as a whole or not at all.
+    async fn has_leave(&self, kept: &Kept) -> bool {
+        let Some(envelope) = kept.envelope() else { return true };
+        let jobs = u32::try_from(envelope.jobs.len()).unwrap_or(u32::MAX);
+        let paced = self.paced(&envelope.shared);
+        let leave = self.grant(&envelope.shared.tenant, &paced, &envelope.lane(), (jobs, Part::Whole)).await;
+        leave.jobs >= jobs
+    }
+
+    /// Releases a check, or jobs as the envelopes that reserved their times; without these they have no leave.
+    async fn release_one(&self, kept: &Kept, reserved: Option<Vec<Envelope>>) -> Released {
+        let (published, released) = match (&kept.thing, reserved) {
+            (Thing::Check(check), _) => {
+                (self.checks.publish(vec![check.clone()], Route::To(QueueName::Record)).await, None)
+            }
+            (Thing::Send(envelope), None) => {
+                let entry = later::entry(self, kept.entry, envelope.clone(), self.clock.now());
+                return entry.map_or(Released::Failed, |entry| Released::NoRoom(Box::new(entry)));
+            }
+            (Thing::Send(envelope), Some(reserved)) => {
+                let lane = envelope.lane();
                 let published = self.work.publish(reserved, Route::To(QueueName::Lane(lane.clone()))).await;
                 (published, Some((lane, envelope.jobs.len())))
             }
@@ -211,6 +234,10 @@ impl Kept {
             Thing::Send(envelope) => Some(envelope),
             Thing::Check(_) => None,
         }
+    }
+
+    fn is_otp(&self) -> bool {
+        self.envelope().is_some_and(|envelope| envelope.shared.class == Class::Otp)
     }
 
     /// Notes that a copy may have been released: its publish was not confirmed.
