@@ -23,6 +23,7 @@ use crate::domain::ids::{JobId, ProviderId};
 use crate::domain::job::{Class, Content, Kind};
 use crate::domain::money::Money;
 use crate::domain::recipient::Recipient;
+use crate::domain::signal::Signal;
 use crate::domain::template::{Approval, Template};
 use crate::domain::time::UnixMicros;
 
@@ -224,6 +225,8 @@ pub enum News {
     OptOut(OptedOut),
     /// A job is to follow from a call, now.
     FollowUp(Box<Followed>),
+    /// About a recipient.
+    Signal(Box<Signal>),
 }
 
 /// What dispatch needs to know of a provider at any moment.

@@ -17,6 +17,7 @@ pub mod recipient;
 pub mod route;
 pub mod rule;
 pub mod sender;
+pub mod signal;
 pub mod suppression;
 pub mod template;
 pub mod text;

@@ -154,7 +154,8 @@ pub struct Recording {
     pub parked: Vec<Receipt>,
     /// Parked receipts that found their job, by provider and message id.
     pub unparked: Vec<(ProviderId, Box<str>)>,
-    /// Replies, their text and number sealed by the caller.
+    /// Replies and signals, their text and whom they are from sealed by the caller. No signal twice, ever: the caller asks
+    /// [`Ledger::heard`] first.
     pub replies: Vec<SealedReply>,
     /// Opt-outs set, what their keys stand for sealed by the caller.
     pub suppressed: Vec<SealedSuppression>,
@@ -204,6 +205,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
 
     /// Returns receipts that wait for these messages.
     fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> impl Future<Output = Result<Vec<Receipt>, LedgerError>> + Send;
+
+    /// Returns which of these signals were recorded before.
+    fn heard(&self, signals: &[Uuid]) -> impl Future<Output = Result<Vec<Uuid>, LedgerError>> + Send;
 
     /// Returns the last job accepted for an address up to `at`, for replies.
     fn last_job_to(

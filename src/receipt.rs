@@ -122,6 +122,10 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                     facts.push(Fact::Called(calls::fact(news, &reception.sealer, &calls)));
                     told.push(done);
                 }
+                News::Signal(signal) => {
+                    facts.push(Fact::Signal(signal));
+                    told.push(done);
+                }
                 News::Reply(reply) => desk.hand(reply, done, &reception.sealer).await,
                 News::OptOut(opted_out) => calls::opt_out(&reception, opted_out, done),
                 News::FollowUp(followed) => calls::follow_up(&reception, *followed, done),

@@ -33,7 +33,7 @@ pub(crate) use self::route::pools;
 pub(crate) use self::ruling::ruling_to_pb;
 pub(crate) use self::select::{filter, job_id, job_ids, one_address, select};
 pub(crate) use self::sender_pool::{reassignment, too_many_reassigned};
-pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_call, show_whole};
+pub(crate) use self::show::{event_to_pb, job_to_pb, outcome_to_pb, reply_to_pb, show_call, show_whole, signal_to_pb};
 pub(crate) use self::spec::{Fallback, named};
 pub(crate) use self::spec::{Spec, spec};
 pub(crate) use self::suppression::{address_to_pb, suppression, suppression_to_pb};

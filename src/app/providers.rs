@@ -300,7 +300,7 @@ pub(super) fn desks(settings: &Settings) -> Desks {
             Link::Tencent(link) => Box::new(tencent::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
             Link::Custom(link) => Box::new(custom::Desk::new(id.clone(), link.callbacks.clone()?)),
             Link::Wechat(link) => {
-                Box::new(wechat::callback::Desk::new(id.clone(), link.callbacks.clone()?, &link.appid))
+                Box::new(wechat::callback::Desk::new(id.clone(), link, link.callbacks.clone()?))
             }
             Link::Twilio(_) | Link::Smpp(_) | Link::Asterisk(_) | Link::Simulated(_) => return None,
         };

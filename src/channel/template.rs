@@ -1,6 +1,7 @@
 //! Template messages: how they reach people through WeChat, and what comes back.
 
 pub mod crypt;
+mod envelope;
 pub mod token;
 pub mod wechat;
 mod xml;

@@ -7,6 +7,7 @@ use super::ids::{JobId, ProviderId, TenantId};
 use super::job::{Envelope, Kind, words};
 use super::money::Money;
 use super::rule::JobRule;
+use super::signal::Signal;
 use super::suppression::{Plain, Source, Suppression};
 use super::time::UnixMicros;
 
@@ -234,6 +235,8 @@ pub enum Fact {
     Ruled(JobRule),
     /// A job of a chain has had its time to be delivered.
     Elapsed(TenantId, JobId),
+    /// Something about a recipient that a platform told.
+    Signal(Box<Signal>),
 }
 
 // === impl Fate ===

@@ -49,6 +49,10 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.recorded(frames))
     }
 
+    async fn heard(&self, signals: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+        ask!(self, ledger => ledger.heard(signals))
+    }
+
     async fn last_seq(&self) -> Result<(i64, i64), LedgerError> {
         ask!(self, ledger => ledger.last_seq())
     }

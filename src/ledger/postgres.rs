@@ -96,6 +96,10 @@ impl Ledger for Postgres {
         self.inner.recorder.call(|conn| async move { recording::recorded(&conn, frames).await }).await
     }
 
+    async fn heard(&self, signals: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+        self.inner.others.call(|conn| async move { reading::heard(&conn, signals).await }).await
+    }
+
     async fn last_seq(&self) -> Result<(i64, i64), LedgerError> {
         self.inner.others.call(|conn| async move { recording::last_seq(&conn).await }).await
     }

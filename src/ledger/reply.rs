@@ -1,11 +1,12 @@
-//! What recipients wrote, as it is stored.
+//! What recipients wrote, and what platforms told of them, as it is stored.
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::time::UnixMicros;
 
-/// A reply with its personal part sealed.
+/// A reply or a signal with its personal part sealed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedReply {
     /// Number in the watch order; replies share it with events.
@@ -16,6 +17,8 @@ pub struct SealedReply {
     pub in_reply_to: Option<JobId>,
     /// When it came.
     pub at: UnixMicros,
-    /// The whole reply, sealed.
+    /// The whole reply or signal, sealed.
     pub sealed: Bytes,
+    /// The signal's id, by which it is kept once; `None`: a reply.
+    pub signal: Option<Uuid>,
 }

@@ -49,6 +49,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema/key_expiry.sql"),
     include_str!("sqlite/schema/chains.sql"),
     include_str!("sqlite/schema/cost.sql"),
+    include_str!("sqlite/schema/signals.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
@@ -176,6 +177,11 @@ impl Ledger for Sqlite {
     async fn recorded(&self, frames: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
         let frames = frames.to_vec();
         self.read(move |conn| recording::recorded(conn, &frames)).await
+    }
+
+    async fn heard(&self, signals: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+        let signals = signals.to_vec();
+        self.read(move |conn| reading::heard(conn, &signals)).await
     }
 
     async fn last_seq(&self) -> Result<(i64, i64), LedgerError> {

@@ -7,6 +7,7 @@
 mod calls;
 mod facts;
 mod jobs;
+mod signals;
 mod single;
 mod wire;
 
@@ -25,7 +26,8 @@ use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, OpenError, Sealer};
 
 pub(in crate::queue) use self::jobs::envelope_bytes;
 pub use self::single::{
-    open_job, open_plain, open_reply, open_report, seal_job, seal_jobs, seal_plain, seal_reply, seal_report,
+    Heard, open_heard, open_job, open_plain, open_report, seal_job, seal_jobs, seal_plain, seal_reply, seal_report,
+    seal_signal,
 };
 
 /// The version that is written; others are refused.

@@ -289,6 +289,7 @@ impl Item for Fact {
             Self::Unsuppressed(..) => 160,
             Self::Ruled(_) => 128 + NAMES_BYTES_MAX,
             Self::Elapsed(..) => 96,
+            Self::Signal(signal) => 160 + signal.weight(),
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) fn fact(fact: &mut Fact) {
         // Sealed before they are stored, or hashes.
         Fact::Reply(_)
         | Fact::Called(_)
+        | Fact::Signal(_)
         | Fact::Suppressed(..)
         | Fact::Unsuppressed(..)
         | Fact::Ruled(_)

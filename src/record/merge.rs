@@ -14,7 +14,8 @@ mod segments;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use uuid::Uuid;
 
 pub(super) use self::chains::{Timer, Withdrawal};
 use self::counts::Counts;
@@ -27,6 +28,7 @@ use crate::domain::job::{Class, Envelope, Kind};
 use crate::domain::keys::WordKey;
 use crate::domain::recent::Recent;
 use crate::domain::rule::{Act, JobRule, Names};
+use crate::domain::signal::Signal;
 use crate::domain::suppression::{Plain, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::domain::trace::Trace;
@@ -49,6 +51,8 @@ pub(super) struct Merged {
     pub(super) recording: Recording,
     /// Replies with their numbers, to be sealed into the recording.
     pub(super) replies: Vec<(i64, Reply)>,
+    /// Signals with their numbers, to be sealed into the recording.
+    pub(super) signals: Vec<(i64, Box<Signal>)>,
     /// Opt-outs with what their keys stand for, to be sealed into the recording.
     pub(super) suppressed: Vec<(Suppression, Plain)>,
     /// What goes out a second time: published before the recording is written.
@@ -72,6 +76,8 @@ pub(super) struct Merger {
     parked: HashMap<MessageKey, Parked>,
     merged: Merged,
     counts: Counts,
+    /// Signals of this batch, and those of them that the ledger has.
+    heard: HashSet<Uuid>,
     /// Jobs of fallback chains that something happened to in this batch.
     touched: BTreeSet<JobId>,
 }
@@ -107,6 +113,7 @@ impl Merger {
             parked: HashMap::new(),
             merged: Merged::after(last),
             counts: Counts::default(),
+            heard: HashSet::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -120,6 +127,7 @@ impl Merger {
         self.parked.clear();
         self.merged = Merged::after(last);
         self.counts = Counts::default();
+        self.heard.clear();
         self.touched.clear();
     }
 
@@ -143,6 +151,7 @@ impl Merger {
         self.after = last;
         self.known.age();
         self.segments.next_batch();
+        self.heard.clear();
         merged.recording.counts = std::mem::take(&mut self.counts).into_counts();
         merged
     }
@@ -182,6 +191,11 @@ impl Merger {
     pub(super) fn learn_parked(&mut self, receipt: Receipt) {
         let key = MessageKey(receipt.provider.clone(), receipt.message_id.clone());
         self.parked.insert(key, Parked { receipt, stored: true });
+    }
+
+    /// Takes in which signals the ledger has.
+    pub(super) fn learn_signals(&mut self, signals: Vec<Uuid>) {
+        self.heard.extend(signals);
     }
 
     // === what the batch brings ===
@@ -240,6 +254,12 @@ impl Merger {
             }
             Fact::Ruled(rule) => self.merged.recording.ruled.push(rule),
             Fact::Elapsed(_, job) => _ = self.touched.insert(job),
+            Fact::Signal(signal) => {
+                if self.heard.insert(signal.id) {
+                    let seq = self.number();
+                    self.merged.signals.push((seq, signal));
+                }
+            }
         }
     }
 
@@ -337,6 +357,7 @@ impl Merged {
         Self {
             recording: Recording { after: last, ..Recording::default() },
             replies: Vec::new(),
+            signals: Vec::new(),
             suppressed: Vec::new(),
             resends: Vec::new(),
             starts: Vec::new(),

@@ -1,6 +1,7 @@
 //! Asks the ledger for what a batch needs and memory does not hold, in bulk.
 
 use hashbrown::{HashMap, HashSet};
+use uuid::Uuid;
 
 use super::intake::{Body, Work};
 use super::merge::Merger;
@@ -22,6 +23,8 @@ struct Wants {
     partial: HashSet<JobId>,
     /// Messages that were sent: receipts may wait for them.
     sent: Vec<(ProviderId, Box<str>)>,
+    /// Signals, which may be told for the second time.
+    signals: Vec<Uuid>,
 }
 
 /// Brings into memory all that merging `batch` needs.
@@ -47,6 +50,9 @@ pub(super) async fn load<L: Ledger>(
     if !wants.partial.is_empty() {
         let jobs: Vec<_> = wants.partial.into_iter().collect();
         merger.learn_segments(ledger.segments_of(&jobs).await?);
+    }
+    if !wants.signals.is_empty() {
+        merger.learn_signals(ledger.heard(&wants.signals).await?);
     }
     trails(ledger, merger, wants.jobs.into_iter().collect()).await
 }
@@ -150,6 +156,7 @@ impl Wants {
             },
             Fact::Elapsed(_, job) => self.job(merger, *job),
             Fact::Called(called) => self.job(merger, called.job),
+            Fact::Signal(signal) => self.signals.push(signal.id),
             Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) => {}
         }
     }

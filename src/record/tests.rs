@@ -17,12 +17,13 @@ use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, R
 use crate::domain::ids::{JobId, Lane};
 use crate::domain::job::{Check, Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::recipient::Recipient;
+use crate::domain::signal::{Signal, Told};
 use crate::domain::time::UnixMicros;
 use crate::ledger::sqlite::Sqlite;
 use crate::ledger::{History, Tag};
 use crate::limits::embedded::Embedded as EmbeddedLimits;
 use crate::queue::embedded::{Embedded, Options};
-use crate::queue::frame::{Frame, open_reply};
+use crate::queue::frame::{Frame, Heard, open_heard};
 use crate::queue::{Delivery, QueueName, Route, Settled};
 
 const START: UnixMicros = UnixMicros::from_secs(1_000_000);
@@ -331,7 +332,29 @@ async fn a_reply_finds_the_job_it_answers() {
     let replies = rig.ledger.replies(&"acme".parse().unwrap(), 0, 10).await.unwrap();
     let found: Vec<_> = replies.iter().map(|reply| (reply.seq, reply.in_reply_to)).collect();
     assert_eq!(found, [(1, Some(jobs[1])), (2, Some(jobs[0]))]);
-    assert_eq!(&*open_reply(&replies[0].sealed, &rig.sealer).unwrap().text, "thanks");
+    let Heard::Reply(reply) = open_heard(&replies[0].sealed, &rig.sealer).unwrap() else { panic!("a reply") };
+    assert_eq!(&*reply.text, "thanks");
+}
+
+#[tokio::test]
+async fn a_signal_is_kept_once_however_often_it_is_told() {
+    let (rig, tenant) = (Rig::new().await, "acme".parse().unwrap());
+    let signal = |id| {
+        let (provider, told, recipient) = ("shoes".parse().unwrap(), Told::Subscribed, Recipient::default());
+        let (id, details) = (Uuid::from_u128(id), vec![("scene".into(), "3".into())]);
+        Box::new(Signal { id, provider, tenant: "acme".parse().unwrap(), told, recipient, to: "wx1".into(), details, at: START })
+    };
+    // Twice in a frame, in another frame of the batch, and after the process that took it is gone.
+    let facts = |ids: &[u128]| rig.frame(Frame::Facts(ids.iter().map(|&id| Fact::Signal(signal(id))).collect()));
+    let (first, second, later) = (facts(&[1, 1, 2]), facts(&[2, 3]), facts(&[3, 1, 4]));
+    for (mut writer, frames) in [(rig.writer(100), vec![&first, &second]), (rig.writer(100), vec![&later])] {
+        let mut batch = frames.into_iter().map(|frame| delivered(frame, 1, &rig.sealer).0).collect();
+        writer.try_write(&mut batch).await.unwrap();
+    }
+    let found: Vec<_> = rig.ledger.replies(&tenant, 0, 10).await.unwrap();
+    let kept: Vec<_> = found.iter().map(|reply| (reply.seq, reply.signal.unwrap().as_u128())).collect();
+    assert_eq!(kept, [(1, 1), (2, 2), (3, 3), (4, 4)]);
+    assert_eq!(open_heard(&found[3].sealed, &rig.sealer), Ok(Heard::Signal(signal(4))));
 }
 
 #[tokio::test]

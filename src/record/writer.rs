@@ -31,7 +31,7 @@ use crate::domain::trace::Trace;
 use crate::ledger::{Ledger, LedgerError, SealedReply, SealedSuppression};
 use crate::limits::Limits;
 use crate::queue::dead::{self, Why};
-use crate::queue::frame::{seal_plain, seal_reply};
+use crate::queue::frame::{seal_plain, seal_reply, seal_signal};
 use crate::queue::{Queue, QueueName};
 use crate::seal::Sealer;
 use crate::telemetry::traces::{self, Piece, With};
@@ -213,13 +213,22 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     }
 
     async fn commit(&mut self, merged: Merged) -> Result<(), LedgerError> {
-        let Merged { mut recording, replies, suppressed, resends, starts, mut timers, withdrawn, tally } = merged;
+        let Merged { mut recording, replies, signals, suppressed, resends, starts, mut timers, withdrawn, tally } = merged;
         recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {
             seq,
             tenant: reply.tenant.clone(),
             in_reply_to: reply.in_reply_to,
             at: reply.at,
             sealed: seal_reply(&reply, &self.sealer),
+            signal: None,
+        }));
+        recording.replies.extend(signals.into_iter().map(|(seq, signal)| SealedReply {
+            seq,
+            tenant: Some(signal.tenant.clone()),
+            in_reply_to: None,
+            at: signal.at,
+            sealed: seal_signal(&signal, &self.sealer),
+            signal: Some(signal.id),
         }));
         recording.suppressed.extend(
             suppressed.into_iter().map(|(suppression, plain)| SealedSuppression {

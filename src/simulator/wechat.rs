@@ -101,10 +101,15 @@ impl Wechat {
     /// Returns a call that brings an event, as WeChat makes it; `None`: it calls nobody. `inner` is what the event says
     /// besides whom it is about and when.
     pub fn event(&self, openid: &str, inner: &str) -> Option<Post> {
-        let (appid, now) = (&self.shared.account.appid, self.shared.clock.now().as_secs());
+        self.event_at(openid, inner, self.shared.clock.now().as_secs())
+    }
+
+    /// Returns the same of an event that happened at another time, in seconds since the epoch.
+    pub fn event_at(&self, openid: &str, inner: &str, at: i64) -> Option<Post> {
+        let appid = &self.shared.account.appid;
         self.post(&format!(
             "<xml><ToUserName><![CDATA[{appid}]]></ToUserName><FromUserName><![CDATA[{openid}]]></FromUserName>\
-             <CreateTime>{now}</CreateTime>{inner}</xml>"
+             <CreateTime>{at}</CreateTime>{inner}</xml>"
         ))
     }
 

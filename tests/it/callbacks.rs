@@ -8,7 +8,7 @@ use postrider::channel::callback::Callbacks;
 use postrider::channel::sms::twilio::{callback::Desk, signature};
 use postrider::channel::template::{crypt::Crypt, wechat};
 use postrider::channel::{Inbound, News};
-use postrider::config::{self, AesKey, Secret};
+use postrider::config::{self, Secret};
 use postrider::domain::ids::ProviderId;
 use postrider::domain::time::Clock;
 use postrider::receipt::{Desks, Router};
@@ -16,7 +16,7 @@ use postrider::shutdown::Tasks;
 use postrider::telemetry::exporter;
 use tokio::sync::mpsc;
 
-use crate::support::cloud::{PATIENCE, callback_server};
+use crate::support::cloud::{PATIENCE, callback_server, provider};
 
 const TOKEN: &str = "12345";
 const RECEIPT: &str = "MessageSid=SM1&MessageStatus=delivered";
@@ -178,14 +178,22 @@ async fn a_slow_peer_holds_up_nobody() {
     beset.clock.pause(Duration::from_millis(1)).await;
 }
 
-fn wechat_secrets() -> config::Crypt {
-    let key = AesKey::read("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG").unwrap();
-    config::Crypt { token: Secret::new(TOKEN), key }
+fn wechat_account() -> config::Wechat {
+    let settings = provider(&format!(
+        "[[provider]]\nid = \"wechat\"\nkind = \"wechat\"\nappid = \"wx1\"\nsecret = \"x\"\ncallback_token = \"{TOKEN}\"\n\
+         aes_key = \"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG\"\n"
+    ));
+    let config::Link::Wechat(link) = &settings.providers[0].link else { panic!("wechat") };
+    link.clone()
+}
+
+fn wechat_crypt(account: &str) -> Crypt {
+    Crypt::new(wechat_account().callbacks.unwrap(), account)
 }
 
 /// A callback of WeChat to an account, signed and encrypted at a time.
 fn wechat_post(path: &str, account: &str, at: i64, said: &str) -> Vec<u8> {
-    let crypt = Crypt::new(wechat_secrets(), account);
+    let crypt = wechat_crypt(account);
     let (encrypted, at) = (crypt.seal(said.as_bytes(), [9; 16]), at.to_string());
     let target = format!("{path}?timestamp={at}&nonce=n&msg_signature={}", crypt.sign(&at, "n", Some(&encrypted)));
     post(&target, "", format!("<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>").as_bytes())
@@ -196,7 +204,8 @@ const WECHAT_DONE: &str = "<xml><MsgType>event</MsgType><Event>TEMPLATESENDJOBFI
 
 #[tokio::test]
 async fn what_is_not_wechats_is_refused_and_counted_and_does_no_harm() {
-    let desk = |id, _: &str| Box::new(wechat::callback::Desk::new(id, wechat_secrets(), "wx1")) as _;
+    let account = wechat_account();
+    let desk = |id, _: &str| Box::new(wechat::callback::Desk::new(id, &account, account.callbacks.clone().unwrap())) as _;
     let mut beset = Beset::with("wechat", desk).await;
     let now = beset.clock.now().as_secs();
     let (path, forbidden, bad) = (beset.path.clone(), "HTTP/1.1 403 Forbidden", "HTTP/1.1 400 Bad Request");
@@ -228,7 +237,7 @@ async fn what_is_not_wechats_is_refused_and_counted_and_does_no_harm() {
         let target = format!("{path}?timestamp={now}&nonce=n&echostr=5838&signature={signature}");
         format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes()
     };
-    let signature = Crypt::new(wechat_secrets(), "wx1").sign(&now.to_string(), "n", None);
+    let signature = wechat_crypt("wx1").sign(&now.to_string(), "n", None);
     assert_eq!(beset.ask(greeting(signature)).await, "HTTP/1.1 200 OK");
     assert_eq!(beset.ask(greeting("0".repeat(40))).await, forbidden);
     let counts =

@@ -10,6 +10,7 @@ use crate::domain::chain::Step;
 use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
 use crate::domain::job::{Content, Envelope, Job, Kind, Origin, Shared};
 use crate::domain::recipient::Recipient;
+use crate::domain::signal::{Signal, Told};
 use crate::domain::time::UnixMicros;
 use crate::leave;
 use crate::ledger::{JobRow, NumberedEvent};
@@ -87,6 +88,34 @@ pub(crate) fn reply_to_pb(reply: &Reply) -> pb::Event {
         at: Some(moment_to_pb(reply.at)),
         job_id: signal.in_reply_to_job.clone(),
         what: Some(pb::event::What::Signal(signal)),
+        ..pb::Event::default()
+    }
+}
+
+/// Shows what a platform told of a recipient.
+pub(crate) fn signal_to_pb(signal: Signal) -> pb::Event {
+    let kind = match signal.told {
+        Told::FriendAdded => pb::SignalKind::FriendAdded,
+        Told::FriendRemoved => pb::SignalKind::FriendRemoved,
+        Told::GroupJoined => pb::SignalKind::GroupJoined,
+        Told::GroupLeft => pb::SignalKind::GroupLeft,
+        Told::Subscribed => pb::SignalKind::Subscribed,
+        Told::Unsubscribed => pb::SignalKind::Unsubscribed,
+        Told::PopupAccepted => pb::SignalKind::PopupAccepted,
+        Told::PopupRejected => pb::SignalKind::PopupRejected,
+        Told::Location => pb::SignalKind::Location,
+    };
+    let signal_shown = pb::Signal {
+        kind: kind.into(),
+        recipient: Some(recipient_to_pb(&signal.recipient)),
+        to: signal.to.into(),
+        details: pairs(&signal.details),
+        provider_id: signal.provider.as_str().into(),
+        ..pb::Signal::default()
+    };
+    pb::Event {
+        at: Some(moment_to_pb(signal.at)),
+        what: Some(pb::event::What::Signal(signal_shown)),
         ..pb::Event::default()
     }
 }

@@ -18,7 +18,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::pb;
 use crate::queue::Queue;
-use crate::queue::frame::open_reply;
+use crate::queue::frame::{Heard, open_heard};
 
 /// Most events in one answer.
 const EVENTS_MAX: u32 = 500;
@@ -109,12 +109,13 @@ impl<Q: Queue, L: Limits, B: Ledger> Watcher<Q, L, B> {
         for reply in replies.iter().filter(|reply| reply.seq <= to) {
             let answers = self.wanted.jobs.is_none() && self.wanted.kind.is_none();
             if answers || reply.in_reply_to.is_some_and(|job| self.wanted.takes(job, None)) {
-                match open_reply(&reply.sealed, &self.ports.sealer) {
-                    Ok(mut plain) => {
+                match open_heard(&reply.sealed, &self.ports.sealer) {
+                    Ok(Heard::Reply(mut plain)) => {
                         plain.in_reply_to = reply.in_reply_to;
                         found.push((reply.seq, convert::reply_to_pb(&plain)));
                     }
-                    Err(error) => tracing::error!(%error, "cannot open a stored reply"),
+                    Ok(Heard::Signal(signal)) => found.push((reply.seq, convert::signal_to_pb(*signal))),
+                    Err(error) => tracing::error!(%error, "cannot open a stored reply or signal"),
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::{Link, Place, Places, Provider, in_pool, kinds, secret};
 use crate::config::check::{TIMEOUTS, duration, invalid, optional, parsed, required, word};
 use crate::config::error::{ConfigError, Contradiction, Reason};
 use crate::config::secret::Secret;
+use crate::domain::ids::TenantId;
 use crate::domain::job::{Kind, words};
 
 words! {
@@ -33,6 +34,8 @@ pub struct Wechat {
     pub appid: Box<str>,
     /// Its secret.
     pub secret: Secret,
+    /// The tenant whose account it is.
+    pub tenant: TenantId,
     /// What its jobs are.
     pub messages: Messages,
     /// How it calls back; `None`: it does not.
@@ -83,6 +86,7 @@ pub(super) fn wechat(
         api: api(place, (&raw.endpoint, &raw.tls_ca), (raw.connections, raw.window))?,
         appid: plain(&key("appid"), &raw.appid)?,
         secret: Secret::new(required(&key("secret"), &secret(&places, place, environment)?)?),
+        tenant: parsed(&key("tenant"), &raw.tenant)?,
         messages,
         callbacks: crypt(token, aes_key, place, environment)?,
     };

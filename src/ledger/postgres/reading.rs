@@ -257,6 +257,12 @@ pub(super) async fn events(
     Ok((events, complete))
 }
 
+/// Returns which of these signals were recorded before.
+pub(super) async fn heard(conn: &Conn, signals: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+    let sql = "select signal from reply where signal = any($1::uuid[])";
+    Ok(conn.query(sql, &[&signals]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Returns replies after a number.
 pub(super) async fn replies(
     conn: &Conn,
@@ -264,7 +270,7 @@ pub(super) async fn replies(
     after: i64,
     most: u32,
 ) -> Result<Vec<SealedReply>, LedgerError> {
-    let sql = "select seq, in_reply_to, at, sealed from reply where tenant = $1 and seq > $2 order by seq limit $3";
+    let sql = "select seq, in_reply_to, at, sealed, signal from reply where tenant = $1 and seq > $2 order by seq limit $3";
     let read = |row: &Row| {
         Ok(SealedReply {
             seq: get(row, 0)?,
@@ -272,6 +278,7 @@ pub(super) async fn replies(
             in_reply_to: get::<Option<Uuid>>(row, 1)?.map(JobId),
             at: rows::time(row, 2)?,
             sealed: rows::sealed(row, 3)?,
+            signal: get(row, 4)?,
         })
     };
     conn.query(sql, &[&tenant.as_str(), &after, &i64::from(most)]).await?.iter().map(read).collect()

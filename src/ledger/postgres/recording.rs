@@ -170,10 +170,11 @@ async fn insert_events(conn: &Conn, span: i32, events: &[NumberedEvent]) -> Resu
 }
 
 async fn insert_replies(conn: &Conn, recording: &Recording) -> Result<(), LedgerError> {
-    let target = "reply (seq, at, in_reply_to, tenant, sealed)";
-    copy_in(conn, target, 5, &recording.replies, |reply, row| {
+    let target = "reply (seq, at, in_reply_to, tenant, sealed, signal)";
+    copy_in(conn, target, 6, &recording.replies, |reply, row| {
         row.big(reply.seq).time(reply.at).maybe(reply.in_reply_to, |row, job| row.uuid(job.0));
         row.maybe(reply.tenant.as_ref(), |row, tenant| row.text(tenant.as_str())).bytes(&reply.sealed);
+        row.maybe(reply.signal, |row, signal| row.uuid(signal));
     })
     .await?;
     Ok(())

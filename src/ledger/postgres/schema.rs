@@ -21,6 +21,7 @@ const SCHEMA: &[&str] = &[
     include_str!("schema/key_expiry.sql"),
     include_str!("schema/chains.sql"),
     include_str!("schema/cost.sql"),
+    include_str!("schema/signals.sql"),
 ];
 /// Version of the schema that this program writes.
 pub(super) const VERSION: i32 = SCHEMA.len() as i32;

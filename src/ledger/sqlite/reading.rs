@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
+use uuid::Uuid;
 
 use super::recording;
 use super::rows::{self, EVENT, JOB, SEGMENT};
@@ -85,7 +86,7 @@ pub(super) fn parked(conn: &Connection, ids: &[(ProviderId, Box<str>)]) -> Resul
             Ok(Receipt {
                 provider: provider.clone(),
                 message_id: message_id.clone(),
-                job: row.get::<_, Option<_>>(0)?.map(|id| JobId(uuid::Uuid::from_bytes(id))),
+                job: row.get::<_, Option<_>>(0)?.map(|id| JobId(Uuid::from_bytes(id))),
                 report: columns::report(row.get(1)?, row.get(2)?)?,
                 code: row.get(3)?,
                 at: UnixMicros(row.get(4)?),
@@ -212,6 +213,18 @@ pub(super) fn events(
     Ok((events, complete))
 }
 
+/// Returns which of these signals were recorded before.
+pub(super) fn heard(conn: &Connection, signals: &[Uuid]) -> Result<Vec<Uuid>, LedgerError> {
+    let mut statement = conn.prepare_cached("select 1 from reply where signal = ?1")?;
+    let mut known = vec![];
+    for signal in signals {
+        if statement.exists([signal.as_bytes()])? {
+            known.push(*signal);
+        }
+    }
+    Ok(known)
+}
+
 /// Returns replies after a number.
 pub(super) fn replies(
     conn: &Connection,
@@ -220,15 +233,16 @@ pub(super) fn replies(
     most: u32,
 ) -> Result<Vec<SealedReply>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "select seq, tenant, in_reply_to, at, sealed from reply where tenant = ?1 and seq > ?2 order by seq limit ?3",
+        "select seq, tenant, in_reply_to, at, sealed, signal from reply where tenant = ?1 and seq > ?2 order by seq limit ?3",
     )?;
     rows::all(statement.query(params![tenant.as_str(), after, most])?, |row| {
         Ok(SealedReply {
             seq: row.get(0)?,
             tenant: row.get_ref(1)?.as_str_or_null().map_err(rusqlite::Error::from)?.map(columns::name).transpose()?,
-            in_reply_to: row.get::<_, Option<_>>(2)?.map(|id| JobId(uuid::Uuid::from_bytes(id))),
+            in_reply_to: row.get::<_, Option<_>>(2)?.map(|id| JobId(Uuid::from_bytes(id))),
             at: UnixMicros(row.get(3)?),
             sealed: rows::sealed(row, 4)?,
+            signal: row.get::<_, Option<_>>(5)?.map(Uuid::from_bytes),
         })
     })
 }

@@ -128,7 +128,7 @@ fn insert_events(tx: &Transaction<'_>, events: &[NumberedEvent]) -> Result<(), L
 }
 
 fn insert_replies(tx: &Transaction<'_>, replies: &[SealedReply]) -> Result<(), LedgerError> {
-    let mut insert = tx.prepare_cached("insert into reply values (?1, ?2, ?3, ?4, ?5)")?;
+    let mut insert = tx.prepare_cached("insert into reply values (?1, ?2, ?3, ?4, ?5, ?6)")?;
     for reply in replies {
         insert.execute(params![
             reply.seq,
@@ -136,6 +136,7 @@ fn insert_replies(tx: &Transaction<'_>, replies: &[SealedReply]) -> Result<(), L
             reply.in_reply_to.map(|job| job.0.into_bytes()),
             reply.at.0,
             &reply.sealed[..],
+            reply.signal.map(Uuid::into_bytes),
         ])?;
     }
     Ok(())

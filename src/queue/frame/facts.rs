@@ -54,6 +54,10 @@ impl Writer<'_> {
                 self.byte(7);
                 self.called(called);
             }
+            Fact::Signal(signal) => {
+                self.byte(8);
+                self.signal(signal);
+            }
         }
     }
 
@@ -175,6 +179,7 @@ impl Reader<'_> {
             5 => Fact::Ruled(self.job_rule()?),
             6 => Fact::Elapsed(self.tenant()?, JobId(self.uuid()?)),
             7 => Fact::Called(self.called()?),
+            8 => Fact::Signal(Box::new(self.signal()?)),
             _ => return Err(FrameError::Field("fact")),
         })
     }

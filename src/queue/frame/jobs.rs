@@ -175,7 +175,7 @@ impl Writer<'_> {
         self.option(job.seen, Self::time);
     }
 
-    fn recipient(&mut self, recipient: &Recipient) {
+    pub(super) fn recipient(&mut self, recipient: &Recipient) {
         let Recipient { id, kind, phone, wechat, wecom, wecom_chat_id, wecom_userid, time_zone, locale } = recipient;
         let flag = |there: bool, bit: u64| if there { bit } else { 0 };
         self.uint(
@@ -345,7 +345,7 @@ impl Reader<'_> {
         })
     }
 
-    fn recipient(&mut self) -> Result<Recipient, FrameError> {
+    pub(super) fn recipient(&mut self) -> Result<Recipient, FrameError> {
         let flags = self.uint()?;
         if flags & !has::ALL != 0 {
             return Err(FrameError::Field("recipient"));

@@ -1,4 +1,4 @@
-//! Single jobs, replies, reports of calls and what opt-outs stand for, sealed for the ledger.
+//! Single jobs, replies, signals, reports of calls and what opt-outs stand for, sealed for the ledger.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::{FrameError, VERSION, jobs};
 use crate::domain::call::CallReport;
 use crate::domain::event::Reply;
 use crate::domain::job::{Envelope, Job, Shared};
+use crate::domain::signal::Signal;
 use crate::domain::suppression::Plain;
 use crate::domain::time::UnixMicros;
 use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, Sealer};
@@ -23,6 +24,18 @@ const REPLY_AAD: &[u8] = b"postrider reply 1";
 const REPORT_AAD: &[u8] = b"postrider call 1";
 /// Binds the words of a sealed opt-out to their purpose.
 const OPT_OUT_AAD: &[u8] = b"postrider opt-out 1";
+
+/// In front of a sealed signal, which stands among the replies.
+const SIGNAL: u8 = 0x80 | VERSION;
+
+/// What stands among the replies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// A reply.
+    Reply(Reply),
+    /// A signal.
+    Signal(Box<Signal>),
+}
 
 /// Seals one job with what it shares, as a single-job envelope. See [`seal_jobs`] for many.
 pub fn seal_job(shared: &Arc<Shared>, due_at: UnixMicros, job: &Job, sealer: &Sealer) -> Bytes {
@@ -58,17 +71,27 @@ pub fn seal_reply(reply: &Reply, sealer: &Sealer) -> Bytes {
     sealer.seal(&plain, REPLY_AAD).into()
 }
 
-/// Opens what [`seal_reply`] sealed.
+/// Seals a signal, to stand among the replies.
+pub fn seal_signal(signal: &Signal, sealer: &Sealer) -> Bytes {
+    let mut plain = vec![SIGNAL];
+    Writer { out: &mut plain }.signal(signal);
+    sealer.seal(&plain, REPLY_AAD).into()
+}
+
+/// Opens what [`seal_reply`] or [`seal_signal`] sealed.
 ///
 /// # Errors
 /// [`FrameError`] when it is not whole or not ours.
-pub fn open_reply(sealed: &[u8], sealer: &Sealer) -> Result<Reply, FrameError> {
+pub fn open_heard(sealed: &[u8], sealer: &Sealer) -> Result<Heard, FrameError> {
     let plain = sealer.open(sealed, REPLY_AAD)?;
     let mut reader = Reader::new(&plain);
-    version(&mut reader)?;
-    let reply = reader.reply()?;
+    let heard = match reader.byte()? {
+        VERSION => Heard::Reply(reader.reply()?),
+        SIGNAL => Heard::Signal(Box::new(reader.signal()?)),
+        other => return Err(FrameError::Version(other)),
+    };
     reader.finish()?;
-    Ok(reply)
+    Ok(heard)
 }
 
 /// Seals how a call went, as text.

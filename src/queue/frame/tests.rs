@@ -17,6 +17,7 @@ use crate::domain::keys::{AddressKey, WordKey};
 use crate::domain::money::Money;
 use crate::domain::recipient::{Recipient, RecipientKind, Wechat, Wecom};
 use crate::domain::rule::{Act, JobRule, Names};
+use crate::domain::signal::{Signal, Told};
 use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::domain::trace::Trace;
@@ -308,6 +309,21 @@ fn job_rule() -> impl Strategy<Value = JobRule> {
     (name(), names, time(), act).prop_map(|(tenant, names, at, act)| JobRule { tenant, names, at, act })
 }
 
+prop_compose! {
+    fn signal()(
+        id in any::<u128>(),
+        provider in name(),
+        tenant in name(),
+        told in pick(Told::ALL),
+        recipient in recipient(),
+        to in text(),
+        details in pairs(),
+        at in time(),
+    ) -> Box<Signal> {
+        Box::new(Signal { id: Uuid::from_u128(id), provider, tenant, told, recipient, to, details, at })
+    }
+}
+
 fn fact() -> impl Strategy<Value = Fact> {
     prop_oneof![
         event().prop_map(Fact::Event),
@@ -316,6 +332,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         (suppression(), plain()).prop_map(|(suppression, plain)| Fact::Suppressed(suppression, plain)),
         (suppression(), pick(Source::ALL)).prop_map(|(suppression, source)| Fact::Unsuppressed(suppression, source)),
         job_rule().prop_map(Fact::Ruled),
+        signal().prop_map(Fact::Signal),
         any::<u128>().prop_map(|id| Fact::Elapsed("acme".parse().unwrap(), JobId(Uuid::from_u128(id)))),
         called().prop_map(Fact::Called),
     ]
@@ -368,19 +385,25 @@ proptest! {
     }
 
     #[test]
-    fn single_jobs_and_replies_come_back(envelope in envelope(), reply in reply(), plain in plain()) {
+    fn single_jobs_replies_and_signals_come_back(
+        envelope in envelope(),
+        reply in reply(),
+        signal in signal(),
+        plain in plain(),
+    ) {
         let sealer = Sealer::ephemeral().unwrap();
         let sealed = seal_jobs(&envelope, &sealer);
         prop_assert_eq!(sealed.len(), envelope.jobs.len());
         for (sealed, job) in sealed.iter().zip(&envelope.jobs) {
             prop_assert_eq!(open_job(sealed, &sealer).unwrap(), envelope.with_jobs(vec![job.clone()]));
-            prop_assert!(open_reply(sealed, &sealer).is_err());
+            prop_assert!(open_heard(sealed, &sealer).is_err());
         }
         let one = seal_job(&envelope.shared, envelope.due_at, &envelope.jobs[0], &sealer);
         prop_assert_eq!(open_job(&one, &sealer).unwrap(), envelope.with_jobs(vec![envelope.jobs[0].clone()]));
-        prop_assert!(open_reply(&seal_plain(&plain, &sealer), &sealer).is_err());
+        prop_assert!(open_heard(&seal_plain(&plain, &sealer), &sealer).is_err());
         prop_assert_eq!(open_plain(&seal_plain(&plain, &sealer), &sealer).unwrap(), plain);
-        prop_assert_eq!(open_reply(&seal_reply(&reply, &sealer), &sealer).unwrap(), reply);
+        prop_assert_eq!(open_heard(&seal_reply(&reply, &sealer), &sealer).unwrap(), Heard::Reply(reply));
+        prop_assert_eq!(open_heard(&seal_signal(&signal, &sealer), &sealer).unwrap(), Heard::Signal(signal));
     }
 }
 

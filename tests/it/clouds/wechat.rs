@@ -66,7 +66,7 @@ async fn start(behaviour: Behaviour, more: &str, change: impl FnOnce(&mut wechat
     let account = account(&format!("{url}/callback/cloud"), &Clock::system(), change);
     let rig = Rig::start(Box::new(account.clone()), behaviour, server, |address| {
         let link = link(&format!("http://{address}"), more);
-        let desk = Desk::new("cloud".parse().unwrap(), link.callbacks.clone().unwrap(), APPID);
+        let desk = Desk::new("cloud".parse().unwrap(), &link, link.callbacks.clone().unwrap());
         (Box::new(Wechat::new(link, true, &Clock::system())), Box::new(desk))
     });
     Beset { rig: rig.await, account }
@@ -222,7 +222,8 @@ async fn wechatpy_agrees() {
     let between = |from: &str, to: &str| encrypted.split_once(from).unwrap().1.split_once(to).unwrap().0;
     let signature = between("<MsgSignature><![CDATA[", "]]>");
     let target = format!("/callback/cloud?timestamp={at}&nonce=a-nonce&msg_signature={signature}");
-    let desk = Desk::new("cloud".parse().unwrap(), link("http://127.0.0.1:1", GOOD).callbacks.unwrap(), APPID);
+    let link = link("http://127.0.0.1:1", GOOD);
+    let desk = Desk::new("cloud".parse().unwrap(), &link, link.callbacks.clone().unwrap());
     let body = Bytes::copy_from_slice(encrypted.as_bytes());
     let call = Call { token: "", target: &target, headers: &HeaderMap::new(), body: &body };
     let news = desk.read(&call, rig.clock.now()).unwrap();
@@ -340,3 +341,73 @@ async fn every_job_of_a_service_has_its_outcome_and_marketing_none() {
     drop(service);
     tasks.finish(&clock, PATIENCE).await;
 }
+
+/// What users do comes to those who watch, each once, though WeChat says it three times and the process is killed between.
+#[tokio::test]
+async fn what_users_do_is_watched_once_and_soon() {
+    let (tasks, clock, port) = (Tasks::new(), Clock::system(), free_port());
+    let url = format!("http://127.0.0.1:{port}/callback/cloud");
+    let account = account(&url, &clock, |_| {});
+    let listen = ([127, 0, 0, 1], 0).into();
+    let simulator = Simulator::start(Box::new(account.clone()), listen, (quick(), 1), &tasks, &clock).await.unwrap();
+    let endpoint = format!("http://{}", simulator.address());
+    let settings = format!("[receive]\nlisten = \"127.0.0.1:{port}\"\n{}", settings(&endpoint, GOOD));
+    let service = tokio::task::spawn_blocking(move || Service::start(&Backends::Embedded, &settings)).await.unwrap();
+    let mut client = api::jobs(&service);
+    let mut stream = client.watch_events(pb::WatchEventsRequest::default()).await.unwrap().into_inner();
+    let (mut latencies, mut told) = (Vec::new(), 0);
+    // One after the other, each as its own call: WeChat encrypts anew at each try.
+    for number in 0..EVENTS {
+        let event = format!("<MsgType>event</MsgType><Event>subscribe</Event><EventKey>qrscene_{number}</EventKey>");
+        let watch = clock.stopwatch();
+        simulator.post(account.event(&format!("o-{number}"), &event));
+        let answer = clock.timeout(PATIENCE, stream.message()).await.expect("a signal").unwrap().unwrap();
+        latencies.push(watch.elapsed());
+        let [pb::Event { what: Some(pb::event::What::Signal(signal)), .. }] = &answer.events[..] else {
+            panic!("{:?}", answer.events.len())
+        };
+        assert_eq!(signal.kind(), pb::SignalKind::Subscribed);
+        assert_eq!(signal.recipient.as_ref().unwrap().wechat[0].openid, format!("o-{number}"));
+        assert_eq!((signal.details["scene"].clone(), &*signal.to), (number.to_string(), APPID));
+        told += 1;
+    }
+    latencies.sort_unstable();
+    println!("callback to watcher: p50 {:?}, p99 {:?}", latencies[EVENTS / 2], latencies[EVENTS * 99 / 100]);
+    // The same again, twice, the second time to another process of the service: nothing new.
+    let again = "<MsgType>event</MsgType><Event>unsubscribe</Event>";
+    let at = clock.now().as_secs();
+    let mut taken = simulator.callbacks().0;
+    for restart in [false, true, false] {
+        if restart {
+            service.kill();
+            service.restart(None);
+        }
+        simulator.post(account.event_at("o-1", again, at));
+        taken += 1;
+        let thanked = clock.timeout(PATIENCE, async {
+            while simulator.callbacks().0 < taken {
+                clock.pause(Duration::from_millis(10)).await;
+            }
+        });
+        thanked.await.expect("thanks");
+    }
+    let last = account.event("o-last", again);
+    simulator.post(last);
+    let request = pb::WatchEventsRequest { from_start: true, ..pb::WatchEventsRequest::default() };
+    let mut stream = client.watch_events(request).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    while !seen.iter().any(|(_, openid)| openid == "o-last") {
+        let answer = clock.timeout(PATIENCE, stream.message()).await.expect("signals").unwrap().unwrap();
+        for event in answer.events {
+            let Some(pb::event::What::Signal(signal)) = event.what else { panic!("a signal") };
+            seen.push((signal.kind(), signal.recipient.unwrap().wechat[0].openid.clone()));
+        }
+    }
+    assert_eq!(seen.len(), told + 2);
+    assert_eq!(seen.iter().filter(|(kind, _)| *kind == pb::SignalKind::Unsubscribed).count(), 2);
+    drop(service);
+    tasks.finish(&clock, PATIENCE).await;
+}
+
+/// Events whose way is measured.
+const EVENTS: usize = 100;

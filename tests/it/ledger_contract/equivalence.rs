@@ -242,7 +242,7 @@ fn receipt((message, fate, secs): (u32, Fate, i64)) -> Receipt {
 
 fn reply((owner, n): (Option<usize>, u32)) -> SealedReply {
     let tenant = owner.map(|owner| tenant(OWNERS[owner]));
-    SealedReply { seq: 0, tenant, in_reply_to: Some(id(n)), at: at(n.into()), sealed: "reply".into() }
+    SealedReply { seq: 0, tenant, in_reply_to: Some(id(n)), at: at(n.into()), sealed: "reply".into(), signal: None }
 }
 
 fn rule((owner, what, secs): (usize, u8, i64)) -> JobRule {

@@ -30,7 +30,30 @@ on_every_backend! {
     every_change_comes_back_as_it_was
     segments_are_overwritten_and_forgotten_after_a_while
     receipts_wait_until_they_are_unparked
+    signals_are_known_by_their_ids
     a_restart_keeps_everything
+}
+
+async fn signals_are_known_by_their_ids(Fixture { ledger, .. }: Fixture) {
+    let reply = |seq, signal| SealedReply {
+        seq,
+        tenant: Some(tenant("acme")),
+        in_reply_to: None,
+        at: at(1),
+        sealed: "s".into(),
+        signal,
+    };
+    let replies = vec![reply(1, Some(uuid(7))), reply(2, None), reply(3, None), reply(4, Some(uuid(8)))];
+    ledger.record(&Recording { replies: replies.clone(), ..Recording::default() }).await.unwrap();
+    let mut heard = ledger.heard(&[uuid(6), uuid(7), uuid(8)]).await.unwrap();
+    heard.sort_unstable();
+    assert_eq!(heard, [uuid(7), uuid(8)]);
+    assert_eq!(ledger.heard(&[]).await, Ok(vec![]));
+    assert_eq!(ledger.replies(&tenant("acme"), 0, 10).await, Ok(replies));
+    // Whoever does not ask first is refused, and nothing of it is written.
+    let twice = Recording { after: 4, replies: vec![reply(5, Some(uuid(7)))], ..Recording::default() };
+    assert!(ledger.record(&twice).await.is_err());
+    assert_eq!(ledger.last_seq().await, Ok((4, 0)));
 }
 
 async fn a_recording_is_written_whole(Fixture { ledger, .. }: Fixture) {
@@ -41,6 +64,7 @@ async fn a_recording_is_written_whole(Fixture { ledger, .. }: Fixture) {
         in_reply_to: Some(id(1)),
         at: at(9),
         sealed: "sealed".into(),
+        signal: None,
     };
     let recording = Recording {
         frames: vec![uuid(1), uuid(2)],

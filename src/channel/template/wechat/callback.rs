@@ -1,59 +1,113 @@
-//! What WeChat calls back with: encrypted events, of which those about template messages are receipts.
+//! What WeChat calls back with: encrypted events. Those about template messages are receipts, those of users signals.
+//! Sources: developers.weixin.qq.com/doc/offiaccount/Message_Management/Receiving_event_pushes.html, and
+//! /doc/service/guide/product/subscription_messages/push.html.
 
 use std::fmt;
-use std::time::Duration;
+
+use roxmltree::Node;
 
 use super::super::super::News;
 use super::super::super::callback::{Call, Callbacks, Refused, clipped, code};
 use super::super::super::http::{Bytes, Response, StatusCode, answer};
-use super::super::crypt::{Crypt, Signed};
+use super::super::crypt::Crypt;
+use super::super::envelope::{self, Query};
 use super::super::xml;
 use crate::config;
 use crate::domain::event::{Fate, Receipt, Report};
-use crate::domain::ids::ProviderId;
+use crate::domain::ids::{ProviderId, TenantId};
+use crate::domain::recipient::{Recipient, Wechat};
+use crate::domain::signal::{DETAIL_LEN_MAX, Signal, Told};
 use crate::domain::time::UnixMicros;
 
-/// A callback is about now: the platform sends it again within seconds, so an older one is somebody else's.
-const AGE_MAX: Duration = Duration::from_secs(600);
 /// Most bytes of an id.
 const ID_LEN_MAX: usize = 128;
+/// Most templates that one popup asks for, with room to spare; WeChat allows five.
+const LIST_MAX: usize = 16;
 
 /// Reads WeChat's callbacks.
 pub struct Desk {
     provider: ProviderId,
+    tenant: TenantId,
+    appid: Box<str>,
     crypt: Crypt,
 }
 
-/// What stands in the query of a call.
-struct Query {
-    /// Of the parts, without a message.
-    signature: String,
-    /// Of the parts and the message.
-    msg_signature: String,
-    timestamp: String,
-    nonce: String,
-    echostr: String,
-}
+/// What is known of a signal by name; empty values are left out.
+type Details<'a> = &'a [(&'static str, &'a str)];
 
 // === impl Desk ===
 
 impl Desk {
-    /// Returns a desk for the callbacks of `appid`.
-    pub fn new(provider: ProviderId, secrets: config::Crypt, appid: &str) -> Self {
-        Self { provider, crypt: Crypt::new(secrets, appid) }
+    /// Returns a desk for the callbacks of an account, whose secrets are these.
+    pub fn new(provider: ProviderId, account: &config::Wechat, secrets: config::Crypt) -> Self {
+        let crypt = Crypt::new(secrets, &account.appid);
+        Self { provider, tenant: account.tenant.clone(), appid: account.appid.clone(), crypt }
     }
 
-    fn event(&self, text: &str, at: UnixMicros) -> Result<Vec<News>, Refused> {
-        let document = xml::read(text)?;
-        let root = document.root_element();
-        match (xml::text(root, "MsgType"), xml::text(root, "Event")) {
-            ("event", "TEMPLATESENDJOBFINISH") => {
-                let (id, status) = (xml::text(root, "MsgID"), xml::text(root, "Status"));
-                Ok(vec![News::Receipt(self.receipt(id, status, at)?)])
+    fn event(&self, root: Node<'_, '_>, at: UnixMicros) -> Result<Vec<News>, Refused> {
+        let of = |name| xml::text(root, name);
+        let one = |told, details: Details<'_>| Ok(vec![self.signal(root, (told, ""), details, at)?]);
+        match of("Event") {
+            "TEMPLATESENDJOBFINISH" => {
+                Ok(vec![News::Receipt(self.receipt(of("MsgID"), of("Status"), at)?)])
             }
-            ("", _) => Err(Refused::Unreadable),
+            "subscribe" => {
+                let key = of("EventKey");
+                one(Told::Subscribed, &[("scene", key.strip_prefix("qrscene_").unwrap_or(key))])
+            }
+            "unsubscribe" => one(Told::Unsubscribed, &[]),
+            "LOCATION" => one(
+                Told::Location,
+                &[("latitude", of("Latitude")), ("longitude", of("Longitude")), ("precision", of("Precision"))],
+            ),
+            "subscribe_msg_popup_event" => self.consents(root, ("SubscribeMsgPopupEvent", "popup"), at),
+            "subscribe_msg_change_event" => self.consents(root, ("SubscribeMsgChangeEvent", "settings"), at),
             _ => Ok(vec![]),
         }
+    }
+
+    /// Reads what a user said to each template that a popup asks for, or changed in the account's settings.
+    fn consents(&self, root: Node<'_, '_>, (list, by): (&str, &str), at: UnixMicros) -> Result<Vec<News>, Refused> {
+        let all = xml::child(root, list).ok_or(Refused::Unreadable)?;
+        let items: Vec<_> = all.children().filter(|child| child.has_tag_name("List")).take(LIST_MAX).collect();
+        let signal = |item: &Node<'_, '_>| {
+            let told = match xml::text(*item, "SubscribeStatusString") {
+                "accept" => Told::PopupAccepted,
+                "reject" => Told::PopupRejected,
+                _ => return Err(Refused::Unreadable),
+            };
+            let template = xml::text(*item, "TemplateId");
+            let details = [("template_id", template), ("by", by), ("scene", xml::text(*item, "PopupScene"))];
+            self.signal(root, (told, template), &details, at)
+        };
+        items.iter().map(signal).collect()
+    }
+
+    /// Returns a signal; `part` tells it from others of the same event.
+    fn signal(
+        &self,
+        root: Node<'_, '_>,
+        (told, part): (Told, &str),
+        details: Details<'_>,
+        at: UnixMicros,
+    ) -> Result<News, Refused> {
+        let (openid, event) = (xml::text(root, "FromUserName"), xml::text(root, "Event"));
+        if openid.is_empty() {
+            return Err(Refused::Unreadable);
+        }
+        let id = Signal::id_of(&self.provider, &[openid, xml::text(root, "CreateTime"), event, told.as_str(), part]);
+        let at_account = Wechat { appid: self.appid.clone(), openid: clipped(openid, ID_LEN_MAX) };
+        let known = details.iter().filter(|(_, value)| !value.is_empty());
+        Ok(News::Signal(Box::new(Signal {
+            id,
+            provider: self.provider.clone(),
+            tenant: self.tenant.clone(),
+            told,
+            recipient: Recipient { wechat: vec![at_account], ..Recipient::default() },
+            to: self.appid.clone(),
+            details: known.map(|&(name, value)| (name.into(), clipped(value, DETAIL_LEN_MAX))).collect(),
+            at,
+        })))
     }
 
     fn receipt(&self, id: &str, status: &str, at: UnixMicros) -> Result<Receipt, Refused> {
@@ -73,19 +127,19 @@ impl Desk {
 
 impl Callbacks for Desk {
     fn read(&self, call: &Call<'_>, at: UnixMicros) -> Result<Vec<News>, Refused> {
-        let query = Query::of(call.target);
-        let outer = std::str::from_utf8(call.body).map_err(|_| Refused::Signature)?;
-        let document = xml::read(outer).map_err(|_| Refused::Signature)?;
-        let encrypted = xml::text(document.root_element(), "Encrypt");
-        let signed = Signed { signature: &query.msg_signature, ..query.signed() };
-        let plain = self.crypt.open(&signed, encrypted)?;
-        query.fresh(at)?;
-        self.event(std::str::from_utf8(&plain).map_err(|_| Refused::Unreadable)?, at)
+        let plain = envelope::open(&self.crypt, call, at)?;
+        let document = xml::read(&plain)?;
+        let root = document.root_element();
+        match xml::text(root, "MsgType") {
+            "event" => self.event(root, at),
+            "" => Err(Refused::Unreadable),
+            _ => Ok(vec![]),
+        }
     }
 
     fn greet(&self, call: &Call<'_>, at: UnixMicros) -> Option<Result<Response<Bytes>, Refused>> {
         let query = Query::of(call.target);
-        let greeted = self.crypt.verify(&query.signed(), None).and_then(|()| query.fresh(at));
+        let greeted = self.crypt.verify(&query.signed(&query.signature), None).and_then(|()| query.fresh(at));
         Some(greeted.map(|()| answer(StatusCode::OK, "text/plain; charset=utf-8", query.echostr)))
     }
 
@@ -97,35 +151,5 @@ impl Callbacks for Desk {
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("provider", &self.provider).finish_non_exhaustive()
-    }
-}
-
-// === impl Query ===
-
-impl Query {
-    fn of(target: &str) -> Self {
-        let query = target.split_once('?').map_or("", |(_, query)| query).as_bytes();
-        let of = |wanted: &str| {
-            let found = form_urlencoded::parse(query).find(|(name, _)| name == wanted);
-            found.map_or_else(String::new, |(_, value)| value.into_owned())
-        };
-        Self {
-            signature: of("signature"),
-            msg_signature: of("msg_signature"),
-            timestamp: of("timestamp"),
-            nonce: of("nonce"),
-            echostr: of("echostr"),
-        }
-    }
-
-    fn signed(&self) -> Signed<'_> {
-        Signed { signature: &self.signature, timestamp: &self.timestamp, nonce: &self.nonce }
-    }
-
-    /// Says whether it was signed lately.
-    fn fresh(&self, now: UnixMicros) -> Result<(), Refused> {
-        let signed_at = self.timestamp.parse().map(UnixMicros::from_secs).map_err(|_| Refused::Unreadable)?;
-        let apart = now.since(signed_at).max(signed_at.since(now));
-        if apart <= AGE_MAX { Ok(()) } else { Err(Refused::Stale) }
     }
 }

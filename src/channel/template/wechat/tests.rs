@@ -11,6 +11,7 @@ use crate::channel::{Filled, News};
 use crate::domain::event::{Fate, Report};
 use crate::domain::job::Kind;
 use crate::domain::recipient::{Recipient, Wechat as At};
+use crate::domain::signal::Told;
 use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
 
@@ -163,7 +164,8 @@ fn read(crypt: &Crypt, signed_at: i64, said: &str) -> Result<Vec<News>, Refused>
 }
 
 fn desk() -> Desk {
-    Desk::new("shoes".parse().unwrap(), settings("").callbacks.unwrap(), "wx0123456789")
+    let account = settings("tenant = \"acme\"\n");
+    Desk::new("shoes".parse().unwrap(), &account, account.callbacks.clone().unwrap())
 }
 
 #[test]
@@ -186,6 +188,60 @@ fn what_became_of_a_message_is_a_receipt() {
     assert_eq!(receipt("maybe"), Err(Refused::Unreadable));
     assert_eq!(event("<Event>TEMPLATESENDJOBFINISH</Event><Status>success</Status>"), Err(Refused::Unreadable));
     assert_eq!(event("<Event>SCAN</Event>"), Ok(vec![]));
+}
+
+fn signals(event: &str, inner: &str) -> Vec<(Told, String, uuid::Uuid)> {
+    let said = format!(
+        "<FromUserName><![CDATA[o-1]]></FromUserName><CreateTime>123456789</CreateTime><Event><![CDATA[{event}]]></Event>{inner}"
+    );
+    let signal = |news| match news {
+        News::Signal(signal) => {
+            assert_eq!((signal.tenant.as_str(), &*signal.to), ("acme", "wx0123456789"));
+            assert_eq!(&*signal.recipient.wechat[0].openid, "o-1");
+            let details: Vec<_> = signal.details.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            (signal.told, details.join(" "), signal.id)
+        }
+        other => panic!("{other:?}"),
+    };
+    event(&said).unwrap().into_iter().map(signal).collect()
+}
+
+#[test]
+fn what_users_do_is_a_signal_with_an_id_of_its_own() {
+    let told = |event, inner| {
+        let said: Vec<_> = signals(event, inner).into_iter().map(|(told, details, _)| (told, details)).collect();
+        assert_eq!(signals(event, inner), signals(event, inner), "told twice, it is the same");
+        said
+    };
+    let scene = "<EventKey><![CDATA[qrscene_123]]></EventKey>";
+    assert_eq!(told("subscribe", scene), [(Told::Subscribed, "scene=123".into())]);
+    assert_eq!(told("subscribe", ""), [(Told::Subscribed, String::new())]);
+    assert_eq!(told("unsubscribe", "<EventKey><![CDATA[]]></EventKey>"), [(Told::Unsubscribed, String::new())]);
+    let place = "<Latitude>23.137466</Latitude><Longitude>113.352425</Longitude><Precision>119.4</Precision>";
+    let at = "latitude=23.137466 longitude=113.352425 precision=119.4".to_owned();
+    assert_eq!(told("LOCATION", place), [(Told::Location, at)]);
+    let said = |list: &str, items: &[(&str, &str)]| {
+        let item = |(id, status): &(&str, &str)| {
+            format!("<List><TemplateId>{id}</TemplateId><SubscribeStatusString>{status}</SubscribeStatusString></List>")
+        };
+        format!("<{list}>{}</{list}>", items.iter().map(item).collect::<String>())
+    };
+    let popup = said("SubscribeMsgPopupEvent", &[("tpl-1", "accept"), ("tpl-2", "reject")]);
+    let both = [
+        (Told::PopupAccepted, "template_id=tpl-1 by=popup".to_owned()),
+        (Told::PopupRejected, "template_id=tpl-2 by=popup".to_owned()),
+    ];
+    assert_eq!(told("subscribe_msg_popup_event", &popup), both);
+    let ids: std::collections::BTreeSet<_> =
+        signals("subscribe_msg_popup_event", &popup).into_iter().map(|(.., id)| id).collect();
+    assert_eq!(ids.len(), 2);
+    let change = said("SubscribeMsgChangeEvent", &[("tpl-1", "reject")]);
+    let one = [(Told::PopupRejected, "template_id=tpl-1 by=settings".to_owned())];
+    assert_eq!(told("subscribe_msg_change_event", &change), one);
+    let odd = said("SubscribeMsgPopupEvent", &[("tpl-1", "maybe")]);
+    let odd = format!("<FromUserName>o</FromUserName><Event>subscribe_msg_popup_event</Event>{odd}");
+    assert_eq!(event(&odd), Err(Refused::Unreadable));
+    assert_eq!(event("<Event>subscribe</Event>"), Err(Refused::Unreadable), "of nobody");
 }
 
 #[test]
