@@ -12,6 +12,7 @@ mod house;
 mod providers;
 mod receive;
 mod running;
+mod vault;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -22,6 +22,7 @@ mod any;
 pub mod core;
 pub mod embedded;
 pub mod redis;
+mod shared;
 mod spend;
 mod take;
 
@@ -33,6 +34,7 @@ use uuid::Uuid;
 pub use against::Words;
 pub use any::AnyLimits;
 pub use core::{opens_at, short};
+pub use shared::{Borrow, Borrowed, Shared};
 pub use spend::{ALLOWANCES_MAX, Allowance, Counts, Need, Spend, Spent};
 pub use take::{Held, Span, Take, Until, Vacate};
 
@@ -429,6 +431,19 @@ pub trait Limits: Clone + Send + Sync + 'static {
 
     /// Ends the recovery of the memory that `identity` names; returns whether that is still the one.
     fn recovered(&self, identity: &Identity) -> impl Future<Output = Result<bool, LimitsError>> + Send;
+
+    /// Answers who asks for a value that all processes share, and names one of them to renew it. Such a value is no promise:
+    /// lost, it is asked for again, and it need not outlive the process.
+    fn borrow(&self, now: UnixMicros, asked: &Borrow<'_>)
+    -> impl Future<Output = Result<Borrowed, LimitsError>> + Send;
+
+    /// Takes the value of that name from the one who was named to renew it; returns whether it still is the one.
+    fn lend(
+        &self,
+        now: UnixMicros,
+        by: (&str, u64),
+        value: &Shared,
+    ) -> impl Future<Output = Result<bool, LimitsError>> + Send;
 
     /// Makes what is written durable and closes.
     fn close(&self) -> impl Future<Output = ()> + Send;

@@ -7,12 +7,14 @@
 
 pub mod aliyun;
 mod command;
+mod door;
 pub mod plain;
 mod post;
 pub mod smpp;
 pub mod tencent;
 pub mod twilio;
 pub mod wechat;
+pub mod wecom;
 
 use std::io;
 use std::net::SocketAddr;

@@ -20,7 +20,9 @@ use crate::channel::sms::smpp::{self, Smpp};
 use crate::channel::sms::tencent::{self, Tencent};
 use crate::channel::sms::text::{self, Manner, Style};
 use crate::channel::sms::twilio::{self, Twilio};
+use crate::channel::template::token::{Alone, Vault};
 use crate::channel::template::wechat::{self, Wechat};
+use crate::channel::template::wecom::{self, Wecom};
 use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Counting, Link, Messages, Provider, Settings};
 use crate::dialer::{CallerRule, Lines, TrunkRules};
@@ -45,7 +47,7 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         counting: match &provider.link {
             Link::Smpp(link) => link.counting,
             Link::Aliyun(_) | Link::Tencent(_) => Counting::CnDomestic,
-            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) => {
+            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) | Link::Wecom(_) => {
                 Counting::GsmIntl
             }
         },
@@ -58,7 +60,8 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
             | Link::Custom(_)
             | Link::Asterisk(_)
             | Link::Simulated(_)
-            | Link::Wechat(_) => "".into(),
+            | Link::Wechat(_)
+            | Link::Wecom(_) => "".into(),
         },
     };
     settings.providers.iter().map(member).collect()
@@ -75,7 +78,7 @@ pub(super) fn manners(settings: &Settings) -> Vec<(PoolId, Manner)> {
             Link::Smpp(link) => Manner { style: smpp::style(link), signature: None },
             Link::Aliyun(link) => domestic(&link.sign_name),
             Link::Tencent(link) => domestic(&link.sign_name),
-            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) => {
+            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) | Link::Wecom(_) => {
                 Manner::default()
             }
         };
@@ -159,6 +162,7 @@ fn protocol(link: &Link) -> &'static str {
         Link::Asterisk(_) => "asterisk",
         Link::Simulated(_) => "simulated",
         Link::Wechat(_) => "wechat",
+        Link::Wecom(_) => "wecom",
     }
 }
 
@@ -170,7 +174,7 @@ enum Way<'a> {
     Simulated(&'a config::Simulated),
 }
 
-fn way<'a>(settings: &Settings, provider: &'a Provider, clock: &Clock) -> Way<'a> {
+fn way<'a>(settings: &Settings, provider: &'a Provider, (vault, clock): (Arc<dyn Vault>, &Clock)) -> Way<'a> {
     let (callback, receipts) = (callback(settings, provider), provider.receipts);
     match &provider.link {
         Link::Smpp(link) => Way::Smpp(link),
@@ -182,7 +186,8 @@ fn way<'a>(settings: &Settings, provider: &'a Provider, clock: &Clock) -> Way<'a
         Link::Custom(link) => {
             Way::Cloud(Box::new(Custom::new((**link).clone(), callback.as_deref(), receipts)), &link.api)
         }
-        Link::Wechat(link) => Way::Cloud(Box::new(Wechat::new(link.clone(), receipts, clock)), &link.api),
+        Link::Wechat(link) => Way::Cloud(Box::new(Wechat::new(link.clone(), receipts, vault, clock)), &link.api),
+        Link::Wecom(link) => Way::Cloud(Box::new(Wecom::new(link.clone(), vault, clock)), &link.api),
         Link::Asterisk(link) => Way::Asterisk(link),
         Link::Simulated(link) => Way::Simulated(link),
     }
@@ -190,7 +195,7 @@ fn way<'a>(settings: &Settings, provider: &'a Provider, clock: &Clock) -> Way<'a
 
 fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Result<Arc<dyn Channel>, StartError> {
     let (tasks, clock) = (&base.groups.channels, &base.clock);
-    match way(&base.settings, provider, clock) {
+    match way(&base.settings, provider, (base.vault(), clock)) {
         Way::Smpp(link) => {
             let settings = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
             Ok(Smpp::start(settings, inbox, tasks, clock))
@@ -217,7 +222,7 @@ pub(super) async fn log_in(
     limit: Duration,
     (tasks, clock): (&Tasks, &Clock),
 ) -> Result<Login, StartError> {
-    match way(settings, provider, clock) {
+    match way(settings, provider, (Arc::new(Alone), clock)) {
         Way::Smpp(link) => {
             let smpp = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
             Ok(Smpp::log_in(&smpp::Settings { connect_timeout: limit, ..smpp }, clock).await)
@@ -299,9 +304,8 @@ pub(super) fn desks(settings: &Settings) -> Desks {
             Link::Aliyun(link) => Box::new(aliyun::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
             Link::Tencent(link) => Box::new(tencent::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
             Link::Custom(link) => Box::new(custom::Desk::new(id.clone(), link.callbacks.clone()?)),
-            Link::Wechat(link) => {
-                Box::new(wechat::callback::Desk::new(id.clone(), link, link.callbacks.clone()?))
-            }
+            Link::Wechat(link) => Box::new(wechat::callback::Desk::new(id.clone(), link, link.callbacks.clone()?)),
+            Link::Wecom(link) => Box::new(wecom::callback::Desk::new(id.clone(), link, link.callbacks.clone()?)),
             Link::Twilio(_) | Link::Smpp(_) | Link::Asterisk(_) | Link::Simulated(_) => return None,
         };
         Some((id, desk))

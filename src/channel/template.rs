@@ -4,4 +4,5 @@ pub mod crypt;
 mod envelope;
 pub mod token;
 pub mod wechat;
+pub mod wecom;
 mod xml;

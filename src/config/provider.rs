@@ -5,6 +5,7 @@ pub(super) mod clouds;
 pub(super) mod custom;
 pub(super) mod raw;
 pub(super) mod wechat;
+pub(super) mod wecom;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use self::clouds::{Aliyun, Tencent, Twilio};
 use self::custom::Custom;
 use self::raw::{RawProvider, RawSimulated, RawSmpp};
 use self::wechat::Wechat;
+use self::wecom::Wecom;
 use super::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small, word};
 use super::error::{ConfigError, Contradiction, Reason};
 use super::secret::Secret;
@@ -74,6 +76,8 @@ pub enum Link {
     Simulated(Simulated),
     /// An official account or a mini program of WeChat.
     Wechat(Wechat),
+    /// An application of a corporation at WeCom.
+    Wecom(Wecom),
 }
 
 /// An SMSC over SMPP 3.4.
@@ -196,6 +200,7 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
             RawProvider::Asterisk(raw) => asterisk::asterisk(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Simulated(raw) => simulated(&raw, &Place { index, id: &raw.id })?,
             RawProvider::Wechat(raw) => wechat::wechat(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::Wecom(raw) => wecom::wecom(&raw, &Place { index, id: &raw.id }, environment)?,
         };
         if providers.iter().any(|other| other.id == provider.id) {
             return Err(Contradiction::SameProvider(provider.id.as_str().into()).into());
@@ -224,7 +229,8 @@ impl Link {
             | Self::Smpp(_)
             | Self::Asterisk(_)
             | Self::Simulated(_)
-            | Self::Wechat(_) => false,
+            | Self::Wechat(_)
+            | Self::Wecom(_) => false,
         }
     }
 
@@ -232,6 +238,7 @@ impl Link {
     pub fn calls_back(&self) -> bool {
         match self {
             Self::Wechat(link) => link.callbacks.is_some(),
+            Self::Wecom(link) => link.callbacks.is_some(),
             other => other.callback_token().is_some(),
         }
     }
@@ -242,7 +249,7 @@ impl Link {
             Self::Aliyun(link) => link.callback_token.as_ref(),
             Self::Tencent(link) => link.callback_token.as_ref(),
             Self::Custom(link) => link.callbacks.as_ref().map(|callbacks| &callbacks.token),
-            Self::Twilio(_) | Self::Smpp(_) | Self::Asterisk(_) | Self::Simulated(_) | Self::Wechat(_) => None,
+            Self::Twilio(_) | Self::Smpp(_) | Self::Asterisk(_) | Self::Simulated(_) | Self::Wechat(_) | Self::Wecom(_) => None,
         }
     }
 }

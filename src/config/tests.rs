@@ -89,7 +89,7 @@ fn unknown_settings_are_errors_with_a_suggestion() {
     refused("[provider]\nid = \"x\"", "[[provider]], with two brackets");
     refused(
         "[[provider]]\nkind = \"smmp\"",
-        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, asterisk, simulated, wechat",
+        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, asterisk, simulated, wechat, wecom",
     );
 }
 
@@ -201,7 +201,7 @@ fn what_is_printed_reads_back_as_the_same() {
 #[test]
 fn every_setting_is_documented() {
     let table = reference()
-        + &["smpp", "twilio", "aliyun-sms", "tencent-sms", "http", "asterisk", "simulated", "wechat"]
+        + &["smpp", "twilio", "aliyun-sms", "tencent-sms", "http", "asterisk", "simulated", "wechat", "wecom"]
             .map(provider_reference)
             .concat();
     for line in table.lines().filter(|line| line.starts_with("| `")) {

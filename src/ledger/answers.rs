@@ -224,8 +224,14 @@ mod tests {
 
     #[track_caller]
     fn check(after: i64, numbers: &[i64], expected: Option<i64>) {
-        let reply =
-            |&seq| SealedReply { seq, tenant: None, in_reply_to: None, at: Default::default(), sealed: "".into(), signal: None };
+        let reply = |&seq| SealedReply {
+            seq,
+            tenant: None,
+            in_reply_to: None,
+            at: Default::default(),
+            sealed: "".into(),
+            signal: None,
+        };
         let recording = Recording { after, replies: numbers.iter().map(reply).collect(), ..Recording::default() };
         assert_eq!(last_seq(&recording).ok(), expected, "after {after}: {numbers:?}");
     }

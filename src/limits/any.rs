@@ -3,7 +3,8 @@
 use super::embedded::Embedded;
 use super::redis::Redis;
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Shared, Spend,
+    Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -96,6 +97,14 @@ impl Limits for AnyLimits {
 
     async fn recovered(&self, identity: &Identity) -> Result<bool, LimitsError> {
         ask!(self.recovered(identity))
+    }
+
+    async fn borrow(&self, now: UnixMicros, asked: &Borrow<'_>) -> Result<Borrowed, LimitsError> {
+        ask!(self.borrow(now, asked))
+    }
+
+    async fn lend(&self, now: UnixMicros, by: (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
+        ask!(self.lend(now, by, value))
     }
 
     async fn close(&self) {

@@ -15,6 +15,7 @@ mod refusals;
 mod room;
 mod rules;
 mod rulesets;
+mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ pub use refusals::{Optout, Refusals};
 pub use room::opens_at;
 pub use rules::{Bound, Filter, Rules, Target};
 pub use rulesets::Kept;
+pub use shelf::Shelf;
 
 use crate::domain::ids::{JobId, TenantId};
 

@@ -25,7 +25,8 @@ use self::log::{Compaction, Log, Offset, Start};
 use self::state::{Locked, State};
 use super::core::{self, When, key_of};
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Shared, Spend,
+    Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -50,6 +51,8 @@ struct Inner {
     /// As the identity's, which says how it was at the start.
     recovering: AtomicBool,
     compactor: Mutex<Option<JoinHandle<()>>>,
+    /// In memory alone.
+    shelf: Mutex<core::Shelf>,
 }
 
 // === impl Embedded ===
@@ -85,8 +88,8 @@ impl Embedded {
         let compactor = spawn_compactor(Arc::clone(&files), Arc::clone(&state), compactions, compact_bytes)?;
         let log = Log::start(files, &start, compact_bytes, sender)?;
         let recovering = AtomicBool::new(identity.recovering);
-        let compactor = Mutex::new(Some(compactor));
-        Ok(Self { inner: Arc::new(Inner { state, log, identity, dir: dir.to_owned(), recovering, compactor }) })
+        let (compactor, shelf) = (Mutex::new(Some(compactor)), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { state, log, identity, dir: dir.to_owned(), recovering, compactor, shelf }) })
     }
 
     /// Returns how many recipients are remembered.
@@ -320,6 +323,16 @@ impl Limits for Embedded {
             files::write_identity(&inner.dir, &whole).map(|()| inner.recovering.store(false, Ordering::Release))
         });
         written.await.map_err(|error| LimitsError::Storage(error.to_string().into()))?.map(|()| true)
+    }
+
+    async fn borrow(&self, now: UnixMicros, asked: &Borrow<'_>) -> Result<Borrowed, LimitsError> {
+        let now = self.inner.state.now(now);
+        Ok(self.inner.shelf.lock().unwrap_or_else(PoisonError::into_inner).borrow(now, asked))
+    }
+
+    async fn lend(&self, _now: UnixMicros, by: (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
+        let (name, who) = by;
+        Ok(self.inner.shelf.lock().unwrap_or_else(PoisonError::into_inner).lend(name, who, value.clone()))
     }
 
     async fn close(&self) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Spend, Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Shared, Spend,
+    Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::AddressKey;
@@ -108,6 +109,14 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn recovered(&self, identity: &Identity) -> Result<bool, LimitsError> {
         self.measure(LimitsOp::Recover, self.limits.recovered(identity)).await
+    }
+
+    async fn borrow(&self, now: UnixMicros, asked: &Borrow<'_>) -> Result<Borrowed, LimitsError> {
+        self.measure(LimitsOp::Lease, self.limits.borrow(now, asked)).await
+    }
+
+    async fn lend(&self, now: UnixMicros, by: (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
+        self.measure(LimitsOp::Lease, self.limits.lend(now, by, value)).await
     }
 
     async fn close(&self) {

@@ -22,6 +22,7 @@ mod link;
 mod places;
 mod rules;
 mod scripts;
+mod shared;
 mod spend;
 mod wire;
 
@@ -39,8 +40,8 @@ use self::scripts::Scripts;
 use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{
-    Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD, Remembered, Spend,
-    Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD,
+    Remembered, Shared, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -376,6 +377,14 @@ impl Limits for Redis {
         Ok(link.ask::<u8>(scripts, question).await? == 1)
     }
 
+    async fn borrow(&self, now: UnixMicros, asked: &Borrow<'_>) -> Result<Borrowed, LimitsError> {
+        self.inner.borrow(now, asked).await
+    }
+
+    async fn lend(&self, now: UnixMicros, by: (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
+        self.inner.lend(now, by, value).await
+    }
+
     async fn close(&self) {
         // Whatever was answered is the server's; the connection ends with its last clone.
     }
@@ -437,6 +446,10 @@ impl Names {
 
     fn bucket(&self, name: &str) -> Vec<u8> {
         self.name(b'b', name.as_bytes())
+    }
+
+    fn shared(&self, name: &str) -> Vec<u8> {
+        self.name(b'v', name.as_bytes())
     }
 
     fn name(&self, kind: u8, rest: &[u8]) -> Vec<u8> {

@@ -201,7 +201,7 @@ impl Merger {
     // === what the batch brings ===
 
     /// Records that a frame is part of the batch.
-    pub(super) fn frame(&mut self, id: uuid::Uuid) {
+    pub(super) fn frame(&mut self, id: Uuid) {
         self.merged.recording.frames.push(id);
     }
 

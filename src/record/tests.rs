@@ -342,7 +342,16 @@ async fn a_signal_is_kept_once_however_often_it_is_told() {
     let signal = |id| {
         let (provider, told, recipient) = ("shoes".parse().unwrap(), Told::Subscribed, Recipient::default());
         let (id, details) = (Uuid::from_u128(id), vec![("scene".into(), "3".into())]);
-        Box::new(Signal { id, provider, tenant: "acme".parse().unwrap(), told, recipient, to: "wx1".into(), details, at: START })
+        Box::new(Signal {
+            id,
+            provider,
+            tenant: "acme".parse().unwrap(),
+            told,
+            recipient,
+            to: "wx1".into(),
+            details,
+            at: START,
+        })
     };
     // Twice in a frame, in another frame of the batch, and after the process that took it is gone.
     let facts = |ids: &[u128]| rig.frame(Frame::Facts(ids.iter().map(|&id| Fact::Signal(signal(id))).collect()));

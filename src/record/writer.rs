@@ -213,7 +213,8 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     }
 
     async fn commit(&mut self, merged: Merged) -> Result<(), LedgerError> {
-        let Merged { mut recording, replies, signals, suppressed, resends, starts, mut timers, withdrawn, tally } = merged;
+        let Merged { mut recording, replies, signals, suppressed, resends, starts, mut timers, withdrawn, tally } =
+            merged;
         recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {
             seq,
             tenant: reply.tenant.clone(),

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Behaviour, Fared, Message, Receipts, Replies, Simulator, Vendor, aliyun, plain, smpp, tencent, twilio, wechat,
+    wecom,
 };
 use crate::channel::template::crypt::Crypt;
 use crate::config::{self, AesKey, Endpoint, Secret};
@@ -30,7 +31,7 @@ pub struct Options {
     /// Port to listen on, on loopback; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The account: `account_sid`, `access_key_id`, `secret_id`, `appid` or `system_id` of the provider's settings; of `smpp`
+    /// The account: `account_sid`, `access_key_id`, `secret_id`, `appid`, `corp_id` or `system_id` of the provider's settings; of `smpp`
     /// any, where none is given
     #[arg(long, default_value = ANY)]
     account: String,
@@ -50,18 +51,21 @@ pub struct Options {
     manners: Manners,
 }
 
-/// Of `wechat`: how it lets in and calls back.
+/// Of `wechat` and `wecom`: how it lets in and calls back.
 #[derive(Args, Clone, Debug)]
 struct Door {
-    /// Of `wechat`: the token that callbacks are signed with: `callback_token`
+    /// Of `wechat` and `wecom`: the token that callbacks are signed with: `callback_token`
     #[arg(long, default_value = ANY)]
     token: String,
-    /// Of `wechat`: the key that callbacks are encrypted with: `aes_key`
+    /// Of `wechat` and `wecom`: the key that callbacks are encrypted with: `aes_key`
     #[arg(long, default_value = KEY, value_parser = aes_key)]
     aes_key: AesKey,
-    /// Of `wechat`: how long an access token holds
+    /// Of `wechat` and `wecom`: how long an access token holds
     #[arg(long, default_value = "2h", value_parser = humantime::parse_duration)]
     token_life: Duration,
+    /// Of `wecom`: the application: `agent_id`
+    #[arg(long, default_value_t = 1_000_002)]
+    agent_id: u32,
     /// Of `wechat`: messages a day, by China's clock
     #[arg(long, default_value_t = 100_000)]
     daily_max: u32,
@@ -134,6 +138,8 @@ enum Kind {
     Smpp,
     /// An official account or a mini program of WeChat
     Wechat,
+    /// A corporation at WeCom with one application; whoever's userid begins with `nobody` is no employee
+    Wecom,
 }
 
 /// Runs a simulated cloud or SMSC until it is told to stop, and says what it saw.
@@ -232,15 +238,26 @@ impl Options {
             }
             Kind::Http => Box::new(plain::Plain { secret, callback }),
             Kind::Wechat => Box::new(wechat::Wechat::new(self.door.account(account, secret, callback), clock)),
+            Kind::Wecom => Box::new(wecom::Wecom::new(self.door.corporation(account, secret, callback), clock)),
         };
         Some(vendor)
     }
 }
 
 impl Door {
-    fn account(&self, appid: String, secret: String, callback: Option<String>) -> wechat::Account {
+    fn callback(&self, account: &str, url: Option<String>) -> Option<(String, Crypt)> {
         let secrets = config::Crypt { token: Secret::new(&self.token), key: self.aes_key.clone() };
-        let callback = callback.map(|url| (url, Crypt::new(secrets, &appid)));
+        url.map(|url| (url, Crypt::new(secrets, account)))
+    }
+
+    fn corporation(&self, corp_id: String, secret: String, callback: Option<String>) -> wecom::Corporation {
+        let callback = self.callback(&corp_id, callback);
+        let (agent_id, token_life) = (self.agent_id, self.token_life);
+        wecom::Corporation { corp_id, agent_id, secret, token_life, callback }
+    }
+
+    fn account(&self, appid: String, secret: String, callback: Option<String>) -> wechat::Account {
+        let callback = self.callback(&appid, callback);
         wechat::Account { appid, secret, token_life: self.token_life, daily_max: self.daily_max, callback }
     }
 }

@@ -1,8 +1,6 @@
 //! WeChat, simulated: access tokens that end, template messages and subscription messages, quotas, receipts and what users
 //! do, signed and encrypted as WeChat does it.
 
-mod door;
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,13 +8,12 @@ use hashbrown::HashSet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::door::{Door, encrypted};
 use super::{Fared, Message, Post, REMEMBERED, Vendor, Wrong};
 use crate::channel::http::{Bytes, Parts, Response, StatusCode, answer};
 use crate::channel::template::crypt::Crypt;
 use crate::domain::event::Fate;
 use crate::domain::time::Clock;
-
-use self::door::Door;
 
 /// China's days begin so many seconds before those of UTC.
 const CHINA_S: i64 = 8 * 3_600;
@@ -106,30 +103,13 @@ impl Wechat {
 
     /// Returns the same of an event that happened at another time, in seconds since the epoch.
     pub fn event_at(&self, openid: &str, inner: &str, at: i64) -> Option<Post> {
+        let (url, crypt) = self.shared.account.callback.as_ref()?;
         let appid = &self.shared.account.appid;
-        self.post(&format!(
+        let said = format!(
             "<xml><ToUserName><![CDATA[{appid}]]></ToUserName><FromUserName><![CDATA[{openid}]]></FromUserName>\
              <CreateTime>{at}</CreateTime>{inner}</xml>"
-        ))
-    }
-
-    fn post(&self, said: &str) -> Option<Post> {
-        let (url, crypt) = self.shared.account.callback.as_ref()?;
-        let (salt, nonce) = (*uuid::Uuid::new_v4().as_bytes(), uuid::Uuid::new_v4().simple().to_string());
-        let encrypted = crypt.seal(said.as_bytes(), salt);
-        let timestamp = self.shared.clock.now().as_secs().to_string();
-        let signature = crypt.sign(&timestamp, &nonce, None);
-        let msg_signature = crypt.sign(&timestamp, &nonce, Some(&encrypted));
-        let appid = &self.shared.account.appid;
-        Some(Post {
-            url: format!(
-                "{url}?signature={signature}&timestamp={timestamp}&nonce={nonce}&encrypt_type=aes&msg_signature={msg_signature}"
-            ),
-            headers: vec![("content-type", "text/xml".to_owned())],
-            body: format!(
-                "<xml><ToUserName><![CDATA[{appid}]]></ToUserName><Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>"
-            ),
-        })
+        );
+        Some(encrypted((url, crypt), appid, &said, &self.shared.clock))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -205,7 +205,8 @@ const WECHAT_DONE: &str = "<xml><MsgType>event</MsgType><Event>TEMPLATESENDJOBFI
 #[tokio::test]
 async fn what_is_not_wechats_is_refused_and_counted_and_does_no_harm() {
     let account = wechat_account();
-    let desk = |id, _: &str| Box::new(wechat::callback::Desk::new(id, &account, account.callbacks.clone().unwrap())) as _;
+    let desk =
+        |id, _: &str| Box::new(wechat::callback::Desk::new(id, &account, account.callbacks.clone().unwrap())) as _;
     let mut beset = Beset::with("wechat", desk).await;
     let now = beset.clock.now().as_secs();
     let (path, forbidden, bad) = (beset.path.clone(), "HTTP/1.1 403 Forbidden", "HTTP/1.1 400 Bad Request");

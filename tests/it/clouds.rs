@@ -7,3 +7,4 @@ mod simulate;
 mod tencent;
 mod twilio;
 mod wechat;
+mod wecom;

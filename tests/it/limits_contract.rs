@@ -11,6 +11,7 @@ mod rates;
 mod recovery;
 mod refusals;
 mod rules;
+mod shared;
 mod submits;
 mod vacating;
 mod windows;

@@ -163,6 +163,7 @@ fn the_readme_tells_the_truth() {
         ("asterisk", postrider::config::provider_reference("asterisk")),
         ("simulated", postrider::config::provider_reference("simulated")),
         ("wechat", postrider::config::provider_reference("wechat")),
+        ("wecom", postrider::config::provider_reference("wecom")),
         ("cap", postrider::config::cap_reference()),
         ("route", postrider::config::route_reference()),
         ("extension", postrider::config::extension_reference()),

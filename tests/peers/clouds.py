@@ -183,7 +183,38 @@ def wechat(asked):
     }
 
 
-JUDGES = {"twilio": twilio, "aliyun": aliyun, "tencent": tencent, "wechat": wechat}
+def wecom(asked):
+    from wechatpy.work import WeChatClient, parse_message
+    from wechatpy.work.crypto import WeChatCrypto
+
+    class ToSimulator(WeChatClient):
+        API_BASE_URL = asked["api"] + "/cgi-bin/"
+
+        def fetch_access_token(self):
+            params = {"corpid": self.corp_id, "corpsecret": self.secret}
+            return self._fetch_access_token(url=self.API_BASE_URL + "gettoken", params=params)
+
+    client = ToSimulator(asked["corp_id"], asked["secret"])
+    sent = client.message.send_text(asked["agent_id"], ["zhang", "Nobody1"], "hi")
+    crypto = WeChatCrypto(asked["token"], asked["aes_key"], asked["corp_id"])
+    query = dict(parse_qsl(urlsplit(asked["url"]).query))
+    plain = crypto.decrypt_message(asked["body"], query["msg_signature"], query["timestamp"], query["nonce"])
+    event = parse_message(plain)
+    said = (
+        "<xml><ToUserName><![CDATA[ww]]></ToUserName><FromUserName><![CDATA[sys]]></FromUserName>"
+        "<CreateTime>1403610513</CreateTime><MsgType><![CDATA[event]]></MsgType>"
+        "<Event><![CDATA[change_external_contact]]></Event><ChangeType><![CDATA[add_external_contact]]></ChangeType>"
+        "<UserID><![CDATA[zhang]]></UserID><ExternalUserID><![CDATA[wm9]]></ExternalUserID>"
+        "<State><![CDATA[teststate]]></State><WelcomeCode><![CDATA[WELCOMECODE]]></WelcomeCode></xml>"
+    )
+    return {
+        "sent": [sent["errcode"], sent["invaliduser"]],
+        "event": [type(event).__name__, event.external_user_id, event.state, event.welcome_code],
+        "encrypted": crypto.encrypt_message(said, "a-nonce", asked["at"]),
+    }
+
+
+JUDGES = {"twilio": twilio, "aliyun": aliyun, "tencent": tencent, "wechat": wechat, "wecom": wecom}
 
 if __name__ == "__main__":
     print(json.dumps(JUDGES[sys.argv[1]](json.loads(sys.argv[2]))))

@@ -2,9 +2,10 @@
 //!
 //! One holder for each account. Whoever needs a token while a new one is being asked for waits for that one; a token that is
 //! about to end is renewed by one, while the others go on with it. A token that the platform refuses is given up once: who
-//! says so second finds the new one.
+//! says so second finds the new one. Processes share it through a [`Vault`], so that all of this holds for all of them.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::domain::time::{Clock, UnixMicros};
 /// platform gives a new one, and the old one still holds.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
 const LIFE_PARTS: u32 = 10;
+/// How often it is looked whether another process has the new token.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// After a failure nobody asks again for this long: a hundred jobs that wait must not ask one after the other.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -43,9 +46,37 @@ pub struct Fresh {
     pub life: Duration,
 }
 
+/// Where the processes of a service share tokens.
+pub trait Vault: Send + Sync + 'static {
+    /// Says what there is of a name; the token that was `refused` does not count.
+    fn borrow<'a>(&'a self, name: &'a str, refused: Option<&'a str>) -> Later<'a, Lent>;
+
+    /// Takes a token from the one who was told to renew it.
+    fn lend<'a>(&'a self, name: &'a str, token: &'a Held) -> Later<'a, ()>;
+}
+
+/// Something that comes later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a vault says.
+pub enum Lent {
+    /// There is one.
+    Token(Held),
+    /// The asker is to renew it; nobody else does for a while.
+    Yours,
+    /// Another process renews it.
+    Wait,
+}
+
+/// A vault for one process, which shares with nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
 /// Holds the token of one account.
 pub struct Tokens {
     gate: Box<dyn Gate>,
+    vault: Arc<dyn Vault>,
+    name: Box<str>,
     clock: Clock,
     held: RwLock<Option<Held>>,
     /// Held by the one who asks for a token.
@@ -59,11 +90,15 @@ pub struct NoToken {
     pub code: Box<str>,
 }
 
+/// A token, and how long it is good for.
 #[derive(Clone)]
-struct Held {
-    token: Arc<str>,
-    renew_at: UnixMicros,
-    until: UnixMicros,
+pub struct Held {
+    /// The token.
+    pub token: Arc<str>,
+    /// From when on it is renewed.
+    pub renew_at: UnixMicros,
+    /// Until when it holds.
+    pub until: UnixMicros,
 }
 
 /// The last failure to get one.
@@ -75,9 +110,10 @@ struct Refusal {
 // === impl Tokens ===
 
 impl Tokens {
-    /// Returns a holder that has no token yet.
-    pub fn new(gate: Box<dyn Gate>, clock: Clock) -> Self {
-        Self { gate, clock, held: RwLock::default(), asking: Mutex::default() }
+    /// Returns a holder that has no token yet. Its processes share it in `vault` under `name`, which stands for the account.
+    pub fn new(gate: Box<dyn Gate>, clock: &Clock, vault: Arc<dyn Vault>, name: &str) -> Self {
+        let (clock, held, asking) = (clock.clone(), RwLock::default(), Mutex::default());
+        Self { gate, vault, name: name.into(), clock, held, asking }
     }
 
     /// Returns a question that asks for a token, which tells whether the platform knows the account.
@@ -118,8 +154,13 @@ impl Tokens {
         let lately = asking.as_ref().filter(|last| now.since(last.at) < RETRY_AFTER).map(|last| last.why.clone());
         let asked = match lately {
             Some(why) => Err(why),
-            None => self.ask(client, limit).await,
+            None => self.renew(refused, client, limit).await,
         };
+        // The platform insists on what it does not let in: another job would be told the same.
+        let asked = asked.and_then(|held| match refused == Some(&*held.token) {
+            true => Err(NoToken::because("not_let_in")),
+            false => Ok(held),
+        });
         match asked {
             Ok(held) => {
                 *asking = None;
@@ -140,6 +181,23 @@ impl Tokens {
         held.clone().filter(|held| now < held.until && refused != Some(&*held.token))
     }
 
+    /// Takes the token that another process has, or asks the platform for all of them.
+    async fn renew(&self, refused: Option<&str>, client: &Client, limit: Duration) -> Result<Held, NoToken> {
+        let watch = self.clock.stopwatch();
+        while watch.elapsed() < limit {
+            match self.vault.borrow(&self.name, refused).await {
+                Lent::Token(held) => return Ok(held),
+                Lent::Yours => {
+                    let held = self.ask(client, limit.saturating_sub(watch.elapsed())).await?;
+                    self.vault.lend(&self.name, &held).await;
+                    return Ok(held);
+                }
+                Lent::Wait => self.clock.pause(LOOK_AGAIN).await,
+            }
+        }
+        Err(NoToken::because("no_token"))
+    }
+
     async fn ask(&self, client: &Client, limit: Duration) -> Result<Held, NoToken> {
         let request = self.gate.request().ok_or_else(|| NoToken::because("no_request"))?;
         // Asked twice, the platform gives the same: nothing is lost by an answer that is.
@@ -157,6 +215,33 @@ impl Tokens {
 impl NoToken {
     fn because(code: &str) -> Self {
         Self { code: code.into() }
+    }
+}
+
+impl Vault for Alone {
+    fn borrow<'a>(&'a self, _name: &'a str, _refused: Option<&'a str>) -> Later<'a, Lent> {
+        Box::pin(std::future::ready(Lent::Yours))
+    }
+
+    fn lend<'a>(&'a self, _name: &'a str, _token: &'a Held) -> Later<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the token: this ends in logs and panics.
+        f.debug_struct("Held").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token(..)",
+            Self::Yours => "Yours",
+            Self::Wait => "Wait",
+        })
     }
 }
 

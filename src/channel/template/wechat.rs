@@ -9,6 +9,7 @@ pub mod callback;
 mod codes;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,7 +20,7 @@ use super::super::http::{Bytes, Request, Response, header};
 use super::super::login::Login;
 use super::super::sms::cloud::{Api, CHINA, Meaning, Moment, closed, foreign, not_sent, refused, throttled};
 use super::super::{Answer, Handover, Opens};
-use super::token::{Fresh, Gate, Tokens};
+use super::token::{Fresh, Gate, Tokens, Vault};
 use crate::config::{self, Messages};
 use crate::domain::job::{Class, Content};
 use crate::domain::time::Clock;
@@ -58,14 +59,16 @@ struct Token {
 // === impl Wechat ===
 
 impl Wechat {
-    /// Returns the account that the settings describe. `receipts`: whether its receipts come.
-    pub fn new(settings: config::Wechat, receipts: bool, clock: &Clock) -> Self {
+    /// Returns the account that the settings describe, whose tokens are shared in `vault`. `receipts`: whether its receipts
+    /// come.
+    pub fn new(settings: config::Wechat, receipts: bool, vault: Arc<dyn Vault>, clock: &Clock) -> Self {
         let door = Door {
             appid: settings.appid.clone(),
             secret: settings.secret.clone(),
             base: settings.api.endpoint.path().to_owned(),
         };
-        Self { tokens: Tokens::new(Box::new(door), clock.clone()), settings, receipts }
+        let name = format!("wechat:{}", settings.appid);
+        Self { tokens: Tokens::new(Box::new(door), clock, vault, &name), settings, receipts }
     }
 
     fn openid<'a>(&self, job: &'a Handover) -> Option<&'a str> {

@@ -16,6 +16,7 @@ pub(in crate::config) const DOCUMENTS: &[(&str, &str)] = &[
     ("asterisk", include_str!("../asterisk.toml")),
     ("simulated", include_str!("../simulated.toml")),
     ("wechat", include_str!("../wechat.toml")),
+    ("wecom", include_str!("../wecom.toml")),
 ];
 
 /// A provider, by its kind.
@@ -28,6 +29,7 @@ pub(in crate::config) enum RawProvider {
     Http(Box<RawHttp>),
     Asterisk(Box<RawAsterisk>),
     Wechat(Box<RawWechat>),
+    Wecom(Box<RawWecom>),
 }
 
 impl RawProvider {
@@ -43,6 +45,7 @@ impl RawProvider {
             "http" => table.try_into().map(Self::Http),
             "asterisk" => table.try_into().map(Self::Asterisk),
             "wechat" => table.try_into().map(Self::Wechat),
+            "wecom" => table.try_into().map(Self::Wecom),
             _ => return None,
         })
     }
@@ -292,5 +295,35 @@ pub(in crate::config) struct RawAsterisk {
     pub(in crate::config) speech_dir: String,
     pub(in crate::config) media_dir: String,
     pub(in crate::config) connections: i64,
+    pub(in crate::config) response_timeout: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawWecom {
+    pub(in crate::config) id: String,
+    pub(in crate::config) pool: String,
+    pub(in crate::config) order: i64,
+    pub(in crate::config) weight: i64,
+    pub(in crate::config) kinds: Vec<String>,
+    pub(in crate::config) endpoint: String,
+    pub(in crate::config) tls_ca: String,
+    pub(in crate::config) corp_id: String,
+    pub(in crate::config) agent_id: i64,
+    pub(in crate::config) secret: String,
+    pub(in crate::config) secret_env: String,
+    pub(in crate::config) secret_file: String,
+    pub(in crate::config) tenant: String,
+    pub(in crate::config) batch_max: i64,
+    pub(in crate::config) callback_token: String,
+    pub(in crate::config) callback_token_env: String,
+    pub(in crate::config) callback_token_file: String,
+    pub(in crate::config) aes_key: String,
+    pub(in crate::config) aes_key_env: String,
+    pub(in crate::config) aes_key_file: String,
+    pub(in crate::config) connections: i64,
+    pub(in crate::config) window: i64,
+    pub(in crate::config) rate: String,
+    pub(in crate::config) price: String,
     pub(in crate::config) response_timeout: String,
 }

@@ -270,7 +270,8 @@ pub(super) async fn replies(
     after: i64,
     most: u32,
 ) -> Result<Vec<SealedReply>, LedgerError> {
-    let sql = "select seq, in_reply_to, at, sealed, signal from reply where tenant = $1 and seq > $2 order by seq limit $3";
+    let sql =
+        "select seq, in_reply_to, at, sealed, signal from reply where tenant = $1 and seq > $2 order by seq limit $3";
     let read = |row: &Row| {
         Ok(SealedReply {
             seq: get(row, 0)?,

@@ -5,11 +5,13 @@ use deadpool_redis::redis::{Cmd, Script, cmd};
 /// Every script but the identity's, with its hash.
 pub(super) struct Scripts {
     pub accepted: Loaded,
+    pub borrow: Loaded,
     pub claim: Loaded,
     pub collapse: Loaded,
     pub give_back: Loaded,
     pub lead: Loaded,
     pub lease: Loaded,
+    pub lend: Loaded,
     pub places: Loaded,
     pub recovered: Loaded,
     pub rule: Loaded,
@@ -32,11 +34,13 @@ impl Scripts {
     pub(super) fn new() -> Self {
         Self {
             accepted: Loaded::new(include_str!("accepted.lua")),
+            borrow: Loaded::new(include_str!("borrow.lua")),
             claim: Loaded::new(concat!(include_str!("memory.lua"), include_str!("claim.lua"))),
             collapse: Loaded::new(include_str!("collapse.lua")),
             give_back: Loaded::new(concat!(include_str!("memory.lua"), include_str!("give_back.lua"))),
             lead: Loaded::new(include_str!("lead.lua")),
             lease: Loaded::new(include_str!("lease.lua")),
+            lend: Loaded::new(include_str!("lend.lua")),
             places: Loaded::new(concat!(include_str!("memory.lua"), include_str!("places.lua"))),
             recovered: Loaded::new(include_str!("recovered.lua")),
             rule: Loaded::new(include_str!("rule.lua")),
@@ -53,10 +57,10 @@ impl Scripts {
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
         let Self { accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, .. } = self;
-        let Self { spend, standing, suppress, suppressions, unlease, unsuppress, vacate, .. } = self;
+        let Self { borrow, lend, spend, standing, suppress, suppressions, unlease, unsuppress, vacate, .. } = self;
         [accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, standing, suppress]
             .into_iter()
-            .chain([spend, suppressions, unlease, unsuppress, vacate])
+            .chain([borrow, lend, spend, suppressions, unlease, unsuppress, vacate])
             .map(|script| script.code)
     }
 }

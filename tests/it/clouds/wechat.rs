@@ -6,6 +6,7 @@ use std::time::Duration;
 use postrider::channel::callback::{Call, Callbacks};
 use postrider::channel::http::{Bytes, HeaderMap};
 use postrider::channel::template::crypt::Crypt;
+use postrider::channel::template::token::Alone;
 use postrider::channel::template::wechat::{Wechat, callback::Desk};
 use postrider::channel::{Answer, Filled, Handover, News, Opens};
 use postrider::config::{self, Link};
@@ -67,7 +68,7 @@ async fn start(behaviour: Behaviour, more: &str, change: impl FnOnce(&mut wechat
     let rig = Rig::start(Box::new(account.clone()), behaviour, server, |address| {
         let link = link(&format!("http://{address}"), more);
         let desk = Desk::new("cloud".parse().unwrap(), &link, link.callbacks.clone().unwrap());
-        (Box::new(Wechat::new(link, true, &Clock::system())), Box::new(desk))
+        (Box::new(Wechat::new(link, true, Arc::new(Alone), &Clock::system())), Box::new(desk))
     });
     Beset { rig: rig.await, account }
 }
@@ -411,3 +412,58 @@ async fn what_users_do_is_watched_once_and_soon() {
 
 /// Events whose way is measured.
 const EVENTS: usize = 100;
+
+/// Two processes send for one account, and somebody else's refresh by force ends its token under them: one renewal in all,
+/// and no job that failed.
+#[tokio::test]
+async fn two_processes_share_a_token_and_renew_it_once() {
+    let (tasks, clock, port) = (Tasks::new(), Clock::system(), free_port());
+    let account = account(&format!("http://127.0.0.1:{port}/callback/cloud"), &clock, |_| {});
+    let listen = ([127, 0, 0, 1], 0).into();
+    let simulator = Simulator::start(Box::new(account.clone()), listen, (quick(), 1), &tasks, &clock).await.unwrap();
+    let provider = settings(&format!("http://{}", simulator.address()), &format!("{GOOD}rate = \"400/s\"\n"));
+    let first = format!("[receive]\nlisten = \"127.0.0.1:{port}\"\n{provider}");
+    let second = format!("[receive]\nlisten = \"127.0.0.1:{}\"\n{provider}", free_port());
+    let backends = Backends::servers();
+    let started = tokio::task::spawn_blocking(move || {
+        let service = Service::start(&backends, &first);
+        let other = service.join(&backends, "dispatch", &second);
+        (service, other)
+    });
+    let (service, other) = started.await.unwrap();
+    put_template(&service).await;
+    let client = api::jobs(&service);
+    let mut ids = Vec::new();
+    for batch in 0..10 {
+        let key = format!("notices-{batch}");
+        let request = pb::SubmitBatchRequest {
+            idempotency_key: key,
+            spec: Some(spec(pb::Class::Notification)),
+            items: recipients(),
+        };
+        ids.extend(api::insist(&client, &request).await);
+        if batch == 4 {
+            account.end_token();
+        }
+    }
+    let (mut watched, watch) = (Watched::default(), clock.stopwatch());
+    while watched.outcomes.len() < ids.len() && watch.elapsed() < Duration::from_secs(90) {
+        watched.follow(&client, Duration::from_millis(500)).await;
+    }
+    for id in &ids {
+        let outcomes = watched.outcomes.get(id);
+        assert_eq!(outcomes.map(|outcomes| outcomes[0].0), Some(pb::Fate::Delivered), "{outcomes:?}");
+    }
+    assert!(simulator.messages().iter().all(|(_, fared)| matches!(fared, Fared::Taken(_))));
+    // Both sent: each process tells how many it handed over.
+    let sent = |service: &Service| {
+        let attempts = "postrider_attempts_total{provider=\"cloud\",verdict=\"taken\"} ";
+        let lines = service.metrics();
+        lines.iter().find_map(|line| line.strip_prefix(attempts)?.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let (here, there) = (sent(&service), sent(&other));
+    assert!(here > 0.0 && there > 0.0 && (here + there) as usize == ids.len(), "{here} and {there}");
+    assert_eq!(account.tokens(), (2, 2), "the first, and the one after it");
+    drop((service, other));
+    tasks.finish(&clock, PATIENCE).await;
+}

@@ -99,7 +99,8 @@ async fn watch(ledger: &impl Ledger, tenant: Option<&TenantId>, most: u32, end: 
 }
 
 async fn a_watch_misses_nothing(Fixture { ledger, .. }: Fixture) {
-    let reply = |seq| SealedReply { seq, tenant: None, in_reply_to: None, at: at(seq), sealed: "r".into(), signal: None };
+    let reply =
+        |seq| SealedReply { seq, tenant: None, in_reply_to: None, at: at(seq), sealed: "r".into(), signal: None };
     let mut all = vec![];
     let mut after = 0;
     for n in 0..20 {

@@ -48,9 +48,7 @@ impl Desk {
         let of = |name| xml::text(root, name);
         let one = |told, details: Details<'_>| Ok(vec![self.signal(root, (told, ""), details, at)?]);
         match of("Event") {
-            "TEMPLATESENDJOBFINISH" => {
-                Ok(vec![News::Receipt(self.receipt(of("MsgID"), of("Status"), at)?)])
-            }
+            "TEMPLATESENDJOBFINISH" => Ok(vec![News::Receipt(self.receipt(of("MsgID"), of("Status"), at)?)]),
             "subscribe" => {
                 let key = of("EventKey");
                 one(Told::Subscribed, &[("scene", key.strip_prefix("qrscene_").unwrap_or(key))])

@@ -1,12 +1,11 @@
 //! What is asked, and what answers and callbacks mean.
 
-use std::sync::Arc;
-
 use super::callback::Desk;
 use super::*;
 use crate::channel::callback::{Call, Callbacks, Refused};
 use crate::channel::http::{HeaderMap, StatusCode, answer};
 use crate::channel::template::crypt::Crypt;
+use crate::channel::template::token::Alone;
 use crate::channel::{Filled, News};
 use crate::domain::event::{Fate, Report};
 use crate::domain::job::Kind;
@@ -34,7 +33,7 @@ fn settings(more: &str) -> config::Wechat {
 }
 
 fn account(more: &str) -> Wechat {
-    Wechat::new(settings(more), true, &Clock::system())
+    Wechat::new(settings(more), true, Arc::new(Alone), &Clock::system())
 }
 
 fn job() -> Handover {
@@ -190,9 +189,9 @@ fn what_became_of_a_message_is_a_receipt() {
     assert_eq!(event("<Event>SCAN</Event>"), Ok(vec![]));
 }
 
-fn signals(event: &str, inner: &str) -> Vec<(Told, String, uuid::Uuid)> {
+fn signals(what: &str, inner: &str) -> Vec<(Told, String, uuid::Uuid)> {
     let said = format!(
-        "<FromUserName><![CDATA[o-1]]></FromUserName><CreateTime>123456789</CreateTime><Event><![CDATA[{event}]]></Event>{inner}"
+        "<FromUserName><![CDATA[o-1]]></FromUserName><CreateTime>123456789</CreateTime><Event><![CDATA[{what}]]></Event>{inner}"
     );
     let signal = |news| match news {
         News::Signal(signal) => {
@@ -208,9 +207,9 @@ fn signals(event: &str, inner: &str) -> Vec<(Told, String, uuid::Uuid)> {
 
 #[test]
 fn what_users_do_is_a_signal_with_an_id_of_its_own() {
-    let told = |event, inner| {
-        let said: Vec<_> = signals(event, inner).into_iter().map(|(told, details, _)| (told, details)).collect();
-        assert_eq!(signals(event, inner), signals(event, inner), "told twice, it is the same");
+    let told = |what, inner| {
+        let said: Vec<_> = signals(what, inner).into_iter().map(|(told, details, _)| (told, details)).collect();
+        assert_eq!(signals(what, inner), signals(what, inner), "told twice, it is the same");
         said
     };
     let scene = "<EventKey><![CDATA[qrscene_123]]></EventKey>";

@@ -1,4 +1,4 @@
-//! The tokens of a simulated account: the same one however often it is asked for, a new one when the old is about to end,
+//! The tokens of a simulated account at WeChat or WeCom: the same one however often it is asked for, a new one when the old is about to end,
 //! and for a while both. Pure: time is an argument.
 
 use std::collections::VecDeque;
@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::time::UnixMicros;
+use super::Post;
+use crate::channel::template::crypt::Crypt;
+use crate::domain::time::{Clock, UnixMicros};
 
 /// A new token is given so long before the old one ends, or in the last tenth of its life.
 const OVERLAP: Duration = Duration::from_secs(300);
@@ -89,5 +91,23 @@ impl Door {
         self.tokens = live;
         self.ended.extend(over.into_iter().map(|(token, _)| token));
         self.ended.drain(..self.ended.len().saturating_sub(ENDED_MAX));
+    }
+}
+
+/// Returns a call to `url` that says something to `account`, signed and encrypted anew.
+pub(super) fn encrypted((url, crypt): (&str, &Crypt), account: &str, said: &str, clock: &Clock) -> Post {
+    let (salt, nonce) = (*Uuid::new_v4().as_bytes(), Uuid::new_v4().simple().to_string());
+    let sealed = crypt.seal(said.as_bytes(), salt);
+    let timestamp = clock.now().as_secs().to_string();
+    let signature = crypt.sign(&timestamp, &nonce, None);
+    let msg_signature = crypt.sign(&timestamp, &nonce, Some(&sealed));
+    Post {
+        url: format!(
+            "{url}?signature={signature}&timestamp={timestamp}&nonce={nonce}&encrypt_type=aes&msg_signature={msg_signature}"
+        ),
+        headers: vec![("content-type", "text/xml".to_owned())],
+        body: format!(
+            "<xml><ToUserName><![CDATA[{account}]]></ToUserName><Encrypt><![CDATA[{sealed}]]></Encrypt></xml>"
+        ),
     }
 }

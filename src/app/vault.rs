@@ -1,0 +1,78 @@
+//! Access tokens of providers that all processes share, through limits, sealed.
+//!
+//! Why limits: one question to them is exact over all processes, and sending asks them anyway. The ledger may be away for an
+//! hour while sending goes on; a token that ends in that hour must not be what stops it. While limits are away, each process
+//! asks the platform for itself, which gives the same token to all who ask in this way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::{Base, SharedLimits};
+use crate::channel::template::token::{Held, Later, Lent, Vault};
+use crate::domain::time::Clock;
+use crate::limits::{Borrow, Borrowed, Limits as _, Shared};
+use crate::seal::Sealer;
+
+/// How long one process may take to renew a token before another is asked to: longer than a platform is waited for.
+const RENEWAL: Duration = Duration::from_secs(10);
+/// Binds a sealed token to its purpose.
+const AAD: &[u8] = b"postrider access token 1";
+
+struct Tokens {
+    limits: SharedLimits,
+    sealer: Sealer,
+    clock: Clock,
+    /// Another number in each process.
+    who: u64,
+}
+
+impl Base {
+    /// Returns where the tokens of its providers are shared.
+    pub(super) fn vault(&self) -> Arc<dyn Vault> {
+        let (limits, sealer, clock) = (self.limits.clone(), self.sealer.clone(), self.clock.clone());
+        Arc::new(Tokens { limits, sealer, clock, who: fastrand::u64(..) })
+    }
+}
+
+impl Tokens {
+    fn opened(&self, shared: &Shared) -> Option<Held> {
+        let token = String::from_utf8(self.sealer.open(&shared.sealed, AAD).ok()?).ok()?;
+        Some(Held { token: token.into(), renew_at: shared.renew_at, until: shared.until })
+    }
+}
+
+impl Vault for Tokens {
+    fn borrow<'a>(&'a self, name: &'a str, refused: Option<&'a str>) -> Later<'a, Lent> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let refused = refused.map(|token| self.sealer.fingerprint(token.as_bytes()));
+            let asked = Borrow { name, who: self.who, refused, renew_until: now.plus(RENEWAL) };
+            match self.limits.borrow(now, &asked).await {
+                // What another key sealed is of no use here: as if there were none.
+                Ok(Borrowed::Value(shared)) => self.opened(&shared).map_or(Lent::Yours, Lent::Token),
+                Ok(Borrowed::Yours) => Lent::Yours,
+                Ok(Borrowed::Wait(_)) => Lent::Wait,
+                Err(problem) => {
+                    warn!(%problem, "an access token is not shared; this process asks for its own");
+                    Lent::Yours
+                }
+            }
+        })
+    }
+
+    fn lend<'a>(&'a self, name: &'a str, token: &'a Held) -> Later<'a, ()> {
+        Box::pin(async move {
+            let plain = token.token.as_bytes();
+            let value = Shared {
+                mark: self.sealer.fingerprint(plain),
+                sealed: self.sealer.seal(plain, AAD).into(),
+                renew_at: token.renew_at,
+                until: token.until,
+            };
+            // Lost, another process asks the platform again, and is given the same.
+            let _lost = self.limits.lend(self.clock.now(), (name, self.who), &value).await;
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! WeCom against its simulator, and both against wechatpy.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::channel::callback::{Call, Callbacks};
+use postrider::channel::http::{Bytes, HeaderMap};
+use postrider::channel::template::crypt::Crypt;
+use postrider::channel::template::token::Alone;
+use postrider::channel::template::wecom::{Wecom, callback::Desk};
+use postrider::channel::{Answer, Filled, Handover, News};
+use postrider::config::{self, Link};
+use postrider::domain::ids::JobId;
+use postrider::domain::job::{Class, Content, Kind};
+use postrider::domain::recipient::{Recipient, RecipientKind};
+use postrider::domain::signal::Told;
+use postrider::domain::template::Template;
+use postrider::domain::time::{Clock, UnixMicros};
+use postrider::pb;
+use postrider::shutdown::Tasks;
+use postrider::simulator::{Behaviour, Fared, Simulator, wecom};
+
+use crate::support::api::{self, Watched};
+use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, provider, quick, words};
+use crate::support::janitor::free_port;
+use crate::support::service::{Backends, Service};
+
+const CORP: &str = "ww0123456789";
+const AGENT: u32 = 1_000_002;
+const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
+
+fn settings(endpoint: &str) -> String {
+    format!(
+        "[[provider]]\nid = \"cloud\"\nkind = \"wecom\"\nendpoint = \"{endpoint}\"\ncorp_id = \"{CORP}\"\n\
+         agent_id = {AGENT}\nsecret = \"geheim\"\ncallback_token = \"token\"\naes_key = \"{KEY}\"\n\
+         response_timeout = \"3s\"\n"
+    )
+}
+
+fn link(endpoint: &str) -> config::Wecom {
+    let settings = provider(&settings(endpoint));
+    let Link::Wecom(link) = &settings.providers[0].link else { panic!("wecom") };
+    link.clone()
+}
+
+fn corporation(url: &str, token_life: Duration) -> wecom::Wecom {
+    let secrets = link("http://127.0.0.1:1").callbacks.unwrap();
+    let callback = Some((url.to_owned(), Crypt::new(secrets, CORP)));
+    let (corp_id, secret) = (CORP.to_owned(), "geheim".to_owned());
+    wecom::Wecom::new(wecom::Corporation { corp_id, agent_id: AGENT, secret, token_life, callback }, &Clock::system())
+}
+
+async fn start(behaviour: Behaviour) -> (Rig, wecom::Wecom) {
+    let (server, url) = callback_server().await;
+    let corporation = corporation(&format!("{url}/callback/cloud"), Duration::from_secs(7_200));
+    let rig = Rig::start(Box::new(corporation.clone()), behaviour, server, |address| {
+        let link = link(&format!("http://{address}"));
+        let desk = Desk::new("cloud".parse().unwrap(), &link, link.callbacks.clone().unwrap());
+        (Box::new(Wecom::new(link, Arc::new(Alone), &Clock::system())), Box::new(desk))
+    });
+    (rig.await, corporation)
+}
+
+/// A message to an employee.
+fn handover(number: u64, userid: &str, text: &str) -> Handover {
+    let template = Template {
+        name: "reminder".into(),
+        version: 1,
+        variables: vec![],
+        bodies: vec![],
+        providers: vec![],
+        stored_at: UnixMicros(0),
+    };
+    let recipient =
+        Recipient { wecom_userid: Some(userid.into()), kind: RecipientKind::Operator, ..Recipient::default() };
+    let (name, signature) = ("reminder".into(), "".into());
+    Handover {
+        job: JobId::new(UnixMicros::from_secs(1), u128::from(number) << 64),
+        attempt: 1,
+        kind: Kind::Template,
+        class: Class::Notification,
+        recipient: Arc::new(recipient),
+        sender: "".into(),
+        content: Content::Template { name, version: 1, locale: "".into(), signature },
+        params: vec![],
+        template: Some(Filled { template: Arc::new(template), locale: "".into(), text: text.into(), id: None }),
+        validity: Duration::from_secs(3_600),
+        extension: None,
+    }
+}
+
+#[tokio::test]
+async fn equal_messages_share_a_request_and_each_has_its_own_answer() {
+    let (rig, corporation) = start(quick()).await;
+    // Two texts in turn, and every tenth is nobody.
+    let jobs: Vec<_> = (0..100)
+        .map(|number: u64| {
+            let who = if number % 10 == 9 { "Nobody" } else { "user" };
+            handover(
+                number,
+                &format!("{who}{number}"),
+                if number % 2 == 0 { "two posts wait" } else { "one post waits" },
+            )
+        })
+        .collect();
+    let answers = rig.submit(jobs).await;
+    for (number, answer) in answers.iter().enumerate() {
+        match answer {
+            Answer::Taken { receipt_expected: false, .. } => assert_ne!(number % 10, 9),
+            Answer::Refused { code } => assert!(**code == *"invaliduser" && number % 10 == 9),
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    let mut requests: HashMap<String, Vec<String>> = HashMap::new();
+    for (message, _) in rig.simulator.messages() {
+        requests.entry(message.id).or_default().push(message.text);
+    }
+    assert_eq!(requests.len(), 2, "one request for each text");
+    for texts in requests.values() {
+        assert!(texts.len() == 50 && texts.iter().all(|text| *text == texts[0]));
+    }
+    assert_eq!(corporation.tokens(), (1, 1));
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_that_ends_and_a_request_that_names_nobody_cost_the_others_nothing() {
+    let (rig, corporation) = start(quick()).await;
+    assert_eq!(words(&rig.submit(vec![handover(1, "zhang", "a")]).await), ["taken"]);
+    corporation.end_token();
+    let jobs = vec![handover(2, "zhang", "b"), handover(3, "li", "b"), handover(4, "nobody", "c")];
+    assert_eq!(words(&rig.submit(jobs).await), ["taken", "taken", "refused"]);
+    assert_eq!(corporation.tokens(), (2, 2));
+    rig.finish().await;
+}
+
+/// wechatpy reads what our simulator says and speaks to it; we read what wechatpy encrypts.
+#[tokio::test]
+async fn wechatpy_agrees() {
+    let (rig, corporation) = start(quick()).await;
+    let added = "<Event><![CDATA[change_external_contact]]></Event><ChangeType>add_external_contact</ChangeType>\
+                 <UserID>zhang</UserID><ExternalUserID>wm1</ExternalUserID><State>shop-7</State>\
+                 <WelcomeCode>w1</WelcomeCode>";
+    let post = corporation.event(added).unwrap();
+    let at = rig.clock.now().as_secs().to_string();
+    let asked = serde_json::json!({
+        "api": format!("http://{}", rig.simulator.address()), "corp_id": CORP, "agent_id": AGENT, "secret": "geheim",
+        "token": "token", "aes_key": KEY, "url": post.url, "body": post.body, "at": at,
+    });
+    let said = ask_python("wecom", &asked).await;
+    assert_eq!(said["sent"], serde_json::json!([0, "nobody1"]));
+    assert_eq!(said["event"], serde_json::json!(["ChangeExternalContactEvent", "wm1", "shop-7", "w1"]));
+    let encrypted = said["encrypted"].as_str().unwrap();
+    let signature = encrypted.split_once("<MsgSignature><![CDATA[").unwrap().1.split_once("]]>").unwrap().0;
+    let target = format!("/callback/cloud?timestamp={at}&nonce=a-nonce&msg_signature={signature}");
+    let link = link("http://127.0.0.1:1");
+    let desk = Desk::new("cloud".parse().unwrap(), &link, link.callbacks.clone().unwrap());
+    let body = Bytes::copy_from_slice(encrypted.as_bytes());
+    let call = Call { token: "", target: &target, headers: &HeaderMap::new(), body: &body };
+    let news = desk.read(&call, rig.clock.now()).unwrap();
+    let [News::Signal(signal)] = &news[..] else { panic!("{news:?}") };
+    assert_eq!((signal.told, &*signal.recipient.wecom.as_ref().unwrap().external_userid), (Told::FriendAdded, "wm9"));
+    assert!(signal.details.contains(&("welcome_code".into(), "WELCOMECODE".into())));
+    rig.finish().await;
+}
+
+/// Employees of the whole service: who is there is told once, who is not is rejected by name, and a friend who is added
+/// comes to those who watch once, though WeCom says it three times.
+#[tokio::test]
+async fn employees_are_told_and_friends_are_watched() {
+    let (tasks, clock, port) = (Tasks::new(), Clock::system(), free_port());
+    let corporation = corporation(&format!("http://127.0.0.1:{port}/callback/cloud"), Duration::from_secs(1));
+    let listen = ([127, 0, 0, 1], 0).into();
+    let behaviour = Behaviour { throttled: 0.05, not_sent: 0.05, ..quick() };
+    let simulator =
+        Simulator::start(Box::new(corporation.clone()), listen, (behaviour, 3), &tasks, &clock).await.unwrap();
+    let endpoint = format!("http://{}", simulator.address());
+    let settings = format!("[receive]\nlisten = \"127.0.0.1:{port}\"\n{}batch_max = 7\n", settings(&endpoint));
+    let service = tokio::task::spawn_blocking(move || Service::start(&Backends::Embedded, &settings)).await.unwrap();
+    api::put_template(&service, api::template("reminder", "{name} posts wait")).await;
+    let mut client = api::jobs(&service);
+    let template = pb::TemplateContent { template: "reminder".into(), ..Default::default() };
+    let spec = pb::JobSpec {
+        content: Some(pb::job_spec::Content::Template(template)),
+        class: pb::Class::Notification.into(),
+        ..pb::JobSpec::default()
+    };
+    let item = |number: usize| {
+        let who = if number % 10 == 9 { "nobody" } else { "user" };
+        let recipient = pb::Recipient {
+            wecom_userid: format!("{who}{number}"),
+            kind: pb::RecipientKind::Operator.into(),
+            ..pb::Recipient::default()
+        };
+        let params = [("name".to_owned(), (number % 3).to_string())].into_iter().collect();
+        pb::BatchItem { recipient: Some(recipient), params, ..pb::BatchItem::default() }
+    };
+    let request = pb::SubmitBatchRequest {
+        idempotency_key: "reminders".into(),
+        spec: Some(spec),
+        items: (0..100).map(item).collect(),
+    };
+    let ids = api::insist(&client, &request).await;
+    let (mut watched, watch) = (Watched::default(), clock.stopwatch());
+    while watched.outcomes.len() < ids.len() && watch.elapsed() < Duration::from_secs(60) {
+        watched.follow(&client, Duration::from_millis(300)).await;
+    }
+    let messages = simulator.messages();
+    for (number, id) in ids.iter().enumerate() {
+        let [(fate, reason)] = &watched.outcomes[id][..] else { panic!("{number}") };
+        let expected = if number % 10 == 9 { pb::Fate::Rejected } else { pb::Fate::Sent };
+        assert_eq!(*fate, expected, "{number}: {reason}");
+        let to = format!("user{number}");
+        let taken = messages.iter().filter(|(message, fared)| message.to == to && matches!(fared, Fared::Taken(_)));
+        assert_eq!(taken.count(), usize::from(number % 10 != 9));
+    }
+    let added = "<Event><![CDATA[change_external_contact]]></Event><ChangeType>add_external_contact</ChangeType>\
+                 <UserID>zhang</UserID><ExternalUserID>wm1</ExternalUserID><State>shop-7</State>\
+                 <WelcomeCode>w1</WelcomeCode>";
+    let at = clock.now().as_secs();
+    (0..3).for_each(|_| simulator.post(corporation.event_at(added, at)));
+    let thanked = clock.timeout(PATIENCE, async {
+        while simulator.callbacks().0 < 3 {
+            clock.pause(Duration::from_millis(10)).await;
+        }
+    });
+    thanked.await.expect("thanks");
+    simulator.post(corporation.event(&added.replace("wm1", "wm2")));
+    let request = pb::WatchEventsRequest { from_start: true, ..pb::WatchEventsRequest::default() };
+    let mut stream = client.watch_events(request).await.unwrap().into_inner();
+    let mut friends = Vec::new();
+    while friends.last().is_none_or(|(friend, _)| friend != "wm2") {
+        let answer = clock.timeout(PATIENCE, stream.message()).await.expect("signals").unwrap().unwrap();
+        for event in answer.events {
+            let Some(pb::event::What::Signal(signal)) = event.what else { continue };
+            assert_eq!(signal.kind(), pb::SignalKind::FriendAdded);
+            friends.push((
+                signal.recipient.unwrap().wecom.unwrap().external_userid,
+                signal.details["welcome_code"].clone(),
+            ));
+        }
+    }
+    assert_eq!(friends, [("wm1".to_owned(), "w1".to_owned()), ("wm2".to_owned(), "w1".to_owned())]);
+    drop(service);
+    tasks.finish(&clock, PATIENCE).await;
+}
