@@ -56,7 +56,10 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
             let watch = feeder.clock.stopwatch();
             let wait = match feeder.turn(&mut memory, &mut sweep).await {
                 Ok(Turn::Again) => continue,
-                Ok(Turn::Rest) => (watch.elapsed() * LOOK_PARTS).clamp(LOOK_EVERY, PAUSE_MAX),
+                Ok(Turn::Rest) => {
+                    let pause = (watch.elapsed() * LOOK_PARTS).clamp(LOOK_EVERY, PAUSE_MAX);
+                    sweep.rests_for().map_or(pause, |rest| rest.min(pause))
+                }
                 Err(error) => {
                     warn!(%error, "the agenda cannot be read, waiting");
                     RETRY_EVERY * 5

@@ -31,6 +31,8 @@ const ENTRIES_MAX: u32 = 32;
 /// While jobs are being released, sweeping rests so many times as long as it took: rules bind whether it has come to a
 /// job or not, and what is due must leave in time.
 const REST_TIMES: u32 = 3;
+/// Entries that limits are asked about at the same time: claims must not wait long behind them.
+const ASKED_MAX: usize = 4;
 /// The second sweep comes this long after the rule: what was on its way to the agenda has arrived.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -68,6 +70,14 @@ pub(super) enum Stuck {
     Queue(#[from] crate::queue::QueueError),
 }
 
+impl Sweep {
+    /// Returns how long it still rests, if there is anything to sweep.
+    pub(super) fn rests_for(&self) -> Option<Duration> {
+        let (since, rest) = self.rest.filter(|_| !self.rules.is_empty())?;
+        Some(rest.saturating_sub(since.elapsed()))
+    }
+}
+
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// Sweeps a part of what a rule may bind; returns how many entries were looked at.
     ///
@@ -79,7 +89,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         }
         let watch = self.clock.stopwatch();
         let swept = self.sweep_on(sweep).await;
-        sweep.rest = Some((self.clock.stopwatch(), watch.elapsed() * REST_TIMES));
+        sweep.rest = swept.is_ok().then(|| (self.clock.stopwatch(), watch.elapsed() * REST_TIMES));
         swept
     }
 
@@ -118,7 +128,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             Ok(Frame::Checks(_) | Frame::Facts(_)) | Err(_) => None,
         };
         let entries: Vec<_> = entries.into_iter().filter_map(opened).collect();
-        let outcomes = try_join_all(entries.iter().map(|(_, envelope)| self.outcomes(envelope))).await?;
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for asked in entries.chunks(ASKED_MAX) {
+            outcomes.extend(try_join_all(asked.iter().map(|(_, envelope)| self.outcomes(envelope))).await?);
+        }
         let (mut put, mut releases, mut facts) = (Vec::new(), Vec::new(), Vec::new());
         for ((entry, envelope), outcomes) in entries.into_iter().zip(outcomes) {
             if outcomes.facts.is_empty() {

@@ -113,7 +113,7 @@ fn no_bytes_break_what_reads_a_cloud_that_settings_describe() {
          callback_delivered = \"item.status == 'ok'\"\ncallback_undelivered = \"item.status in ['no', 7]\"\n\
          callback_from = \"item.from\"\ncallback_to = \"item.to\"\ncallback_text = \"item.text\"\n"
     ));
-    let config::Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
+    let postrider::config::Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
     beat("custom", &custom::Desk::new("cloud".parse().unwrap(), link.callbacks.clone().unwrap()), unsigned);
 }
 
@@ -124,7 +124,7 @@ fn bounded(news: &News) {
             assert!(signal.details.len() <= DETAILS_MAX && signal.recipient.wechat[0].openid.len() <= 128);
             assert!(signal.details.iter().all(|(_, value)| value.len() <= DETAIL_LEN_MAX));
         }
-        News::Reply(_) => panic!("WeChat's texts are not read"),
+        other => panic!("WeChat says no such thing: {other:?}"),
     }
 }
 

@@ -4,7 +4,7 @@
 //! body unsealed (`header | body`), so that changes reach the decoder behind the seal.
 
 use postrider::queue::FRAME_BYTES_MAX;
-use postrider::queue::frame::{Frame, HEADER_BYTES, Summary, open_job, open_reply};
+use postrider::queue::frame::{Frame, HEADER_BYTES, Summary, open_heard, open_job};
 use postrider::seal::Sealer;
 
 use crate::support::fuzz;
@@ -23,7 +23,7 @@ fn no_bytes_break_the_frame_decoder() {
         let bytes = fuzz::mutate(&mut rng, seed, other, FRAME_BYTES_MAX - 64);
         // As it would come from a queue: sealed elsewhere, or not at all.
         assert!(Frame::decode(&bytes, &sealer).is_err());
-        assert!(open_job(&bytes, &sealer).is_err() && open_reply(&bytes, &sealer).is_err());
+        assert!(open_job(&bytes, &sealer).is_err() && open_heard(&bytes, &sealer).is_err());
         let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else { continue };
         let frame = [header, &sealer.seal(body, header)].concat();
         match Frame::decode(&frame, &sealer) {

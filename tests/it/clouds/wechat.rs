@@ -377,14 +377,13 @@ async fn what_users_do_is_watched_once_and_soon() {
     // The same again, twice, the second time to another process of the service: nothing new.
     let again = "<MsgType>event</MsgType><Event>unsubscribe</Event>";
     let at = clock.now().as_secs();
-    let mut taken = simulator.callbacks().0;
-    for restart in [false, true, false] {
+    let before = simulator.callbacks().0;
+    for (taken, restart) in (before + 1..).zip([false, true, false]) {
         if restart {
             service.kill();
             service.restart(None);
         }
         simulator.post(account.event_at("o-1", again, at));
-        taken += 1;
         let thanked = clock.timeout(PATIENCE, async {
             while simulator.callbacks().0 < taken {
                 clock.pause(Duration::from_millis(10)).await;

@@ -26,8 +26,8 @@ use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, provider
 use crate::support::janitor::free_port;
 use crate::support::service::{Backends, Service};
 
-const CORP: &str = "ww0123456789";
-const AGENT: u32 = 1_000_002;
+pub(super) const CORP: &str = "ww0123456789";
+pub(super) const AGENT: u32 = 1_000_002;
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 
 fn settings(endpoint: &str) -> String {
@@ -39,16 +39,30 @@ fn settings(endpoint: &str) -> String {
 }
 
 fn link(endpoint: &str) -> config::Wecom {
-    let settings = provider(&settings(endpoint));
+    link_of(endpoint, "")
+}
+
+/// Returns the same with more settings.
+pub(super) fn link_of(endpoint: &str, more: &str) -> config::Wecom {
+    let settings = provider(&(settings(endpoint) + more));
     let Link::Wecom(link) = &settings.providers[0].link else { panic!("wecom") };
     link.clone()
 }
 
+/// Returns a corporation that goes by a clock.
+pub(super) fn corporation_at(url: &str, clock: &Clock) -> wecom::Wecom {
+    corporation_with(url, Duration::from_secs(7_200), clock)
+}
+
 fn corporation(url: &str, token_life: Duration) -> wecom::Wecom {
+    corporation_with(url, token_life, &Clock::system())
+}
+
+fn corporation_with(url: &str, token_life: Duration, clock: &Clock) -> wecom::Wecom {
     let secrets = link("http://127.0.0.1:1").callbacks.unwrap();
     let callback = Some((url.to_owned(), Crypt::new(secrets, CORP)));
     let (corp_id, secret) = (CORP.to_owned(), "geheim".to_owned());
-    wecom::Wecom::new(wecom::Corporation { corp_id, agent_id: AGENT, secret, token_life, callback }, &Clock::system())
+    wecom::Wecom::new(wecom::Corporation { corp_id, agent_id: AGENT, secret, token_life, callback }, clock)
 }
 
 async fn start(behaviour: Behaviour) -> (Rig, wecom::Wecom) {
@@ -63,7 +77,7 @@ async fn start(behaviour: Behaviour) -> (Rig, wecom::Wecom) {
 }
 
 /// A message to an employee.
-fn handover(number: u64, userid: &str, text: &str) -> Handover {
+pub(super) fn handover(number: u64, userid: &str, text: &str) -> Handover {
     let template = Template {
         name: "reminder".into(),
         version: 1,
@@ -87,6 +101,7 @@ fn handover(number: u64, userid: &str, text: &str) -> Handover {
         template: Some(Filled { template: Arc::new(template), locale: "".into(), text: text.into(), id: None }),
         validity: Duration::from_secs(3_600),
         extension: None,
+        call: None,
     }
 }
 
@@ -100,7 +115,7 @@ async fn equal_messages_share_a_request_and_each_has_its_own_answer() {
             handover(
                 number,
                 &format!("{who}{number}"),
-                if number % 2 == 0 { "two posts wait" } else { "one post waits" },
+                if number.is_multiple_of(2) { "two posts wait" } else { "one post waits" },
             )
         })
         .collect();
@@ -150,6 +165,7 @@ async fn wechatpy_agrees() {
     });
     let said = ask_python("wecom", &asked).await;
     assert_eq!(said["sent"], serde_json::json!([0, "nobody1"]));
+    assert_eq!((&said["posted"], corporation.posted()), (&serde_json::json!([0, ["nobody"]]), (1, 0)));
     assert_eq!(said["event"], serde_json::json!(["ChangeExternalContactEvent", "wm1", "shop-7", "w1"]));
     let encrypted = said["encrypted"].as_str().unwrap();
     let signature = encrypted.split_once("<MsgSignature><![CDATA[").unwrap().1.split_once("]]>").unwrap().0;
@@ -215,6 +231,14 @@ async fn employees_are_told_and_friends_are_watched() {
         let taken = messages.iter().filter(|(message, fared)| message.to == to && matches!(fared, Fared::Taken(_)));
         assert_eq!(taken.count(), usize::from(number % 10 != 9));
     }
+    a_friend_is_watched_once(&corporation, &simulator, &mut client).await;
+    drop(service);
+    tasks.finish(&clock, PATIENCE).await;
+}
+
+/// WeCom says three times that a friend was added, and once of another.
+async fn a_friend_is_watched_once(corporation: &wecom::Wecom, simulator: &Simulator, client: &mut api::Client) {
+    let clock = Clock::system();
     let added = "<Event><![CDATA[change_external_contact]]></Event><ChangeType>add_external_contact</ChangeType>\
                  <UserID>zhang</UserID><ExternalUserID>wm1</ExternalUserID><State>shop-7</State>\
                  <WelcomeCode>w1</WelcomeCode>";
@@ -242,6 +266,4 @@ async fn employees_are_told_and_friends_are_watched() {
         }
     }
     assert_eq!(friends, [("wm1".to_owned(), "w1".to_owned()), ("wm2".to_owned(), "w1".to_owned())]);
-    drop(service);
-    tasks.finish(&clock, PATIENCE).await;
 }
