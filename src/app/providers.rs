@@ -47,9 +47,12 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         counting: match &provider.link {
             Link::Smpp(link) => link.counting,
             Link::Aliyun(_) | Link::Tencent(_) => Counting::CnDomestic,
-            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) | Link::Wecom(_) => {
-                Counting::GsmIntl
-            }
+            Link::Twilio(_)
+            | Link::Custom(_)
+            | Link::Asterisk(_)
+            | Link::Simulated(_)
+            | Link::Wechat(_)
+            | Link::Wecom(_) => Counting::GsmIntl,
         },
         notices_only: matches!(&provider.link, Link::Wechat(link) if link.messages == Messages::Template),
         signature: match &provider.link {
@@ -78,9 +81,12 @@ pub(super) fn manners(settings: &Settings) -> Vec<(PoolId, Manner)> {
             Link::Smpp(link) => Manner { style: smpp::style(link), signature: None },
             Link::Aliyun(link) => domestic(&link.sign_name),
             Link::Tencent(link) => domestic(&link.sign_name),
-            Link::Twilio(_) | Link::Custom(_) | Link::Asterisk(_) | Link::Simulated(_) | Link::Wechat(_) | Link::Wecom(_) => {
-                Manner::default()
-            }
+            Link::Twilio(_)
+            | Link::Custom(_)
+            | Link::Asterisk(_)
+            | Link::Simulated(_)
+            | Link::Wechat(_)
+            | Link::Wecom(_) => Manner::default(),
         };
         (provider.pool.clone(), manner)
     };

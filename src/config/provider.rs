@@ -249,7 +249,12 @@ impl Link {
             Self::Aliyun(link) => link.callback_token.as_ref(),
             Self::Tencent(link) => link.callback_token.as_ref(),
             Self::Custom(link) => link.callbacks.as_ref().map(|callbacks| &callbacks.token),
-            Self::Twilio(_) | Self::Smpp(_) | Self::Asterisk(_) | Self::Simulated(_) | Self::Wechat(_) | Self::Wecom(_) => None,
+            Self::Twilio(_)
+            | Self::Smpp(_)
+            | Self::Asterisk(_)
+            | Self::Simulated(_)
+            | Self::Wechat(_)
+            | Self::Wecom(_) => None,
         }
     }
 }

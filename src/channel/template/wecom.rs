@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::http::{Bytes, Request, Response, header};
 use super::super::login::Login;
-use super::super::sms::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, throttled};
+use super::super::sms::cloud::{Api, Meaning, Moment, closed, foreign, not_sent, refused, throttled};
 use super::super::{Answer, Handover};
 use super::token::{Fresh, Gate, Tokens, Vault};
 use crate::config;
@@ -24,8 +24,6 @@ const JSON: &str = "application/json; charset=utf-8";
 const TEXT_LEN_MAX: usize = 2_048;
 /// The corporation asks too often: it is shut out for a minute at least.
 const OVER_FREQUENCY: Duration = Duration::from_secs(60);
-/// Nothing of the application goes out; somebody must act.
-const ACCOUNT: Duration = Duration::from_secs(60);
 
 /// An application that sends messages.
 pub struct Wecom {
@@ -101,7 +99,7 @@ impl Api for Wecom {
         let text = text(handover);
         if !matches!(handover.content, Content::Template { .. }) {
             Err(refused("not_a_template"))
-        } else if userid(handover).is_empty() || userid(handover).contains('|') {
+        } else if !names_one(userid(handover)) {
             Err(refused("no_userid"))
         } else if text.is_empty() {
             Err(refused("no_wecom_text"))
@@ -148,11 +146,10 @@ impl Api for Wecom {
             40_001 | 40_014 | 41_001 | 42_001 => Meaning::NotLetIn,
             45_009 => Meaning::All(Answer::Throttled { retry_after: Some(OVER_FREQUENCY) }),
             45_033 => Meaning::All(throttled(answer)),
-            -1 => Meaning::All(not_sent(code())),
+            // Busy: nothing says that it did not go out.
+            -1 => Meaning::All(Answer::NoAnswer),
             // No such application or none of ours, an address that is not on its list, no right to this API.
-            40_056 | 48_002 | 60_011 | 60_020 | 301_002 => {
-                Meaning::All(Answer::NotSent { code: code().into(), retry_after: Some(ACCOUNT) })
-            }
+            40_056 | 48_002 | 60_020 | 301_002 => Meaning::All(closed(code())),
             // 81013: nobody of them is there. What one of many says wrong, the others do not share.
             _ if jobs.len() > 1 => Meaning::Alone,
             _ => Meaning::All(refused(code())),
@@ -168,6 +165,11 @@ impl fmt::Debug for Wecom {
 
 fn userid(job: &Handover) -> &str {
     job.recipient.wecom_userid.as_deref().unwrap_or_default()
+}
+
+/// Returns whether an id can be one employee's: `|` parts several, and `@all` is everybody.
+fn names_one(userid: &str) -> bool {
+    !userid.is_empty() && !userid.starts_with('@') && !userid.contains('|')
 }
 
 fn text(job: &Handover) -> &str {

@@ -442,6 +442,12 @@ async fn two_processes_share_a_token_and_renew_it_once() {
         };
         ids.extend(api::insist(&client, &request).await);
         if batch == 4 {
+            let sending = async {
+                while simulator.messages().is_empty() {
+                    clock.pause(Duration::from_millis(10)).await;
+                }
+            };
+            clock.timeout(PATIENCE, sending).await.expect("a message under the first token");
             account.end_token();
         }
     }

@@ -60,6 +60,7 @@ fn job(userid: &str, text: &str) -> Handover {
         template: Some(Filled { template: Arc::new(template), locale: "".into(), text: text.into(), id: None }),
         validity: Duration::from_secs(60),
         extension: None,
+        call: None,
     }
 }
 
@@ -84,6 +85,7 @@ fn those_who_are_told_the_same_share_a_request() {
     assert_eq!(refused(&zhang), "Ok(())");
     assert_eq!(refused(&job("", "hi")), "no_userid");
     assert_eq!(refused(&job("zhang|li", "hi")), "no_userid");
+    assert_eq!(refused(&job("@all", "hi")), "no_userid", "which is everybody");
     assert_eq!(refused(&job("zhang", "")), "no_wecom_text");
     assert_eq!(refused(&job("zhang", &"好".repeat(683))), "text_length");
 }
@@ -109,9 +111,11 @@ fn each_employee_has_an_answer_of_his_own() {
     let minute = Some(Duration::from_secs(60));
     means(r#"{"errcode":45009}"#, &["li", "wang"], Meaning::All(Answer::Throttled { retry_after: minute }));
     means(r#"{"errcode":45033}"#, &["li"], Meaning::All(Answer::Throttled { retry_after: None }));
-    let account = Answer::NotSent { code: "60020".into(), retry_after: minute };
-    means(r#"{"errcode":60020}"#, &["li", "wang"], Meaning::All(account));
-    means(r#"{"errcode":-1}"#, &["li"], Meaning::All(not_sent("-1")));
+    means(r#"{"errcode":60020}"#, &["li", "wang"], Meaning::All(closed("60020")));
+    // Whom a job names is no matter of the account's; and a system that is busy may have sent it.
+    means(r#"{"errcode":60011}"#, &["li", "wang"], Meaning::Alone);
+    means(r#"{"errcode":60011}"#, &["li"], Meaning::All(refused("60011")));
+    means(r#"{"errcode":-1}"#, &["li"], Meaning::All(Answer::NoAnswer));
     means("<html>", &["li", "wang"], Meaning::All(Answer::NoAnswer));
 }
 
