@@ -6,7 +6,7 @@ use prost_types::Duration as PbDuration;
 use serde_json::{Map, Value, json};
 
 use super::{Invalid, Problem, duration, duration_to_pb};
-use crate::channel::call::flow::{Act, Flow, Form, Node, OptOut, parse};
+use crate::channel::call::flow::{Act, Flow, Form, Node, OptOut, node_field, parse};
 use crate::pb;
 use crate::pb::flow_node::Act as Raw;
 
@@ -26,7 +26,7 @@ pub(crate) fn flow(raw: pb::CallFlow) -> Result<(Flow, Box<str>), Invalid> {
 fn document(raw: pb::CallFlow) -> Result<Value, Invalid> {
     let mut nodes = Map::new();
     for (name, node) in raw.nodes {
-        let within = format!("nodes.{name}");
+        let within = node_field(&name);
         nodes.insert(name, written(node).map_err(|e| e.within(&within))?);
     }
     let mut document = json!({ "start": raw.start, "nodes": nodes, "locale": raw.locale });

@@ -19,6 +19,8 @@ pub use document::{BYTES_MAX, Form, parse};
 
 /// Most nodes in a flow.
 pub const NODES_MAX: usize = 64;
+/// Longest name of a node, in bytes.
+const NODE_NAME_LEN_MAX: usize = 32;
 /// Most nodes on the way from the first to the last.
 pub const DEPTH_MAX: usize = 16;
 /// Most entries of a menu or a branch.
@@ -35,6 +37,14 @@ pub struct Flow {
 
 /// The name of a node: 1 to 32 letters, digits, `_` or `-`.
 pub type NodeName = Box<str>;
+
+/// Returns the field of a node, for errors: with as much of its name as a name may have.
+pub fn node_field(name: &str) -> String {
+    match name.char_indices().nth(NODE_NAME_LEN_MAX) {
+        Some((end, _)) => format!("nodes.{}…", &name[..end]),
+        None => format!("nodes.{name}"),
+    }
+}
 
 /// One thing that a flow does, and what follows.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -146,8 +146,8 @@ impl Api for Wecom {
             40_001 | 40_014 | 41_001 | 42_001 => Meaning::NotLetIn,
             45_009 => Meaning::All(Answer::Throttled { retry_after: Some(OVER_FREQUENCY) }),
             45_033 => Meaning::All(throttled(answer)),
-            // Busy: nothing says that it did not go out.
-            -1 => Meaning::All(Answer::NoAnswer),
+            // Busy, "try again later".
+            -1 => Meaning::All(not_sent(code())),
             // No such application or none of ours, an address that is not on its list, no right to this API.
             40_056 | 48_002 | 60_020 | 301_002 => Meaning::All(closed(code())),
             // 81013: nobody of them is there. What one of many says wrong, the others do not share.

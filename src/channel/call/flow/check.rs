@@ -5,7 +5,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::document::{self, Document};
-use super::{Act, CASES_MAX, DEPTH_MAX, Flow, NODES_MAX, Node, NodeName, OptOut, Problem, TALK_MAX};
+use super::{
+    Act, CASES_MAX, DEPTH_MAX, Flow, NODE_NAME_LEN_MAX, NODES_MAX, Node, NodeName, OptOut, Problem, TALK_MAX,
+    node_field,
+};
 use crate::domain::job::Kind;
 use crate::domain::text;
 
@@ -28,7 +31,7 @@ pub(super) fn flow(document: Document) -> Result<Flow, Vec<Problem>> {
     checker.nodes(document.nodes.len());
     let mut nodes = BTreeMap::new();
     for (name, node) in document.nodes {
-        let field = format!("nodes.{name}");
+        let field = node_field(&name);
         checker.name(&field, &name);
         if let Some(node) = checker.node(&field, node) {
             nodes.insert(NodeName::from(name), node);
@@ -56,7 +59,7 @@ impl Checker {
 
     fn name(&mut self, field: &str, name: &str) {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if name.is_empty() || name.len() > 32 || !name.chars().all(plain) {
+        if name.is_empty() || name.len() > NODE_NAME_LEN_MAX || !name.chars().all(plain) {
             self.wrong(field, "a node's name is 1 to 32 letters, digits, `_` or `-`");
         }
     }

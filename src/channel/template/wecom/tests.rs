@@ -112,10 +112,10 @@ fn each_employee_has_an_answer_of_his_own() {
     means(r#"{"errcode":45009}"#, &["li", "wang"], Meaning::All(Answer::Throttled { retry_after: minute }));
     means(r#"{"errcode":45033}"#, &["li"], Meaning::All(Answer::Throttled { retry_after: None }));
     means(r#"{"errcode":60020}"#, &["li", "wang"], Meaning::All(closed("60020")));
-    // Whom a job names is no matter of the account's; and a system that is busy may have sent it.
+    // Whom a job names is no matter of the account's.
     means(r#"{"errcode":60011}"#, &["li", "wang"], Meaning::Alone);
     means(r#"{"errcode":60011}"#, &["li"], Meaning::All(refused("60011")));
-    means(r#"{"errcode":-1}"#, &["li"], Meaning::All(Answer::NoAnswer));
+    means(r#"{"errcode":-1}"#, &["li"], Meaning::All(not_sent("-1")));
     means("<html>", &["li", "wang"], Meaning::All(Answer::NoAnswer));
 }
 
