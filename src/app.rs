@@ -271,6 +271,7 @@ impl Base {
             work: self.envelopes.clone(),
             checks: self.checks.clone(),
             senders: self.senders.clone(),
+            ringing: dispatch::Ringing::default(),
             metrics: Arc::new(DispatchMetrics::new()),
         };
         let context = Arc::new(context);

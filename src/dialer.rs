@@ -107,6 +107,14 @@ pub enum NoLine {
     Broken(UnixMicros),
 }
 
+// === impl Permit ===
+
+impl Permit {
+    fn rings(&self) -> bool {
+        self.stage == Stage::Ringing
+    }
+}
+
 // === impl Dialer ===
 
 impl Dialer {

@@ -14,6 +14,7 @@ mod hand;
 mod learn;
 mod out;
 mod recovery;
+mod ringing;
 mod verdict;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tracing::{error, warn};
 
 pub use gate::{Gate, Gates, Permit, Provider, Wish};
 pub use recovery::Recovery;
+pub use ringing::Ringing;
 
 use crate::crash;
 use crate::domain::event::Fact;
@@ -96,6 +98,8 @@ pub struct Context<Q, L, B> {
     pub checks: Outbox<Q, Check>,
     /// Who wrote to whom lately, for replies.
     pub senders: Senders,
+    /// The calls that ring.
+    pub ringing: Ringing,
     /// What it counts.
     pub metrics: Arc<DispatchMetrics>,
 }
@@ -112,6 +116,7 @@ pub async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: Arc<Context<Q, L, B>
         }
         consume(&context, QueueName::Suspect(pool.clone()), 1).await?;
     }
+    context.tasks.spawn("ringing calls", Arc::clone(&context).attend());
     Ok(())
 }
 

@@ -24,7 +24,8 @@ pub use self::senders::Senders;
 
 use self::replies::Desk;
 use crate::channel::{Inbound, News};
-use crate::domain::event::{Fact, Receipt, Report};
+use crate::domain::call::CallResult;
+use crate::domain::event::{Fact, Fate, Receipt, Report};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
@@ -115,6 +116,9 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
             match news {
                 News::Receipt(receipt) => {
                     meters.count(&receipt);
+                    if let Report::Called(result) = receipt.report {
+                        calls.reported(result);
+                    }
                     facts.push(Fact::Receipt(receipt));
                     told.push(done);
                 }
@@ -165,6 +169,8 @@ impl Meters {
             self.providers.entry_ref(&receipt.provider).or_insert_with(|| ProviderMetrics::new(&receipt.provider));
         provider.receipt(match receipt.report {
             Report::Final(fate) => Some(fate),
+            Report::Called(CallResult::Completed) => Some(Fate::Completed),
+            Report::Called(_) => Some(Fate::Undelivered),
             Report::Pending | Report::Progress(_) => None,
         });
     }

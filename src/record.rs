@@ -3,6 +3,7 @@
 //! One recorder at a time consumes the queue. It opens frames (`intake`), reads what the ledger knows of their jobs
 //! (`reads`), merges (`merge`, pure) and commits (`writer`), then acknowledges. Sending never waits for it.
 
+mod calls;
 mod chains;
 mod clean;
 mod intake;

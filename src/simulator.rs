@@ -6,6 +6,7 @@
 //! repeated whatever the timing. Tests, the demo and load tests use them, and `postrider simulate` starts them.
 
 pub mod aliyun;
+pub mod aliyun_voice;
 mod command;
 mod door;
 pub mod plain;

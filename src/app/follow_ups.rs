@@ -1,5 +1,7 @@
 //! Jobs that follow from calls, on their way through admission like any other.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use ring::digest::{SHA256, digest};
 
@@ -51,6 +53,7 @@ impl FollowUps {
             version: template.version,
             locale: "".into(),
             signature: signature.unwrap_or_default().into(),
+            plan: Arc::default(),
         };
         Ok((content, params))
     }

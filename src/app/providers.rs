@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Base, SharedLimits, StartError};
 use crate::api::{ProviderEntry, ProviderWorks};
+use crate::channel::call;
 use crate::channel::call::asterisk::{self, Asterisk};
 use crate::channel::callback::Callbacks;
 use crate::channel::http::client::Client;
@@ -49,7 +50,9 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
             Link::Aliyun(_) | Link::Tencent(_) => Counting::CnDomestic,
             Link::Twilio(_)
             | Link::Custom(_)
+            | Link::AliyunVoice(_)
             | Link::Asterisk(_)
+            | Link::SimulatedTrunk(_)
             | Link::Simulated(_)
             | Link::Wechat(_)
             | Link::Wecom(_) => Counting::GsmIntl,
@@ -61,7 +64,9 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
             Link::Smpp(_)
             | Link::Twilio(_)
             | Link::Custom(_)
+            | Link::AliyunVoice(_)
             | Link::Asterisk(_)
+            | Link::SimulatedTrunk(_)
             | Link::Simulated(_)
             | Link::Wechat(_)
             | Link::Wecom(_) => "".into(),
@@ -83,7 +88,9 @@ pub(super) fn manners(settings: &Settings) -> Vec<(PoolId, Manner)> {
             Link::Tencent(link) => domestic(&link.sign_name),
             Link::Twilio(_)
             | Link::Custom(_)
+            | Link::AliyunVoice(_)
             | Link::Asterisk(_)
+            | Link::SimulatedTrunk(_)
             | Link::Simulated(_)
             | Link::Wechat(_)
             | Link::Wecom(_) => Manner::default(),
@@ -165,7 +172,9 @@ fn protocol(link: &Link) -> &'static str {
         Link::Aliyun(_) => "aliyun-sms",
         Link::Tencent(_) => "tencent-sms",
         Link::Custom(_) => "http",
+        Link::AliyunVoice(_) => "aliyun-voice",
         Link::Asterisk(_) => "asterisk",
+        Link::SimulatedTrunk(_) => "simulated-trunk",
         Link::Simulated(_) => "simulated",
         Link::Wechat(_) => "wechat",
         Link::Wecom(_) => "wecom",
@@ -177,6 +186,7 @@ enum Way<'a> {
     Smpp(&'a config::Smpp),
     Cloud(Box<dyn Api>, &'a config::Api),
     Asterisk(&'a config::Asterisk),
+    SimulatedTrunk(&'a config::SimulatedTrunk),
     Simulated(&'a config::Simulated),
 }
 
@@ -194,7 +204,9 @@ fn way<'a>(settings: &Settings, provider: &'a Provider, (vault, clock): (Arc<dyn
         }
         Link::Wechat(link) => Way::Cloud(Box::new(Wechat::new(link.clone(), receipts, vault, clock)), &link.api),
         Link::Wecom(link) => Way::Cloud(Box::new(Wecom::new(link.clone(), vault, clock)), &link.api),
+        Link::AliyunVoice(link) => Way::Cloud(Box::new(call::aliyun::Aliyun::new((**link).clone())), &link.api),
         Link::Asterisk(link) => Way::Asterisk(link),
+        Link::SimulatedTrunk(link) => Way::SimulatedTrunk(link),
         Link::Simulated(link) => Way::Simulated(link),
     }
 }
@@ -211,6 +223,10 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
             let speech_dir = link.speech_dir.clone().unwrap_or_else(|| base.settings.data_dir.join("speech"));
             let settings = exchange(provider, link, speech_dir);
             Ok(Asterisk::start(settings, inbox, tasks, clock).map_err(|error| wrong(provider, &error))?)
+        }
+        Way::SimulatedTrunk(link) => {
+            let settings = call::simulated::Settings { provider: provider.id.clone(), link: link.clone() };
+            Ok(Arc::new(call::simulated::Trunk::new(settings, inbox, tasks, clock)))
         }
         Way::Simulated(link) => {
             Ok(Arc::new(Simulated::spawn(simulated::Settings::of(provider, link), clock, tasks, inbox)))
@@ -238,7 +254,7 @@ pub(super) async fn log_in(
             Ok(cloud::log_in(&*api, &client, limit, clock).await)
         }
         Way::Asterisk(link) => Ok(asterisk::log_in(link, client(provider, &link.api, tasks, clock)?, limit).await),
-        Way::Simulated(_) => Ok(Login::Good),
+        Way::SimulatedTrunk(_) | Way::Simulated(_) => Ok(Login::Good),
     }
 }
 
@@ -254,7 +270,18 @@ fn exchange(provider: &Provider, link: &config::Asterisk, speech_dir: PathBuf) -
 
 /// Returns the lines that calls of a provider need, if they are ours.
 fn lines(provider: &Provider, clock: &Clock) -> Option<Lines> {
-    let Link::Asterisk(link) = &provider.link else { return None };
+    let link = match &provider.link {
+        Link::Asterisk(link) => &link.carries,
+        Link::SimulatedTrunk(link) => &link.carries,
+        Link::Smpp(_)
+        | Link::Twilio(_)
+        | Link::Aliyun(_)
+        | Link::Tencent(_)
+        | Link::Custom(_)
+        | Link::AliyunVoice(_)
+        | Link::Simulated(_)
+        | Link::Wechat(_) => return None,
+    };
     let caller = |(number, near): &(Box<str>, Box<str>)| CallerRule {
         number: number.clone(),
         near: near.clone(),
@@ -308,11 +335,16 @@ pub(super) fn desks(settings: &Settings) -> Desks {
                 Box::new(twilio::callback::Desk::new(id.clone(), &public_url, link.auth_token.clone()))
             }
             Link::Aliyun(link) => Box::new(aliyun::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
+            Link::AliyunVoice(link) => {
+                Box::new(call::aliyun::callback::Desk::new(id.clone(), link.callback_token.clone()))
+            }
             Link::Tencent(link) => Box::new(tencent::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
             Link::Custom(link) => Box::new(custom::Desk::new(id.clone(), link.callbacks.clone()?)),
             Link::Wechat(link) => Box::new(wechat::callback::Desk::new(id.clone(), link, link.callbacks.clone()?)),
             Link::Wecom(link) => Box::new(wecom::callback::Desk::new(id.clone(), link, link.callbacks.clone()?)),
-            Link::Twilio(_) | Link::Smpp(_) | Link::Asterisk(_) | Link::Simulated(_) => return None,
+            Link::Twilio(_) | Link::Smpp(_) | Link::Asterisk(_) | Link::SimulatedTrunk(_) | Link::Simulated(_) => {
+                return None;
+            }
         };
         Some((id, desk))
     };

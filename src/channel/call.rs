@@ -1,22 +1,28 @@
 //! Smart calls: what they say and do, and what drivers are given and say.
 
+pub mod aliyun;
 pub mod asterisk;
 pub mod flow;
 pub mod runner;
+pub mod simulated;
+mod teller;
 
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::SetOnce;
+
+use self::flow::{Flow, Form};
 use self::runner::FollowUp;
+use crate::channel::Handover;
 use crate::domain::call::{CallReport, CallResult};
-use crate::domain::event::State;
+use crate::domain::event::{Outcome, State};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
-use crate::domain::job::{Envelope, Job, Shared};
+use crate::domain::job::{Content, Envelope, Job, Kind, Shared};
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
 
 /// What a call is given besides what every hand-over is.
-#[derive(Clone)]
 pub struct Carried {
     /// What its job shares with others.
     pub shared: Arc<Shared>,
@@ -24,12 +30,21 @@ pub struct Carried {
     pub job: Job,
     /// What it holds for as long as it lasts.
     pub line: Arc<dyn Line>,
+    /// By which its driver is told to hang up, as long as nobody has answered.
+    pub withdrawal: Withdrawal,
 }
+
+/// Tells the driver of a call that it is not to reach anybody any more.
+#[derive(Default)]
+pub struct Withdrawal(SetOnce<Outcome>);
 
 /// A line of a trunk, held by one call. Dropped, it is free again.
 pub trait Line: Send + Sync {
     /// Notes that somebody answered.
     fn answered(&self);
+
+    /// Returns whether it is held, and nobody has answered.
+    fn rings(&self) -> bool;
 
     /// Frees it; `None`: nobody knows how the call ended.
     fn ended(&self, result: Option<CallResult>);
@@ -57,6 +72,8 @@ pub enum Step {
     Moved(State),
     /// It ended: how, and the job as it would be called again, unless nobody has it any more.
     Ended(CallReport, Option<Box<Envelope>>),
+    /// It was hung up before anybody answered, because its job was taken back: this is the job's outcome.
+    Withdrawn(Outcome),
     /// It is gone, and nobody knows how it ended.
     Lost,
 }
@@ -87,6 +104,26 @@ pub struct Followed {
     pub follow_up: FollowUp,
 }
 
+// === impl Withdrawal ===
+
+impl Withdrawal {
+    /// Withdraws the call; the job's outcome is the first that is told.
+    pub fn tell(&self, outcome: Outcome) {
+        // Told before is as well.
+        let _told = self.0.set(outcome);
+    }
+
+    /// Waits until the call is withdrawn.
+    pub async fn told(&self) {
+        self.0.wait().await;
+    }
+
+    /// Returns the outcome, once the call is withdrawn.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.0.get()
+    }
+}
+
 // === impl Carried ===
 
 impl Carried {
@@ -94,6 +131,29 @@ impl Carried {
     pub fn again(&self, due_at: UnixMicros) -> Envelope {
         Envelope { shared: Arc::clone(&self.shared), due_at, jobs: vec![self.job.clone()] }
     }
+}
+
+/// Returns the flow that a call runs: its own, its template's, or one that says the template's text once.
+///
+/// # Errors
+/// A code that says why there is none.
+fn flow_of(handover: &Handover) -> Result<Arc<Flow>, &'static str> {
+    let document = match (&handover.content, &handover.template) {
+        (Content::Call { plan, .. }, _) if !plan.document.is_empty() => plan.document.clone(),
+        (Content::Template { .. }, Some(filled)) => match filled.template.body(&filled.locale, Kind::Call) {
+            Some(body) if !body.call_flow.is_empty() => body.call_flow.clone(),
+            Some(_) if !filled.text.is_empty() => said_once(&filled.text, &filled.locale),
+            Some(_) | None => return Err("unknown_flow"),
+        },
+        (Content::Call { .. } | Content::Text(_) | Content::Template { .. }, _) => return Err("unknown_flow"),
+    };
+    flow::parse(&document, Form::Json).map(Arc::new).map_err(|_| "bad_flow")
+}
+
+/// Returns the flow of a call that says a text once.
+fn said_once(text: &str, locale: &str) -> Box<str> {
+    let nodes = serde_json::json!({ "say": { "say": { "text": text } } });
+    serde_json::json!({ "start": "say", "nodes": nodes, "locale": locale }).to_string().into()
 }
 
 impl fmt::Debug for CallNews {

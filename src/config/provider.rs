@@ -4,6 +4,7 @@ pub(super) mod asterisk;
 pub(super) mod clouds;
 pub(super) mod custom;
 pub(super) mod raw;
+pub(super) mod trunk;
 pub(super) mod wechat;
 pub(super) mod wecom;
 
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::asterisk::Asterisk;
-use self::clouds::{Aliyun, Tencent, Twilio};
+use self::clouds::{Aliyun, AliyunVoice, Tencent, Twilio};
 use self::custom::Custom;
 use self::raw::{RawProvider, RawSimulated, RawSmpp};
+use self::trunk::SimulatedTrunk;
 use self::wechat::Wechat;
 use self::wecom::Wecom;
 use super::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small, word};
@@ -70,8 +72,12 @@ pub enum Link {
     Tencent(Tencent),
     /// A cloud that the settings describe.
     Custom(Box<Custom>),
+    /// A cloud that calls: Aliyun voice.
+    AliyunVoice(Box<AliyunVoice>),
     /// A telephone exchange.
     Asterisk(Box<Asterisk>),
+    /// Lines inside the process.
+    SimulatedTrunk(Box<SimulatedTrunk>),
     /// Inside the process.
     Simulated(Simulated),
     /// An official account or a mini program of WeChat.
@@ -195,9 +201,11 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
             RawProvider::Smpp(raw) => smpp(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Twilio(raw) => clouds::twilio(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Aliyun(raw) => clouds::aliyun(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::AliyunVoice(raw) => clouds::aliyun_voice(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Tencent(raw) => clouds::tencent(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Http(raw) => custom::custom(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Asterisk(raw) => asterisk::asterisk(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::SimulatedTrunk(raw) => trunk::simulated(&raw, &Place { index, id: &raw.id })?,
             RawProvider::Simulated(raw) => simulated(&raw, &Place { index, id: &raw.id })?,
             RawProvider::Wechat(raw) => wechat::wechat(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Wecom(raw) => wecom::wecom(&raw, &Place { index, id: &raw.id }, environment)?,
@@ -224,10 +232,12 @@ impl Link {
         match self {
             Self::Twilio(_) => true,
             Self::Aliyun(_)
+            | Self::AliyunVoice(_)
             | Self::Tencent(_)
             | Self::Custom(_)
             | Self::Smpp(_)
             | Self::Asterisk(_)
+            | Self::SimulatedTrunk(_)
             | Self::Simulated(_)
             | Self::Wechat(_)
             | Self::Wecom(_) => false,
@@ -247,11 +257,13 @@ impl Link {
     pub fn callback_token(&self) -> Option<&Secret> {
         match self {
             Self::Aliyun(link) => link.callback_token.as_ref(),
+            Self::AliyunVoice(link) => Some(&link.callback_token),
             Self::Tencent(link) => link.callback_token.as_ref(),
             Self::Custom(link) => link.callbacks.as_ref().map(|callbacks| &callbacks.token),
             Self::Twilio(_)
             | Self::Smpp(_)
             | Self::Asterisk(_)
+            | Self::SimulatedTrunk(_)
             | Self::Simulated(_)
             | Self::Wechat(_)
             | Self::Wecom(_) => None,

@@ -89,7 +89,7 @@ fn unknown_settings_are_errors_with_a_suggestion() {
     refused("[provider]\nid = \"x\"", "[[provider]], with two brackets");
     refused(
         "[[provider]]\nkind = \"smmp\"",
-        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, asterisk, simulated, wechat, wecom",
+        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, aliyun-voice, asterisk, simulated-trunk, simulated, wechat, wecom",
     );
 }
 
@@ -201,9 +201,21 @@ fn what_is_printed_reads_back_as_the_same() {
 #[test]
 fn every_setting_is_documented() {
     let table = reference()
-        + &["smpp", "twilio", "aliyun-sms", "tencent-sms", "http", "asterisk", "simulated", "wechat", "wecom"]
-            .map(provider_reference)
-            .concat();
+        + &[
+            "smpp",
+            "twilio",
+            "aliyun-sms",
+            "tencent-sms",
+            "http",
+            "aliyun-voice",
+            "asterisk",
+            "simulated-trunk",
+            "simulated",
+            "wechat",
+            "wecom",
+        ]
+        .map(provider_reference)
+        .concat();
     for line in table.lines().filter(|line| line.starts_with("| `")) {
         let meaning = line.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
         assert!(meaning.ends_with('.') && meaning.len() > 20, "not documented: {line}");

@@ -83,6 +83,10 @@ impl Line for Ticket {
         }
     }
 
+    fn rings(&self) -> bool {
+        self.permit().as_ref().is_some_and(Permit::rings)
+    }
+
     fn ended(&self, result: Option<CallResult>) {
         let Some(permit) = self.permit().take() else { return };
         let mut dialer = self.shared.dialer();

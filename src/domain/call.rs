@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::job::words;
+use super::job::{Kind, words};
 
 /// How long a call rings unless its job says otherwise.
 pub const RING_DEFAULT: Duration = Duration::from_secs(30);
@@ -24,6 +24,48 @@ pub struct Plan {
     pub talk_max: Duration,
     /// When it is tried again, where that is not by default; at most one rule for each result.
     pub retries: Vec<Retry>,
+    /// What follows it, at most [`AFTER_MAX`].
+    pub after: Vec<After>,
+}
+
+/// Most things that follow a call.
+pub const AFTER_MAX: usize = 8;
+
+/// Something that follows a call, once a job: the first call that ends so brings it, whether or not another is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct After {
+    /// Which calls it follows.
+    pub when: When,
+    /// What follows.
+    pub act: AfterAct,
+}
+
+/// Which calls something follows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum When {
+    /// Those that end with this result.
+    Result(CallResult),
+    /// Those in which the flow set this tag.
+    Tag(Box<str>),
+}
+
+/// What follows a call.
+#[derive(Clone, PartialEq, Eq)]
+pub enum AfterAct {
+    /// A job for the same recipient.
+    Submit {
+        /// By which means.
+        kind: Kind,
+        /// The template that it uses.
+        template: Box<str>,
+        /// Values for its placeholders.
+        params: Vec<(Box<str>, Box<str>)>,
+    },
+    /// The callee is opted out: of everything of the tenant, or of its marketing and notification.
+    OptOut {
+        /// Of everything.
+        everything: bool,
+    },
 }
 
 /// How a call went.
@@ -106,7 +148,7 @@ pub struct Tries([u8; CallResult::ALL.len()]);
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { document: "".into(), ring_max: RING_DEFAULT, talk_max: TALK_MAX, retries: vec![] }
+        Self { document: "".into(), ring_max: RING_DEFAULT, talk_max: TALK_MAX, retries: vec![], after: vec![] }
     }
 }
 
@@ -118,7 +160,29 @@ impl Plan {
 
     /// Returns about how many bytes it takes in a frame.
     pub fn weight(&self) -> usize {
-        self.document.len() + self.retries.len() * 12 + 24
+        self.document.len() + self.retries.len() * 12 + self.after.iter().map(After::weight).sum::<usize>() + 24
+    }
+}
+
+// === impl After ===
+
+impl After {
+    /// Returns whether it follows a call that ended with this result, in which these tags were set.
+    pub fn follows(&self, result: CallResult, tags: &[Box<str>]) -> bool {
+        match &self.when {
+            When::Result(wanted) => *wanted == result,
+            When::Tag(tag) => tags.contains(tag),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let tag = if let When::Tag(tag) = &self.when { tag.len() } else { 0 };
+        tag + match &self.act {
+            AfterAct::Submit { template, params, .. } => {
+                template.len() + params.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>() + 8
+            }
+            AfterAct::OptOut { .. } => 8,
+        }
     }
 }
 
@@ -146,6 +210,16 @@ impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never what is said: this ends in logs and panics.
         f.debug_struct("Plan").field("ring_max", &self.ring_max).field("retries", &self.retries).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AfterAct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never values: this ends in logs and panics.
+        f.write_str(match self {
+            Self::Submit { .. } => "Submit",
+            Self::OptOut { .. } => "OptOut",
+        })
     }
 }
 

@@ -182,6 +182,8 @@ pub enum CallStep {
         /// The job, alone in its envelope, as it would be called again; `None`: nobody has it any more.
         again: Option<Box<Envelope>>,
     },
+    /// It was hung up before anybody answered, because its job was taken back: this is the job's outcome.
+    Withdrawn(Outcome),
     /// It is gone, and nobody knows how it ended.
     Lost,
 }
@@ -195,6 +197,8 @@ pub enum Report {
     Progress(State),
     /// The end of the segment or job.
     Final(Fate),
+    /// The end of a call: whether the job has its end is for its rules to say.
+    Called(CallResult),
 }
 
 /// A message from a recipient that is no opt-out. Text and number are sealed wherever it is stored.
@@ -350,7 +354,7 @@ impl Called {
     pub fn report_len(&self) -> usize {
         match &self.step {
             CallStep::Ended { report, .. } => report.len(),
-            CallStep::Moved(_) | CallStep::Lost => 0,
+            CallStep::Moved(_) | CallStep::Withdrawn(_) | CallStep::Lost => 0,
         }
     }
 }

@@ -101,6 +101,8 @@ pub enum Content {
         locale: Box<str>,
         /// The signature that its text carries; empty: none.
         signature: Box<str>,
+        /// What else it asks for, where it is a call.
+        plan: Arc<Plan>,
     },
     /// A call flow.
     Call {
@@ -275,7 +277,10 @@ impl Content {
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Template { name, version: _, locale, signature } => name.len() + locale.len() + signature.len(),
+            Self::Template { name, version: _, locale, signature, plan } => {
+                let plan = if **plan == Plan::default() { 0 } else { plan.weight() };
+                name.len() + locale.len() + signature.len() + plan
+            }
             Self::Call { flow, plan } => flow.len() + plan.weight(),
         }
     }
@@ -283,8 +288,8 @@ impl Content {
     /// Returns what a call with this content asks for: its own plan, or what is usual.
     pub fn plan(&self) -> Arc<Plan> {
         match self {
-            Self::Call { plan, .. } => Arc::clone(plan),
-            Self::Text(_) | Self::Template { .. } => Arc::default(),
+            Self::Call { plan, .. } | Self::Template { plan, .. } => Arc::clone(plan),
+            Self::Text(_) => Arc::default(),
         }
     }
 

@@ -50,8 +50,10 @@ pub struct Body {
     pub locale: Box<str>,
     /// The text of an SMS; empty: it cannot be sent as SMS.
     pub sms_text: Box<str>,
-    /// The text of a call; empty: it cannot be called.
+    /// The text of a call; empty: it cannot be called, unless there is a flow.
     pub call_text: Box<str>,
+    /// The flow of a call, checked, as a JSON document; empty: the text is said once.
+    pub call_flow: Box<str>,
     /// The text of a WeCom message; empty: none.
     pub wecom_text: Box<str>,
 }
@@ -106,7 +108,7 @@ impl Template {
     /// As RFC 4647 looks up: the locale itself, then without its last parts; then the template's first. `None` where it
     /// says nothing by this means.
     pub fn body(&self, locale: &str, kind: Kind) -> Option<&Body> {
-        let says = |body: &&Body| !body.text(kind).is_empty() || (kind == Kind::Template && !self.providers.is_empty());
+        let says = |body: &&Body| body.says(kind) || (kind == Kind::Template && !self.providers.is_empty());
         let mut wanted = locale;
         while !wanted.is_empty() {
             let same = |body: &&Body| body.locale.eq_ignore_ascii_case(wanted);
@@ -173,7 +175,9 @@ impl Template {
 
     /// Returns about how many bytes it takes.
     pub fn weight(&self) -> usize {
-        let body = |body: &Body| body.sms_text.len() + body.call_text.len() + body.wecom_text.len() + 200;
+        let body = |body: &Body| {
+            body.sms_text.len() + body.call_text.len() + body.call_flow.len() + body.wecom_text.len() + 200
+        };
         let variable = |variable: &Variable| variable.name.len() + variable.default_value.len() + 64;
         self.bodies.iter().map(body).sum::<usize>()
             + self.variables.iter().map(variable).sum::<usize>()
@@ -192,6 +196,11 @@ impl Body {
             Kind::Template => &self.wecom_text,
             Kind::Call => &self.call_text,
         }
+    }
+
+    /// Returns whether it says anything by a means.
+    pub fn says(&self, kind: Kind) -> bool {
+        !self.text(kind).is_empty() || (kind == Kind::Call && !self.call_flow.is_empty())
     }
 
     /// Returns what it says by a means, filled in.

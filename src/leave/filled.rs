@@ -102,7 +102,7 @@ mod tests {
             kind,
             class: Class::Otp,
             pool: "default".parse().unwrap(),
-            content: Content::Template { name, version, locale: locale.into(), signature },
+            content: Content::Template { name, version, locale: locale.into(), signature, plan: Arc::default() },
             sender: "".into(),
             topic: "".into(),
             labels: vec![],

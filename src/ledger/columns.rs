@@ -79,6 +79,9 @@ codes! {
         Delivered = 1, Undelivered = 2, Sent = 3, Completed = 4, Suppressed = 5, Expired = 6, Cancelled = 7,
         Rejected = 8, Failed = 9, Unknown = 10,
     }
+    CallResult {
+        Completed = 1, Busy = 2, NoAnswer = 3, Declined = 4, InvalidNumber = 5, Unreachable = 6, Machine = 7, Network = 8,
+    }
     Source { Keyword = 1, Api = 2, Provider = 3, Import = 4, }
     Role { Submitter = 1, Viewer = 2, Admin = 3, Operator = 4, }
     What { Deferred = 1, Sent = 2, Unresolved = 3, Progress = 4, Settled = 5, Called = 6, }
@@ -236,12 +239,13 @@ impl ReadChange {
 
 // === Receipts, opt-outs, rules ===
 
-/// Returns what a report says as (sort, state or fate): 1 pending, 2 progress, 3 final.
+/// Returns what a report says as (sort, state or fate): 1 pending, 2 progress, 3 final, 4 call.
 pub(super) fn report_columns(report: Report) -> (i16, Option<i16>) {
     match report {
         Report::Pending => (1, None),
         Report::Progress(state) => (2, Some(state.code())),
         Report::Final(fate) => (3, Some(fate.code())),
+        Report::Called(result) => (4, Some(result.code())),
     }
 }
 
@@ -251,6 +255,7 @@ pub(super) fn report(sort: i16, detail: Option<i16>) -> Result<Report, LedgerErr
         (1, None) => Ok(Report::Pending),
         (2, Some(state)) => Ok(Report::Progress(State::from_code(state)?)),
         (3, Some(fate)) => Ok(Report::Final(Fate::from_code(fate)?)),
+        (4, Some(result)) => Ok(Report::Called(CallResult::from_code(result)?)),
         other => Err(corrupt("an unknown report", &other)),
     }
 }

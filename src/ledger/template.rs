@@ -86,7 +86,9 @@ pub fn shown(template: &Template) -> pb::Template {
         locale: body.locale.to_string(),
         sms_text: body.sms_text.to_string(),
         call_text: body.call_text.to_string(),
-        call_flow: None,
+        // A flow is kept as its document, where its start would stand: what it says is no matter of the ledger.
+        call_flow: (!body.call_flow.is_empty())
+            .then(|| pb::CallFlow { start: body.call_flow.to_string(), ..pb::CallFlow::default() }),
         wecom_text: body.wecom_text.to_string(),
     };
     let at = |at: &AtProvider| pb::ProviderTemplate {
@@ -118,6 +120,7 @@ pub fn stored(raw: pb::Template) -> Option<Template> {
         locale: raw.locale.into(),
         sms_text: raw.sms_text.into(),
         call_text: raw.call_text.into(),
+        call_flow: raw.call_flow.map(|flow| flow.start).unwrap_or_default().into(),
         wecom_text: raw.wecom_text.into(),
     };
     let at = |raw: pb::ProviderTemplate| {

@@ -274,7 +274,7 @@ impl Item for Check {
 fn again_bytes(called: &Called) -> usize {
     match &called.step {
         CallStep::Ended { again: Some(again), .. } => envelope_bytes(again),
-        CallStep::Ended { again: None, .. } | CallStep::Moved(_) | CallStep::Lost => 0,
+        CallStep::Ended { again: None, .. } | CallStep::Moved(_) | CallStep::Withdrawn(_) | CallStep::Lost => 0,
     }
 }
 

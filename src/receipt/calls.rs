@@ -53,6 +53,7 @@ pub(super) fn fact(news: CallNews, sealer: &Sealer, meters: &CallMetrics) -> Cal
             meters.ended(report.result, report.talk);
             CallStep::Ended { result: report.result, report: seal_report(&report, sealer), again }
         }
+        Step::Withdrawn(outcome) => CallStep::Withdrawn(outcome),
         Step::Lost => CallStep::Lost,
     };
     Called { provider, job, attempt, at, step }

@@ -67,7 +67,7 @@ async fn follow_each<L: Ledger>(
 }
 
 /// Returns jobs as they were accepted, each alone in its envelope: of this batch, else of the ledger.
-async fn opened<L: Ledger>(
+pub(super) async fn opened<L: Ledger>(
     ledger: &L,
     merger: &Merger,
     sealer: &Sealer,
@@ -82,7 +82,7 @@ async fn opened<L: Ledger>(
     let open = |(job, sealed): (JobId, bytes::Bytes)| match open_job(&sealed, sealer) {
         Ok(envelope) => Some(envelope),
         Err(problem) => {
-            error!(%problem, %job, "a job of a fallback chain cannot be opened: nothing follows it");
+            error!(%problem, %job, "a job cannot be opened: nothing follows it");
             None
         }
     };

@@ -22,6 +22,7 @@ use self::counts::Counts;
 use self::segments::{MessageKey, MessageRef, Segments};
 use super::standing::{Admission, Standing};
 use super::tally::Tally;
+use crate::domain::call::CallResult;
 use crate::domain::event::{Change, Event, Fact, Fate, Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Envelope, Kind};
@@ -74,6 +75,8 @@ pub(super) struct Merger {
     segments: Segments,
     /// Receipts whose job has not been found, of this batch and, where this batch may need them, of the ledger.
     parked: HashMap<MessageKey, Parked>,
+    /// Calls of this batch that ended, and whose jobs are to be brought.
+    ended_calls: Vec<(Event, CallResult)>,
     merged: Merged,
     counts: Counts,
     /// Signals of this batch, and those of them that the ledger has.
@@ -111,6 +114,7 @@ impl Merger {
             known: Recent::new(jobs),
             segments: Segments::new(jobs),
             parked: HashMap::new(),
+            ended_calls: vec![],
             merged: Merged::after(last),
             counts: Counts::default(),
             heard: HashSet::new(),
@@ -125,6 +129,7 @@ impl Merger {
         self.known.clear();
         self.segments.clear();
         self.parked.clear();
+        self.ended_calls.clear();
         self.merged = Merged::after(last);
         self.counts = Counts::default();
         self.heard.clear();

@@ -1,5 +1,6 @@
 //! Record against a ledger and a queue: every fact once, whatever fails between.
 
+mod calls;
 mod chains;
 
 use std::collections::{BTreeMap, VecDeque};

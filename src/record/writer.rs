@@ -24,7 +24,7 @@ use super::intake::{Body, Work, open};
 use super::merge::{Merged, Merger};
 use super::meters::Meters;
 use super::resend::Resender;
-use super::{Settings, chains, reads};
+use super::{Settings, calls, chains, reads};
 use crate::crash::{self, Point};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::trace::Trace;
@@ -139,6 +139,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         reads::attribute(&self.ledger, &self.sealer, batch).await?;
         let traces = traces_of(batch);
         self.merge(batch, now);
+        calls::follow(&self.ledger, &mut self.merger, &self.sealer).await?;
         chains::follow(&self.ledger, &mut self.merger, &self.sealer, now).await?;
         let merged = self.merger.finish();
         self.commit(merged).await?;

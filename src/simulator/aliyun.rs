@@ -38,7 +38,7 @@ pub struct Nonces(Mutex<HashSet<String>>);
 
 impl Aliyun {
     /// Checks who asks.
-    fn authentic(&self, head: &Parts, query: &[(String, String)], body: &Bytes) -> Result<(), Wrong> {
+    pub(super) fn authentic(&self, head: &Parts, query: &[(String, String)], body: &Bytes) -> Result<(), Wrong> {
         let of = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let authorization = of("authorization");
         let field = |name: &str| {
@@ -220,24 +220,24 @@ fn no_signatures() -> Response<Bytes> {
     answer(StatusCode::OK, "application/json;charset=utf-8", said.to_string())
 }
 
-fn post(url: &str, said: &Value) -> Post {
+pub(super) fn post(url: &str, said: &Value) -> Post {
     let headers = vec![("content-type", "application/json;charset=UTF-8".to_owned())];
     Post { url: url.to_owned(), headers, body: said.to_string() }
 }
 
-fn wrong(status: StatusCode, code: &str, message: &str) -> Wrong {
+pub(super) fn wrong(status: StatusCode, code: &str, message: &str) -> Wrong {
     Box::new(failed(status, code, message))
 }
 
-fn failed(status: StatusCode, code: &str, message: &str) -> Response<Bytes> {
+pub(super) fn failed(status: StatusCode, code: &str, message: &str) -> Response<Bytes> {
     let said = json!({"Code": code, "Message": message, "RequestId": request_id(), "HostId": "dysmsapi.aliyuncs.com"});
     answer(status, "application/json;charset=utf-8", said.to_string())
 }
 
-fn request_id() -> String {
+pub(super) fn request_id() -> String {
     uuid::Uuid::new_v4().to_string().to_uppercase()
 }
 
-fn form(bytes: &[u8]) -> Vec<(String, String)> {
+pub(super) fn form(bytes: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(bytes).into_owned().collect()
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{
-    Behaviour, Fared, Message, Receipts, Replies, Simulator, Vendor, aliyun, plain, smpp, tencent, twilio, wechat,
-    wecom,
+    Behaviour, Fared, Message, Receipts, Replies, Simulator, Vendor, aliyun, aliyun_voice, plain, smpp, tencent,
+    twilio, wechat, wecom,
 };
 use crate::channel::template::crypt::Crypt;
 use crate::config::{self, AesKey, Endpoint, Secret};
@@ -130,6 +130,8 @@ enum Kind {
     Twilio,
     /// Aliyun SMS
     AliyunSms,
+    /// Aliyun voice
+    AliyunVoice,
     /// Tencent Cloud SMS
     TencentSms,
     /// The cloud of the README's provider that settings describe
@@ -224,15 +226,15 @@ impl Options {
     fn vendor(&self, clock: &Clock) -> Option<Box<dyn Vendor>> {
         let Self { kind, account, secret, app, callback, .. } = self;
         let (account, secret, callback) = (account.clone(), secret.clone(), callback.clone());
+        let aliyun = |access_key_id, access_key_secret, callback| {
+            let nonces = aliyun::Nonces::default();
+            aliyun::Aliyun { access_key_id, access_key_secret, callback, nonces }
+        };
         let vendor: Box<dyn Vendor> = match kind {
             Kind::Smpp => return None,
             Kind::Twilio => Box::new(twilio::Twilio { account_sid: account, auth_token: secret, inbound: callback }),
-            Kind::AliyunSms => Box::new(aliyun::Aliyun {
-                access_key_id: account,
-                access_key_secret: secret,
-                callback,
-                nonces: aliyun::Nonces::default(),
-            }),
+            Kind::AliyunSms => Box::new(aliyun(account, secret, callback)),
+            Kind::AliyunVoice => Box::new(aliyun_voice::AliyunVoice(aliyun(account, secret, callback))),
             Kind::TencentSms => {
                 Box::new(tencent::Tencent { secret_id: account, secret_key: secret, app_id: app.clone(), callback })
             }

@@ -1,6 +1,9 @@
 //! Calls over a real Asterisk to real SIP phones, by gRPC: every result, what follows while somebody is on the line, what is
 //! tried again, and kills in mid-call.
 
+mod kills;
+mod ways;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -27,7 +30,9 @@ const BUSY: u8 = 3;
 const RINGS: u8 = 4;
 const NOBODY: u8 = 5;
 const FAILS: u8 = 6;
+const LEAVES: u8 = 7;
 const LISTENS: u8 = 8;
+const HELLO: u8 = 9;
 
 fn number(index: usize, does: u8) -> String {
     format!("+86138000{index:04}{does}")
@@ -291,103 +296,26 @@ async fn opted_out_are_left_alone(client: &Client, numbers: &[String]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_that_a_kill_interrupts_are_found_again_and_nobody_is_called_twice() {
-    let Some(exchange) = Exchange::start() else { return };
-    let provider = exchange.provider("lines = 6\ncalls_per_s = 20");
-    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
-    let client = api::jobs(&service);
-    let numbers: Vec<String> = (0..8).map(|index| number(index, if index < 4 { LISTENS } else { RINGS })).collect();
-    // A phone rings for longer than the service takes to come back.
-    let ids = submit_calls(&client, "killed", rings(flow(60), 60), &numbers[..6]).await;
-    for number in &numbers[..4] {
-        until(&client, &ids[number], "answered", |job| state(job) == State::Answered).await;
-    }
-    for number in &numbers[4..6] {
-        until(&client, &ids[number], "ringing", |job| state(job) == State::Ringing).await;
-    }
-    service.kill();
-    assert_eq!(exchange.calls(), 6, "the calls go on without us");
-    service.restart(None);
-    let client = api::jobs(&service);
-    for number in &numbers[..6] {
-        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
-        let fate = Fate::try_from(job.outcome.unwrap().fate).unwrap();
-        let expected = if number.ends_with('8') { Fate::Completed } else { Fate::Unknown };
-        assert_eq!(fate, expected, "{number}");
-    }
-    // The last is told of before it is wholly gone.
-    within_a_minute("no line leaks", || exchange.calls() == 0).await;
-    // The lines are whole: as many calls again.
-    let more: Vec<String> = (10..16).map(|index| number(index, LISTENS)).collect();
-    let ids = submit_calls(&client, "again", call(flow(1)), &more).await;
-    for number in &more {
-        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
-        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed));
-    }
-    let dialled = exchange.dialled();
-    assert!(dialled.len() == 12 && dialled.values().all(|&times| times == 1), "{dialled:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_on_either_side_of_a_call_dials_nobody_twice() {
-    let Some(exchange) = Exchange::start() else { return };
-    for (round, crash) in ["after_claim:1", "after_answer:1", "after_event:1"].into_iter().enumerate() {
-        let provider = exchange.provider("lines = 6\ncalls_per_s = 20");
-        let service = Service::prepare(&Backends::Embedded, &(TEXTS.to_owned() + &provider), &[]);
-        service.restart(Some(crash));
-        let client = api::jobs(&service);
-        let number = number(round, LISTENS);
-        let ids = submit_calls(&client, "once", call(flow(2)), std::slice::from_ref(&number)).await;
-        within_a_minute("it crashes", || service.ended()).await;
-        service.restart(None);
-        let client = api::jobs(&service);
-        let known = |job: &Job| matches!(state(job), State::Settled | State::Unresolved);
-        let job = until(&client, &ids[&number], "settled or unresolved", known).await;
-        let dialled = || exchange.dialled().get(&number).copied().unwrap_or(0);
-        if crash != "after_claim:1" {
-            // It was handed over, so the phone rang; what Asterisk still has of it is told.
-            within_a_minute(crash, || dialled() >= 1).await;
+/// Returns the texts that there are, by number and template, once there are so many.
+async fn texts(client: &Client, many: usize) -> Vec<(String, String)> {
+    let clock = Clock::system();
+    let request = ListJobsRequest {
+        filter: Some(JobFilter { kind: Kind::Sms.into(), ..JobFilter::default() }),
+        view: pb::JobView::Full.into(),
+        ..ListJobsRequest::default()
+    };
+    for _ in 0..600 {
+        let jobs = client.clone().list_jobs(request.clone()).await.unwrap().into_inner().jobs;
+        if jobs.len() >= many {
+            let template = |job: &Job| match job.spec.clone().unwrap().content.unwrap() {
+                job_spec::Content::Sms(sms) => sms.template,
+                other => panic!("{other:?}"),
+            };
+            return jobs.iter().map(|job| (job.recipient.clone().unwrap().phone, template(job))).collect();
         }
-        assert!(dialled() <= 1, "{crash}: dialled {} times: {:?}", dialled(), changes(&job));
+        clock.pause(Duration::from_millis(100)).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_broken_around_calls_costs_no_other_call() {
-    let Some(exchange) = Exchange::start() else { return };
-    let hanging = exchange.provider("speech = [\"sleep\", \"60\"]\nresponse_timeout = \"2s\"\napp = \"hanging\"");
-    let hanging = hanging.replace("\"trunk\"", "\"mute\"").replace("kind", "pool = \"voice\"\nkind");
-    let wrong = exchange.provider("app = \"wrong\"").replace("\"trunk\"", "\"stranger\"").replace("sesame", "guess");
-    let settings = TEXTS.to_owned() + &exchange.provider("lines = 4\ncalls_per_s = 20") + &hanging + &wrong;
-    let service = Service::start(&Backends::Embedded, &settings);
-    let client = api::jobs(&service);
-    let numbers: Vec<String> = (0..12).map(|index| number(index, LISTENS)).collect();
-    let ids = submit_calls(&client, "broken", call(flow(1)), &numbers).await;
-    for number in &numbers {
-        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
-        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed), "{number}");
-    }
-    let log = service.log();
-    assert!(log.contains("no connection to Asterisk") && log.contains("stranger"), "{log}");
-    assert!(!log.contains("guess") && !log.contains("+86"), "{log}");
-    // Asterisk dies with calls in it, and comes back.
-    let more: Vec<String> = (20..22).map(|index| number(index, LISTENS)).collect();
-    let ids = submit_calls(&client, "dies", call(flow(60)), &more).await;
-    for number in &more {
-        until(&client, &ids[number], "answered", |job| state(job) == State::Answered).await;
-    }
-    exchange.kill();
-    exchange.restart();
-    for number in &more {
-        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
-        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed), "{number}");
-    }
-    let last = number(30, LISTENS);
-    let ids = submit_calls(&client, "last", call(flow(1)), std::slice::from_ref(&last)).await;
-    until(&client, &ids[&last], "settled", |job| state(job) == State::Settled).await;
-    let dialled = exchange.dialled();
-    assert!(dialled.values().all(|&times| times == 1), "{dialled:?}");
+    panic!("there are never {many} texts");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Clouds against their simulators, and both against the vendors' own libraries.
 
 mod aliyun;
+mod aliyun_voice;
 mod custom;
 mod service;
 mod simulate;

@@ -1,6 +1,7 @@
 //! Any bytes as a callback are news or an error, never a crash; what comes of them is bounded.
 
 use postrider::channel::News;
+use postrider::channel::call::aliyun as aliyun_voice;
 use postrider::channel::callback::{Call, Callbacks, Refused};
 use postrider::channel::http::{Bytes, HeaderMap};
 use postrider::channel::sms::twilio::{callback, signature};
@@ -18,7 +19,17 @@ const RUNS: usize = 20_000;
 const LEN_MAX: usize = 16 * 1024;
 
 /// Reads changed seeds until every way was taken.
-fn beat(corpus: &str, desk: &dyn Callbacks, mut sign: impl FnMut(&str, &[u8]) -> (HeaderMap, String)) {
+fn beat(corpus: &str, desk: &dyn Callbacks, sign: impl FnMut(&str, &[u8]) -> (HeaderMap, String)) {
+    let (ways, runs) = counted(corpus, desk, sign);
+    assert!(ways.iter().all(|&way| way > runs / 400), "every way is taken: {ways:?} of {runs} runs");
+}
+
+/// Reads changed seeds; returns how many were receipts, replies, and unreadable, of how many.
+fn counted(
+    corpus: &str,
+    desk: &dyn Callbacks,
+    mut sign: impl FnMut(&str, &[u8]) -> (HeaderMap, String),
+) -> ([usize; 3], usize) {
     let runs = fuzz::runs(RUNS);
     let mut rng = fuzz::random();
     let corpus = fuzz::corpus(corpus);
@@ -60,8 +71,7 @@ fn beat(corpus: &str, desk: &dyn Callbacks, mut sign: impl FnMut(&str, &[u8]) ->
             Call { token: "wrong", target: &target, headers: &HeaderMap::new(), body: &Bytes::copy_from_slice(body) };
         assert_eq!(desk.read(&call, UnixMicros::from_secs(1)), Err(Refused::Signature));
     }
-    let ways = [receipts, replies, unreadable];
-    assert!(ways.iter().all(|&way| way > runs / 400), "every way is taken: {ways:?} of {runs} runs");
+    ([receipts, replies, unreadable], runs)
 }
 
 /// The secret in the path, for clouds that sign nothing.
@@ -98,6 +108,14 @@ fn unsigned(query: &str, _body: &[u8]) -> (HeaderMap, String) {
 #[test]
 fn no_bytes_break_what_reads_aliyun() {
     beat("aliyun", &aliyun::callback::Desk::new("cloud".parse().unwrap(), Secret::new(TOKEN)), unsigned);
+}
+
+#[test]
+fn no_bytes_break_what_reads_aliyuns_calls() {
+    let desk = aliyun_voice::callback::Desk::new("cloud".parse().unwrap(), Secret::new(TOKEN));
+    let ([receipts, replies, unreadable], runs) = counted("aliyun_voice", &desk, unsigned);
+    // Nobody answers a call in writing.
+    assert!(receipts > runs / 400 && unreadable > runs / 400 && replies == 0, "{receipts} {replies} {unreadable}");
 }
 
 #[test]

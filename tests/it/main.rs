@@ -55,4 +55,5 @@ mod templates;
 mod tidy;
 mod top;
 mod traces;
+mod trunk;
 mod windows;

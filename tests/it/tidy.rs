@@ -161,6 +161,8 @@ fn the_readme_tells_the_truth() {
         ("tencent-sms", postrider::config::provider_reference("tencent-sms")),
         ("http", postrider::config::provider_reference("http")),
         ("asterisk", postrider::config::provider_reference("asterisk")),
+        ("aliyun-voice", postrider::config::provider_reference("aliyun-voice")),
+        ("simulated-trunk", postrider::config::provider_reference("simulated-trunk")),
         ("simulated", postrider::config::provider_reference("simulated")),
         ("wechat", postrider::config::provider_reference("wechat")),
         ("wecom", postrider::config::provider_reference("wecom")),

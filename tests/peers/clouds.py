@@ -86,6 +86,37 @@ def aliyun(asked):
     return {"authorization": authorization, "wrong": wrong, **said}
 
 
+def aliyun_voice(asked):
+    from alibabacloud_dyvmsapi20170525.client import Client
+    from alibabacloud_dyvmsapi20170525.models import SingleCallByTtsRequest, SmartCallRequest
+    from alibabacloud_tea_openapi.models import Config
+
+    def client(secret):
+        return Client(
+            Config(access_key_id=asked["key"], access_key_secret=secret, endpoint=asked["api"], protocol="http")
+        )
+
+    one = SingleCallByTtsRequest(
+        called_number="13800000001",
+        called_show_number="02085550100",
+        tts_code="TTS_1",
+        tts_param='{"text": "你好 & + ~"}',
+        play_times=2,
+        out_id="a reference",
+    )
+    smart = SmartCallRequest(
+        called_number="13800000002", voice_code="TTS_2", voice_code_param='{"name": "Li"}', record_flag=False
+    )
+    good = client(asked["secret"])
+    said = {"one": good.single_call_by_tts(one).body.to_map(), "smart": good.smart_call(smart).body.to_map()}
+    try:
+        client("wrong").single_call_by_tts(one)
+        wrong = ""
+    except Exception as error:
+        wrong = error.code
+    return {"wrong": wrong, **said}
+
+
 def tencent(asked):
     import hashlib
     from datetime import datetime, timezone
@@ -214,7 +245,14 @@ def wecom(asked):
     }
 
 
-JUDGES = {"twilio": twilio, "aliyun": aliyun, "tencent": tencent, "wechat": wechat, "wecom": wecom}
+JUDGES = {
+    "twilio": twilio,
+    "aliyun": aliyun,
+    "aliyun_voice": aliyun_voice,
+    "tencent": tencent,
+    "wechat": wechat,
+    "wecom": wecom,
+}
 
 if __name__ == "__main__":
     print(json.dumps(JUDGES[sys.argv[1]](json.loads(sys.argv[2]))))

@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::{document_to_pb, flow};
-use super::{Invalid, Problem, check_count, duration, duration_to_pb, not_yet};
-use crate::channel::call::flow::Act;
-use crate::domain::call::{CallReport, CallResult, Plan, RETRIES_MAX, RING_DEFAULT, Retry};
-use crate::domain::job::Content;
+use super::item::PARAM_CHARS_MAX;
+use super::{Invalid, Lines, Problem, check_count, check_text, duration, duration_to_pb};
+use crate::channel::call::flow::{Act, Flow, Form, OptOut, parse};
+use crate::domain::call::{
+    AFTER_MAX, After, AfterAct, CallReport, CallResult, Plan, RETRIES_MAX, RING_DEFAULT, Retry, When,
+};
+use crate::domain::job::{Content, Kind};
+use crate::domain::template::{Template, VARIABLES_MAX};
+use crate::domain::text::{is_name, placeholders};
 use crate::pb;
 
 /// Shortest and longest ring time.
@@ -16,15 +21,16 @@ const RING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 24 * 3600));
 /// Longest document of a flow that a request brings: with names and parameters it fits a frame.
 const DOCUMENT_LEN_MAX: usize = 24 * 1024;
+/// Most characters of a tag.
+const TAG_CHARS_MAX: usize = 64;
 
 /// Checks what a call job asks for; returns it with the parameters that every item must have.
 pub(super) fn call(raw: pb::CallContent) -> Result<(Content, Vec<Box<str>>), Invalid> {
-    not_yet("after", raw.after.is_empty(), "acts after a call are")?;
     let ring_max = match raw.ring_max {
         Some(ring) => within("ring_max", duration("ring_max", ring)?, RING)?,
         None => RING_DEFAULT,
     };
-    let plan = Plan { ring_max, retries: retries(raw.retries)?, ..Plan::default() };
+    let plan = Plan { ring_max, retries: retries(raw.retries)?, after: after(raw.after)?, ..Plan::default() };
     match raw.source {
         None => Err(Invalid::new("flow", Problem::Missing)),
         Some(pb::call_content::Source::Flow(name)) => {
@@ -43,10 +49,10 @@ fn inline(raw: pb::CallFlow, plan: Plan) -> Result<(Plan, Vec<Box<str>>), Invali
         let what = format!("takes {} bytes, at most {DOCUMENT_LEN_MAX} are allowed", document.len());
         return Err(Invalid::new("", Problem::Flow(what.into())));
     }
-    if let Some((name, _)) = flow.nodes().find(|(_, node)| matches!(node.act, Act::Transfer(_))) {
-        return Err(Invalid::new(format!("nodes.{name}.transfer"), Problem::NotYet("transfers are")));
-    }
-    let names = flow.variables().into_iter().map(Box::from).collect();
+    let mut names: Vec<Box<str>> = flow.variables().into_iter().map(Box::from).collect();
+    names.extend(unasked(&plan, &flow).map(Box::from));
+    names.sort_unstable();
+    names.dedup();
     Ok((Plan { talk_max: flow.talk_max(), document, ..plan }, names))
 }
 
@@ -72,7 +78,85 @@ fn retry(raw: pb::CallRetry) -> Result<Retry, Invalid> {
         None if times == 0 => RETRY_AFTER.0,
         None => return Err(Invalid::new("after", Problem::Missing)),
     };
-    Ok(Retry { result: result(raw.result)?, after, times })
+    let result = match result("result", raw.result)? {
+        CallResult::Completed => {
+            let what = "is `completed`: nobody is called again for that";
+            return Err(Invalid::new("result", Problem::Flow(what.into())));
+        }
+        result => result,
+    };
+    Ok(Retry { result, after, times })
+}
+
+fn after(raw: Vec<pb::AfterCall>) -> Result<Vec<After>, Invalid> {
+    check_count("after", raw.len(), AFTER_MAX)?;
+    raw.into_iter().enumerate().map(|(index, raw)| follows(raw).map_err(|e| e.at("after", index))).collect()
+}
+
+fn follows(raw: pb::AfterCall) -> Result<After, Invalid> {
+    use pb::after_call::{Act as RawAct, When as RawWhen};
+    let when = match raw.when {
+        None => return Err(Invalid::new("when", Problem::Missing)),
+        Some(RawWhen::Result(result)) => When::Result(self::result("result", result)?),
+        Some(RawWhen::Tag(tag)) => When::Tag(super::required("tag", tag, TAG_CHARS_MAX)?),
+    };
+    let act = match raw.act {
+        None => return Err(Invalid::new("act", Problem::Missing)),
+        Some(RawAct::Submit(submit)) => self::submit(submit).map_err(|e| e.within("submit"))?,
+        Some(RawAct::OptOut(opt_out)) => {
+            AfterAct::OptOut { everything: super::flow::scope(opt_out.scope)? == OptOut::Everything.as_str() }
+        }
+    };
+    Ok(After { when, act })
+}
+
+fn submit(raw: pb::SubmitNode) -> Result<AfterAct, Invalid> {
+    let kind = match pb::Kind::try_from(raw.kind) {
+        Ok(pb::Kind::Sms) => Kind::Sms,
+        Ok(pb::Kind::Template) => Kind::Template,
+        Ok(pb::Kind::Call) => Kind::Call,
+        Ok(pb::Kind::Unspecified) => return Err(Invalid::new("kind", Problem::Missing)),
+        Err(_) => return Err(Invalid::new("kind", Problem::UnknownValue(raw.kind))),
+    };
+    check_count("params", raw.params.len(), VARIABLES_MAX)?;
+    let param = |(name, value): (String, String)| {
+        if !is_name(&name) {
+            return Err(Invalid::new("params", Problem::ParamName));
+        }
+        check_text(&format!("params[{name}]"), &value, PARAM_CHARS_MAX, Lines::Many)?;
+        Ok((name.into_boxed_str(), value.into_boxed_str()))
+    };
+    let params = raw.params.into_iter().map(param).collect::<Result<_, Invalid>>()?;
+    Ok(AfterAct::Submit { kind, template: super::spec::named("template", raw.template)?, params })
+}
+
+/// Returns the parameters that what follows a call uses and that nobody is asked for in it.
+fn unasked<'a>(plan: &'a Plan, flow: &Flow) -> impl Iterator<Item = &'a str> {
+    let asked = |name: &str| matches!(flow.node(name).map(|node| &node.act), Some(Act::Gather { .. }));
+    used(plan).filter(move |name| !asked(name)).collect::<Vec<_>>().into_iter()
+}
+
+fn used(plan: &Plan) -> impl Iterator<Item = &str> {
+    let values = plan.after.iter().flat_map(|after| match &after.act {
+        AfterAct::Submit { params, .. } => &params[..],
+        AfterAct::OptOut { .. } => &[],
+    });
+    values.flat_map(|(_, value)| placeholders(value))
+}
+
+/// Checks that what follows a call uses what its template has: its variables, and what its flow asks for.
+///
+/// # Errors
+/// The first parameter that it does not have.
+pub(super) fn after_fits(plan: &Plan, template: &Template) -> Result<(), Invalid> {
+    let known = |name: &str| template.variables.iter().any(|variable| *variable.name == *name);
+    let flows = || template.bodies.iter().filter_map(|body| parse(&body.call_flow, Form::Json).ok());
+    let asked =
+        |name: &str| flows().any(|flow| matches!(flow.node(name).map(|node| &node.act), Some(Act::Gather { .. })));
+    match used(plan).find(|name| !known(name) && !asked(name)) {
+        Some(name) => Err(Invalid::new("call.after", Problem::Undeclared(name.into()))),
+        None => Ok(()),
+    }
 }
 
 fn within(field: &str, is: Duration, (least, most): (Duration, Duration)) -> Result<Duration, Invalid> {
@@ -85,13 +169,11 @@ fn within(field: &str, is: Duration, (least, most): (Duration, Duration)) -> Res
     }
 }
 
-fn result(raw: i32) -> Result<CallResult, Invalid> {
+fn result(field: &str, raw: i32) -> Result<CallResult, Invalid> {
     use pb::CallResult as Raw;
     match Raw::try_from(raw) {
-        Ok(Raw::Unspecified) => Err(Invalid::new("result", Problem::Missing)),
-        Ok(Raw::Completed) => {
-            Err(Invalid::new("result", Problem::Flow("is `completed`: nobody is called again for that".into())))
-        }
+        Ok(Raw::Unspecified) => Err(Invalid::new(field, Problem::Missing)),
+        Ok(Raw::Completed) => Ok(CallResult::Completed),
         Ok(Raw::Busy) => Ok(CallResult::Busy),
         Ok(Raw::NoAnswer) => Ok(CallResult::NoAnswer),
         Ok(Raw::Declined) => Ok(CallResult::Declined),
@@ -99,7 +181,7 @@ fn result(raw: i32) -> Result<CallResult, Invalid> {
         Ok(Raw::Unreachable) => Ok(CallResult::Unreachable),
         Ok(Raw::Machine) => Ok(CallResult::Machine),
         Ok(Raw::Network) => Ok(CallResult::Network),
-        Err(_) => Err(Invalid::new("result", Problem::UnknownValue(raw))),
+        Err(_) => Err(Invalid::new(field, Problem::UnknownValue(raw))),
     }
 }
 
@@ -132,7 +214,27 @@ pub(super) fn call_to_pb(flow: &str, plan: &Plan) -> pb::CallContent {
         source: Some(source),
         ring_max: Some(duration_to_pb(plan.ring_max)),
         retries: plan.retries.iter().map(retry).collect(),
-        after: vec![],
+        after: plan.after.iter().map(after_to_pb).collect(),
+    }
+}
+
+fn after_to_pb(after: &After) -> pb::AfterCall {
+    use pb::after_call::{Act as RawAct, When as RawWhen};
+    pb::AfterCall {
+        when: Some(match &after.when {
+            When::Result(result) => RawWhen::Result(result_to_pb(*result).into()),
+            When::Tag(tag) => RawWhen::Tag(tag.to_string()),
+        }),
+        act: Some(match &after.act {
+            AfterAct::Submit { kind, template, params } => RawAct::Submit(pb::SubmitNode {
+                template: template.to_string(),
+                kind: super::kind_to_pb(*kind).into(),
+                params: params.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            }),
+            AfterAct::OptOut { everything } => RawAct::OptOut(pb::OptOutNode {
+                scope: if *everything { pb::SuppressionScope::Everything } else { pb::SuppressionScope::Brand }.into(),
+            }),
+        }),
     }
 }
 

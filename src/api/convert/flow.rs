@@ -98,7 +98,7 @@ fn length(field: &str, length: Option<PbDuration>) -> Result<Option<Value>, Inva
     Ok(Some(humantime::format_duration(duration(field, length)?).to_string().into()))
 }
 
-fn scope(scope: i32) -> Result<&'static str, Invalid> {
+pub(super) fn scope(scope: i32) -> Result<&'static str, Invalid> {
     match pb::SuppressionScope::try_from(scope) {
         Ok(pb::SuppressionScope::Unspecified | pb::SuppressionScope::Brand) => Ok(OptOut::Brand.as_str()),
         Ok(pb::SuppressionScope::Everything) => Ok(OptOut::Everything.as_str()),

@@ -25,7 +25,7 @@ pub(super) const LOCALE_CHARS_MAX: usize = 35;
 /// Most parameters of a job.
 pub(super) const PARAMS_MAX: usize = 32;
 /// Most characters in a parameter's value.
-const PARAM_CHARS_MAX: usize = 1_000;
+pub(super) const PARAM_CHARS_MAX: usize = 1_000;
 
 /// Checks item `index` of a request against what its spec needs.
 ///

@@ -5,7 +5,7 @@ use super::enums::{class_to_pb, kind_to_pb, on_missed_to_pb, recipient_kind_to_p
 use super::money::money_to_pb;
 use super::window::hours_to_pb;
 use super::{duration_to_pb, fate_to_pb, moment_to_pb};
-use crate::domain::call::{CallResult, Plan};
+use crate::domain::call::{CallReport, CallResult};
 use crate::domain::chain::Step;
 use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
 use crate::domain::job::{Content, Envelope, Job, Kind, Origin, Shared};
@@ -182,11 +182,15 @@ fn call_code(result: CallResult) -> pb::ReasonCode {
 /// Adds how the last call for a job went, once it has ended.
 pub(crate) fn show_call(job: &mut pb::Job, events: &[NumberedEvent], sealer: &Sealer) {
     let report = events.iter().rev().find_map(|numbered| match &numbered.event.change {
-        Change::Called { report, .. } => Some(report),
+        Change::Called { result, report, .. } => Some((result, report)),
         _ => None,
     });
-    // A report that does not open is not shown; what became of the job is.
-    job.call = report.and_then(|report| open_report(report, sealer).ok()).as_ref().map(report_to_pb);
+    // A report that does not open is not shown; what became of the job is. Some providers say no more than the result.
+    let opened = report.and_then(|(result, report)| match &**report {
+        "" => Some(CallReport::unanswered(*result)),
+        sealed => open_report(sealed, sealer).ok(),
+    });
+    job.call = opened.as_ref().map(report_to_pb);
 }
 
 /// Shows an outcome.
@@ -266,14 +270,14 @@ fn content_to_pb(kind: Kind, content: &Content) -> pb::job_spec::Content {
     use pb::job_spec::Content as Shown;
     match content {
         Content::Text(text) => Shown::Sms(pb::SmsContent { text: text.as_ref().into(), template: String::new() }),
-        Content::Template { name, locale, .. } => match kind {
+        Content::Template { name, locale, plan, .. } => match kind {
             Kind::Sms => Shown::Sms(pb::SmsContent { text: String::new(), template: name.as_ref().into() }),
             Kind::Template => Shown::Template(pb::TemplateContent {
                 template: name.as_ref().into(),
                 locale: locale.as_ref().into(),
                 target: String::new(),
             }),
-            Kind::Call => Shown::Call(call_to_pb(name, &Plan::default())),
+            Kind::Call => Shown::Call(call_to_pb(name, plan)),
         },
         Content::Call { flow, plan } => Shown::Call(call_to_pb(flow, plan)),
     }

@@ -160,7 +160,7 @@ fn template(raw: pb::TemplateContent) -> Result<Parsed, Invalid> {
 
 /// Returns a template that is still to be looked up.
 fn stored(name: Box<str>, locale: Box<str>) -> Content {
-    Content::Template { name, version: 0, locale, signature: "".into() }
+    Content::Template { name, version: 0, locale, signature: "".into(), plan: Arc::default() }
 }
 
 fn call(raw: pb::CallContent) -> Result<Parsed, Invalid> {

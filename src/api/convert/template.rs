@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::item::locale;
 use super::spec::TEXT_CHARS_MAX;
-use super::{Invalid, Lines, Pairs, Problem, check_count, check_text, moment_to_pb, named, not_yet, required};
+use super::{Invalid, Lines, Pairs, Problem, check_count, check_text, moment_to_pb, named, required};
 use crate::channel::sms::text::{Counting, segments};
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Content, Kind};
@@ -30,7 +30,11 @@ const VALUE_CHARS_MAX: usize = 1_000;
 
 /// Shows a stored template.
 pub(crate) fn template_to_pb(template: &Template) -> pb::Template {
-    pb::Template { stored_at: Some(moment_to_pb(template.stored_at)), ..ledger::template_to_pb(template) }
+    let mut shown = ledger::template_to_pb(template);
+    for (body, kept) in shown.bodies.iter_mut().zip(&template.bodies) {
+        body.call_flow = super::flow::document_to_pb(&kept.call_flow);
+    }
+    pb::Template { stored_at: Some(moment_to_pb(template.stored_at)), ..shown }
 }
 
 /// Checks a template that is to be stored.
@@ -70,8 +74,15 @@ pub(crate) fn template(raw: Option<pb::Template>) -> Result<Template, Invalid> {
         provider(at).map_err(|e| e.at("providers", index))?;
         once(&mut seen, &at.provider_id, "provider_id").map_err(|e| e.at("providers", index))?;
     }
+    let flows: Vec<_> = raw.bodies.iter_mut().map(|body| body.call_flow.take()).collect();
     // All of it was checked above.
-    ledger::template_from_pb(raw).ok_or_else(|| Invalid::new("", Problem::Missing))
+    let mut template = ledger::template_from_pb(raw).ok_or_else(|| Invalid::new("", Problem::Missing))?;
+    for (body, flow) in template.bodies.iter_mut().zip(flows) {
+        if let Some(flow) = flow {
+            body.call_flow = super::flow::flow(flow)?.1;
+        }
+    }
+    Ok(template)
 }
 
 fn once(seen: &mut BTreeSet<String>, word: &str, field: &str) -> Result<(), Invalid> {
@@ -109,7 +120,12 @@ fn variable(raw: &mut pb::TemplateVariable) -> Result<(), Invalid> {
 /// Checks what a template says in one locale. `must_speak`: it is useless without a text.
 fn body(raw: &pb::TemplateBody, known: &BTreeSet<String>, must_speak: bool) -> Result<(), Invalid> {
     locale("locale", raw.locale.clone())?;
-    not_yet("call_flow", raw.call_flow.is_none(), "call flows in a template are")?;
+    if let Some(flow) = &raw.call_flow {
+        if !raw.call_text.is_empty() {
+            return Err(Invalid::new("call_flow", Problem::Excludes("call_text")));
+        }
+        self::flow(flow, known).map_err(|e| e.within("call_flow"))?;
+    }
     let texts = [
         ("sms_text", &raw.sms_text, TEXT_CHARS_MAX),
         ("call_text", &raw.call_text, CALL_CHARS_MAX),
@@ -121,10 +137,19 @@ fn body(raw: &pb::TemplateBody, known: &BTreeSet<String>, must_speak: bool) -> R
             return Err(Invalid::new(field, Problem::Undeclared(name.into())));
         }
     }
-    if must_speak && texts.iter().all(|(_, text, _)| text.is_empty()) {
+    if must_speak && raw.call_flow.is_none() && texts.iter().all(|(_, text, _)| text.is_empty()) {
         return Err(Invalid::new("sms_text", Problem::Missing));
     }
     Ok(())
+}
+
+/// Checks a flow that a template keeps: every parameter that it uses is a variable of the template.
+fn flow(raw: &pb::CallFlow, known: &BTreeSet<String>) -> Result<(), Invalid> {
+    let (flow, _) = super::flow::flow(raw.clone())?;
+    match flow.variables().into_iter().find(|name| !known.contains(*name)) {
+        Some(name) => Err(Invalid::new("nodes", Problem::Undeclared(name.into()))),
+        None => Ok(()),
+    }
 }
 
 fn provider(raw: &pb::ProviderTemplate) -> Result<(), Invalid> {
@@ -164,12 +189,16 @@ pub(crate) fn pinned(kind: Kind, content: &Content, template: &Template) -> Resu
         Kind::Call => "call.flow",
     };
     let body = template.body(&wanted, kind).ok_or_else(|| Invalid::new(field, Problem::SaysNothing(kind)))?;
+    if kind == Kind::Call {
+        super::call::after_fits(&content.plan(), template)?;
+    }
     let signature = text::signature(body.text(Kind::Sms)).filter(|_| kind == Kind::Sms).unwrap_or_default();
     Ok(Content::Template {
         name: template.name.clone(),
         version: template.version,
         locale: wanted,
         signature: signature.into(),
+        plan: content.plan(),
     })
 }
 

@@ -27,15 +27,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use self::ari::{Ari, Originate};
 use self::conversation::Conversation;
 use self::event::Signal;
 use self::speech::Speech;
-use super::flow::{self, Act, Flow, Form};
+use super::flow::{Act, Flow};
+use super::teller::Voice;
 use super::{CallNews, Carried};
 use crate::channel::http::client::{Client, NO_CONNECTION};
 use crate::channel::login::Login;
@@ -43,7 +43,7 @@ use crate::channel::tls::TlsError;
 use crate::channel::{Answer, Answered, Channel, Handover, Health, Inbound, News};
 use crate::config;
 use crate::domain::ids::{JobId, ProviderId};
-use crate::domain::job::{Content, Kind};
+use crate::domain::job::Kind;
 use crate::domain::text;
 use crate::domain::time::Clock;
 use crate::rate_limited;
@@ -51,8 +51,8 @@ use crate::shutdown::Tasks;
 
 /// Signals of one call that wait for it: keys and ends of prompts, which come slowly.
 const SIGNALS_MAX: usize = 256;
-/// What is said of a call is said again after this, until it is durable.
-const SAY_AGAIN: Duration = Duration::from_secs(1);
+/// Behind the id of a call: the channel of whom it is put through to.
+const LEG: &str = "-leg";
 
 /// What an Asterisk is.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ struct Shared {
     speech: Speech,
     clock: Clock,
     tasks: Tasks,
-    inbox: mpsc::Sender<Inbound>,
+    voice: Voice,
     connected: AtomicBool,
     /// The calls that are driven here, by their channels.
     calls: Mutex<HashMap<Box<str>, mpsc::Sender<Signal>>>,
@@ -115,7 +115,7 @@ impl Asterisk {
             speech,
             clock: clock.clone(),
             tasks: tasks.clone(),
-            inbox,
+            voice: Voice { provider: settings.provider.clone(), inbox, clock: clock.clone(), tasks: tasks.clone() },
             connected: AtomicBool::new(false),
             calls: Mutex::default(),
             ended: Notify::new(),
@@ -150,9 +150,9 @@ impl Channel for Asterisk {
     }
 
     fn health(&self) -> Health {
-        let lines = self.shared.settings.link.lines.get();
+        let lines = self.shared.settings.link.carries.lines.get();
         let in_flight = u32::try_from(self.shared.calls().len()).unwrap_or(u32::MAX);
-        let rate_per_s = f64::from(self.shared.settings.link.calls_per_s.get());
+        let rate_per_s = f64::from(self.shared.settings.link.carries.calls_per_s.get());
         Health { up: self.shared.connected.load(Ordering::Acquire), rate_per_s, in_flight, window: lines }
     }
 }
@@ -214,20 +214,12 @@ impl Shared {
             return Err(refused("no_phone"));
         }
         let (Kind::Call, Some(carried)) = (handover.kind, &handover.call) else { return Err(refused("not_a_call")) };
-        let document = match (&handover.content, &handover.template) {
-            (Content::Call { plan, .. }, _) if !plan.document.is_empty() => plan.document.clone(),
-            (Content::Template { .. }, Some(filled)) if !filled.text.is_empty() => {
-                said_once(&filled.text, &filled.locale)
-            }
-            (Content::Call { .. } | Content::Text(_) | Content::Template { .. }, _) => {
-                return Err(refused("unknown_flow"));
-            }
-        };
-        let flow = flow::parse(&document, Form::Json).map_err(|_| refused("bad_flow"))?;
-        if flow.nodes().any(|(_, node)| matches!(node.act, Act::Transfer(_))) {
+        let flow = super::flow_of(handover).map_err(refused)?;
+        let transfers = flow.nodes().any(|(_, node)| matches!(node.act, Act::Transfer(_)));
+        if transfers && self.settings.link.transfer.is_empty() {
             return Err(refused("transfer_unsupported"));
         }
-        Ok((Arc::new(flow), Arc::clone(carried)))
+        Ok((flow, Arc::clone(carried)))
     }
 
     /// Speaks what is known of a flow's texts before anybody is called.
@@ -261,8 +253,14 @@ impl Shared {
         self.ended.notify_waiters();
     }
 
-    /// Tells a call what happened to it. Of channels that are not ours nothing is wanted.
+    /// Tells a call what happened to it, or to whom it is put through. Of channels that are not ours nothing is wanted.
     fn tell(&self, channel: &str, signal: Signal) {
+        let (channel, signal) = match (channel.strip_suffix(LEG), signal) {
+            (None, signal) => (channel, signal),
+            (Some(call), Signal::Started(_)) => (call, Signal::LegUp),
+            (Some(call), Signal::Destroyed(_)) => (call, Signal::LegGone),
+            (Some(_), _) => return,
+        };
         if let Some(call) = self.calls().get(channel)
             && call.try_send(signal).is_err()
         {
@@ -303,35 +301,12 @@ impl Shared {
             ended.await;
         }
     }
-
-    /// Says something until it is durable; gives up only when nobody listens any more.
-    async fn say(&self, news: News) {
-        loop {
-            let (done, durable) = oneshot::channel();
-            if self.inbox.send(Inbound { news: news.clone(), done }).await.is_err() || durable.await.is_ok() {
-                return;
-            }
-            self.clock.pause(SAY_AGAIN).await;
-        }
-    }
-
-    /// Says something without waiting until it is durable; whoever wants to know awaits what this returns.
-    fn mention(self: &Arc<Self>, news: News) -> JoinHandle<()> {
-        let here = Arc::clone(self);
-        self.tasks.spawn("call_news", async move { here.say(news).await })
-    }
 }
 
 impl From<CallNews> for News {
     fn from(news: CallNews) -> Self {
         Self::Call(news)
     }
-}
-
-/// Returns the flow of a call that says a text once.
-fn said_once(text: &str, locale: &str) -> Box<str> {
-    let nodes = serde_json::json!({ "say": { "say": { "text": text } } });
-    serde_json::json!({ "start": "say", "nodes": nodes, "locale": locale }).to_string().into()
 }
 
 /// Returns the language of what is said: the flow's, else the recipient's.

@@ -83,7 +83,7 @@ pub enum Command {
 /// A job that follows from a call, for the same recipient.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FollowUp {
-    /// What it follows from, unique within the call: the node's name.
+    /// What it follows from, unique within the call: the node's name, or its place among what follows the call.
     pub from: Box<str>,
     /// By which means.
     pub kind: Kind,
@@ -140,6 +140,17 @@ impl Runner {
     /// Returns whether the flow is over.
     pub fn ended(&self) -> bool {
         self.at == At::Ended
+    }
+
+    /// Returns a follow-up job: its own values are filled in, and what it names none for, the call's hold.
+    pub fn follow_up<'a>(
+        &self,
+        from: Box<str>,
+        kind: Kind,
+        template: &str,
+        own: impl Iterator<Item = (&'a Box<str>, &'a Box<str>)>,
+    ) -> FollowUp {
+        FollowUp { from, kind, template: template.into(), params: self.params(own) }
     }
 
     /// Takes in what happened; returns what is to be done, in order.
@@ -209,9 +220,7 @@ impl Runner {
                 }
                 Act::OptOut(scope) => out.push(Command::OptOut(*scope)),
                 Act::Submit { kind, template, params } => {
-                    let from = name.clone();
-                    let params = self.params(params.iter());
-                    out.push(Command::Submit(FollowUp { from, kind: *kind, template: template.clone(), params }));
+                    out.push(Command::Submit(self.follow_up(name.clone(), *kind, template, params.iter())));
                 }
                 Act::Transfer(target) => {
                     out.push(Command::Transfer(self.filled(target)));

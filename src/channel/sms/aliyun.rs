@@ -270,7 +270,7 @@ fn refusal(found: &str, message: &str, answer: &Response<Bytes>) -> Answer {
 }
 
 /// Returns how long the window is that is full for a number, which the message says: of a minute, an hour or a day.
-fn window(message: &str) -> Duration {
+pub(in crate::channel) fn window(message: &str) -> Duration {
     let says = |words: [&str; 2]| words.iter().any(|word| message.contains(word));
     Duration::from_secs(if says(["分钟", "inute"]) {
         60
@@ -287,7 +287,7 @@ fn written(phone: &Msisdn) -> String {
 }
 
 /// Returns a number as receipts may or may not write it, in one form.
-fn national(digits: &str) -> &str {
+pub(in crate::channel) fn national(digits: &str) -> &str {
     let mainland = digits.strip_prefix("86").filter(|rest| rest.len() == 11 && rest.starts_with('1'));
     mainland.unwrap_or(digits)
 }
@@ -303,7 +303,7 @@ fn tag(digits: &str) -> String {
     sha256(national(digits).as_bytes())[..5].to_owned()
 }
 
-fn date(moment: Moment) -> String {
+pub(in crate::channel) fn date(moment: Moment) -> String {
     jiff::Timestamp::from_second(moment.now.as_secs()).map(|time| time.to_string()).unwrap_or_default()
 }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use super::raw::{RawAliyun, RawTencent, RawTwilio};
+use super::raw::{RawAliyun, RawAliyunVoice, RawTencent, RawTwilio};
 use super::{Link, Place, Places, Provider, WINDOW_MAX, in_pool, kinds, secret};
 use crate::config::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small};
 use crate::config::endpoint::Endpoint;
@@ -58,6 +58,29 @@ pub struct Aliyun {
     pub callback_token: Option<Secret>,
 }
 
+/// An account at Aliyun voice.
+#[derive(Clone, Debug)]
+pub struct AliyunVoice {
+    /// How it is reached.
+    pub api: Api,
+    /// The key.
+    pub access_key_id: Box<str>,
+    /// Its secret.
+    pub access_key_secret: Secret,
+    /// The number shown when a job names no sender; empty: one of the cloud's.
+    pub show_number: Box<str>,
+    /// The approved template of jobs that name none; empty: they are refused.
+    pub template: Box<str>,
+    /// The template's variable that carries a whole text.
+    pub text_variable: Box<str>,
+    /// How often a text is said.
+    pub play_times: NonZeroU32,
+    /// Whether a robot leads the call.
+    pub smart: bool,
+    /// The secret at the end of the callbacks' path.
+    pub callback_token: Secret,
+}
+
 /// An account at Tencent Cloud SMS.
 #[derive(Clone, Debug)]
 pub struct Tencent {
@@ -88,6 +111,8 @@ const CONNECTIONS_MAX: u32 = 10_000;
 /// What the clouds take in a request: SendBatchSms of Aliyun, SendSms of Tencent.
 const ALIYUN_BATCH_MAX: u32 = 100;
 const TENCENT_BATCH_MAX: u32 = 200;
+/// What SingleCallByTts takes.
+const PLAY_TIMES_MAX: u32 = 3;
 /// A secret in a path is guessed if it is short.
 const TOKEN_LEN_MIN: usize = 16;
 
@@ -155,6 +180,44 @@ pub(super) fn aliyun(
         receipts: raw.receipts,
         response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
         link: Link::Aliyun(link),
+    })
+}
+
+pub(super) fn aliyun_voice(
+    raw: &RawAliyunVoice,
+    place: &Place<'_>,
+    environment: &[(String, String)],
+) -> Result<Provider, ConfigError> {
+    let key = |name: &str| place.key(name);
+    let places = Places {
+        name: "access_key_secret",
+        plain: &raw.access_key_secret,
+        variable: &raw.access_key_secret_env,
+        file: &raw.access_key_secret_file,
+    };
+    let token = (&*raw.callback_token, &*raw.callback_token_env, &*raw.callback_token_file);
+    let token = token_for_receipts(token, true, place, environment)?;
+    let link = AliyunVoice {
+        api: api(place, (&raw.endpoint, &raw.tls_ca), (raw.connections, raw.window))?,
+        access_key_id: plain(&key("access_key_id"), &raw.access_key_id)?,
+        access_key_secret: Secret::new(required(&key("access_key_secret"), &secret(&places, place, environment)?)?),
+        show_number: raw.show_number.as_str().into(),
+        template: raw.template.as_str().into(),
+        text_variable: plain(&key("text_variable"), &raw.text_variable)?,
+        play_times: small(&key("play_times"), raw.play_times, PLAY_TIMES_MAX)?,
+        smart: raw.smart,
+        callback_token: token.ok_or_else(|| invalid(&key("callback_token"), Reason::Missing))?,
+    };
+    Ok(Provider {
+        id: parsed(&key("id"), &raw.id)?,
+        pool: parsed(&key("pool"), &raw.pool)?,
+        in_pool: in_pool(place, raw.order, raw.weight)?,
+        kinds: kinds(&key("kinds"), &raw.kinds, &[Kind::Call])?,
+        rate: optional(&raw.rate, |text| parsed(&key("rate"), text))?,
+        price: optional(&raw.price, |text| parsed(&key("price"), text))?,
+        receipts: true,
+        response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
+        link: Link::AliyunVoice(Box::new(link)),
     })
 }
 

@@ -61,6 +61,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
             let code = self.context.extensions.code(id, &shared.tenant, shared.signature());
             claimed.item.handover.clone().through(id, code)
         };
+        for Claimed { item, .. } in &claimed {
+            item.handover.call.iter().for_each(|call| self.context.ringing.watch(call, &item.ground));
+        }
         provider.channel.submit(claimed.iter().map(through).collect(), tx);
         let watch = self.context.clock.stopwatch();
         let mut late = Late { answers, open: claimed.into_iter().map(Some).collect(), permit, watch };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Hand, Item};
-use crate::channel::call::Carried;
+use crate::channel::call::{Carried, Withdrawal};
 use crate::dialer::{Ask, NoLine};
 use crate::dispatch::gate::Permit;
 use crate::domain::time::UnixMicros;
@@ -34,7 +34,12 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                 Ok(ticket) => {
                     item.handover.sender = ticket.caller().into();
                     let (shared, job) = (Arc::clone(&item.shared), item.job.clone());
-                    item.handover.call = Some(Arc::new(Carried { shared, job, line: Arc::new(ticket) }));
+                    item.handover.call = Some(Arc::new(Carried {
+                        shared,
+                        job,
+                        line: Arc::new(ticket),
+                        withdrawal: Withdrawal::default(),
+                    }));
                     ready.push(item);
                 }
                 Err(no_line) => {

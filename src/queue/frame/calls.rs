@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use super::FrameError;
 use super::wire::{Reader, Writer};
-use crate::domain::call::{CallReport, CallResult, Plan, RETRIES_MAX, Retry};
-use crate::domain::event::{CallStep, Called, State};
+use crate::domain::call::{After, AfterAct, CallReport, CallResult, Plan, RETRIES_MAX, Retry, When};
+use crate::domain::event::{CallStep, Called, Fate, Outcome, State};
 use crate::domain::ids::JobId;
+use crate::domain::job::Kind;
 
 /// Fewest bytes of a retry rule.
 const RETRY_BYTES_MIN: usize = 3;
+/// Fewest bytes of what follows a call.
+const AFTER_BYTES_MIN: usize = 4;
 
 impl Writer<'_> {
     pub(super) fn plan(&mut self, plan: &Plan) {
@@ -21,6 +24,33 @@ impl Writer<'_> {
             self.byte(*result as u8);
             self.uint(after.as_secs());
             self.byte(*times);
+        }
+        self.count(plan.after.len());
+        plan.after.iter().for_each(|after| self.after(after));
+    }
+
+    fn after(&mut self, after: &After) {
+        match &after.when {
+            When::Result(result) => {
+                self.byte(0);
+                self.byte(*result as u8);
+            }
+            When::Tag(tag) => {
+                self.byte(1);
+                self.text(tag);
+            }
+        }
+        match &after.act {
+            AfterAct::Submit { kind, template, params } => {
+                self.byte(0);
+                self.byte(*kind as u8);
+                self.text(template);
+                self.pairs(params);
+            }
+            AfterAct::OptOut { everything } => {
+                self.byte(1);
+                self.byte(u8::from(*everything));
+            }
         }
     }
 
@@ -41,6 +71,11 @@ impl Writer<'_> {
                 self.option(again.as_ref(), |writer, again| writer.envelope(again));
             }
             CallStep::Lost => self.byte(2),
+            CallStep::Withdrawn(outcome) => {
+                self.byte(3);
+                self.byte(outcome.fate as u8);
+                self.text(&outcome.reason);
+            }
         }
     }
 
@@ -63,7 +98,24 @@ impl Reader<'_> {
             ring_max: Duration::from_secs(self.uint()?),
             talk_max: Duration::from_secs(self.uint()?),
             retries: self.list(RETRY_BYTES_MIN, Self::retry)?,
+            after: self.list(AFTER_BYTES_MIN, Self::after)?,
         })
+    }
+
+    fn after(&mut self) -> Result<After, FrameError> {
+        let when = match self.byte()? {
+            0 => When::Result(self.word(CallResult::ALL, "result")?),
+            1 => When::Tag(self.text()?),
+            _ => return Err(FrameError::Field("after")),
+        };
+        let act = match self.byte()? {
+            0 => {
+                AfterAct::Submit { kind: self.word(Kind::ALL, "kind")?, template: self.text()?, params: self.pairs()? }
+            }
+            1 => AfterAct::OptOut { everything: self.flag()? },
+            _ => return Err(FrameError::Field("after")),
+        };
+        Ok(After { when, act })
     }
 
     fn retry(&mut self) -> Result<Retry, FrameError> {
@@ -87,6 +139,7 @@ impl Reader<'_> {
                     again: self.option(Self::envelope)?.map(Box::new),
                 },
                 2 => CallStep::Lost,
+                3 => CallStep::Withdrawn(Outcome { fate: self.word(Fate::ALL, "fate")?, reason: self.text()? }),
                 _ => return Err(FrameError::Field("call")),
             },
         })

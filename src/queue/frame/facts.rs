@@ -123,6 +123,10 @@ impl Writer<'_> {
                 self.byte(1);
                 self.byte(state as u8);
             }
+            Report::Called(result) => {
+                self.byte(3);
+                self.byte(result as u8);
+            }
             Report::Final(fate) => {
                 self.byte(2);
                 self.byte(fate as u8);
@@ -232,6 +236,7 @@ impl Reader<'_> {
                 0 => Report::Pending,
                 1 => Report::Progress(self.word(State::ALL, "state")?),
                 2 => Report::Final(self.word(Fate::ALL, "fate")?),
+                3 => Report::Called(self.word(CallResult::ALL, "result")?),
                 _ => return Err(FrameError::Field("report")),
             },
             code: self.text()?,

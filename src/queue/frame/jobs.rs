@@ -133,12 +133,16 @@ impl Writer<'_> {
                 self.byte(0);
                 self.text(text);
             }
-            Content::Template { name, version, locale, signature } => {
-                self.byte(3);
+            Content::Template { name, version, locale, signature, plan } => {
+                let plain = **plan == Plan::default();
+                self.byte(if plain { 3 } else { 5 });
                 self.text(name);
                 self.uint((*version).into());
                 self.text(locale);
                 self.text(signature);
+                if !plain {
+                    self.plan(plan);
+                }
             }
             Content::Call { flow, plan } if **plan == Plan::default() => {
                 self.byte(2);
@@ -306,12 +310,19 @@ impl Reader<'_> {
         match self.byte()? {
             0 => Ok(Content::Text(self.text()?)),
             // As it was written before templates were stored here.
-            1 => Ok(Content::Template { name: self.text()?, version: 0, locale: self.text()?, signature: "".into() }),
-            3 => Ok(Content::Template {
+            1 => Ok(Content::Template {
+                name: self.text()?,
+                version: 0,
+                locale: self.text()?,
+                signature: "".into(),
+                plan: Arc::default(),
+            }),
+            form @ (3 | 5) => Ok(Content::Template {
                 name: self.text()?,
                 version: self.small("version")?,
                 locale: self.text()?,
                 signature: self.text()?,
+                plan: if form == 5 { Arc::new(self.plan()?) } else { Arc::default() },
             }),
             2 => Ok(Content::Call { flow: self.text()?, plan: Arc::default() }),
             4 => Ok(Content::Call { flow: self.text()?, plan: Arc::new(self.plan()?) }),

@@ -8,7 +8,7 @@ use proptest::strategy::ValueTree;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::call::{CallReport, CallResult, Plan, RETRIES_MAX, Retry};
+use crate::domain::call::{After, AfterAct, CallReport, CallResult, Plan, RETRIES_MAX, Retry, When};
 use crate::domain::chain::{Chain, STEPS_MAX, Step};
 use crate::domain::event::{CallStep, Called, Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
@@ -50,11 +50,8 @@ fn pairs() -> impl Strategy<Value = Vec<(Box<str>, Box<str>)>> {
 fn content() -> impl Strategy<Value = Content> {
     prop_oneof![
         text().prop_map(Content::Text),
-        (text(), any::<u32>(), text(), text()).prop_map(|(name, version, locale, signature)| Content::Template {
-            name,
-            version,
-            locale,
-            signature
+        (text(), any::<u32>(), text(), text(), plan()).prop_map(|(name, version, locale, signature, plan)| {
+            Content::Template { name, version, locale, signature, plan: Arc::new(plan) }
         }),
         (text(), plan()).prop_map(|(flow, plan)| Content::Call { flow, plan: Arc::new(plan) }),
     ]
@@ -191,13 +188,26 @@ fn change() -> impl Strategy<Value = Change> {
 fn plan() -> impl Strategy<Value = Plan> {
     let retry = (pick(CallResult::ALL), 0_u64..1_000_000, 0..=RETRIES_MAX);
     let retry = retry.prop_map(|(result, after, times)| Retry { result, after: Duration::from_secs(after), times });
+    let when = prop_oneof![pick(CallResult::ALL).prop_map(When::Result), text().prop_map(When::Tag)];
+    let act = prop_oneof![
+        (pick(Kind::ALL), text(), pairs()).prop_map(|(kind, template, params)| AfterAct::Submit {
+            kind,
+            template,
+            params
+        }),
+        any::<bool>().prop_map(|everything| AfterAct::OptOut { everything }),
+    ];
+    let after = (when, act).prop_map(|(when, act)| After { when, act });
     let lengths = (0_u64..100, 0_u64..10_000);
-    (text(), lengths, prop::collection::vec(retry, 0..3)).prop_map(|(document, (ring, talk), retries)| Plan {
+    let lists = (prop::collection::vec(retry, 0..3), prop::collection::vec(after, 0..3));
+    let plan = (text(), lengths, lists).prop_map(|(document, (ring, talk), (retries, after))| Plan {
         document,
         ring_max: Duration::from_secs(ring),
         talk_max: Duration::from_secs(talk),
         retries,
-    })
+        after,
+    });
+    prop_oneof![Just(Plan::default()), plan]
 }
 
 prop_compose! {
@@ -212,6 +222,7 @@ prop_compose! {
                 CallStep::Ended { result, report, again: again.map(Box::new) }
             }),
             Just(CallStep::Lost),
+            (pick(Fate::ALL), text()).prop_map(|(fate, reason)| CallStep::Withdrawn(Outcome { fate, reason })),
         ],
     ) -> Called {
         Called { provider, job: JobId(job), attempt, at, step }

@@ -23,6 +23,7 @@ impl Merger {
         let event = |change| Event { job, tenant, kind, class, at, attempt, change };
         match step {
             CallStep::Moved(state) => _ = self.event(event(Change::Progress(state))),
+            CallStep::Withdrawn(outcome) => _ = self.event(event(Change::Settled(outcome))),
             CallStep::Lost => _ = self.event(event(Change::Settled(Outcome::new(Fate::Unknown, LOST)))),
             CallStep::Ended { result, report, again } => {
                 let ended = event(Change::Called { provider, result, report });
@@ -33,8 +34,23 @@ impl Merger {
         }
     }
 
+    /// Merges how a call went whose provider has nothing of its job: what follows is decided once the job is brought.
+    pub(super) fn call_reported(&mut self, ended: Event, result: CallResult) {
+        if self.event(ended.clone()) {
+            match result {
+                CallResult::Completed => self.after_call(ended, result, None),
+                _ => self.ended_calls.push((ended, result)),
+            }
+        }
+    }
+
+    /// Takes the calls of this batch that ended and whose jobs are to be brought.
+    pub(in crate::record) fn take_ended_calls(&mut self) -> Vec<(Event, CallResult)> {
+        std::mem::take(&mut self.ended_calls)
+    }
+
     /// Calls again later, or settles.
-    fn after_call(&mut self, ended: Event, result: CallResult, again: Option<Envelope>) {
+    pub(in crate::record) fn after_call(&mut self, ended: Event, result: CallResult, again: Option<Envelope>) {
         let Some(known) = self.known.get(&ended.job).filter(|known| known.standing.fate().is_none()) else { return };
         let tries = known.standing.calls();
         let next = again.and_then(|again| {

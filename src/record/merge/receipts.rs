@@ -18,6 +18,8 @@ impl Merger {
                 None => self.merged.tally.unmatched += 1,
             },
             (None, Report::Final(fate)) => self.end_of_segment(receipt, fate),
+            // A call has one segment; how it went is no matter of segments.
+            (None, Report::Called(_)) => self.end_of_segment(receipt, Fate::Completed),
         }
     }
 
@@ -26,7 +28,11 @@ impl Merger {
         match self.segments.end(&receipt.provider, &receipt.message_id, fate, rows) {
             Verdict::End(place) => {
                 self.waited(&receipt.provider, place, receipt.at);
-                self.report(place.job, Some(place.attempt), &receipt, Report::Final(fate));
+                let report = match receipt.report {
+                    Report::Called(_) => receipt.report,
+                    Report::Pending | Report::Progress(_) | Report::Final(_) => Report::Final(fate),
+                };
+                self.report(place.job, Some(place.attempt), &receipt, report);
             }
             Verdict::Waits(place) => self.waited(&receipt.provider, place, receipt.at),
             Verdict::Doubled => self.merged.tally.doubled += 1,
@@ -55,6 +61,7 @@ impl Merger {
         let change = match report {
             Report::Pending => return,
             Report::Progress(state) => Change::Progress(state),
+            Report::Called(result) => Change::Called { provider: receipt.provider.clone(), result, report: "".into() },
             // A provider's code for "all is well" is no reason.
             Report::Final(fate @ (Fate::Delivered | Fate::Completed)) => Change::Settled(Outcome::new(fate, "")),
             Report::Final(fate) => Change::Settled(Outcome::new(fate, receipt.code.clone())),
@@ -69,6 +76,9 @@ impl Merger {
             attempt: attempt.unwrap_or_else(|| known.standing.answered().max(1)),
             change,
         };
-        self.event(event);
+        match report {
+            Report::Called(result) => self.call_reported(event, result),
+            Report::Pending | Report::Progress(_) | Report::Final(_) => _ = self.event(event),
+        }
     }
 }

@@ -47,6 +47,11 @@ impl Default for CallMetrics {
 }
 
 impl CallMetrics {
+    /// Counts a call that ended; how long was talked is not known.
+    pub fn reported(&self, result: CallResult) {
+        self.results[result as usize].increment(1);
+    }
+
     /// Counts a call that ended after so long a talk.
     pub fn ended(&self, result: CallResult, talk: Duration) {
         self.results[result as usize].increment(1);

@@ -168,10 +168,20 @@ fn asterisk(ari: u16, callee: u16, rtp: u16) -> Janitor {
     janitor
 }
 
+/// Returns what somebody says who picks up: a word of half a second, and silence, as PCMU.
+fn said_hello() -> Vec<u8> {
+    let loud = [0x80_u8, 0x80, 0x80, 0x80, 0x00, 0x00, 0x00, 0x00];
+    let word = loud.iter().copied().cycle().take(4_000);
+    word.chain(std::iter::repeat_n(0xff, 48_000)).collect()
+}
+
 fn callees(port: u16, media: u16) -> (Janitor, PathBuf) {
     let dir = server_dir("callees");
     let scenario = dir.join("callee.xml");
-    fs::write(&scenario, include_str!("../../peers/callee.xml")).unwrap();
+    let hello = dir.join("hello.ul");
+    fs::write(&hello, said_hello()).unwrap();
+    let callee = include_str!("../../peers/callee.xml").replace("@HELLO@", hello.to_str().unwrap());
+    fs::write(&scenario, callee).unwrap();
     let messages = dir.join("messages");
     let program = servers::program("sipp", &[], "sip-tester");
     let (port_word, media) = (port.to_string(), media.to_string());

@@ -121,6 +121,38 @@ impl Ari {
         }
     }
 
+    /// Calls whom a call is put through to, under an id of ours, for at most `ring`.
+    pub(super) async fn dial(&self, leg: &Originate<'_>, endpoint: &str) -> Result<(), NotDone> {
+        let digits = leg.number.trim_start_matches('+');
+        let body = json!({
+            "endpoint": endpoint.replace("{number}", digits).replace("{e164}", leg.number),
+            "app": &*self.app,
+            "callerId": leg.caller,
+            "timeout": leg.ring.as_secs(),
+            "variables": { "TIMEOUT(absolute)": leg.longest.as_secs().to_string() },
+        });
+        self.command(Method::POST, &format!("/channels/{}", encoded(leg.channel)), Some(&body)).await
+    }
+
+    /// Connects two channels by a bridge under an id of ours.
+    pub(super) async fn connect(&self, bridge: &str, channels: [&str; 2]) -> Result<(), NotDone> {
+        let bridge = format!("/bridges/{}", encoded(bridge));
+        self.command(Method::POST, &bridge, Some(&json!({ "type": "mixing" }))).await?;
+        let body = json!({ "channel": channels.join(",") });
+        self.command(Method::POST, &format!("{bridge}/addChannel"), Some(&body)).await
+    }
+
+    /// Takes a bridge away.
+    pub(super) async fn disconnect(&self, bridge: &str) -> Result<(), NotDone> {
+        self.command(Method::DELETE, &format!("/bridges/{}", encoded(bridge)), None).await
+    }
+
+    /// Lets the dial plan listen to who has answered, in this context; it comes back with what it found.
+    pub(super) async fn detect(&self, channel: &str, context: &str) -> Result<(), NotDone> {
+        let body = json!({ "context": context, "extension": "s", "priority": 1 });
+        self.command(Method::POST, &format!("/channels/{}/continue", encoded(channel)), Some(&body)).await
+    }
+
     /// Returns a channel, `None` where there is none.
     pub(super) async fn channel(&self, channel: &str) -> Result<Option<Found>, NotDone> {
         match self.send(Method::GET, &format!("/channels/{}", encoded(channel)), None, COMMAND_MAX).await {

@@ -5,21 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
+use super::ari::Originate;
 use super::cause::{self, Reached};
 use super::event::Signal;
-use super::{ChannelId, Shared, locale};
+use super::{ChannelId, LEG, Shared, locale};
+use crate::channel::Handover;
+use crate::channel::call::Carried;
 use crate::channel::call::flow::{Flow, OptOut};
 use crate::channel::call::runner::{Command, Event, Runner};
-use crate::channel::call::{CallNews, Carried, Followed, OptedOut, Step};
-use crate::channel::{Handover, News};
+use crate::channel::call::teller::Teller;
 use crate::domain::call::{CallReport, CallResult};
 use crate::domain::event::State;
-use crate::domain::ids::JobId;
-use crate::domain::recipient::Recipient;
 use crate::domain::time::Stopwatch;
 use crate::rate_limited;
 
@@ -28,19 +26,16 @@ const RING_SLACK: Duration = Duration::from_secs(5);
 /// How long Asterisk may take to end a call, and how often it is told to.
 const END_MAX: Duration = Duration::from_secs(5);
 const ENDS_MAX: u32 = 4;
-/// How long a call that is over stays up for a job that follows from it and is not accepted yet.
-const FOLLOW_MAX: Duration = Duration::from_secs(2);
+/// How long it rings for whom a call is put through to.
+const LEG_RING: Duration = Duration::from_secs(30);
 /// How long a text that was not known before the call may take to be spoken.
 const SPEAK_MAX: Duration = Duration::from_secs(3);
 
 pub(super) struct Conversation {
     shared: Arc<Shared>,
     channel: Box<str>,
-    job: JobId,
-    attempt: u16,
-    recipient: Arc<Recipient>,
     locale: Box<str>,
-    carried: Arc<Carried>,
+    teller: Teller,
     talk_max: Duration,
     runner: Runner,
     signals: mpsc::Receiver<Signal>,
@@ -53,14 +48,25 @@ pub(super) struct Conversation {
     playing: Option<Box<str>>,
     prompts: u32,
     recording: Box<str>,
-    /// Jobs that follow from the call, on their way to be accepted.
-    follow_ups: Vec<JoinHandle<()>>,
     /// The runner's timer: its number, and when it is up, on `watch`.
     timer: Option<(u32, Duration)>,
     /// When the call is ended whatever it does, on `watch`.
     limit: Duration,
     ends: u32,
     hung_up_by: &'static str,
+    /// What was found by listening; empty: nothing, or nobody listened.
+    answered_by: &'static str,
+    /// The number that the call comes from.
+    caller: Box<str>,
+    /// Whom it is put through to.
+    leg: Option<Leg>,
+}
+
+/// How far a transfer has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leg {
+    Rings,
+    Talks,
 }
 
 /// How a call is gone.
@@ -81,11 +87,8 @@ impl Conversation {
         let (job, attempt) = (handover.job, handover.attempt);
         Self {
             channel: ChannelId { app: &shared.settings.link.app, job, attempt }.to_string().into(),
-            job,
-            attempt,
-            recipient: Arc::clone(&handover.recipient),
             locale: locale(&flow, handover),
-            carried,
+            teller: Teller::new(&shared.voice, handover, carried),
             talk_max: flow.talk_max(),
             runner: Runner::new(flow, handover.params.clone()),
             signals,
@@ -96,11 +99,13 @@ impl Conversation {
             playing: None,
             prompts: 0,
             recording: "".into(),
-            follow_ups: vec![],
             timer: None,
             limit: Duration::ZERO,
             ends: 0,
             hung_up_by: "",
+            answered_by: "",
+            caller: handover.sender.clone(),
+            leg: None,
             shared,
         }
     }
@@ -108,10 +113,18 @@ impl Conversation {
     /// Drives the call to its end, and says how it went.
     pub(super) async fn run(mut self, ring_max: Duration) {
         self.limit = ring_max + RING_SLACK;
-        self.moved(State::Dialing);
+        self.teller.moved(State::Dialing);
         let gone = loop {
             let next = self.timer.map_or(self.limit, |(_, at)| at.min(self.limit)).saturating_sub(self.watch.elapsed());
-            let gone = match self.shared.clock.timeout(next, self.signals.recv()).await {
+            let rings = self.ends == 0 && self.talk.is_none();
+            let heard = tokio::select! {
+                heard = self.shared.clock.timeout(next, self.signals.recv()) => heard,
+                () = self.teller.carried().withdrawal.told(), if rings => {
+                    self.hang_up().await;
+                    continue;
+                }
+            };
+            let gone = match heard {
                 Ok(Some(signal)) => self.take(signal).await,
                 // Its place in the list of calls is given up only after it has ended.
                 Ok(None) => Some(Gone::Unseen),
@@ -128,7 +141,8 @@ impl Conversation {
         match signal {
             Signal::Ringing => self.ringing(),
             Signal::Up => self.up(),
-            Signal::Started => self.start().await,
+            Signal::Started(None) => self.started().await,
+            Signal::Started(Some(found)) => self.detected(&found).await,
             Signal::Played(playback) if self.playing.as_ref() == Some(&playback) => {
                 self.playing = None;
                 self.feed(Event::Prompted).await;
@@ -140,6 +154,8 @@ impl Conversation {
             Signal::HangsUp if self.hung_up_by.is_empty() => self.hung_up_by = "callee",
             Signal::HangsUp => {}
             Signal::Destroyed(cause) => return Some(Gone::With(cause)),
+            Signal::LegUp => self.put_through().await,
+            Signal::LegGone => self.leg_gone().await,
             Signal::Missed => return self.ask().await,
         }
         None
@@ -148,7 +164,7 @@ impl Conversation {
     fn ringing(&mut self) {
         if self.reached < Reached::Ringing {
             self.reached = Reached::Ringing;
-            self.moved(State::Ringing);
+            self.teller.moved(State::Ringing);
         }
     }
 
@@ -157,9 +173,32 @@ impl Conversation {
             self.reached = Reached::Answered;
             self.talk = Some(self.shared.clock.stopwatch());
             self.limit = self.watch.elapsed() + self.talk_max;
-            self.carried.line.answered();
-            self.moved(State::Answered);
+            self.teller.carried().line.answered();
+            self.teller.moved(State::Answered);
         }
+    }
+
+    /// The channel is ours to drive: who has answered is listened to first, if that is wanted.
+    async fn started(&mut self) {
+        self.up();
+        let context = &self.shared.settings.link.detect;
+        if !self.started && !context.is_empty() && self.shared.ari.detect(&self.channel, context).await.is_ok() {
+            // It comes back with what was found.
+            return;
+        }
+        self.start().await;
+    }
+
+    /// A machine is not talked to.
+    async fn detected(&mut self, found: &str) {
+        self.up();
+        if found == "MACHINE" {
+            self.answered_by = "machine";
+            self.started = true;
+            return self.hang_up().await;
+        }
+        self.answered_by = if found == "HUMAN" { "human" } else { "" };
+        self.start().await;
     }
 
     async fn start(&mut self) {
@@ -195,19 +234,12 @@ impl Conversation {
         self.ends += 1;
         self.timer = None;
         self.limit = self.watch.elapsed() + END_MAX;
-        self.followed().await;
+        self.teller.followed().await;
         if self.hung_up_by.is_empty() {
             self.hung_up_by = "us";
         }
         // Whatever comes of it, the channel's end is told, or is asked for.
         let _gone = self.shared.ari.hang_up(&self.channel).await;
-    }
-
-    /// Waits until the jobs that follow from the call are accepted: their callee is to be on the line then.
-    async fn followed(&mut self) {
-        let accepted = join_all(self.follow_ups.drain(..));
-        // One that takes longer is accepted all the same, after the call.
-        let _late = self.shared.clock.timeout(FOLLOW_MAX, accepted).await;
     }
 
     /// Asks what the channel is like, after its events may have been missed.
@@ -257,12 +289,8 @@ impl Conversation {
                 return Some(Event::Prompted);
             }
             Command::Wait(number, wait) => self.timer = Some((number, self.watch.elapsed() + wait)),
-            Command::OptOut(scope) => self.opt_out(scope),
-            Command::Submit(follow_up) => {
-                let (shared, recipient) = (Arc::clone(&self.carried.shared), (*self.recipient).clone());
-                let followed = Box::new(Followed { job: self.job, shared, recipient, follow_up });
-                self.follow_ups.push(self.shared.mention(News::FollowUp(followed)));
-            }
+            Command::OptOut(scope) => self.teller.opt_out(scope == OptOut::Everything),
+            Command::Submit(follow_up) => self.teller.submit(follow_up),
             Command::Record(longest) => {
                 let name = format!("{}-{}", self.channel, self.prompts);
                 self.prompts += 1;
@@ -271,11 +299,55 @@ impl Conversation {
                 }
                 self.recording = name.into();
             }
-            // Refused before the call was made.
-            Command::Transfer(_) => return Some(Event::Failed),
+            Command::Transfer(target) => return self.transfer(&target).await,
             Command::HangUp => self.hang_up().await,
         }
         None
+    }
+
+    /// Calls somebody whom the callee is put through to. Only numbers are dialled: what a job brings is no endpoint.
+    async fn transfer(&mut self, target: &str) -> Option<Event> {
+        let dialled = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'*' | b'#');
+        if target.is_empty() || !target.bytes().all(dialled) {
+            return Some(Event::Transferred);
+        }
+        let channel = format!("{}{LEG}", self.channel);
+        let longest = self.limit.saturating_sub(self.watch.elapsed()) + END_MAX;
+        let leg = Originate { channel: &channel, number: target, caller: &self.caller, ring: LEG_RING, longest };
+        let endpoint = &self.shared.settings.link.transfer;
+        if self.shared.ari.dial(&leg, endpoint).await.is_err() {
+            return Some(Event::Transferred);
+        }
+        self.leg = Some(Leg::Rings);
+        None
+    }
+
+    async fn put_through(&mut self) {
+        if self.leg != Some(Leg::Rings) {
+            return;
+        }
+        let leg = format!("{}{LEG}", self.channel);
+        if self.shared.ari.connect(&self.channel, [&self.channel, &leg]).await.is_ok() {
+            self.leg = Some(Leg::Talks);
+        } else {
+            self.end_leg().await;
+            self.feed(Event::Transferred).await;
+        }
+    }
+
+    async fn leg_gone(&mut self) {
+        if self.leg.is_some() {
+            self.end_leg().await;
+            self.feed(Event::Transferred).await;
+        }
+    }
+
+    /// Takes away what is left of a transfer; what is gone already is as well.
+    async fn end_leg(&mut self) {
+        if self.leg.take() == Some(Leg::Talks) {
+            let _gone = self.shared.ari.disconnect(&self.channel).await;
+        }
+        let _gone = self.shared.ari.hang_up(&format!("{}{LEG}", self.channel)).await;
     }
 
     async fn say(&mut self, text: &str) -> Option<Event> {
@@ -302,40 +374,26 @@ impl Conversation {
         }
     }
 
-    fn opt_out(&self, scope: OptOut) {
-        let Some(phone) = &self.recipient.phone else { return };
-        self.shared.mention(News::OptOut(OptedOut {
-            tenant: self.carried.shared.tenant.clone(),
-            number: phone.as_str().into(),
-            everything: scope == OptOut::Everything,
-            at: self.shared.clock.now(),
-        }));
-    }
-
-    fn moved(&self, state: State) {
-        self.shared.mention(self.news(Step::Moved(state)).into());
-    }
-
-    fn news(&self, step: Step) -> CallNews {
-        let (provider, at) = (self.shared.settings.provider.clone(), self.shared.clock.now());
-        CallNews { provider, job: self.job, attempt: self.attempt, at, step }
-    }
-
     async fn tell_end(mut self, gone: &Gone) {
         self.runner.take(Event::HungUp);
+        if self.leg.is_some() {
+            self.end_leg().await;
+        }
+        if self.reached < Reached::Answered
+            && let Some(outcome) = self.teller.carried().withdrawal.outcome()
+        {
+            return self.teller.withdrawn(outcome.clone()).await;
+        }
         let result = match gone {
+            _ if self.answered_by == "machine" => Some(CallResult::Machine),
             Gone::With(cause) => Some(cause::result(*cause, self.reached)),
             Gone::Unseen if self.reached == Reached::Answered => Some(CallResult::Completed),
             Gone::Unseen => None,
         };
-        self.carried.line.ended(result);
-        let step = match result {
-            Some(result) => {
-                Step::Ended(self.report(result), Some(Box::new(self.carried.again(self.shared.clock.now()))))
-            }
-            None => Step::Lost,
-        };
-        self.shared.say(self.news(step).into()).await;
+        match result {
+            Some(result) => self.teller.ended(&self.runner, self.report(result)).await,
+            None => self.teller.lost().await,
+        }
     }
 
     fn report(&self, result: CallResult) -> CallReport {
@@ -344,6 +402,7 @@ impl Conversation {
             tags: self.runner.tags().to_vec(),
             talk: self.talk.map(|talk| talk.elapsed()).unwrap_or_default(),
             hung_up_by: if result.reached() { self.hung_up_by } else { "" }.into(),
+            answered_by: self.answered_by.into(),
             recording: self.recording.clone(),
             ..CallReport::unanswered(result)
         }

@@ -12,8 +12,8 @@ pub(super) enum Signal {
     Ringing,
     /// Somebody answered.
     Up,
-    /// It is ours to drive.
-    Started,
+    /// It is ours to drive; `Some`: who answered was listened to, and this is what was found.
+    Started(Option<Box<str>>),
     /// A playback is over.
     Played(Box<str>),
     /// A key was pressed.
@@ -24,6 +24,10 @@ pub(super) enum Signal {
     HangsUp,
     /// It is gone, with this cause.
     Destroyed(u16),
+    /// Whom it is put through to has answered.
+    LegUp,
+    /// Whom it is put through to is gone.
+    LegGone,
     /// The connection over which events come was lost, and events may be: ask.
     Missed,
 }
@@ -50,6 +54,8 @@ struct Raw {
     recording: Option<Media>,
     digit: Option<String>,
     cause: Option<u16>,
+    #[serde(default)]
+    args: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +90,7 @@ fn told(raw: Raw) -> Option<Told> {
                 Some(_) | None => None,
             }
         }
-        "StasisStart" => about(raw.channel?, Signal::Started),
+        "StasisStart" => about(raw.channel?, Signal::Started(raw.args.into_iter().next().map(Into::into))),
         "ChannelDtmfReceived" => {
             let key = raw.digit?.chars().next()?;
             about(raw.channel?, Signal::Key(key))
@@ -120,7 +126,11 @@ mod tests {
             (r#"{"type":"Dial","dialstatus":"RINGING","peer":{"id":"c-1","state":"Ringing"}}"#, of(Signal::Ringing)),
             (r#"{"type":"Dial","dialstatus":"","peer":{"id":"c-1"}}"#, Told::Other),
             (r#"{"type":"ChannelStateChange","channel":{"id":"c-1","state":"Up"}}"#, of(Signal::Up)),
-            (r#"{"type":"StasisStart","args":[],"channel":{"id":"c-1","state":"Up"}}"#, of(Signal::Started)),
+            (r#"{"type":"StasisStart","args":[],"channel":{"id":"c-1","state":"Up"}}"#, of(Signal::Started(None))),
+            (
+                r#"{"type":"StasisStart","args":["MACHINE"],"channel":{"id":"c-1","state":"Up"}}"#,
+                of(Signal::Started(Some("MACHINE".into()))),
+            ),
             (
                 r##"{"type":"ChannelDtmfReceived","digit":"#","duration_ms":100,"channel":{"id":"c-1"}}"##,
                 of(Signal::Key('#')),

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::ari::Found;
 use super::event::Signal;
-use super::{ChannelId, Shared};
+use super::{ChannelId, LEG, Shared};
 use crate::channel::call::{CallNews, Step};
 use crate::domain::call::{CallReport, CallResult};
 
@@ -18,13 +18,28 @@ const END_MAX: Duration = Duration::from_secs(10);
 /// Takes over the channels that are ours and that nobody drives.
 pub(super) fn adopt(shared: &Arc<Shared>, channels: Vec<Found>) {
     for found in channels {
-        let ours = ChannelId::read(&found.id).is_some_and(|id| *id.app == *shared.settings.link.app);
+        if let Some(call) = found.id.strip_suffix(LEG)
+            && ours(shared, call)
+            && !shared.calls().contains_key(call)
+        {
+            let (here, leg) = (Arc::clone(shared), found.id.clone());
+            shared.tasks.spawn("orphan_call", async move {
+                // If they have hung up themselves, that is as well.
+                let _gone = here.ari.hang_up(&leg).await;
+            });
+            continue;
+        }
+        let ours = ours(shared, &found.id);
         if ours && !shared.calls().contains_key(&*found.id) {
             warn!(provider = %shared.settings.provider, "a call is left from the process before; it is hung up");
             let (here, signals) = (Arc::clone(shared), shared.enter(&found.id));
             shared.tasks.spawn("orphan_call", async move { end(here, found, signals).await });
         }
     }
+}
+
+fn ours(shared: &Shared, channel: &str) -> bool {
+    ChannelId::read(channel).is_some_and(|id| *id.app == *shared.settings.link.app)
 }
 
 async fn end(shared: Arc<Shared>, found: Found, mut signals: mpsc::Receiver<Signal>) {
@@ -36,7 +51,9 @@ async fn end(shared: Arc<Shared>, found: Found, mut signals: mpsc::Receiver<Sign
                 Signal::Up => answered = true,
                 Signal::Destroyed(_) => return,
                 Signal::Ringing
-                | Signal::Started
+                | Signal::Started(_)
+                | Signal::LegUp
+                | Signal::LegGone
                 | Signal::Played(_)
                 | Signal::Key(_)
                 | Signal::Recorded(_)
@@ -54,7 +71,7 @@ async fn end(shared: Arc<Shared>, found: Found, mut signals: mpsc::Receiver<Sign
             Step::Lost
         };
         let (provider, at) = (shared.settings.provider.clone(), shared.clock.now());
-        shared.say(CallNews { provider, job, attempt, at, step }.into()).await;
+        shared.voice.say(CallNews { provider, job, attempt, at, step }.into()).await;
     }
     shared.leave(&found.id);
 }

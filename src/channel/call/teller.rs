@@ -1,0 +1,165 @@
+//! What a driver says of its calls: again and again, until it is durable.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::runner::{FollowUp, Runner};
+use super::{CallNews, Carried, Followed, OptedOut, Step};
+use crate::channel::{Handover, Inbound, News};
+use crate::domain::call::{AfterAct, CallReport, CallResult};
+use crate::domain::event::{Outcome, State};
+use crate::domain::ids::{JobId, ProviderId};
+use crate::domain::recipient::Recipient;
+use crate::domain::time::Clock;
+use crate::shutdown::Tasks;
+
+/// What is said of a call is said again after this, until it is durable.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
+/// How long a call that is over stays up for a job that follows from it and is not accepted yet.
+const FOLLOW_MAX: Duration = Duration::from_secs(2);
+
+/// By which a driver speaks.
+#[derive(Clone)]
+pub(super) struct Voice {
+    pub(super) provider: ProviderId,
+    pub(super) inbox: mpsc::Sender<Inbound>,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+}
+
+/// Tells of one call.
+pub(super) struct Teller {
+    voice: Voice,
+    job: JobId,
+    attempt: u16,
+    recipient: Arc<Recipient>,
+    carried: Arc<Carried>,
+    /// Jobs that follow, on their way to be accepted.
+    follow_ups: Mutex<Vec<JoinHandle<()>>>,
+}
+
+// === impl Voice ===
+
+impl Voice {
+    /// Says something until it is durable; gives up only when nobody listens any more.
+    pub(super) async fn say(&self, news: News) {
+        loop {
+            let (done, durable) = oneshot::channel();
+            if self.inbox.send(Inbound { news: news.clone(), done }).await.is_err() || durable.await.is_ok() {
+                return;
+            }
+            self.clock.pause(SAY_AGAIN).await;
+        }
+    }
+
+    /// Says something without waiting until it is durable; whoever wants to know awaits what this returns.
+    pub(super) fn mention(&self, news: News) -> JoinHandle<()> {
+        let here = self.clone();
+        self.tasks.spawn("call_news", async move { here.say(news).await })
+    }
+}
+
+// === impl Teller ===
+
+impl Teller {
+    pub(super) fn new(voice: &Voice, handover: &Handover, carried: Arc<Carried>) -> Self {
+        let (job, attempt, recipient) = (handover.job, handover.attempt, Arc::clone(&handover.recipient));
+        Self { voice: voice.clone(), job, attempt, recipient, carried, follow_ups: Mutex::default() }
+    }
+
+    /// Returns what its call carries.
+    pub(super) fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// Tells that the call moved on.
+    pub(super) fn moved(&self, state: State) {
+        self.voice.mention(self.news(Step::Moved(state)));
+    }
+
+    /// Hands in a job that follows at once.
+    pub(super) fn submit(&self, follow_up: FollowUp) {
+        let accepted = self.voice.mention(self.follows(follow_up));
+        self.follow_ups().push(accepted);
+    }
+
+    /// Waits until the jobs that follow at once are accepted: whoever hangs up asks for this before, so that their callee is
+    /// still on the line then.
+    pub(super) async fn followed(&self) {
+        let accepted = join_all(std::mem::take(&mut *self.follow_ups()));
+        // One that takes longer is accepted all the same, after the call.
+        let _late = self.voice.clock.timeout(FOLLOW_MAX, accepted).await;
+    }
+
+    fn follow_ups(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        // A push that panicked left the list good.
+        self.follow_ups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opts the callee out.
+    pub(super) fn opt_out(&self, everything: bool) {
+        if let Some(news) = self.opted_out(everything) {
+            self.voice.mention(news);
+        }
+    }
+
+    /// Tells how the call ended, its line free again, and brings what follows.
+    pub(super) async fn ended(&self, runner: &Runner, report: CallReport) {
+        self.carried.line.ended(Some(report.result));
+        self.follow(runner, report.result).await;
+        let again = self.carried.again(self.voice.clock.now());
+        self.voice.say(self.news(Step::Ended(report, Some(Box::new(again))))).await;
+    }
+
+    /// Tells that the call was hung up before anybody answered, since its job was taken back.
+    pub(super) async fn withdrawn(&self, outcome: Outcome) {
+        self.carried.line.ended(None);
+        self.voice.say(self.news(Step::Withdrawn(outcome))).await;
+    }
+
+    /// Tells that nobody knows how the call ended.
+    pub(super) async fn lost(&self) {
+        self.carried.line.ended(None);
+        self.voice.say(self.news(Step::Lost)).await;
+    }
+
+    /// Brings what follows a call that ended so. Said again by a later call of the job, it is the same.
+    async fn follow(&self, runner: &Runner, result: CallResult) {
+        let plan = self.carried.shared.content.plan();
+        let follows = plan.after.iter().enumerate().filter(|(_, after)| after.follows(result, runner.tags()));
+        for (place, after) in follows {
+            let news = match &after.act {
+                AfterAct::Submit { kind, template, params } => {
+                    // A dot: no node has that in its name.
+                    let from = format!("after.{place}");
+                    let params = params.iter().map(|(name, value)| (name, value));
+                    Some(self.follows(runner.follow_up(from.into(), *kind, template, params)))
+                }
+                AfterAct::OptOut { everything } => self.opted_out(*everything),
+            };
+            if let Some(news) = news {
+                self.voice.say(news).await;
+            }
+        }
+    }
+
+    fn follows(&self, follow_up: FollowUp) -> News {
+        let (shared, recipient) = (Arc::clone(&self.carried.shared), (*self.recipient).clone());
+        News::FollowUp(Box::new(Followed { job: self.job, shared, recipient, follow_up }))
+    }
+
+    fn opted_out(&self, everything: bool) -> Option<News> {
+        let number = self.recipient.phone.as_ref()?.as_str().into();
+        let (tenant, at) = (self.carried.shared.tenant.clone(), self.voice.clock.now());
+        Some(News::OptOut(OptedOut { tenant, number, everything, at }))
+    }
+
+    fn news(&self, step: Step) -> News {
+        let (provider, at) = (self.voice.provider.clone(), self.voice.clock.now());
+        News::Call(CallNews { provider, job: self.job, attempt: self.attempt, at, step })
+    }
+}

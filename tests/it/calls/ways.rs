@@ -1,0 +1,162 @@
+//! What calls may do besides: bring a stored flow, be followed, be put through, hear a machine, and be hung up.
+
+use postrider::pb::after_call;
+
+use super::*;
+
+/// A stored flow, with what follows its calls: by result, by tag, as a job and as an opt-out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_call_follows_once_and_a_flow_is_stored_like_any_template() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider("lines = 6\ncalls_per_s = 20");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    api::put_template(&service, api::template("order-link", "{name}: the link to your order")).await;
+    api::put_template(&service, api::template("missed", "{name}: we could not reach you")).await;
+    let mut stored = api::template("confirm", "");
+    let confirm = flow(12);
+    stored.bodies[0] = pb::TemplateBody { call_flow: Some(confirm.clone()), ..pb::TemplateBody::default() };
+    api::put_template(&service, stored).await;
+    let client = api::jobs(&service);
+    let submit = |template: &str| {
+        let kind = Kind::Sms.into();
+        after_call::Act::Submit(SubmitNode { template: template.into(), kind, params: BTreeMap::new() })
+    };
+    let follows = |when, act| pb::AfterCall { when: Some(when), act: Some(act) };
+    let retries = [CallResult::Busy, CallResult::Network].map(|result| pb::CallRetry {
+        result: result.into(),
+        after: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        times: u32::from(result == CallResult::Busy),
+    });
+    let content = CallContent {
+        source: Some(call_content::Source::Flow("confirm".into())),
+        ring_max: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+        retries: retries.into(),
+        after: vec![
+            follows(after_call::When::Result(CallResult::Busy.into()), submit("missed")),
+            follows(after_call::When::Tag("confirmed".into()), submit("missed")),
+            follows(
+                after_call::When::Result(CallResult::Network.into()),
+                after_call::Act::OptOut(OptOutNode::default()),
+            ),
+        ],
+    };
+    let spec = JobSpec {
+        content: Some(job_spec::Content::Call(content)),
+        class: Class::Notification.into(),
+        ..JobSpec::default()
+    };
+    let numbers: Vec<String> = [LINK, BUSY, FAILS, LISTENS].map(|does| number(0, does)).into();
+    let ids = submit_calls(&client, "after", spec, &numbers).await;
+    for number in &numbers {
+        let again = |job: &Job| changes(job).iter().any(|(.., change)| change.until.is_some());
+        let job = until(&client, &ids[number], "called", |job| state(job) == State::Settled || again(job)).await;
+        // Its rule says so: a network failure settles it, a busy line does not.
+        assert_eq!(again(&job), number.ends_with('3'), "{number}: {job:?}");
+    }
+    let texts = texts(&client, 3).await;
+    let mut found: Vec<_> = texts.iter().map(|text| (text.0.as_str(), text.1.as_str())).collect();
+    found.sort_unstable();
+    let expected =
+        [(numbers[0].as_str(), "missed"), (numbers[0].as_str(), "order-link"), (numbers[1].as_str(), "missed")];
+    assert_eq!(found, expected);
+    // Whom the network kept away was opted out: the one who listened was not.
+    let asked = numbers[2..].to_vec();
+    let news = api::insist(&client, &api::batch("news", api::text(Class::Marketing, "news"), &asked)).await;
+    for (number, id) in asked.iter().zip(news) {
+        let job = until(&client, &id, "settled", |job| state(job) == State::Settled).await;
+        let fate = Fate::try_from(job.outcome.unwrap().fate).unwrap();
+        assert_eq!(fate == Fate::Suppressed, number.ends_with('6'), "{number}: {fate:?}");
+    }
+    let shown = job(&client, &ids[&numbers[0]]).await;
+    assert_eq!(shown.call.unwrap().tags, ["confirmed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ringing_calls_of_a_cancelled_campaign_are_hung_up_and_answered_ones_are_not() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider("lines = 6\ncalls_per_s = 20");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    let client = api::jobs(&service);
+    let origin = Some(pb::Origin { campaign_id: "spring".into(), ..pb::Origin::default() });
+    let spec = JobSpec { origin, ..rings(flow(60), 60) };
+    let numbers: Vec<String> = [RINGS, RINGS + 10, LISTENS].map(|does| number(usize::from(does), does % 10)).into();
+    let ids = submit_calls(&client, "spring", spec, &numbers).await;
+    for number in &numbers {
+        let wanted = if number.ends_with('4') { State::Ringing } else { State::Answered };
+        until(&client, &ids[number], "on its way", |job| state(job) == wanted).await;
+    }
+    // An opt-out counts like a cancellation: nobody listens to the phone of a shop that they just told to stop.
+    let by = pb::job_selector::By::CampaignId("spring".into());
+    let selector = Some(pb::JobSelector { by: Some(by) });
+    client.clone().cancel_jobs(pb::CancelJobsRequest { selector }).await.unwrap();
+    for number in &numbers[..2] {
+        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
+        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Cancelled), "{number}");
+    }
+    within_a_minute("only who answered is on the line", || exchange.calls() == 1).await;
+    assert_eq!(state(&job(&client, &ids[&numbers[2]]).await), State::Answered, "who answered is not interrupted");
+    let gauge = service.metrics().iter().any(|line| line == "postrider_calls_in_progress{trunk=\"trunk\"} 1");
+    assert!(gauge, "their lines are free");
+}
+
+/// Calls somebody and puts them through to `desk`.
+async fn put_through(client: &Client, key: &str, number: &str, desk: &str) -> String {
+    let transfer = pb::TransferNode { target: "{desk}".into() };
+    let nodes = [
+        ("hello", say("您好", "desk")),
+        ("desk", node(flow_node::Act::Transfer(transfer), "after")),
+        ("after", node(flow_node::Act::Tag(TagNode { tag: "after".into() }), "bye")),
+        ("bye", say("谢谢，再见", "")),
+    ];
+    let nodes = nodes.map(|(name, node)| (name.to_owned(), node)).into();
+    let flow = pb::CallFlow { start: "hello".into(), nodes, locale: "zh-CN".into(), ..pb::CallFlow::default() };
+    let mut request = api::batch(key, call(flow), &[number.to_owned()]);
+    request.items[0].params.insert("desk".into(), desk.into());
+    api::insist(client, &request).await.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_put_through_and_goes_on_when_nobody_is_there_any_more() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider("transfer = \"PJSIP/{number}@carrier\"");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    let client = api::jobs(&service);
+    // One desk answers and hangs up after a second, one is not there, one is no number at all.
+    let (answers, nobody) = ("8613800099997", "8613800099995");
+    for (index, desk) in [answers, nobody, "PJSIP/1@elsewhere"].into_iter().enumerate() {
+        let id = put_through(&client, desk, &number(index, LISTENS), desk).await;
+        let job = until(&client, &id, "settled", |job| state(job) == State::Settled).await;
+        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed), "{desk}");
+        let report = job.call.unwrap();
+        assert_eq!((&*report.tags, &*report.hung_up_by), (&["after".to_owned()][..], "us"), "{desk}");
+    }
+    within_a_minute("nobody is left on a line", || exchange.calls() == 0).await;
+    let dialled = exchange.dialled();
+    assert_eq!((dialled.get(&format!("+{answers}")), dialled.len()), (Some(&1), 5), "{dialled:?}");
+    // The callee hangs up while somebody rings for them: that ends as well.
+    let id = put_through(&client, "leaves", &number(9, LEAVES), &number(8, RINGS)).await;
+    let job = until(&client, &id, "settled", |job| state(job) == State::Settled).await;
+    assert_eq!(job.call.unwrap().hung_up_by, "callee");
+    within_a_minute("nobody rings for nobody", || exchange.calls() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_hung_up_on_and_a_person_is_talked_to() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider("detect = \"listens\"");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    let client = api::jobs(&service);
+    // Who says a word and waits is a person; who says nothing at all is taken for a machine.
+    let numbers = [number(0, HELLO), number(1, LISTENS)];
+    let ids = submit_calls(&client, "who", call(flow(1)), &numbers).await;
+    let person = until(&client, &ids[&numbers[0]], "settled", |job| state(job) == State::Settled).await;
+    assert_eq!(person.outcome.unwrap().fate, i32::from(Fate::Completed));
+    assert_eq!(person.call.unwrap().answered_by, "human");
+    let again = |job: &Job| changes(job).iter().any(|(.., change)| change.until.is_some());
+    let machine = until(&client, &ids[&numbers[1]], "put off", again).await;
+    let report = machine.call.clone().unwrap();
+    assert_eq!((report.result, &*report.answered_by), (CallResult::Machine.into(), "machine"));
+    let (_, at, change) = changes(&machine).into_iter().find(|(.., change)| change.until.is_some()).unwrap();
+    let wait = change.until.unwrap().seconds - at / 1_000_000;
+    assert!((86_400..=86_400 * 6 / 5 + 1).contains(&wait), "a day later, not {wait} s");
+}
