@@ -19,7 +19,7 @@ use crate::shutdown::Tasks;
 
 /// What is said of a call is said again after this, until it is durable.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
-/// How long a call that is over stays up for a job that follows from it and is not accepted yet.
+/// How long a call that is over stays up for what it brought and is not durable yet.
 const FOLLOW_MAX: Duration = Duration::from_secs(2);
 
 /// By which a driver speaks.
@@ -38,8 +38,8 @@ pub(super) struct Teller {
     attempt: u16,
     recipient: Arc<Recipient>,
     carried: Arc<Carried>,
-    /// Jobs that follow, on their way to be accepted.
-    follow_ups: Mutex<Vec<JoinHandle<()>>>,
+    /// Jobs and opt-outs on their way to be durable.
+    under_way: Mutex<Vec<JoinHandle<()>>>,
 }
 
 // === impl Voice ===
@@ -68,7 +68,7 @@ impl Voice {
 impl Teller {
     pub(super) fn new(voice: &Voice, handover: &Handover, carried: Arc<Carried>) -> Self {
         let (job, attempt, recipient) = (handover.job, handover.attempt, Arc::clone(&handover.recipient));
-        Self { voice: voice.clone(), job, attempt, recipient, carried, follow_ups: Mutex::default() }
+        Self { voice: voice.clone(), job, attempt, recipient, carried, under_way: Mutex::default() }
     }
 
     /// Returns what its call carries.
@@ -84,26 +84,27 @@ impl Teller {
     /// Hands in a job that follows at once.
     pub(super) fn submit(&self, follow_up: FollowUp) {
         let accepted = self.voice.mention(self.follows(follow_up));
-        self.follow_ups().push(accepted);
+        self.under_way().push(accepted);
     }
 
-    /// Waits until the jobs that follow at once are accepted: whoever hangs up asks for this before, so that their callee is
-    /// still on the line then.
+    /// Waits until the jobs that follow at once are accepted and opt-outs bind: whoever hangs up asks for this before, so
+    /// that their callee is still on the line then.
     pub(super) async fn followed(&self) {
-        let accepted = join_all(std::mem::take(&mut *self.follow_ups()));
+        let accepted = join_all(std::mem::take(&mut *self.under_way()));
         // One that takes longer is accepted all the same, after the call.
         let _late = self.voice.clock.timeout(FOLLOW_MAX, accepted).await;
     }
 
-    fn follow_ups(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+    fn under_way(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         // A push that panicked left the list good.
-        self.follow_ups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opts the callee out.
     pub(super) fn opt_out(&self, everything: bool) {
         if let Some(news) = self.opted_out(everything) {
-            self.voice.mention(news);
+            let bound = self.voice.mention(news);
+            self.under_way().push(bound);
         }
     }
 
