@@ -309,7 +309,7 @@ async fn texts(client: &Client, many: usize) -> Vec<(String, String)> {
         if jobs.len() >= many {
             let template = |job: &Job| match job.spec.clone().unwrap().content.unwrap() {
                 job_spec::Content::Sms(sms) => sms.template,
-                other => panic!("{other:?}"),
+                job_spec::Content::Template(_) | job_spec::Content::Call(_) => panic!("not a text"),
             };
             return jobs.iter().map(|job| (job.recipient.clone().unwrap().phone, template(job))).collect();
         }

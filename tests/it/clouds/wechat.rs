@@ -94,7 +94,7 @@ fn handover(number: u64) -> Handover {
         class: Class::Notification,
         recipient: Arc::new(Recipient { wechat, ..Recipient::default() }),
         sender: "".into(),
-        content: Content::Template { name, version: 1, locale: "".into(), signature },
+        content: Content::Template { name, version: 1, locale: "".into(), signature, plan: Arc::default() },
         params: vec![("thing1".into(), "新鞋".into())],
         template: Some(Filled {
             template: Arc::new(template),

@@ -55,7 +55,7 @@ fn job() -> Handover {
         class: Class::Notification,
         recipient: Arc::new(Recipient { wechat, ..Recipient::default() }),
         sender: "".into(),
-        content: Content::Template { name, version: 1, locale: "".into(), signature },
+        content: Content::Template { name, version: 1, locale: "".into(), signature, plan: Arc::default() },
         params: vec![("thing1".into(), "新鞋".into()), ("character_string2".into(), "A42".into())],
         template: Some(Filled {
             template: Arc::new(template),
