@@ -82,7 +82,7 @@ fn handover(number: u64, userid: &str, text: &str) -> Handover {
         class: Class::Notification,
         recipient: Arc::new(recipient),
         sender: "".into(),
-        content: Content::Template { name, version: 1, locale: "".into(), signature },
+        content: Content::Template { name, version: 1, locale: "".into(), signature, plan: Arc::default() },
         params: vec![],
         template: Some(Filled { template: Arc::new(template), locale: "".into(), text: text.into(), id: None }),
         validity: Duration::from_secs(3_600),

@@ -55,7 +55,7 @@ fn job(userid: &str, text: &str) -> Handover {
         class: Class::Notification,
         recipient: Arc::new(recipient),
         sender: "".into(),
-        content: Content::Template { name, version: 1, locale: "".into(), signature },
+        content: Content::Template { name, version: 1, locale: "".into(), signature, plan: Arc::default() },
         params: vec![],
         template: Some(Filled { template: Arc::new(template), locale: "".into(), text: text.into(), id: None }),
         validity: Duration::from_secs(60),
