@@ -280,7 +280,8 @@ fn lines(provider: &Provider, clock: &Clock) -> Option<Lines> {
         | Link::Custom(_)
         | Link::AliyunVoice(_)
         | Link::Simulated(_)
-        | Link::Wechat(_) => return None,
+        | Link::Wechat(_)
+        | Link::Wecom(_) => return None,
     };
     let caller = |(number, near): &(Box<str>, Box<str>)| CallerRule {
         number: number.clone(),

@@ -112,7 +112,6 @@ impl Desk {
                 view: pb::JobView::Full.into(),
                 page_size: 50,
                 page_token,
-                ..ListJobsRequest::default()
             };
             let page = self.client.clone().list_jobs(request).await.unwrap().into_inner();
             jobs.extend(page.jobs);
@@ -231,11 +230,8 @@ async fn a_campaign_of_calls_is_paused_drained_and_resumed_by_moving_it() {
     api::insist(&desk.client, &api::batch("paused", calls("spring"), &numbers)).await;
     while desk.pass(Duration::from_secs(1)).await < LINES {}
     // Paused for a month: what is up goes on to its end, nothing more is dialled.
-    let now = pb::schedule::Start::SendAt(desk.now().await);
-    let far = match now {
-        pb::schedule::Start::SendAt(at) => prost_types::Timestamp { seconds: at.seconds + 30 * 24 * HOUR, ..at },
-        other => panic!("{other:?}"),
-    };
+    let now = desk.now().await;
+    let far = prost_types::Timestamp { seconds: now.seconds + 30 * 24 * HOUR, ..now };
     desk.reschedule("spring", Some(pb::schedule::Start::SendAt(far))).await;
     while desk.pass(Duration::from_secs(2)).await > 0 {}
     let dialled = desk.calls_ended().await;
