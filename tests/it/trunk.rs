@@ -1,5 +1,4 @@
-//! Calls over a simulated trunk on the virtual clock: hours of retries in seconds, lines never above the limit, a campaign
-//! that is paused and resumed.
+//! Calls over a simulated trunk on the virtual clock: hours of retries in seconds, lines never above the limit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use postrider::domain::time::Clock;
 use postrider::pb::admin_service_client::AdminServiceClient;
 use postrider::pb::{
     self, AdvanceClockRequest, CallContent, CallResult, Class, Fate, Job, JobFilter, JobSpec, Kind, ListJobsRequest,
-    RescheduleJobsRequest, State, call_content, event, flow_node, job_spec,
+    State, call_content, event, flow_node, job_spec,
 };
 
 use crate::support::api::{self, Client};
@@ -107,12 +106,8 @@ impl Desk {
         let filter = Some(JobFilter { kind: kind.into(), ..JobFilter::default() });
         let (mut jobs, mut page_token) = (vec![], String::new());
         loop {
-            let request = ListJobsRequest {
-                filter: filter.clone(),
-                view: pb::JobView::Full.into(),
-                page_size: 50,
-                page_token,
-            };
+            let request =
+                ListJobsRequest { filter: filter.clone(), view: pb::JobView::Full.into(), page_size: 50, page_token };
             let page = self.client.clone().list_jobs(request).await.unwrap().into_inner();
             jobs.extend(page.jobs);
             page_token = page.next_page_token;
@@ -135,14 +130,8 @@ impl Desk {
                 }
             }
         }
-        panic!("not all calls end; the log:\n{}", self.service.log());
-    }
-
-    async fn reschedule(&self, campaign: &str, start: Option<pb::schedule::Start>) {
-        let by = pb::job_selector::By::CampaignId(campaign.into());
-        let selector = Some(pb::JobSelector { by: Some(by) });
-        let schedule = Some(pb::Schedule { start, ..pb::Schedule::default() });
-        self.client.clone().reschedule_jobs(RescheduleJobsRequest { selector, schedule }).await.unwrap();
+        let open = self.jobs(Kind::Call).await.into_iter().filter(|job| job.outcome.is_none());
+        panic!("these calls do not end: {:?}; the log:\n{}", open.collect::<Vec<_>>(), self.service.log());
     }
 }
 
@@ -221,41 +210,4 @@ async fn hours_of_retries_go_by_the_rules_and_no_line_is_used_twice() {
     texts.sort();
     missed.sort();
     assert_eq!(texts, missed, "one text for whoever did not answer, however often");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_campaign_of_calls_is_paused_drained_and_resumed_by_moving_it() {
-    let mut desk = Desk::open(TRUNK);
-    let numbers = api::numbers(0, 40);
-    api::insist(&desk.client, &api::batch("paused", calls("spring"), &numbers)).await;
-    while desk.pass(Duration::from_secs(1)).await < LINES {}
-    // Paused for a month: what is up goes on to its end, nothing more is dialled.
-    let now = desk.now().await;
-    let far = prost_types::Timestamp { seconds: now.seconds + 30 * 24 * HOUR, ..now };
-    desk.reschedule("spring", Some(pb::schedule::Start::SendAt(far))).await;
-    while desk.pass(Duration::from_secs(2)).await > 0 {}
-    let dialled = desk.calls_ended().await;
-    assert!(dialled < 40, "{dialled} calls");
-    for _ in 0..20 {
-        assert_eq!(desk.pass(Duration::from_secs(30)).await, 0, "nobody is dialled in a campaign that is paused");
-    }
-    assert_eq!(desk.calls_ended().await, dialled);
-    desk.reschedule("spring", None).await;
-    desk.settle(40).await;
-    assert!(desk.lines_most <= LINES);
-}
-
-impl Desk {
-    async fn now(&mut self) -> prost_types::Timestamp {
-        let by = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
-        let mut admin = AdminServiceClient::new(self.service.connect());
-        admin.advance_clock(AdvanceClockRequest { by }).await.unwrap().into_inner().now.unwrap()
-    }
-
-    /// Returns how many calls have ended, by the metrics.
-    async fn calls_ended(&self) -> usize {
-        let results = self.service.metrics();
-        let ended = results.iter().filter(|line| line.starts_with("postrider_call_results_total{"));
-        ended.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
-    }
 }
