@@ -66,14 +66,6 @@ impl Signal {
         let name = [&[provider.as_str()], parts].concat().join("\0");
         Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
     }
-
-    /// Returns the bytes of its texts, about.
-    pub fn weight(&self) -> usize {
-        let pairs = self.details.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
-        let at = self.recipient.wechat.iter().map(|at| at.appid.len() + at.openid.len()).sum::<usize>();
-        let wecom = self.recipient.wecom.as_ref().map_or(0, |at| at.corp_id.len() + at.external_userid.len());
-        pairs + at + wecom + self.recipient.wecom_chat_id.as_ref().map_or(0, |id| id.len()) + self.to.len()
-    }
 }
 
 impl fmt::Debug for Signal {

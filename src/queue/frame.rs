@@ -25,6 +25,7 @@ use crate::domain::job::{Check, Envelope, words};
 use crate::seal::{FRONT_BYTES, OVERHEAD_BYTES, OpenError, Sealer};
 
 pub(in crate::queue) use self::jobs::envelope_bytes;
+pub(in crate::queue) use self::signals::signal_bytes;
 pub use self::single::{
     Heard, open_heard, open_job, open_plain, open_report, seal_job, seal_jobs, seal_plain, seal_reply, seal_report,
     seal_signal,

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use hashbrown::HashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::frame::{FRAME_JOBS_MAX, Frame, envelope_bytes};
+use super::frame::{FRAME_JOBS_MAX, Frame, envelope_bytes, signal_bytes};
 use super::{FRAME_BYTES_MAX, PublishError, Queue, Route};
 use crate::domain::event::{CallStep, Called, Fact};
 use crate::domain::ids::JobId;
@@ -289,7 +289,7 @@ impl Item for Fact {
             Self::Unsuppressed(..) => 160,
             Self::Ruled(_) => 128 + NAMES_BYTES_MAX,
             Self::Elapsed(..) => 96,
-            Self::Signal(signal) => 160 + signal.weight(),
+            Self::Signal(signal) => 1 + signal_bytes(signal),
         }
     }
 

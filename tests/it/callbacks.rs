@@ -4,11 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use postrider::channel::callback::Callbacks;
 use postrider::channel::sms::twilio::{callback::Desk, signature};
-use postrider::channel::template::{crypt::Crypt, wechat};
+use postrider::channel::template::{crypt::Crypt, wechat, wecom};
 use postrider::channel::{Inbound, News};
-use postrider::config::{self, Secret};
+use postrider::config::{self, Link, Secret};
 use postrider::domain::ids::ProviderId;
 use postrider::domain::time::Clock;
 use postrider::receipt::{Desks, Router};
@@ -178,71 +180,123 @@ async fn a_slow_peer_holds_up_nobody() {
     beset.clock.pause(Duration::from_millis(1)).await;
 }
 
-fn wechat_account() -> config::Wechat {
+/// The platform's secrets of the accounts that are tried.
+fn secrets() -> config::Crypt {
+    let Link::Wechat(link) = link("wechat", "appid = \"wx1\"\n") else { panic!("wechat") };
+    link.callbacks.unwrap()
+}
+
+fn link(kind: &str, more: &str) -> Link {
     let settings = provider(&format!(
-        "[[provider]]\nid = \"wechat\"\nkind = \"wechat\"\nappid = \"wx1\"\nsecret = \"x\"\ncallback_token = \"{TOKEN}\"\n\
+        "[[provider]]\nid = \"x\"\nkind = \"{kind}\"\n{more}secret = \"x\"\ncallback_token = \"{TOKEN}\"\n\
          aes_key = \"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG\"\n"
     ));
-    let config::Link::Wechat(link) = &settings.providers[0].link else { panic!("wechat") };
-    link.clone()
+    settings.providers[0].link.clone()
 }
 
-fn wechat_crypt(account: &str) -> Crypt {
-    Crypt::new(wechat_account().callbacks.unwrap(), account)
+/// A callback of the platform to an account, signed and encrypted at a time.
+fn sealed_post(path: &str, account: &str, at: i64, said: &str) -> Vec<u8> {
+    let crypt = Crypt::new(secrets(), account);
+    signed_post(path, at, &crypt.seal(said.as_bytes(), [9; 16]))
 }
 
-/// A callback of WeChat to an account, signed and encrypted at a time.
-fn wechat_post(path: &str, account: &str, at: i64, said: &str) -> Vec<u8> {
-    let crypt = wechat_crypt(account);
-    let (encrypted, at) = (crypt.seal(said.as_bytes(), [9; 16]), at.to_string());
-    let target = format!("{path}?timestamp={at}&nonce=n&msg_signature={}", crypt.sign(&at, "n", Some(&encrypted)));
+/// A callback whose signature is good, whatever was encrypted.
+fn signed_post(path: &str, at: i64, encrypted: &str) -> Vec<u8> {
+    let at = at.to_string();
+    let signature = Crypt::new(secrets(), "").sign(&at, "n", Some(encrypted));
+    let target = format!("{path}?timestamp={at}&nonce=n&msg_signature={signature}");
     post(&target, "", format!("<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>").as_bytes())
 }
 
-const WECHAT_DONE: &str = "<xml><MsgType>event</MsgType><Event>TEMPLATESENDJOBFINISH</Event><MsgID>1</MsgID>\
-                           <Status>success</Status></xml>";
-
-#[tokio::test]
-async fn what_is_not_wechats_is_refused_and_counted_and_does_no_harm() {
-    let account = wechat_account();
-    let desk =
-        |id, _: &str| Box::new(wechat::callback::Desk::new(id, &account, account.callbacks.clone().unwrap())) as _;
-    let mut beset = Beset::with("wechat", desk).await;
+/// Tries everything that is not the platform's on the callbacks of `account`, to which `good` is said by it.
+async fn what_is_not_the_platforms(beset: &mut Beset, id: &str, account: &str, good: &str) {
     let now = beset.clock.now().as_secs();
     let (path, forbidden, bad) = (beset.path.clone(), "HTTP/1.1 403 Forbidden", "HTTP/1.1 400 Bad Request");
     // Of another account, changed on the way, not encrypted, not XML.
-    assert_eq!(beset.ask(wechat_post(&path, "wx2", now, WECHAT_DONE)).await, forbidden);
-    let good = String::from_utf8(wechat_post(&path, "wx1", now, WECHAT_DONE)).unwrap();
-    assert_eq!(beset.ask(good.replace("msg_signature=", "msg_signature=0").into_bytes()).await, forbidden);
-    assert_eq!(beset.ask(post(&path, "", WECHAT_DONE.as_bytes())).await, forbidden);
+    assert_eq!(beset.ask(sealed_post(&path, "another", now, good)).await, forbidden);
+    let whole = String::from_utf8(sealed_post(&path, account, now, good)).unwrap();
+    assert_eq!(beset.ask(whole.replace("msg_signature=", "msg_signature=0").into_bytes()).await, forbidden);
+    assert_eq!(beset.ask(post(&path, "", good.as_bytes())).await, forbidden);
     assert_eq!(beset.ask(post(&path, "", b"\xff\x00{}")).await, forbidden);
-    // An entity that grows, in what anybody may send and in what is signed.
-    let bomb = "<!DOCTYPE x [<!ENTITY a 'xxxxxxxxxx'><!ENTITY b '&a;&a;&a;&a;'>]><xml><Encrypt>&b;</Encrypt></xml>";
-    assert_eq!(beset.ask(post(&path, "", bomb.as_bytes())).await, forbidden);
-    assert_eq!(beset.ask(wechat_post(&path, "wx1", now, bomb)).await, bad);
+    // Whoever has the token alone learns nothing from changes of the last block: each is answered as all are.
+    let encrypted = Crypt::new(secrets(), account).seal(good.as_bytes(), [9; 16]);
+    let mut bytes = STANDARD.decode(encrypted).unwrap();
+    let place = bytes.len() - 17;
+    for value in (0..=u8::MAX).step_by(17) {
+        bytes[place] ^= value | 1;
+        assert_eq!(beset.ask(signed_post(&path, now, &STANDARD.encode(&bytes))).await, forbidden);
+        bytes[place] ^= value | 1;
+    }
+    // An entity that grows, and attributes without end, in what anybody may send and in what is signed.
+    let attributes: String = (0..100_000).map(|number| format!(" a{number}=''")).collect();
+    let entities = "<!DOCTYPE x [<!ENTITY a 'xxxxxxxxxx'><!ENTITY b '&a;&a;&a;&a;'>]><xml><Encrypt>&b;</Encrypt></xml>";
+    let bombs = [entities.to_owned(), format!("<xml{attributes}/>"), format!("<xml>{}</xml>", "<a/>".repeat(50_000))];
+    for bomb in &bombs {
+        assert_eq!(beset.ask(post(&path, "", bomb.as_bytes())).await, forbidden);
+    }
+    assert_eq!(beset.ask(sealed_post(&path, account, now, entities)).await, bad);
     // Old, and to come.
     for apart in [-3_600, 3_600] {
-        assert_eq!(beset.ask(wechat_post(&path, "wx1", now + apart, WECHAT_DONE)).await, forbidden);
+        assert_eq!(beset.ask(sealed_post(&path, account, now + apart, good)).await, forbidden);
     }
-    let huge = beset.ask(wechat_post(&path, "wx1", now, &"x".repeat(10 * 1024 * 1024))).await;
+    let huge = beset.ask(sealed_post(&path, account, now, &"x".repeat(10 * 1024 * 1024))).await;
     assert!(["", "HTTP/1.1 413 Payload Too Large"].contains(&&*huge), "{huge}");
     assert!(beset.inbox.try_recv().is_err(), "none of it says anything");
-    // What is WeChat's is taken, once.
-    let (status, news) = beset.ask_and_take(good.clone().into_bytes()).await;
+    // What is the platform's is taken, once.
+    let (status, _) = beset.ask_and_take(whole.clone().into_bytes()).await;
     assert_eq!(status, "HTTP/1.1 200 OK");
-    assert!(matches!(news, News::Receipt(_)));
-    assert_eq!(beset.ask(good.into_bytes()).await, "HTTP/1.1 200 OK");
+    assert_eq!(beset.ask(whole.into_bytes()).await, "HTTP/1.1 200 OK");
     assert!(beset.inbox.try_recv().is_err(), "a replay says nothing");
+    let counts = ["taken", "replayed", "signature", "stale", "unreadable", "body"].map(|result| counted(id, result));
+    assert_eq!(counts, [1.0, 1.0, 23.0, 2.0, 1.0, 1.0]);
+}
+
+#[tokio::test]
+async fn what_is_not_wechats_is_refused_and_counted_and_does_no_harm() {
+    let Link::Wechat(account) = link("wechat", "appid = \"wx1\"\n") else { panic!("wechat") };
+    let desk = |id, _: &str| Box::new(wechat::callback::Desk::new(id, &account, secrets())) as _;
+    let mut beset = Beset::with("wechat", desk).await;
+    let done = "<xml><MsgType>event</MsgType><Event>TEMPLATESENDJOBFINISH</Event><MsgID>1</MsgID>\
+                <Status>success</Status></xml>";
+    what_is_not_the_platforms(&mut beset, "wechat", "wx1", done).await;
     // It asks who listens.
-    let greeting = |signature: String| {
-        let target = format!("{path}?timestamp={now}&nonce=n&echostr=5838&signature={signature}");
-        format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes()
-    };
-    let signature = wechat_crypt("wx1").sign(&now.to_string(), "n", None);
-    assert_eq!(beset.ask(greeting(signature)).await, "HTTP/1.1 200 OK");
-    assert_eq!(beset.ask(greeting("0".repeat(40))).await, forbidden);
-    let counts =
-        ["taken", "replayed", "signature", "stale", "unreadable", "body"].map(|result| counted("wechat", result));
-    assert_eq!(counts, [2.0, 1.0, 6.0, 2.0, 1.0, 1.0]);
+    let now = beset.clock.now().as_secs();
+    let (path, crypt) = (beset.path.clone(), Crypt::new(secrets(), "wx1"));
+    let greeting =
+        |signature: String| get(&format!("{path}?timestamp={now}&nonce=n&echostr=5838&signature={signature}"));
+    assert_eq!(beset.ask(greeting(crypt.sign(&now.to_string(), "n", None))).await, "HTTP/1.1 200 OK");
+    assert_eq!(beset.ask(greeting("0".repeat(40))).await, "HTTP/1.1 403 Forbidden");
+    assert_eq!([counted("wechat", "taken"), counted("wechat", "signature")], [2.0, 24.0]);
     assert_eq!(beset.tasks.finish(&beset.clock, PATIENCE).await, 0, "tasks left");
+}
+
+#[tokio::test]
+async fn what_is_not_wecoms_is_refused_and_counted_and_does_no_harm() {
+    let Link::Wecom(application) = link("wecom", "corp_id = \"ww1\"\nagent_id = 1\n") else { panic!("wecom") };
+    let desk = |id, _: &str| Box::new(wecom::callback::Desk::new(id, &application, secrets())) as _;
+    let mut beset = Beset::with("wecom", desk).await;
+    let added = "<xml><CreateTime>1</CreateTime><MsgType>event</MsgType><Event>change_external_contact</Event>\
+                 <ChangeType>add_external_contact</ChangeType><UserID>li</UserID><ExternalUserID>wm1</ExternalUserID></xml>";
+    what_is_not_the_platforms(&mut beset, "wecom", "ww1", added).await;
+    // It asks who listens, with a word that only who has the key can read.
+    let (now, path) = (beset.clock.now().as_secs(), beset.path.clone());
+    let greeting = |account: &str| {
+        let crypt = Crypt::new(secrets(), account);
+        let word = crypt.seal(b"5838", [1; 16]);
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("timestamp", &now.to_string())
+            .append_pair("nonce", "n")
+            .append_pair("msg_signature", &crypt.sign(&now.to_string(), "n", Some(&word)))
+            .append_pair("echostr", &word)
+            .finish();
+        get(&format!("{path}?{query}"))
+    };
+    assert_eq!(beset.ask(greeting("ww1")).await, "HTTP/1.1 200 OK");
+    assert_eq!(beset.ask(greeting("ww2")).await, "HTTP/1.1 403 Forbidden");
+    assert_eq!([counted("wecom", "taken"), counted("wecom", "signature")], [2.0, 24.0]);
+    assert_eq!(beset.tasks.finish(&beset.clock, PATIENCE).await, 0, "tasks left");
+}
+
+fn get(target: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes()
 }

@@ -6,8 +6,9 @@ use postrider::channel::callback::{Call, Callbacks, Refused};
 use postrider::channel::http::{Bytes, HeaderMap};
 use postrider::channel::sms::twilio::{callback, signature};
 use postrider::channel::sms::{aliyun, custom, tencent};
-use postrider::channel::template::{crypt::Crypt, wechat};
-use postrider::config::Secret;
+use postrider::channel::template::{crypt::Crypt, wechat, wecom};
+use postrider::config::{Link, Secret};
+use postrider::domain::recipient::Recipient;
 use postrider::domain::signal::{DETAIL_LEN_MAX, DETAILS_MAX};
 use postrider::domain::time::UnixMicros;
 
@@ -131,7 +132,7 @@ fn no_bytes_break_what_reads_a_cloud_that_settings_describe() {
          callback_delivered = \"item.status == 'ok'\"\ncallback_undelivered = \"item.status in ['no', 7]\"\n\
          callback_from = \"item.from\"\ncallback_to = \"item.to\"\ncallback_text = \"item.text\"\n"
     ));
-    let postrider::config::Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
+    let Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
     beat("custom", &custom::Desk::new("cloud".parse().unwrap(), link.callbacks.clone().unwrap()), unsigned);
 }
 
@@ -139,25 +140,20 @@ fn bounded(news: &News) {
     match news {
         News::Receipt(receipt) => assert!(receipt.message_id.len() <= 128 && receipt.code.chars().count() <= 32),
         News::Signal(signal) => {
-            assert!(signal.details.len() <= DETAILS_MAX && signal.recipient.wechat[0].openid.len() <= 128);
+            let Recipient { wechat, wecom, wecom_chat_id, wecom_userid, .. } = &signal.recipient;
+            let wechat = wechat.iter().map(|at| &at.openid);
+            let wecom = wecom.iter().map(|at| &at.external_userid).chain(wecom_chat_id).chain(wecom_userid);
+            assert!(wechat.chain(wecom).all(|id| (1..=128).contains(&id.len())));
+            assert!(signal.details.len() <= DETAILS_MAX);
             assert!(signal.details.iter().all(|(_, value)| value.len() <= DETAIL_LEN_MAX));
         }
-        other => panic!("WeChat says no such thing: {other:?}"),
+        other => panic!("neither says such a thing: {other:?}"),
     }
 }
 
-/// The same for WeChat, whose callbacks are encrypted: the seeds are what lies inside, and the bytes around are changed too.
-#[test]
-fn no_bytes_break_what_reads_wechat() {
-    let settings = crate::support::cloud::provider(
-        "[[provider]]\nid = \"shoes\"\nkind = \"wechat\"\nappid = \"wx1\"\nsecret = \"x\"\ncallback_token = \"token\"\n\
-         aes_key = \"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG\"\n",
-    );
-    let postrider::config::Link::Wechat(link) = &settings.providers[0].link else { panic!("wechat") };
-    let secrets = link.callbacks.clone().unwrap();
-    let desk = wechat::callback::Desk::new("shoes".parse().unwrap(), link, secrets.clone());
-    let crypt = Crypt::new(secrets, "wx1");
-    let (runs, mut rng, corpus) = (fuzz::runs(RUNS), fuzz::random(), fuzz::corpus("wechat"));
+/// The same for those whose callbacks are encrypted: the seeds are what lies inside, and the bytes around are changed too.
+fn beat_encrypted(corpus: &str, desk: &dyn Callbacks, crypt: &Crypt, news_max: usize) {
+    let (runs, mut rng, corpus) = (fuzz::runs(RUNS), fuzz::random(), fuzz::corpus(corpus));
     let read = |query: &str, body: Vec<u8>| {
         let target = format!("/callback/shoes?{query}");
         let call = Call { token: "", target: &target, headers: &HeaderMap::new(), body: &Bytes::from(body) };
@@ -183,7 +179,7 @@ fn no_bytes_break_what_reads_wechat() {
         match read(&query, body) {
             Ok(said) if said.is_empty() => nothing += 1,
             Ok(said) => {
-                assert!(said.len() <= 16);
+                assert!(said.len() <= news_max);
                 said.iter().for_each(bounded);
                 news += 1;
             }
@@ -195,4 +191,29 @@ fn no_bytes_break_what_reads_wechat() {
     let ways = [news, nothing, unreadable, signature];
     // Most changes leave no XML.
     assert!(ways.iter().all(|&way| way > runs / 4_000), "every way is taken: {ways:?} of {runs} runs");
+}
+
+const SECRETS: &str = "secret = \"x\"\ncallback_token = \"token\"\n\
+                       aes_key = \"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG\"\n";
+
+#[test]
+fn no_bytes_break_what_reads_wechat() {
+    let settings = crate::support::cloud::provider(&format!(
+        "[[provider]]\nid = \"shoes\"\nkind = \"wechat\"\nappid = \"wx1\"\n{SECRETS}"
+    ));
+    let Link::Wechat(link) = &settings.providers[0].link else { panic!("wechat") };
+    let secrets = link.callbacks.clone().unwrap();
+    let desk = wechat::callback::Desk::new("shoes".parse().unwrap(), link, secrets.clone());
+    beat_encrypted("wechat", &desk, &Crypt::new(secrets, "wx1"), 16);
+}
+
+#[test]
+fn no_bytes_break_what_reads_wecom() {
+    let settings = crate::support::cloud::provider(&format!(
+        "[[provider]]\nid = \"shoes\"\nkind = \"wecom\"\ncorp_id = \"ww1\"\nagent_id = 1\n{SECRETS}"
+    ));
+    let Link::Wecom(link) = &settings.providers[0].link else { panic!("wecom") };
+    let secrets = link.callbacks.clone().unwrap();
+    let desk = wecom::callback::Desk::new("shoes".parse().unwrap(), link, secrets.clone());
+    beat_encrypted("wecom", &desk, &Crypt::new(secrets, "ww1"), 200);
 }

@@ -136,7 +136,7 @@ impl Tokens {
     /// # Errors
     /// [`NoToken`], where there is none to be had.
     pub async fn get(&self, refused: Option<&str>, client: &Client, limit: Duration) -> Result<Arc<str>, NoToken> {
-        let now = self.clock.now();
+        let (watch, now) = (self.clock.stopwatch(), self.clock.now());
         let held = self.held(refused, now);
         let mut asking = match &held {
             Some(held) if now < held.renew_at => return Ok(Arc::clone(&held.token)),
@@ -154,7 +154,7 @@ impl Tokens {
         let lately = asking.as_ref().filter(|last| now.since(last.at) < RETRY_AFTER).map(|last| last.why.clone());
         let asked = match lately {
             Some(why) => Err(why),
-            None => self.renew(refused, client, limit).await,
+            None => self.renew(refused, client, limit.saturating_sub(watch.elapsed())).await,
         };
         // The platform insists on what it does not let in: another job would be told the same.
         let asked = asked.and_then(|held| match refused == Some(&*held.token) {
@@ -184,15 +184,18 @@ impl Tokens {
     /// Takes the token that another process has, or asks the platform for all of them.
     async fn renew(&self, refused: Option<&str>, client: &Client, limit: Duration) -> Result<Held, NoToken> {
         let watch = self.clock.stopwatch();
-        while watch.elapsed() < limit {
-            match self.vault.borrow(&self.name, refused).await {
-                Lent::Token(held) => return Ok(held),
-                Lent::Yours => {
-                    let held = self.ask(client, limit.saturating_sub(watch.elapsed())).await?;
-                    self.vault.lend(&self.name, &held).await;
+        let left = || limit.saturating_sub(watch.elapsed());
+        while !left().is_zero() {
+            match self.clock.timeout(left(), self.vault.borrow(&self.name, refused)).await {
+                Ok(Lent::Token(held)) => return Ok(held),
+                Ok(Lent::Yours) => {
+                    let held = self.ask(client, left()).await?;
+                    // Lost, another process asks the platform again, and is given the same.
+                    let _lost = self.clock.timeout(left(), self.vault.lend(&self.name, &held)).await;
                     return Ok(held);
                 }
-                Lent::Wait => self.clock.pause(LOOK_AGAIN).await,
+                Ok(Lent::Wait) => self.clock.pause(LOOK_AGAIN.min(left())).await,
+                Err(_) => break,
             }
         }
         Err(NoToken::because("no_token"))
@@ -257,3 +260,6 @@ impl fmt::Debug for Fresh {
         f.debug_struct("Fresh").field("life", &self.life).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

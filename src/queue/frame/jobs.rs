@@ -416,7 +416,13 @@ pub(super) fn shared_bytes(shared: &Shared) -> usize {
 
 /// Returns a bound on the bytes that a job takes.
 pub(super) fn job_bytes(job: &Job) -> usize {
-    let recipient = &job.recipient;
+    let keys = job.cancel_key.len() + job.collapse_key.len();
+    // Id, two lengths, two attempts, and the time it was seen.
+    recipient_bytes(&job.recipient) + keys + pairs_bytes(&job.params) + 16 + 10 + 6 + 9
+}
+
+/// Returns a bound on the bytes that a recipient takes.
+pub(super) fn recipient_bytes(recipient: &Recipient) -> usize {
     let wechat: usize = recipient.wechat.iter().map(|at| at.appid.len() + at.openid.len() + 10).sum();
     let wecom = recipient.wecom.as_ref().map_or(0, |at| at.corp_id.len() + at.external_userid.len() + 10);
     let texts: usize =
@@ -425,11 +431,11 @@ pub(super) fn job_bytes(job: &Job) -> usize {
             .flatten()
             .map(|text| text.len() + 5)
             .sum();
-    let keys = job.cancel_key.len() + job.collapse_key.len();
-    // Id, phone, flags, the count of openids, two lengths, two attempts, and the time it was seen.
-    wechat + wecom + texts + keys + pairs_bytes(&job.params) + 16 + 17 + 2 + 5 + 10 + 6 + 9
+    // Phone, flags, and the count of openids.
+    wechat + wecom + texts + 17 + 2 + 5
 }
 
-fn pairs_bytes(pairs: &[(Box<str>, Box<str>)]) -> usize {
+/// Returns a bound on the bytes that names and values take.
+pub(super) fn pairs_bytes(pairs: &[(Box<str>, Box<str>)]) -> usize {
     5 + pairs.iter().map(|(name, value)| name.len() + value.len() + 10).sum::<usize>()
 }

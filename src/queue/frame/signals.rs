@@ -1,6 +1,7 @@
 //! How signals are written in a frame, and sealed for the ledger.
 
 use super::FrameError;
+use super::jobs::{pairs_bytes, recipient_bytes};
 use super::wire::{Reader, Writer};
 use crate::domain::signal::{Signal, Told};
 
@@ -30,4 +31,12 @@ impl Reader<'_> {
             at: self.time()?,
         })
     }
+}
+
+/// Returns a bound on the bytes that a signal takes.
+pub(in crate::queue) fn signal_bytes(signal: &Signal) -> usize {
+    let Signal { id: _, provider, tenant, told: _, recipient, to, details, at: _ } = signal;
+    let names = provider.as_str().len() + tenant.as_str().len() + to.len();
+    // Id, three lengths, what it says, the time.
+    recipient_bytes(recipient) + pairs_bytes(details) + names + 16 + 15 + 1 + 10
 }

@@ -414,6 +414,7 @@ proptest! {
         prop_assert!(open_heard(&seal_plain(&plain, &sealer), &sealer).is_err());
         prop_assert_eq!(open_plain(&seal_plain(&plain, &sealer), &sealer).unwrap(), plain);
         prop_assert_eq!(open_heard(&seal_reply(&reply, &sealer), &sealer).unwrap(), Heard::Reply(reply));
+        prop_assert!(seal_signal(&signal, &sealer).len() <= 1 + signal_bytes(&signal) + OVERHEAD_BYTES);
         prop_assert_eq!(open_heard(&seal_signal(&signal, &sealer), &sealer).unwrap(), Heard::Signal(signal));
     }
 }
