@@ -8,4 +8,5 @@ mod simulate;
 mod tencent;
 mod twilio;
 mod wechat;
+mod wechatpy;
 mod wecom;

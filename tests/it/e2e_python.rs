@@ -8,6 +8,7 @@ use std::process::Command;
 use postrider::telemetry::metrics::TABLE;
 use serde_json::Value;
 
+use crate::support::peer;
 use crate::support::service::{Backends, Service, smpp_provider};
 use crate::support::sink::Sink;
 
@@ -137,9 +138,7 @@ fn metrics_tell_the_same(report: &Value, service: &Service) {
 }
 
 fn python(service: &Service) -> Value {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python = std::env::var_os("POSTRIDER_TEST_PYTHON")
-        .map_or_else(|| root.join("target/peers/venv/bin/python"), PathBuf::from);
+    let (root, python) = (PathBuf::from(env!("CARGO_MANIFEST_DIR")), peer::python());
     let has_grpc =
         Command::new(&python).args(["-c", "import grpc_tools"]).status().is_ok_and(|status| status.success());
     assert!(

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::support::api::{Watched, batch, insist, jobs, text};
 use crate::support::cloud::words;
+use crate::support::peer;
 use crate::support::route::{PATIENCE, Rig, handover, settings};
 use crate::support::service::{Backends, Service, smpp_provider};
 
@@ -36,9 +37,7 @@ async fn smsc(account: Account, behaviour: Behaviour) -> (Smsc, Tasks) {
 /// Lets PyPI smpplib hand over so many texts.
 async fn smpplib(port: u16, password: &'static str, count: usize) -> Value {
     tokio::task::spawn_blocking(move || {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = std::env::var_os("POSTRIDER_TEST_PYTHON")
-            .map_or_else(|| root.join("target/peers/venv/bin/python"), std::path::PathBuf::from);
+        let (root, python) = (std::path::Path::new(env!("CARGO_MANIFEST_DIR")), peer::python());
         let arguments = [port.to_string(), "postrider".into(), password.into(), count.to_string()];
         let output = Command::new(&python).arg(root.join("tests/peers/esme.py")).args(arguments).output();
         let output =

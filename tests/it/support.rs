@@ -5,6 +5,7 @@ pub(crate) mod cloud;
 pub(crate) mod exchange;
 pub(crate) mod fuzz;
 pub(crate) mod janitor;
+pub(crate) mod peer;
 pub(crate) mod proxy;
 pub(crate) mod route;
 pub(crate) mod servers;

@@ -250,10 +250,10 @@ fn recipients() -> Vec<pb::BatchItem> {
     (0..JOBS).map(item).collect()
 }
 
-async fn put_template(service: &Service) {
+pub(super) async fn put_template(service: &Service, provider: &str) {
     let variable = pb::TemplateVariable { name: "thing1".into(), r#type: "thing".into(), ..Default::default() };
     let at = pb::ProviderTemplate {
-        provider_id: "cloud".into(),
+        provider_id: provider.into(),
         template_id: "tpl-1".into(),
         approval: pb::ApprovalState::Approved.into(),
     };
@@ -263,7 +263,7 @@ async fn put_template(service: &Service) {
     api::put_template(service, template).await;
 }
 
-fn spec(class: pb::Class) -> pb::JobSpec {
+pub(super) fn spec(class: pb::Class) -> pb::JobSpec {
     let template = pb::TemplateContent { template: "order".into(), ..Default::default() };
     pb::JobSpec {
         content: Some(pb::job_spec::Content::Template(template)),
@@ -303,7 +303,7 @@ async fn every_job_of_a_service_has_its_outcome_and_marketing_none() {
         settings(&format!("http://{}", simulator.address()), GOOD)
     );
     let service = tokio::task::spawn_blocking(move || Service::start(&Backends::Embedded, &settings)).await.unwrap();
-    put_template(&service).await;
+    put_template(&service, "cloud").await;
     let client = api::jobs(&service);
     let request = |class, key: &str| pb::SubmitBatchRequest {
         idempotency_key: key.into(),
@@ -430,7 +430,7 @@ async fn two_processes_share_a_token_and_renew_it_once() {
         (service, other)
     });
     let (service, other) = started.await.unwrap();
-    put_template(&service).await;
+    put_template(&service, "cloud").await;
     let client = api::jobs(&service);
     let mut ids = Vec::new();
     for batch in 0..10 {

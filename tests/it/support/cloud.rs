@@ -15,6 +15,8 @@ use postrider::shutdown::Tasks;
 use postrider::simulator::{Behaviour, Receipts, Simulator, Vendor};
 use tokio::sync::mpsc;
 
+use super::peer;
+
 /// Longer than anything here takes, on a machine that compiles.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The id of the provider.
@@ -159,9 +161,7 @@ pub(crate) fn provider(settings: &str) -> Arc<postrider::config::Settings> {
 pub(crate) async fn ask_python(what: &'static str, asked: &serde_json::Value) -> serde_json::Value {
     let asked = asked.to_string();
     tokio::task::spawn_blocking(move || {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = std::env::var_os("POSTRIDER_TEST_PYTHON")
-            .map_or_else(|| root.join("target/peers/venv/bin/python"), std::path::PathBuf::from);
+        let (root, python) = (std::path::Path::new(env!("CARGO_MANIFEST_DIR")), peer::python());
         let output = std::process::Command::new(&python)
             .arg(root.join("tests/peers/clouds.py"))
             .args([what, &asked])

@@ -1,25 +1,15 @@
 //! SMSCs that we did not write: the npm package `smpp`, behaving as `tests/peers/smsc.js` is told, and PyPI smpp34.
 
-use std::io::{BufRead, BufReader, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
-
-use serde_json::Value;
+use std::process::Command;
+use std::sync::OnceLock;
 
 use super::janitor::free_port;
+use super::peer::Peer;
 
-/// A running SMSC. It ends when this is dropped, and when the test process ends: it reads from a pipe that closes then.
-pub(crate) struct Smsc {
-    port: u16,
-    child: Child,
-    stdin: Mutex<ChildStdin>,
-    events: Arc<Mutex<Vec<Value>>>,
-}
-
-/// How often events are looked at.
-const POLL: Duration = Duration::from_millis(5);
+/// A running SMSC.
+pub(crate) struct Smsc(Peer);
 
 // === impl Smsc ===
 
@@ -28,74 +18,23 @@ impl Smsc {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new("node");
         command.arg(peers().join("smsc.js")).args(arguments);
-        Self::run(command, "node: install it with `apt-get install nodejs npm`, or run deploy/test.sh, which does")
+        Self(Peer::run(
+            command,
+            "node: install it with `apt-get install nodejs npm`, or run deploy/test.sh, which does",
+        ))
     }
 
     /// Starts another one that we did not write either: PyPI smpp34, as `tests/peers/smsc.py` says.
     pub(crate) fn start_smpp34() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = std::env::var_os("POSTRIDER_TEST_PYTHON");
-        let mut command = Command::new(python.map_or_else(|| root.join("target/peers/venv/bin/python"), PathBuf::from));
-        command.arg(root.join("tests/peers/smsc.py")).arg(free_port().to_string());
-        Self::run(command, "Python with tests/peers/requirements.txt: run deploy/test.sh, which makes it")
-    }
-
-    fn run(mut command: Command, missing: &str) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect(missing);
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let first = lines.next().expect("a line").expect("text");
-        let first: Value = serde_json::from_str(&first).expect("JSON");
-        let port = first["listening"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
-        let events: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let collected = Arc::clone(&events);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let event = serde_json::from_str(&line).expect("JSON");
-                collected.lock().unwrap_or_else(PoisonError::into_inner).push(event);
-            }
-        });
-        let stdin = Mutex::new(child.stdin.take().expect("a pipe"));
-        Self { port, child, stdin, events }
-    }
-
-    /// Returns the port it listens on.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Gives it a command, such as `mo FROM TO TEXT`.
-    pub(crate) fn command(&self, line: &str) {
-        let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(stdin, "{line}").expect("a running SMSC");
-    }
-
-    /// Returns the events of that name so far.
-    pub(crate) fn events(&self, name: &str) -> Vec<Value> {
-        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        events.iter().filter(|event| event["event"] == name).cloned().collect()
-    }
-
-    /// Waits until there are so many events of that name, and returns all of them.
-    ///
-    /// # Panics
-    /// After 20 s.
-    pub(crate) async fn wait_for(&self, name: &str, count: usize) -> Vec<Value> {
-        for _ in 0..20_000 / POLL.as_millis() {
-            let events = self.events(name);
-            if events.len() >= count {
-                return events;
-            }
-            postrider::domain::time::Clock::system().pause(POLL).await;
-        }
-        panic!("the SMSC said `{name}` {} times in 20 s, not {count} times", self.events(name).len());
+        Self(Peer::python("smsc.py", &[&free_port().to_string()]))
     }
 }
 
-impl Drop for Smsc {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
+impl Deref for Smsc {
+    type Target = Peer;
+
+    fn deref(&self) -> &Peer {
+        &self.0
     }
 }
 
