@@ -25,8 +25,12 @@ impl Writer<'_> {
             self.uint(after.as_secs());
             self.byte(*times);
         }
-        self.count(plan.after.len());
-        plan.after.iter().for_each(|after| self.after(after));
+    }
+
+    /// What follows a call stands behind its plan.
+    pub(super) fn afters(&mut self, afters: &[After]) {
+        self.count(afters.len());
+        afters.iter().for_each(|after| self.after(after));
     }
 
     fn after(&mut self, after: &After) {
@@ -98,8 +102,13 @@ impl Reader<'_> {
             ring_max: Duration::from_secs(self.uint()?),
             talk_max: Duration::from_secs(self.uint()?),
             retries: self.list(RETRY_BYTES_MIN, Self::retry)?,
-            after: self.list(AFTER_BYTES_MIN, Self::after)?,
+            after: vec![],
         })
+    }
+
+    pub(super) fn plan_with_afters(&mut self) -> Result<Plan, FrameError> {
+        let plan = self.plan()?;
+        Ok(Plan { after: self.list(AFTER_BYTES_MIN, Self::after)?, ..plan })
     }
 
     fn after(&mut self) -> Result<After, FrameError> {

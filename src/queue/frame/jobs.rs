@@ -127,7 +127,7 @@ impl Writer<'_> {
         self.option(hours.calendar(), Self::text);
     }
 
-    fn content(&mut self, content: &Content) {
+    pub(super) fn content(&mut self, content: &Content) {
         match content {
             Content::Text(text) => {
                 self.byte(0);
@@ -142,16 +142,24 @@ impl Writer<'_> {
                 self.text(signature);
                 if !plain {
                     self.plan(plan);
+                    self.afters(&plan.after);
                 }
             }
             Content::Call { flow, plan } if **plan == Plan::default() => {
                 self.byte(2);
                 self.text(flow);
             }
-            Content::Call { flow, plan } => {
+            // As it was written before anything could follow a call: processes of that age read it.
+            Content::Call { flow, plan } if plan.after.is_empty() => {
                 self.byte(4);
                 self.text(flow);
                 self.plan(plan);
+            }
+            Content::Call { flow, plan } => {
+                self.byte(6);
+                self.text(flow);
+                self.plan(plan);
+                self.afters(&plan.after);
             }
         }
     }
@@ -306,7 +314,7 @@ impl Reader<'_> {
         Hours::new(days, from, to, calendar).map_err(|_| FrameError::Field("window"))
     }
 
-    fn content(&mut self) -> Result<Content, FrameError> {
+    pub(super) fn content(&mut self) -> Result<Content, FrameError> {
         match self.byte()? {
             0 => Ok(Content::Text(self.text()?)),
             // As it was written before templates were stored here.
@@ -322,10 +330,11 @@ impl Reader<'_> {
                 version: self.small("version")?,
                 locale: self.text()?,
                 signature: self.text()?,
-                plan: if form == 5 { Arc::new(self.plan()?) } else { Arc::default() },
+                plan: if form == 5 { Arc::new(self.plan_with_afters()?) } else { Arc::default() },
             }),
             2 => Ok(Content::Call { flow: self.text()?, plan: Arc::default() }),
             4 => Ok(Content::Call { flow: self.text()?, plan: Arc::new(self.plan()?) }),
+            6 => Ok(Content::Call { flow: self.text()?, plan: Arc::new(self.plan_with_afters()?) }),
             _ => Err(FrameError::Field("content")),
         }
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use uuid::Uuid;
 
+use super::wire::{Reader, Writer};
 use super::*;
 use crate::domain::call::{After, AfterAct, CallReport, CallResult, Plan, RETRIES_MAX, Retry, When};
 use crate::domain::chain::{Chain, STEPS_MAX, Step};
@@ -474,4 +475,31 @@ fn the_corpus_is_still_readable() {
         let (header, body) = seed.split_at(HEADER_BYTES);
         Frame::decode(&forge(&sealer, header, body), &sealer).unwrap();
     }
+}
+
+/// What was accepted before anything could follow a call is read for as long as it may wait, and written the same.
+#[test]
+fn a_call_of_before_is_read_as_it_was_accepted() {
+    let old = b"\x04\x05hello\x02{}\x1e\xd8\x04\x01\x01\x78\x02";
+    let plan = Plan {
+        document: "{}".into(),
+        ring_max: Duration::from_secs(30),
+        talk_max: Duration::from_secs(600),
+        retries: vec![Retry { result: CallResult::Busy, after: Duration::from_secs(120), times: 2 }],
+        after: vec![],
+    };
+    let call = |plan: &Plan| Content::Call { flow: "hello".into(), plan: Arc::new(plan.clone()) };
+    let mut reader = Reader::new(old);
+    assert_eq!(reader.content().unwrap(), call(&plan));
+    reader.finish().unwrap();
+    let written = |content: &Content| {
+        let mut out = vec![];
+        Writer { out: &mut out }.content(content);
+        out
+    };
+    assert_eq!(written(&call(&plan)), old);
+    let after = vec![After { when: When::Result(CallResult::Busy), act: AfterAct::OptOut { everything: true } }];
+    let followed = call(&Plan { after, ..plan });
+    let new = written(&followed);
+    assert_eq!((new[0], Reader::new(&new).content().unwrap()), (6, followed));
 }
