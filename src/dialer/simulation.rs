@@ -66,14 +66,21 @@ struct Day {
     next: BinaryHeap<Reverse<(UnixMicros, Next)>>,
     turn: usize,
     chance: Rng,
-    /// What was dialled: when, which job.
-    dialled: Vec<(UnixMicros, u32)>,
+    dialled: Vec<Dialled>,
     results: BTreeMap<&'static str, u32>,
-    lines_most: u32,
     /// Line time while work waited: used, and there.
     used: u128,
     there: u128,
     finished: u32,
+}
+
+/// One call as the callee's exchange would note it.
+struct Dialled {
+    at: UnixMicros,
+    until: UnixMicros,
+    number: u32,
+    campaign: bool,
+    caller: Box<str>,
 }
 
 fn zone(callee: u32) -> usize {
@@ -142,7 +149,6 @@ impl Day {
             chance: Rng::with_seed(7),
             dialled: vec![],
             results: BTreeMap::new(),
-            lines_most: 0,
             used: 0,
             there: 0,
             finished: 0,
@@ -304,8 +310,6 @@ impl Day {
 
     fn connect(&mut self, number: u32, permit: Permit, now: UnixMicros) {
         self.jobs[number as usize].attempt += 1;
-        self.dialled.push((now, number));
-        self.lines_most = self.lines_most.max(self.dialer.in_use());
         let ring = Duration::from_millis(self.chance.u64(2_000..12_000));
         let talk = Duration::from_millis(self.chance.u64(5_000..35_000));
         let (result, length) = match self.chance.u32(..100) {
@@ -319,14 +323,40 @@ impl Day {
                 (CallResult::Completed, ring + talk)
             }
         };
-        self.next.push(Reverse((now.plus(length), Next::Ended(number))));
+        let until = now.plus(length);
+        let (campaign, caller) = (!permit.campaign.is_empty(), self.dialer.caller(&permit).into());
+        self.dialled.push(Dialled { at: now, until, number, campaign, caller });
+        self.next.push(Reverse((until, Next::Ended(number))));
         self.calls.insert(number, (permit, result));
     }
 
     /// Looks at what was dialled as somebody would who has only the rules.
     fn judge(&self) {
+        self.judge_times();
+        let size = &self.size;
+        let tenant = |call: &Dialled| call.number % size.tenants;
+        let judge_lines = |what: &str, most: u32, key: &dyn Fn(&Dialled) -> Key| {
+            let lines = self.lines_at_once(key);
+            assert!(lines <= most, "{lines} lines of a {what} at a time, {most} allowed");
+        };
+        judge_lines("trunk", size.lines, &|_| Some(0));
+        judge_lines("tenant", size.lines / 4, &|call| Some(tenant(call).into()));
+        judge_lines("campaign", size.lines / 5, &|call| call.campaign.then(|| tenant(call).into()));
+        judge_lines("number", size.lines / 8, &|call| call.caller.strip_prefix("+8620")?.parse().ok());
+        let mut today: HashMap<&str, u32> = HashMap::new();
+        self.dialled.iter().for_each(|call| *today.entry(&call.caller).or_default() += 1);
+        assert!(today.values().all(|&calls| calls <= size.jobs / 6), "calls of a number: {today:?}");
+        assert!(today.len() == 20 && self.finished > size.jobs / 2, "{} finished: {today:?}", self.finished);
+        let busy = self.used * 1_000 / self.there.max(1);
+        let (calls, finished) = (self.dialled.len(), self.finished);
+        println!("{calls} calls, {finished} jobs finished, lines {busy} ‰ busy while work waited: {:?}", self.results);
+        assert!(busy >= 950, "lines were {busy} ‰ busy while work waited");
+    }
+
+    /// Hours, caps and calls per second.
+    fn judge_times(&self) {
         let mut callees: HashMap<u32, Vec<UnixMicros>> = HashMap::new();
-        for &(at, number) in &self.dialled {
+        for &Dialled { at, number, .. } in &self.dialled {
             let callee = self.jobs[number as usize].callee;
             let local = jiff::Timestamp::from_microsecond(at.0).unwrap().to_zoned(self.zones[zone(callee)].clone());
             assert!(matches!(local.hour(), 9..12 | 14..20), "{local} is no time to call anybody");
@@ -339,16 +369,34 @@ impl Day {
             assert!(!times.windows(CALLS_A_DAY as usize + 1).any(many), "called too often");
         }
         let per_s = self.size.calls_per_s as usize;
-        let crowded = |some: &[(UnixMicros, u32)]| some[per_s].0.since(some[0].0) < Duration::from_secs(1);
+        let crowded = |some: &[Dialled]| some[per_s].at.since(some[0].at) < Duration::from_secs(1);
         assert!(!self.dialled.windows(per_s + 1).any(crowded), "more calls in a second than allowed");
-        assert!(self.lines_most <= self.size.lines, "{} lines", self.lines_most);
-        assert!(self.finished > self.size.jobs / 2, "{} finished", self.finished);
-        let busy = self.used * 1_000 / self.there.max(1);
-        let (calls, finished) = (self.dialled.len(), self.finished);
-        println!("{calls} calls, {finished} jobs finished, lines {busy} ‰ busy while work waited: {:?}", self.results);
-        assert!(busy >= 950, "lines were {busy} ‰ busy while work waited");
+    }
+
+    /// Returns how many calls of one key were up at the same time, at most.
+    fn lines_at_once(&self, key: &dyn Fn(&Dialled) -> Key) -> u32 {
+        let (mut up, mut most) = (HashMap::<u64, u32>::new(), 0);
+        let mut ends = BinaryHeap::new();
+        for call in &self.dialled {
+            while let Some(&Reverse((until, ended))) = ends.peek()
+                && until <= call.at
+            {
+                ends.pop();
+                *up.entry(ended).or_default() -= 1;
+            }
+            if let Some(key) = key(call) {
+                ends.push(Reverse((call.until, key)));
+                let lines = up.entry(key).or_default();
+                *lines += 1;
+                most = most.max(*lines);
+            }
+        }
+        most
     }
 }
+
+/// Whose line a call takes; `None`: nobody's who is asked about.
+type Key = Option<u64>;
 
 #[test]
 fn a_day_of_calls_keeps_every_limit_and_leaves_no_line_idle() {
