@@ -3,6 +3,7 @@
 
 mod calls;
 mod counts;
+mod phone_call;
 mod text;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use self::calls::Caller;
 pub(crate) use self::counts::{Counts, LoadCounts};
+pub(crate) use self::phone_call::FOLLOW_UP;
 use crate::scenario::{Call, Load};
 
 /// How long a call may take; then it counts as unknown.

@@ -1,6 +1,7 @@
 //! Runs a scenario: sink, service and generator as three processes, then the account.
 
 mod account;
+mod calls;
 mod lags;
 mod peer;
 mod plot;
@@ -20,6 +21,7 @@ use postrider::shutdown::Tasks;
 use postrider::telemetry::metrics as names;
 
 use self::account::Account;
+use self::calls::{Calls, Lines};
 use self::lags::{Cancelled, Lags};
 use self::peer::Sink;
 use self::processes::Watched;
@@ -119,6 +121,7 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
         loads.push(tasks.spawn("load", generator.run()));
     }
     let cancels = cancel(&scenario, &tenants, begin, &tasks);
+    let lines = scenario.trunk.is_some().then(|| Lines::watch(service.metrics, schedule, &tasks));
     let mut watch = Watch::new(schedule, &counts, service.metrics, watched(&scenario, &service, &sink));
     watch.follow(&mut sink).await?;
     for load in loads {
@@ -128,7 +131,9 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
     let settled = settle(&scenario, &tenants, &service, &counts, (&mut watch, &mut sink)).await?;
     let account = account(&scenario, &counts, settled.clone(), &mut sink).await?;
     let lags = Lags::read(&scenario, schedule, cancelled, &mut sink).await?;
-    let report = Report::new(&scenario, &counts, &watch, settled.drain, (account, lags));
+    let of = |(trunk, lines)| Calls::new(trunk, lines, &watch, scenario.duration.as_secs_f64());
+    let calls = scenario.trunk.as_ref().zip(lines.as_ref()).map(of);
+    let report = Report::new(&scenario, &counts, &watch, settled.drain, (account, lags, calls));
     let said = service.tail();
     let stopped = service.stop().await?;
     report.print(stopped);
@@ -170,10 +175,12 @@ async fn settle(
         let asked_at = clock.now();
         let mut ledger = account::Ledger::default();
         for tenant in tenants {
-            ledger.add(&tenant.stats().await.map_err(|status| RunError::SetUp(Box::new(status)))?);
+            let stats = tenant.stats().await.map_err(|status| RunError::SetUp(Box::new(status)))?;
+            ledger.add(&stats, scenario.trunk.is_some());
         }
         let metrics = Metrics::scrape(service.metrics).await?;
-        let waiting = metrics.sum(names::AGENDA_DEPTH) as u64;
+        // Of phone calls, their checks wait in the agenda as well; each is tried once, so none waits in the end.
+        let waiting = if scenario.trunk.is_some() { 0 } else { metrics.sum(names::AGENDA_DEPTH) as u64 };
         let (balances, stands) =
             (ledger.accepted >= accepted && ledger.accepted == ledger.settled + waiting, (ledger.settled, waiting));
         still = balances.then(|| still.filter(|(stood, _)| *stood == stands).unwrap_or((stands, asked_at)));

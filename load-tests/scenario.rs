@@ -45,6 +45,9 @@ pub(crate) struct Scenario {
     /// How the sink behaves.
     #[serde(default)]
     pub(crate) sink: Sink,
+    /// What phone calls go over; absent: there are none.
+    #[serde(default)]
+    pub(crate) trunk: Option<Trunk>,
     /// What must be reached.
     #[serde(default)]
     pub(crate) targets: Targets,
@@ -108,6 +111,17 @@ pub(crate) enum Call {
     Stream,
 }
 
+/// What jobs are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Texts, to the sink.
+    #[default]
+    Sms,
+    /// Phone calls over the trunk, each tried once; whoever presses 1 gets a text, which goes to the sink.
+    Call,
+}
+
 /// Jobs of one sort at a steady rate.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +130,9 @@ pub(crate) struct Load {
     pub(crate) name: String,
     /// By which call.
     pub(crate) call: Call,
+    /// What its jobs are.
+    #[serde(default)]
+    pub(crate) kind: Kind,
     /// Jobs per second.
     pub(crate) rate: u32,
     /// Jobs in a call; 1 but for batches.
@@ -180,6 +197,24 @@ pub(crate) struct Provider {
     pub(crate) rate: u32,
 }
 
+/// A trunk inside the service: callees are drawn by chance, as a simulated trunk does by default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trunk {
+    /// Phone calls at a time.
+    pub(crate) lines: u32,
+    /// New ones per second.
+    pub(crate) calls_per_s: u32,
+    /// How long it rings on average until somebody answers or declines.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) ring: Duration,
+    /// How long callees think on average before they press a key.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) thinks: Duration,
+    /// Part of the calls that nobody answers, 0 to 1; they ring for ten seconds.
+    pub(crate) no_answer: f64,
+}
+
 /// How the sink behaves.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -220,6 +255,10 @@ pub(crate) struct Targets {
     pub(crate) lag_p99_ms_max: Option<f64>,
     /// From the answer to a cancellation to the last hand-over of what it named.
     pub(crate) cancel_s_max: Option<f64>,
+    /// Part of the trunk's lines that is in use on average in the measured time, 0 to 1.
+    pub(crate) lines_busy_min: Option<f64>,
+    /// Jobs that follow from calls and were accepted more than a second after the call asked for them.
+    pub(crate) follow_ups_late_max: Option<u64>,
     /// Loads that must be as fast in the second part as in the first.
     #[serde(default, rename = "steady")]
     pub(crate) steady: Vec<Steady>,
@@ -276,6 +315,9 @@ impl Scenario {
         }
         if !self.targets.steady.is_empty() && self.parts.len() < 2 {
             return Some("`steady` compares the first two parts".into());
+        }
+        if self.loads.iter().any(|load| (load.kind == Kind::Call) != self.trunk.is_some()) {
+            return Some("a [trunk] carries calls, and a run with one has loads of calls alone".into());
         }
         let known = |name: &str| name.is_empty() || self.tenants.iter().any(|tenant| tenant.name == name);
         if let Some(load) = self.loads.iter().find(|load| !known(&load.tenant)) {

@@ -158,6 +158,7 @@ DASHBOARDS = {
                 'sum(increase({sum}[1h])) / clamp_min(sum(increase({count}[1h])), 1e-9)'.format(
                     sum=series("postrider_call_talk_seconds_sum"), count=series("postrider_call_talk_seconds_count")
                 ), "duration")),
+            panel("Time to hand in what follows", "s", "From the moment that a call asks for a job until that is accepted, with somebody on the line.", *quantiles("postrider_call_follow_up_seconds")),
             panel("Calls not made, by outcome", "jobs/s", "Suppressed, expired, cancelled, rejected, failed.", (rate("postrider_jobs_finished_total", "outcome", 'kind="call", outcome!="completed"'), "{{outcome}}"), stack=True),
         ],
     ),

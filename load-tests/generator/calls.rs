@@ -15,8 +15,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use super::{CALL_TIMEOUT, LoadCounts, text};
-use crate::scenario::{Call, Load};
+use super::{CALL_TIMEOUT, LoadCounts, phone_call, text};
+use crate::scenario::{Call, Kind, Load};
 
 /// Makes the calls of one load over one connection. Cheap to clone.
 #[derive(Clone)]
@@ -162,10 +162,16 @@ impl Caller {
         // Whole milliseconds, because that is what the text can say.
         let due = UnixMicros::from_millis(due.plus(self.load.delay).as_millis());
         let send_at = (!self.load.delay.is_zero()).then_some(due);
-        let text = text::text(&self.load, due);
+        let content = match self.load.kind {
+            Kind::Sms => {
+                let text = text::text(&self.load, due);
+                pb::job_spec::Content::Sms(pb::SmsContent { text, ..pb::SmsContent::default() })
+            }
+            Kind::Call => pb::job_spec::Content::Call(phone_call::content()),
+        };
         let campaign_id = if self.load.campaign { self.load.name.clone() } else { String::new() };
         pb::JobSpec {
-            content: Some(pb::job_spec::Content::Sms(pb::SmsContent { text, ..pb::SmsContent::default() })),
+            content: Some(content),
             origin: Some(pb::Origin { campaign_id, ..pb::Origin::default() }),
             class: class(self.load.class).into(),
             schedule: send_at.map(|at| pb::Schedule {

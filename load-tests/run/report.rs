@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Verdict;
 use super::account::Account;
+use super::calls::Calls;
 use super::lags::{self, Lags};
 use super::plot::{self, Chart, Series};
 use super::watch::{Sight, Watch};
@@ -36,6 +37,8 @@ pub(crate) struct Report {
     processes: BTreeMap<String, Process>,
     account: Account,
     lags: Lags,
+    /// What phone calls came to; absent: there were none.
+    calls: Option<Calls>,
     /// What does not balance.
     faults: Vec<String>,
     /// Targets that are missed.
@@ -66,7 +69,7 @@ impl Report {
         counts: &[Arc<LoadCounts>],
         watch: &Watch,
         drain: Option<Duration>,
-        (account, lags): (Account, Lags),
+        (account, lags, calls): (Account, Lags, Option<Calls>),
     ) -> Self {
         let seconds = scenario.duration.as_secs_f64();
         let counts: Vec<_> = counts.iter().map(|counts| counts.read()).collect();
@@ -87,9 +90,10 @@ impl Report {
             drain_s: drain.map(|drain| drain.as_secs_f64()),
             loads: scenario.loads.iter().map(|load| load.name.clone()).zip(counts).collect(),
             processes: processes(watch, seconds),
-            faults: account.faults(),
+            faults: account.faults().into_iter().chain(calls.iter().flat_map(Calls::faults)).collect(),
             account,
             lags,
+            calls,
             missed: vec![],
             timeline: watch.timeline.clone(),
         };
@@ -117,7 +121,8 @@ impl Report {
         let most = most.into_iter().filter_map(|(what, is, max)| {
             max.filter(|max| is > *max).map(|max| format!("{is:.1} {what}, at most {max} wanted"))
         });
-        least.chain(most).chain(self.lags.missed(scenario)).collect()
+        let calls = self.calls.iter().flat_map(|calls| calls.missed(targets));
+        least.chain(most).chain(self.lags.missed(scenario)).chain(calls).collect()
     }
 
     /// Returns how the run ended; `stopped` says whether the service ended well.
@@ -140,6 +145,7 @@ impl Report {
         println!("{} on {} backends; {cpus} x {model}, {memory_gib:.1} GiB", self.scenario, self.backends);
         println!("{}\n{}\n{}", self.rates(), self.latencies(), self.usage());
         println!("{}\n{}", self.late(), self.sides());
+        self.calls.iter().flat_map(Calls::tables).for_each(|table| println!("{table}"));
         for fault in &self.faults {
             println!("BROKEN  {fault}");
         }
@@ -212,13 +218,14 @@ impl Report {
             series("handed over", per_s(|sight| sight.handed_over)),
         ];
         let chart = |title: &str, unit, series| Chart { title: title.to_owned(), unit, log: false, series };
-        let charts = [
+        let mut charts = vec![
             chart("jobs per second", "", rates),
             self.lags.chart(scenario, begin, "due to hand-over, p50, by when jobs were due", |lag| lag.p50_ms),
             self.lags.chart(scenario, begin, "due to hand-over, p99", |lag| lag.p99_ms),
             chart("jobs that wait in the agenda", "", vec![series("waiting", waiting)]),
             chart("memory of the service", "MiB", vec![series("resident", memory)]),
         ];
+        charts.extend(self.calls.iter().map(Calls::chart));
         plot::svg(&format!("{} on {} backends", self.scenario, self.backends), &charts, &lags::spans(scenario))
     }
 
@@ -279,7 +286,7 @@ impl Machine {
     }
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY).set_header(header);
     table

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::{Options, RunError};
-use crate::scenario::{Backends, Scenario};
+use crate::scenario::{Backends, Scenario, Trunk};
 use crate::support::servers::{Postgres, RabbitMq, Redis};
 
 /// How long the service may take to say its key, and to end.
@@ -189,6 +189,14 @@ fn settings(
          binds = {}\nwindow = {}\nrate = \"{}/s\"\nreceipts = {}\nsubmit_ids = \"hex\"\nreceipt_ids = \"hex\"\n",
         provider.binds, provider.window, provider.rate, scenario.sink.receipts
     );
+    if let Some(Trunk { lines, calls_per_s, ring, thinks, no_answer }) = &scenario.trunk {
+        let (ring, thinks) = (humantime::format_duration(*ring), humantime::format_duration(*thinks));
+        let _infallible = write!(
+            text,
+            "\n[[provider]]\nid = \"trunk\"\nkind = \"simulated-trunk\"\nlines = {lines}\ncalls_per_s = {calls_per_s}\n\
+             ring = \"{ring}\"\nthinks = \"{thinks}\"\nno_answer = {no_answer:?}\n"
+        );
+    }
     text
 }
 

@@ -6,6 +6,7 @@ use postrider::domain::cap::OnLimit;
 use postrider::domain::time::Clock;
 use postrider::pb;
 use postrider::pb::job_service_client::JobServiceClient;
+use postrider::pb::template_service_client::TemplateServiceClient;
 use postrider::pb::tenant_service_client::TenantServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -13,7 +14,7 @@ use tonic::{Code, Request, Status};
 
 use super::RunError;
 use super::service::Service;
-use crate::generator::Target;
+use crate::generator::{FOLLOW_UP, Target};
 use crate::scenario::{self, Scenario};
 
 /// How often setting up is tried while the service is starting, and how long between.
@@ -62,12 +63,25 @@ impl Tenant {
             }
             Clock::system().pause(PAUSE).await;
         }
-        let key = pb::CreateApiKeyRequest { tenant_id, role: pb::Role::Submitter.into(), expires_at: None };
+        let role = if scenario.trunk.is_some() { pb::Role::Admin } else { pb::Role::Submitter };
+        let key = pb::CreateApiKeyRequest { tenant_id, role: role.into(), expires_at: None };
         let key = admin.create_api_key(authorized(key, &operator)).await;
         let key = key.map_err(|status| RunError::SetUp(Box::new(status)))?.into_inner();
-        let (name, jobs) = (named.name.clone(), JobServiceClient::new(channel));
+        let (name, jobs) = (named.name.clone(), JobServiceClient::new(channel.clone()));
         let tenant = Self { name, endpoint, authorization: bearer(&key.secret)?, jobs };
-        tenant.await_key().await.map(|()| tenant)
+        tenant.await_key().await?;
+        if scenario.trunk.is_some() {
+            tenant.put_follow_up(channel).await.map_err(|status| RunError::SetUp(Box::new(status)))?;
+        }
+        Ok(tenant)
+    }
+
+    /// Stores the template of what follows from calls.
+    async fn put_follow_up(&self, channel: Channel) -> Result<(), Status> {
+        let body = pb::TemplateBody { sms_text: "Here is your link".into(), ..pb::TemplateBody::default() };
+        let template = pb::Template { name: FOLLOW_UP.into(), bodies: vec![body], ..pb::Template::default() };
+        let request = authorized(pb::PutTemplateRequest { template: Some(template) }, &self.authorization);
+        TemplateServiceClient::new(channel).put_template(request).await.map(drop)
     }
 
     /// Waits until the new key is known everywhere.
