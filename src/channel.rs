@@ -18,6 +18,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot};
 
 use self::call::{CallNews, Carried, Followed, OptedOut};
+use crate::domain::call::CallReport;
 use crate::domain::event::{Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId};
 use crate::domain::job::{Class, Content, Kind};
@@ -221,6 +222,8 @@ pub enum News {
     Reply(Reply),
     /// About a call.
     Call(CallNews),
+    /// About an attempt to call somebody whose job the provider does not name: how it went.
+    CallReceipt(Receipt, Box<CallReport>),
     /// From a callee.
     OptOut(OptedOut),
     /// A job is to follow from a call, now.

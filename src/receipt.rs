@@ -31,6 +31,7 @@ use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
 use crate::limits::Limits;
 use crate::policy::extensions::Extensions;
+use crate::queue::frame::seal_report;
 use crate::queue::outbox::Outbox;
 use crate::queue::{PublishError, Queue, QueueName, Route};
 use crate::seal::Sealer;
@@ -100,7 +101,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
 ) {
     let (stop, places) = (reception.tasks.stop().clone(), Arc::new(Semaphore::new(PUBLISHES_MAX)));
     let (mut inbound, mut meters) = (Vec::with_capacity(TOGETHER_MAX), Meters::default());
-    let calls = CallMetrics::default();
+    let calls = Arc::new(CallMetrics::default());
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let taken = stop.run_until_cancelled(inbox.recv_many(&mut inbound, TOGETHER_MAX)).await;
         if taken.is_none() {
@@ -122,6 +123,12 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                     facts.push(Fact::Receipt(receipt));
                     told.push(done);
                 }
+                News::CallReceipt(receipt, report) => {
+                    meters.count(&receipt);
+                    calls.ended(report.result, report.talk);
+                    facts.push(Fact::Receipt(Receipt { code: seal_report(&report, &reception.sealer), ..receipt }));
+                    told.push(done);
+                }
                 News::Call(news) => {
                     facts.push(Fact::Called(calls::fact(news, &reception.sealer, &calls)));
                     told.push(done);
@@ -132,7 +139,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                 }
                 News::Reply(reply) => desk.hand(reply, done, &reception.sealer).await,
                 News::OptOut(opted_out) => calls::opt_out(&reception, opted_out, done),
-                News::FollowUp(followed) => calls::follow_up(&reception, *followed, done),
+                News::FollowUp(followed) => calls::follow_up(&reception, *followed, &calls, done),
             }
         }
         if facts.is_empty() {

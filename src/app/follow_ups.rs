@@ -59,7 +59,7 @@ impl FollowUps {
     }
 
     fn request(&self, followed: &Followed, (content, params): (Content, Params)) -> Option<Request> {
-        let Followed { job, shared, recipient, follow_up } = followed;
+        let Followed { job, shared, recipient, follow_up, at: _ } = followed;
         // The same call and place are the same job, however often it is handed in, by whichever attempt.
         let key = format!("call/{job}/{}", follow_up.from);
         let mut fingerprint = [0; 16];

@@ -102,6 +102,8 @@ pub struct Followed {
     pub recipient: Recipient,
     /// What follows.
     pub follow_up: FollowUp,
+    /// When it was asked for.
+    pub at: UnixMicros,
 }
 
 // === impl Withdrawal ===

@@ -77,7 +77,7 @@ pub struct CallReport {
     pub digits: Box<str>,
     /// The tags that the flow set.
     pub tags: Vec<Box<str>>,
-    /// What the callee wanted, where the provider says so; else empty.
+    /// What the callee wanted: the node that their last choice from a menu led to; empty: they chose nothing.
     pub intent: Box<str>,
     /// `human` or `machine`; empty: not known.
     pub answered_by: Box<str>,
@@ -85,9 +85,9 @@ pub struct CallReport {
     pub talk: Duration,
     /// `callee` or `us`; empty: not known.
     pub hung_up_by: Box<str>,
-    /// Where the transcript is; empty: none.
+    /// Where the transcript is; empty: none, as no provider that is spoken to makes one.
     pub transcript: Box<str>,
-    /// Where the recording is; empty: none.
+    /// Where the recording is, as its provider names it; empty: none.
     pub recording: Box<str>,
 }
 

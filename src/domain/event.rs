@@ -147,7 +147,8 @@ pub struct Receipt {
     pub job: Option<JobId>,
     /// What it says.
     pub report: Report,
-    /// The provider's own code, raw, at most 32 characters; empty: none.
+    /// The provider's own code, raw, at most 32 characters; empty: none. Of a call that ended, how it went, sealed; empty:
+    /// nothing is known of that.
     pub code: Box<str>,
     /// When it came.
     pub at: UnixMicros,

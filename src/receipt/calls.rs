@@ -78,16 +78,20 @@ pub(super) fn opt_out<Q: Queue, L: Limits, B: Ledger>(
 pub(super) fn follow_up<Q: Queue, L: Limits, B: Ledger>(
     reception: &Arc<Reception<Q, L, B>>,
     followed: Followed,
+    meters: &Arc<CallMetrics>,
     done: oneshot::Sender<()>,
 ) {
-    let here = Arc::clone(reception);
+    let (here, meters) = (Arc::clone(reception), Arc::clone(meters));
     reception.tasks.spawn("call_follow_up", async move {
         for _ in 0..TRIES {
             match here.follow_ups.submit(&followed).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    meters.followed(here.clock.now().since(followed.at));
+                    return tell(done);
+                }
                 Err(NotFollowed::Never(why)) => {
                     warn!(job = %followed.job, %why, "a job that was to follow from a call is refused");
-                    break;
+                    return tell(done);
                 }
                 Err(NotFollowed::NotNow(why)) => {
                     warn!(job = %followed.job, %why, "a job that is to follow from a call is not accepted yet");
@@ -95,7 +99,7 @@ pub(super) fn follow_up<Q: Queue, L: Limits, B: Ledger>(
                 }
             }
         }
-        tell(done);
+        // Its driver, who is not told that it is durable, says it again.
     });
 }
 

@@ -1,5 +1,7 @@
 //! What providers say becomes durable before they are answered.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
@@ -7,11 +9,13 @@ use uuid::Uuid;
 
 use super::*;
 use crate::channel::call::Followed;
+use crate::channel::call::runner::FollowUp;
 use crate::config::Extension;
 use crate::domain::event::{Fate, Reply};
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::job::{Class, Kind};
+use crate::domain::job::{Class, Content, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::space;
+use crate::domain::recipient::Recipient;
 use crate::domain::suppression::{Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::sqlite::Sqlite;
@@ -23,12 +27,19 @@ use crate::queue::frame::Frame;
 
 const FROM: &str = "+4915112345678";
 
-/// Takes no job that is to follow from a call.
-struct Nobody;
+/// Takes jobs that are to follow from calls only after it was asked so often in vain.
+#[derive(Default)]
+struct Busy {
+    in_vain: u32,
+    asked: AtomicU32,
+}
 
-impl FollowUps for Nobody {
+impl FollowUps for Busy {
     fn submit<'a>(&'a self, _: &'a Followed) -> BoxFuture<'a, Result<(), NotFollowed>> {
-        Box::pin(async { Err(NotFollowed::Never("nobody takes it".into())) })
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            if asked < self.in_vain { Err(NotFollowed::NotNow("the broker is away".into())) } else { Ok(()) }
+        })
     }
 }
 
@@ -40,6 +51,7 @@ struct Rig {
     senders: Senders,
     sealer: Sealer,
     clock: Clock,
+    follow_ups: Arc<Busy>,
     inbox: mpsc::Sender<Inbound>,
     record: mpsc::Receiver<Delivery>,
     tasks: Tasks,
@@ -72,6 +84,8 @@ impl Rig {
             tenant: "corner".parse().unwrap(),
             signature: signature.into(),
         });
+        // One more than are tried before the driver has to say it again.
+        let follow_ups = Arc::new(Busy { in_vain: 6, ..Busy::default() });
         let reception = Reception {
             limits: limits.clone(),
             ledger: ledger.clone(),
@@ -82,10 +96,10 @@ impl Rig {
             clock: clock.clone(),
             tasks: tasks.clone(),
             facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), tasks.clone()),
-            follow_ups: Arc::new(Nobody),
+            follow_ups: follow_ups.clone(),
         };
         reception.spawn(inbound);
-        Self { limits, ledger, queue, senders, sealer, clock, inbox, record, tasks, _dir: dir }
+        Self { limits, ledger, queue, senders, sealer, clock, follow_ups, inbox, record, tasks, _dir: dir }
     }
 
     /// Says a reply; returns whether it became durable.
@@ -300,4 +314,36 @@ async fn receipts_are_told_once_they_are_durable_and_not_before() {
     rig.queue.close().await;
     assert!(!rig.say(receipt("b")).await);
     assert_eq!(rig.tasks.finish(&rig.clock, Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn what_follows_from_a_call_is_not_told_to_be_durable_before_it_is() {
+    let rig = Rig::new().await;
+    let shared = Shared {
+        tenant: "acme".parse().unwrap(),
+        kind: Kind::Call,
+        class: Class::Notification,
+        pool: "voice".parse().unwrap(),
+        content: Content::Call { flow: "hello".into(), plan: Arc::default() },
+        sender: "".into(),
+        topic: "".into(),
+        labels: vec![],
+        origin: Origin::default(),
+        batch: None,
+        priority: 0,
+        accepted_at: UnixMicros(0),
+        expires_at: UnixMicros::MAX,
+        windows: vec![],
+        on_missed: OnMissed::Defer,
+        moved_at: None,
+        chain: None,
+        trace: None,
+    };
+    let follow_up = FollowUp { from: "link".into(), kind: Kind::Sms, template: "link".into(), params: vec![] };
+    let (job, recipient, at) = (JobId(Uuid::nil()), Recipient::default(), rig.clock.now());
+    let followed = Followed { job, shared: Arc::new(shared), recipient, follow_up, at };
+    let news = || News::FollowUp(Box::new(followed.clone()));
+    assert!(!rig.say(news()).await, "nobody has taken it: its driver says it again");
+    assert!(rig.say(news()).await);
+    assert_eq!(rig.follow_ups.asked.load(Ordering::SeqCst), 7, "once it is taken, nobody is asked again");
 }

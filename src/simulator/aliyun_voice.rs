@@ -84,15 +84,16 @@ impl Vendor for AliyunVoice {
             (_, Some(b'6')) => "200010",
             (_, _) => "200105",
         };
+        let (seconds, key, by) = if fate == Fate::Delivered { ("9", "1", "机器") } else { ("0", "", "") };
         let intermediate = json!({
             "call_id": message.id, "status_code": "200201", "status_time": "2026-01-01 08:00:00",
             "out_id": message.reference,
         });
         let last = json!({
             "call_id": message.id, "status_code": status, "originate_time": "2026-01-01 08:00:00",
-            "start_time": "2026-01-01 08:00:01", "end_time": "2026-01-01 08:00:10", "duration": "9",
-            "caller": message.from, "callee": message.to, "out_id": message.reference, "hangup_direction": "CALLER",
-            "toll_type": "LOCAL", "voice_type": "tts",
+            "start_time": "2026-01-01 08:00:01", "end_time": "2026-01-01 08:00:10", "duration": seconds,
+            "caller": message.from, "callee": message.to, "out_id": message.reference, "hangup_direction": by,
+            "dtmf": key, "toll_type": "LOCAL", "voice_type": "tts",
         });
         Some(post(self.0.callback.as_ref()?, &json!([intermediate, last])))
     }

@@ -156,6 +156,8 @@ metrics! {
     CALL_RESULTS = "postrider_call_results_total", Counter, ["result"];
     /// How long was talked in calls that were answered.
     CALL_TALK_SECONDS = "postrider_call_talk_seconds", SlowSeconds, [];
+    /// From the moment that a call asks for a job that follows from it until that is accepted.
+    CALL_FOLLOW_UP_SECONDS = "postrider_call_follow_up_seconds", FastSeconds, [];
     /// Binds to the provider that came, ended or failed, and what came over them that fits nothing.
     LINK_EVENTS = "postrider_link_events_total", Counter, ["provider", "event"];
     /// Jobs that reached their outcome.

@@ -227,10 +227,10 @@ fn check(number: &str, job: &Job) {
     match does {
         LINK | STOP => {
             assert_eq!((result, outcome), (CallResult::Completed, Some((Fate::Completed, ""))), "{number}");
-            let tags: &[&str] = if does == LINK { &["confirmed"] } else { &[] };
+            let (tags, intent): (&[&str], _) = if does == LINK { (&["confirmed"], "link") } else { (&[], "stop") };
             assert_eq!(
-                (report.digits, report.tags),
-                (does.to_string(), tags.iter().map(ToString::to_string).collect())
+                (report.digits, report.tags, &*report.intent),
+                (does.to_string(), tags.iter().map(ToString::to_string).collect(), intent)
             );
             assert_eq!(report.hung_up_by, "us");
             assert!(report.talk.unwrap().seconds >= 1, "{:?}", report.talk);

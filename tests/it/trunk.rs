@@ -1,5 +1,7 @@
 //! Calls over a simulated trunk on the virtual clock: hours of retries in seconds, lines never above the limit.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -195,8 +197,8 @@ async fn hours_of_retries_go_by_the_rules_and_no_line_is_used_twice() {
         let report = job.call.clone().unwrap();
         if last == "completed" {
             assert_eq!(
-                (report.digits.as_str(), &*report.tags, report.hung_up_by.as_str()),
-                ("1", &["yes".to_owned()][..], "us")
+                (report.digits.as_str(), &*report.tags, report.intent.as_str(), report.hung_up_by.as_str()),
+                ("1", &["yes".to_owned()][..], "yes", "us")
             );
             assert!(report.talk.unwrap().seconds >= 1);
         }

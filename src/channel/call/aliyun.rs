@@ -90,6 +90,10 @@ impl Api for Aliyun {
             // A flow of one's own needs lines of one's own.
             return Err(refused("not_a_template"));
         }
+        if !handover.content.plan().after.is_empty() {
+            // How its calls end is told to record alone.
+            return Err(refused("after_unsupported"));
+        }
         let (template, params) = self.template(handover);
         if handover.recipient.phone.is_none() {
             Err(refused("no_phone"))
@@ -133,8 +137,10 @@ impl Api for Aliyun {
     fn read(&self, _jobs: &[Handover], answer: &Response<Bytes>) -> Meaning {
         let Ok(said) = serde_json::from_slice::<Said>(answer.body()) else { return Meaning::All(foreign(answer)) };
         Meaning::All(match (&*said.code, said.call_id) {
-            ("OK", Some(call)) => Answer::Taken { message_ids: vec![call], segments: 1, receipt_expected: true },
-            ("OK", None) => Answer::NoAnswer,
+            ("OK", Some(call)) if !call.is_empty() => {
+                Answer::Taken { message_ids: vec![call], segments: 1, receipt_expected: true }
+            }
+            ("OK", Some(_) | None) => Answer::NoAnswer,
             (found, _) => refusal(found, &said.message, answer),
         })
     }

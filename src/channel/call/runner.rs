@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use self::input::{Input, Pressed};
 use super::flow::{Act, Flow, Node, NodeName, OptOut};
+use crate::domain::call::{CallReport, CallResult};
 use crate::domain::job::Kind;
 use crate::domain::text;
 
@@ -34,6 +35,8 @@ pub struct Runner {
     timer: u32,
     digits: String,
     tags: Vec<Box<str>>,
+    /// The node that the last choice from a menu led to.
+    intent: Option<NodeName>,
 }
 
 /// Something that happened in the call.
@@ -124,6 +127,7 @@ impl Runner {
             timer: 0,
             digits: String::new(),
             tags: vec![],
+            intent: None,
         }
     }
 
@@ -135,6 +139,17 @@ impl Runner {
     /// Returns the tags set, each once, in order.
     pub fn tags(&self) -> &[Box<str>] {
         &self.tags
+    }
+
+    /// Returns what the flow knows of a call that ended so: keys, tags, and as what the callee wanted the node that their
+    /// last choice from a menu led to.
+    pub fn report(&self, result: CallResult) -> CallReport {
+        CallReport {
+            digits: self.digits().into(),
+            tags: self.tags.clone(),
+            intent: self.intent.clone().unwrap_or_default(),
+            ..CallReport::unanswered(result)
+        }
     }
 
     /// Returns whether the flow is over.
@@ -344,6 +359,7 @@ impl Runner {
             Pressed::More => self.wait(node, input, out),
             Pressed::Way(to) => {
                 self.remember(&node, input.keys());
+                self.intent = Some(to.clone());
                 self.ahead.clear();
                 self.enter(to, out);
             }

@@ -1,5 +1,6 @@
 //! What a driver says of its calls: again and again, until it is durable.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -111,9 +112,15 @@ impl Teller {
     /// Tells how the call ended, its line free again, and brings what follows.
     pub(super) async fn ended(&self, runner: &Runner, report: CallReport) {
         self.carried.line.ended(Some(report.result));
-        self.follow(runner, report.result).await;
+        let result = report.result;
         let again = self.carried.again(self.voice.clock.now());
-        self.voice.say(self.news(Step::Ended(report, Some(Box::new(again))))).await;
+        let ended = self.voice.say(self.news(Step::Ended(report, Some(Box::new(again)))));
+        let mut follows = pin!(self.follow(runner, result));
+        // First, so that a process that dies in between says it again; but how a call ended is not held up for long.
+        match self.voice.clock.timeout(FOLLOW_MAX, &mut follows).await {
+            Ok(()) => ended.await,
+            Err(_) => _ = tokio::join!(follows, ended),
+        }
     }
 
     /// Tells that the call was hung up before anybody answered, since its job was taken back.
@@ -150,7 +157,8 @@ impl Teller {
 
     fn follows(&self, follow_up: FollowUp) -> News {
         let (shared, recipient) = (Arc::clone(&self.carried.shared), (*self.recipient).clone());
-        News::FollowUp(Box::new(Followed { job: self.job, shared, recipient, follow_up }))
+        let at = self.voice.clock.now();
+        News::FollowUp(Box::new(Followed { job: self.job, shared, recipient, follow_up, at }))
     }
 
     fn opted_out(&self, everything: bool) -> Option<News> {

@@ -207,6 +207,9 @@ impl Late {
                 // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
                 if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
                     self.permit.provider.cost(&change);
+                    if matches!(change, Change::Sent { .. }) {
+                        out.check_call(item, &provider.id, now);
+                    }
                     out.event_of_attempt(item, change, now);
                     if unsent {
                         back.push(claimed.give_back);

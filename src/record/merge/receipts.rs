@@ -61,7 +61,9 @@ impl Merger {
         let change = match report {
             Report::Pending => return,
             Report::Progress(state) => Change::Progress(state),
-            Report::Called(result) => Change::Called { provider: receipt.provider.clone(), result, report: "".into() },
+            Report::Called(result) => {
+                Change::Called { provider: receipt.provider.clone(), result, report: receipt.code.clone() }
+            }
             // A provider's code for "all is well" is no reason.
             Report::Final(fate @ (Fate::Delivered | Fate::Completed)) => Change::Settled(Outcome::new(fate, "")),
             Report::Final(fate) => Change::Settled(Outcome::new(fate, receipt.code.clone())),

@@ -12,7 +12,7 @@ fn called_for(id: JobId) -> Envelope {
 fn told(result: CallResult, message_id: &str) -> Fact {
     let (provider, message_id) = ("carrier".parse().unwrap(), message_id.into());
     let report = Report::Called(result);
-    Fact::Receipt(Receipt { provider, message_id, job: None, report, code: "200002".into(), at: START })
+    Fact::Receipt(Receipt { provider, message_id, job: None, report, code: "how it went".into(), at: START })
 }
 
 /// Records what happens to a call job, each frame in a batch of its own, the last one twice; returns its outcomes, and
@@ -35,6 +35,10 @@ async fn check(facts: Vec<Fact>) -> (Vec<Outcome>, Vec<UnixMicros>) {
         Change::Deferred { until, .. } => Some(*until),
         _ => None,
     };
+    for numbered in &history.events {
+        let Change::Called { report, .. } = &numbered.event.change else { continue };
+        assert_eq!(&**report, "how it went");
+    }
     let waits = history.events.iter().filter_map(|numbered| until(&numbered.event.change)).collect();
     (rig.outcomes(job).await, waits)
 }

@@ -18,6 +18,7 @@ pub struct TrunkMetrics {
 pub struct CallMetrics {
     results: Vec<Counter>,
     talk_seconds: Histogram,
+    follow_up_seconds: Histogram,
 }
 
 // === impl TrunkMetrics ===
@@ -42,6 +43,7 @@ impl Default for CallMetrics {
         Self {
             results: CallResult::ALL.iter().map(results).collect(),
             talk_seconds: histogram!(super::CALL_TALK_SECONDS),
+            follow_up_seconds: histogram!(super::CALL_FOLLOW_UP_SECONDS),
         }
     }
 }
@@ -50,6 +52,11 @@ impl CallMetrics {
     /// Counts a call that ended; how long was talked is not known.
     pub fn reported(&self, result: CallResult) {
         self.results[result as usize].increment(1);
+    }
+
+    /// Notes that a job which follows from a call was accepted so long after the call asked for it.
+    pub fn followed(&self, after: Duration) {
+        self.follow_up_seconds.record(after);
     }
 
     /// Counts a call that ended after so long a talk.

@@ -99,7 +99,10 @@ async fn what_is_broken_around_calls_costs_no_other_call() {
     let garbled = exchange.provider("speech = [\"echo\", \"rubbish\"]\napp = \"garbled\"");
     let garbled = garbled.replace("\"trunk\"", "\"garbled\"").replace("kind", "pool = \"voice\"\nkind");
     let wrong = exchange.provider("app = \"wrong\"").replace("\"trunk\"", "\"stranger\"").replace("sesame", "guess");
-    let settings = TEXTS.to_owned() + &exchange.provider("lines = 4\ncalls_per_s = 20") + &hanging + &garbled + &wrong;
+    let nobody = exchange.unreachable("nobody");
+    let media = tempfile::tempdir().unwrap();
+    let good = format!("lines = 4\ncalls_per_s = 20\nmedia_dir = \"{}\"", media.path().display());
+    let settings = [TEXTS, &exchange.provider(&good), &hanging, &garbled, &wrong, &nobody].concat();
     let service = Service::start(&Backends::Embedded, &settings);
     let client = api::jobs(&service);
     let numbers: Vec<String> = (0..12).map(|index| number(index, LISTENS)).collect();
@@ -109,16 +112,13 @@ async fn what_is_broken_around_calls_costs_no_other_call() {
         assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed), "{number}");
     }
     let log = service.log();
-    assert!(log.contains("no connection to Asterisk") && log.contains("stranger"), "{log}");
+    let said = |of: &str, what: &str| log.lines().any(|line| line.contains(of) && line.contains(what));
+    assert!(said("mute", "did not end in time and was killed") && said("garbled", "wrote no recording"), "{log}");
+    assert!(said("stranger", "no connection to Asterisk") && said("stranger", "401"), "{log}");
+    assert!(said("nobody", "no connection to Asterisk"), "{log}");
     assert!(!log.contains("guess") && !log.contains("+86"), "{log}");
-    // A recording that is not there ends its own call.
-    let play = pb::PlayNode { media: "no/such/recording".into(), repeats: 1 };
-    let nodes = [("play".to_owned(), node(flow_node::Act::Play(play), ""))].into();
-    let bad = pb::CallFlow { start: "play".into(), nodes, ..pb::CallFlow::default() };
-    let silent = number(15, LISTENS);
-    let ids = submit_calls(&client, "silent", call(bad), std::slice::from_ref(&silent)).await;
-    let job = until(&client, &ids[&silent], "settled", |job| state(job) == State::Settled).await;
-    assert_eq!(job.call.unwrap().hung_up_by, "us");
+    bad_recordings_end_their_own_calls(media.path(), &client).await;
+    assert!(service.log().contains("does not play; the call ends"), "{}", service.log());
     // Asterisk dies with calls in it, and comes back.
     let more: Vec<String> = (20..22).map(|index| number(index, LISTENS)).collect();
     let ids = submit_calls(&client, "dies", call(flow(60)), &more).await;
@@ -136,4 +136,56 @@ async fn what_is_broken_around_calls_costs_no_other_call() {
     until(&client, &ids[&last], "settled", |job| state(job) == State::Settled).await;
     let dialled = exchange.dialled();
     assert!(dialled.values().all(|&times| times == 1), "{dialled:?}");
+}
+
+/// A recording that is not there, and one that is none: nobody is asked after a prompt that they did not hear.
+async fn bad_recordings_end_their_own_calls(media: &std::path::Path, client: &Client) {
+    std::fs::write(media.join("rubbish.wav"), "no recording at all").unwrap();
+    for (index, media) in ["no/such/recording", "rubbish"].into_iter().enumerate() {
+        let play = pb::PlayNode { media: media.into(), repeats: 1 };
+        let nodes = [
+            ("play", node(flow_node::Act::Play(play), "never")),
+            ("never", node(flow_node::Act::Tag(TagNode { tag: "asked".into() }), "")),
+        ];
+        let nodes = nodes.map(|(name, node)| (name.to_owned(), node)).into();
+        let bad = pb::CallFlow { start: "play".into(), nodes, ..pb::CallFlow::default() };
+        let silent = number(15 + index, LISTENS);
+        let ids = submit_calls(client, media, call(bad), std::slice::from_ref(&silent)).await;
+        let job = until(client, &ids[&silent], "settled", |job| state(job) == State::Settled).await;
+        let report = job.call.unwrap();
+        assert_eq!((report.hung_up_by.as_str(), report.tags.len()), ("us", 0), "{media}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_channels_that_nobody_knows_harm_no_call() {
+    let Some(exchange) = Exchange::start() else { return };
+    let provider = exchange.provider("lines = 4\ncalls_per_s = 20");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    let client = api::jobs(&service);
+    // Somebody else's channel, and one that looks like ours, of a job that there never was.
+    let (foreign, lost) = ("somebody-else", "postrider.00000000-0000-7000-8000-000000000000.1");
+    // Our application takes events before it dials.
+    let warm = number(0, LEAVES);
+    let ids = submit_calls(&client, "warm", call(flow(1)), std::slice::from_ref(&warm)).await;
+    until(&client, &ids[&warm], "settled", |job| state(job) == State::Settled).await;
+    for (index, channel) in [foreign, lost].into_iter().enumerate() {
+        exchange.call_as(channel, &number(90 + index, LISTENS));
+    }
+    let numbers: Vec<String> = (1..5).map(|index| number(index, LISTENS)).collect();
+    let ids = submit_calls(&client, "ours", call(flow(1)), &numbers).await;
+    for number in &numbers {
+        let job = until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
+        assert_eq!(job.outcome.unwrap().fate, i32::from(Fate::Completed), "{number}");
+    }
+    assert!(exchange.has(foreign) && exchange.has(lost), "what is not driven here is left alone");
+    // After a restart, what looks like a call of the process before is hung up; what is somebody else's is not.
+    service.kill();
+    service.restart(None);
+    within_a_minute("the lost call is hung up", || !exchange.has(lost)).await;
+    assert!(exchange.has(foreign), "{}", service.log());
+    let client = api::jobs(&service);
+    let last = number(6, LISTENS);
+    let ids = submit_calls(&client, "after", call(flow(1)), std::slice::from_ref(&last)).await;
+    until(&client, &ids[&last], "settled", |job| state(job) == State::Settled).await;
 }

@@ -165,3 +165,22 @@ async fn a_machine_is_hung_up_on_and_a_person_is_talked_to() {
     let wait = change.until.unwrap().seconds - at / 1_000_000;
     assert!((86_400..=86_400 * 6 / 5 + 1).contains(&wait), "a day later, not {wait} s");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_come_from_the_near_number_until_its_day_is_full_and_from_all_in_turn() {
+    let Some(exchange) = Exchange::start() else { return };
+    let (near, far) = ("+862085550100", "+861085550100");
+    let callers = format!("callers = [\"{near} near +861380000\", \"{far}\"]\ncaller_day_max = 3\nlines = 1");
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &exchange.provider(&callers)));
+    let client = api::jobs(&service);
+    // Whoever lives near its number is called from it; of those who do not, each number calls the next.
+    let abroad = |index: usize| format!("+4915100000{index:02}7");
+    let called = [number(0, LEAVES), number(1, LEAVES), abroad(0), abroad(1), number(2, LEAVES)];
+    for (index, number) in called.iter().enumerate() {
+        let ids = submit_calls(&client, &format!("turn-{index}"), call(flow(30)), std::slice::from_ref(number)).await;
+        until(&client, &ids[number], "settled", |job| state(job) == State::Settled).await;
+    }
+    let seen = exchange.callers();
+    let seen: Vec<&str> = called.iter().map(|number| seen[number].as_str()).collect();
+    assert_eq!(seen, [near, near, far, near, far], "the near number has made its three calls of the day");
+}

@@ -6,7 +6,7 @@ use postrider::channel::call::aliyun::Aliyun;
 use postrider::channel::call::aliyun::callback::Desk;
 use postrider::channel::{Answer, Filled, Handover, News};
 use postrider::config::Link;
-use postrider::domain::call::CallResult;
+use postrider::domain::call::{After, AfterAct, CallResult, Plan, When};
 use postrider::domain::event::{Report, State};
 use postrider::domain::job::{Content, Kind};
 use postrider::domain::template::{Approval, AtProvider, Body, Template};
@@ -91,13 +91,11 @@ async fn a_call_goes_out_and_its_reports_come_back() {
     let (message, fared) = &said[0];
     assert_eq!((&*message.text, &*message.from), (r#"{"order":"A42"}"#, "02085550100"));
     assert!(matches!(fared, Fared::Taken(_)) && message.id == *message_ids[0]);
-    let mut reports = vec![];
-    for _ in 0..2 {
-        let News::Receipt(receipt) = rig.news().await else { panic!("not a receipt") };
-        assert_eq!(receipt.message_id, message_ids[0]);
-        reports.push(receipt.report);
-    }
-    assert_eq!(reports, [Report::Progress(State::Ringing), Report::Called(CallResult::Completed)]);
+    let News::Receipt(rings) = rig.news().await else { panic!("not a receipt") };
+    assert_eq!((&rings.message_id, rings.report), (&message_ids[0], Report::Progress(State::Ringing)));
+    let News::CallReceipt(ended, report) = rig.news().await else { panic!("not how a call went") };
+    assert_eq!((&ended.message_id, ended.report), (&message_ids[0], Report::Called(CallResult::Completed)));
+    assert_eq!((&*report.digits, report.talk.as_secs(), &*report.hung_up_by), ("1", 9, "us"));
     // Without an id of its own, a template's text goes through the account's.
     assert_eq!(words(&rig.submit(vec![call(2, None)]).await), ["taken"]);
     assert_eq!(rig.simulator.messages()[1].0.text, r#"{"text":"您的订单已发货"}"#);
@@ -113,8 +111,8 @@ async fn each_result_is_told_by_its_word() {
     {
         assert_eq!(words(&rig.submit(vec![call(number, Some("TTS_1"))]).await), ["taken"]);
         let News::Receipt(_rings) = rig.news().await else { panic!("not a receipt") };
-        let News::Receipt(receipt) = rig.news().await else { panic!("not a receipt") };
-        assert_eq!(receipt.report, Report::Called(expected));
+        let News::CallReceipt(receipt, report) = rig.news().await else { panic!("not how a call went") };
+        assert_eq!((receipt.report, report.result), (Report::Called(expected), expected));
     }
     rig.finish().await;
 }
@@ -124,9 +122,15 @@ async fn what_cannot_go_is_refused_before_it_is_sent() {
     let rig = start(quick(), "geheim", "").await;
     let plain = Handover { template: None, ..call(1, None) };
     let long = Handover { params: vec![("order".into(), "x".repeat(300).into())], ..call(2, Some("TTS_1")) };
-    let answers = rig.submit(vec![plain, call(3, None), long]).await;
+    let mut followed = call(4, Some("TTS_1"));
+    let act = AfterAct::OptOut { everything: false };
+    let after = vec![After { when: When::Result(CallResult::Busy), act }];
+    let Content::Template { plan, .. } = &mut followed.content else { panic!("a template") };
+    *plan = Arc::new(Plan { after, ..Plan::default() });
+    let answers = rig.submit(vec![plain, call(3, None), long, followed]).await;
     let refused = |code: &str| Answer::Refused { code: code.into() };
-    assert_eq!(answers, [refused("not_a_template"), refused("no_template"), refused("text_length")]);
+    let expected = ["not_a_template", "no_template", "text_length", "after_unsupported"].map(refused);
+    assert_eq!(answers, expected);
     assert!(rig.simulator.messages().is_empty());
     rig.finish().await;
 }

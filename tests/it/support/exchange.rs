@@ -64,6 +64,13 @@ impl Exchange {
         )
     }
 
+    /// Returns the settings of a provider in the same pool whose Asterisk is not there.
+    pub(crate) fn unreachable(&self, id: &str) -> String {
+        let there = format!("127.0.0.1:{}", self.ari);
+        let settings = self.provider("app = \"unreachable\"").replace(&there, "127.0.0.1:1");
+        settings.replace("\"trunk\"", &format!("\"{id}\""))
+    }
+
     /// Returns how many calls there are now.
     pub(crate) fn calls(&self) -> usize {
         // An exchange that is busy may answer that it is.
@@ -78,15 +85,31 @@ impl Exchange {
     }
 
     fn ask(&self) -> Option<usize> {
+        Some(serde_json::from_str::<Vec<serde_json::Value>>(&self.request("GET", "/channels")?).ok()?.len())
+    }
+
+    /// Calls somebody behind the service's back, by its application: events come that are of no call it knows.
+    pub(crate) fn call_as(&self, channel: &str, number: &str) {
+        let digits = number.trim_start_matches('+');
+        let query = format!("endpoint=PJSIP/{digits}@carrier&app=postrider");
+        let answer = self.request("POST", &format!("/channels/{channel}?{query}")).unwrap();
+        assert!(answer.contains(channel), "{answer}");
+    }
+
+    /// Returns whether there is a channel with that id.
+    pub(crate) fn has(&self, channel: &str) -> bool {
+        self.request("GET", &format!("/channels/{channel}")).is_some_and(|answer| answer.contains("\"state\""))
+    }
+
+    fn request(&self, method: &str, path: &str) -> Option<String> {
         use std::io::{Read as _, Write as _};
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ari)).unwrap();
         // dialer:sesame
-        let request = "GET /ari/channels HTTP/1.0\r\nAuthorization: Basic ZGlhbGVyOnNlc2FtZQ==\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
+        let head = "Authorization: Basic ZGlhbGVyOnNlc2FtZQ==\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(format!("{method} /ari{path} HTTP/1.0\r\n{head}").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n")?;
-        Some(serde_json::from_str::<Vec<serde_json::Value>>(body).ok()?.len())
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
     }
 
     /// Returns how often each number was called, by the calls that reached its phone.
@@ -104,6 +127,24 @@ impl Exchange {
             }
         }
         calls.into_iter().map(|(callee, calls)| (callee, calls.len())).collect()
+    }
+
+    /// Returns the number that each callee saw, by theirs.
+    pub(crate) fn callers(&self) -> BTreeMap<String, String> {
+        let messages = fs::read_to_string(&self.messages).unwrap_or_default();
+        let number = |uri: &str| uri.split_once("sip:")?.1.split_once('@').map(|(number, _)| number.to_owned());
+        let mut callers = BTreeMap::new();
+        let mut callee = None;
+        for line in messages.lines() {
+            if line.starts_with("INVITE ") {
+                callee = number(line);
+            } else if line.starts_with("From:")
+                && let Some(callee) = callee.take()
+            {
+                callers.insert(format!("+{callee}"), number(line).unwrap_or_default());
+            }
+        }
+        callers
     }
 
     /// Ends Asterisk at once, with all its calls.

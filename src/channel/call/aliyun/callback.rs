@@ -2,20 +2,24 @@
 //! them; the secret at the end of the path does it.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::super::super::News;
 use super::super::super::callback::{Call, Callbacks, Refused, clipped, code, same};
 use super::super::super::http::{Bytes, Response, StatusCode, answer};
 use crate::config::Secret;
-use crate::domain::call::CallResult;
+use crate::domain::call::{CallReport, CallResult, TALK_MAX};
 use crate::domain::event::{Fate, Receipt, Report, State};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::UnixMicros;
 
 /// Most bytes of an id.
 const ID_LEN_MAX: usize = 100;
+/// Most keys of a call that are kept.
+const DIGITS_MAX: usize = 64;
 
 /// Reads Aliyun's callbacks.
 pub struct Desk {
@@ -27,15 +31,23 @@ pub struct Desk {
 #[derive(Deserialize)]
 struct Item {
     call_id: Box<str>,
-    status_code: Code,
+    status_code: Number,
+    /// Seconds, with or without their unit behind them.
+    duration: Option<Number>,
+    #[serde(default)]
+    dtmf: Box<str>,
+    #[serde(default)]
+    hangup_direction: Box<str>,
+    /// Of a recording alone (VoiceRecordReport).
+    record_file: Option<IgnoredAny>,
 }
 
 /// Some reports write numbers as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Code {
+enum Number {
     Text(Box<str>),
-    Number(u64),
+    Whole(u64),
 }
 
 // === impl Desk ===
@@ -54,19 +66,60 @@ impl Callbacks for Desk {
         }
         let items: Vec<Item> = serde_json::from_slice(call.body).map_err(|_| Refused::Unreadable)?;
         let news = |item: Item| {
-            let status = match item.status_code {
-                Code::Text(text) => text,
-                Code::Number(number) => number.to_string().into(),
-            };
+            let status = item.status_code.text();
             let (provider, message_id) = (self.provider.clone(), clipped(&item.call_id, ID_LEN_MAX));
             let (report, code) = (report(&status), code(&status));
-            News::Receipt(Receipt { provider, message_id, job: None, report, code, at })
+            let receipt = Receipt { provider, message_id, job: None, report, code, at };
+            match report {
+                Report::Called(result) => News::CallReceipt(receipt, Box::new(item.went(result))),
+                Report::Pending | Report::Progress(_) | Report::Final(_) => News::Receipt(receipt),
+            }
         };
-        Ok(items.into_iter().map(news).collect())
+        // How the call went that was recorded is said beside it.
+        Ok(items.into_iter().filter(|item| item.record_file.is_none()).map(news).collect())
     }
 
     fn thanks(&self) -> Response<Bytes> {
         answer(StatusCode::OK, "application/json; charset=utf-8", r#"{"code":0,"msg":"接收成功"}"#)
+    }
+}
+
+// === impl Item ===
+
+impl Item {
+    /// Returns how a call went that ended so.
+    fn went(&self, result: CallResult) -> CallReport {
+        let seconds = self.duration.as_ref().map_or(0, Number::leading);
+        let hung_up_by = match &*self.hangup_direction {
+            // The callee; the machine, which is ours.
+            "用户" => "callee",
+            "机器" => "us",
+            _ => "",
+        };
+        CallReport {
+            digits: clipped(&self.dtmf, DIGITS_MAX),
+            talk: Duration::from_secs(seconds).min(TALK_MAX),
+            hung_up_by: hung_up_by.into(),
+            ..CallReport::unanswered(result)
+        }
+    }
+}
+
+// === impl Number ===
+
+impl Number {
+    fn text(&self) -> Box<str> {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Whole(number) => number.to_string().into(),
+        }
+    }
+
+    /// Returns the number that it begins with; 0 where there is none.
+    fn leading(&self) -> u64 {
+        let text = self.text();
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        text.get(..digits).and_then(|digits| digits.parse().ok()).unwrap_or(0)
     }
 }
 
@@ -112,17 +165,30 @@ mod tests {
         Ok(news
             .into_iter()
             .map(|news| match news {
-                News::Receipt(receipt) => (receipt.message_id, receipt.report),
+                News::Receipt(receipt) | News::CallReceipt(receipt, _) => (receipt.message_id, receipt.report),
                 other => panic!("{other:?}"),
             })
             .collect())
     }
 
     #[test]
+    fn a_report_says_how_the_call_went() {
+        let went = |item: &str| serde_json::from_str::<Item>(item).unwrap().went(CallResult::Completed);
+        let head = r#""call_id": "1^2", "status_code": "200000""#;
+        let report = went(&format!(r#"{{{head}, "duration": "10秒", "dtmf": "1#", "hangup_direction": "用户"}}"#));
+        assert_eq!((report.talk.as_secs(), &*report.digits, &*report.hung_up_by), (10, "1#", "callee"));
+        let report = went(&format!(r#"{{{head}, "duration": 7, "hangup_direction": "机器"}}"#));
+        assert_eq!((report.talk.as_secs(), &*report.digits, &*report.hung_up_by), (7, "", "us"));
+        let report = went(&format!(r#"{{{head}, "duration": "99999999999999999999", "hangup_direction": "?"}}"#));
+        assert_eq!((report.talk.as_secs(), &*report.hung_up_by), (0, ""));
+    }
+
+    #[test]
     fn reports_of_calls_read_as_the_vendor_writes_them() {
         let body = r#"[
             {"call_id": "116012^100", "status_code": "200201", "status_time": "2026-01-01 08:00:00", "out_id": ""},
-            {"call_id": "116012^100", "status_code": 200000, "duration": "10", "hangup_direction": "CALLEE"},
+            {"call_id": "116012^100", "status_code": 200000, "duration": "10", "hangup_direction": "用户"},
+            {"call_id": "116012^100", "status_code": "200000", "record_file": "http://xxxx"},
             {"call_id": "116012^101", "status_code": "200002", "status_msg": "用户占线"},
             {"call_id": "116012^102", "status_code": "200118"},
             {"call_id": "116012^103", "status_code": "300000", "dtmf": "1"}]"#;

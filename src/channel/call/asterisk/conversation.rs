@@ -44,6 +44,8 @@ pub(super) struct Conversation {
     /// Since somebody answered.
     talk: Option<Stopwatch>,
     started: bool,
+    /// Who answered is being listened to, in the dial plan: nothing can be played yet.
+    detecting: bool,
     /// The prompt that is heard.
     playing: Option<Box<str>>,
     prompts: u32,
@@ -96,6 +98,7 @@ impl Conversation {
             reached: Reached::Nothing,
             talk: None,
             started: false,
+            detecting: false,
             playing: None,
             prompts: 0,
             recording: "".into(),
@@ -147,8 +150,9 @@ impl Conversation {
                 self.playing = None;
                 self.feed(Event::Prompted).await;
             }
+            Signal::Unplayed(playback) if self.playing.as_ref() == Some(&playback) => self.unplayed().await,
             // The end of one that was given up.
-            Signal::Played(_) => {}
+            Signal::Played(_) | Signal::Unplayed(_) => {}
             Signal::Key(key) => self.feed(Event::Key(key)).await,
             Signal::Recorded(done) => self.feed(if done { Event::Recorded } else { Event::Failed }).await,
             Signal::HangsUp if self.hung_up_by.is_empty() => self.hung_up_by = "callee",
@@ -159,6 +163,15 @@ impl Conversation {
             Signal::Missed => return self.ask().await,
         }
         None
+    }
+
+    /// A callee who would hear nothing is not asked anything.
+    async fn unplayed(&mut self) {
+        self.playing = None;
+        if self.hung_up_by.is_empty() {
+            rate_limited!(per_min = 6, warn, provider = %self.shared.settings.provider, "a recording of a call is not there, or does not play; the call ends");
+        }
+        self.feed(Event::Failed).await;
     }
 
     fn ringing(&mut self) {
@@ -184,6 +197,7 @@ impl Conversation {
         let context = &self.shared.settings.link.detect;
         if !self.started && !context.is_empty() && self.shared.ari.detect(&self.channel, context).await.is_ok() {
             // It comes back with what was found.
+            self.detecting = true;
             return;
         }
         self.start().await;
@@ -192,6 +206,7 @@ impl Conversation {
     /// A machine is not talked to.
     async fn detected(&mut self, found: &str) {
         self.up();
+        self.detecting = false;
         if found == "MACHINE" {
             self.answered_by = "machine";
             self.started = true;
@@ -246,7 +261,7 @@ impl Conversation {
     async fn ask(&mut self) -> Option<Gone> {
         match self.shared.ari.channel(&self.channel).await {
             Ok(None) => return Some(Gone::Unseen),
-            Ok(Some(found)) if found.state == "Up" => {
+            Ok(Some(found)) if found.state == "Up" && !self.detecting => {
                 self.start().await;
                 if let Some(playback) = self.playing.take() {
                     // If it was heard to its end meanwhile, this changes nothing.
@@ -342,11 +357,10 @@ impl Conversation {
         }
     }
 
-    /// Takes away what is left of a transfer; what is gone already is as well.
+    /// Takes away what is left of a transfer; what is gone already, or never was, is as well.
     async fn end_leg(&mut self) {
-        if self.leg.take() == Some(Leg::Talks) {
-            let _gone = self.shared.ari.disconnect(&self.channel).await;
-        }
+        self.leg = None;
+        let _gone = self.shared.ari.disconnect(&self.channel).await;
         let _gone = self.shared.ari.hang_up(&format!("{}{LEG}", self.channel)).await;
     }
 
@@ -398,13 +412,11 @@ impl Conversation {
 
     fn report(&self, result: CallResult) -> CallReport {
         CallReport {
-            digits: self.runner.digits().into(),
-            tags: self.runner.tags().to_vec(),
             talk: self.talk.map(|talk| talk.elapsed()).unwrap_or_default(),
             hung_up_by: if result.reached() { self.hung_up_by } else { "" }.into(),
             answered_by: self.answered_by.into(),
             recording: self.recording.clone(),
-            ..CallReport::unanswered(result)
+            ..self.runner.report(result)
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Signal {
     Started(Option<Box<str>>),
     /// A playback is over.
     Played(Box<str>),
+    /// A playback came to nothing: there is no such recording, it does not read, or nobody is on the line any more.
+    Unplayed(Box<str>),
     /// A key was pressed.
     Key(char),
     /// A recording is over: whether it is there.
@@ -68,6 +70,7 @@ struct Channel {
 struct Media {
     id: Option<String>,
     target_uri: Option<String>,
+    state: Option<String>,
 }
 
 /// Reads an event; what does not read says nothing.
@@ -98,8 +101,9 @@ fn told(raw: Raw) -> Option<Told> {
         "ChannelHangupRequest" => about(raw.channel?, Signal::HangsUp),
         "ChannelDestroyed" => about(raw.channel?, Signal::Destroyed(raw.cause.unwrap_or(0))),
         "PlaybackFinished" => {
-            let Media { id, target_uri } = raw.playback?;
-            of(target_uri, Signal::Played(id?.into()))
+            let Media { id, target_uri, state } = raw.playback?;
+            let said = if state.as_deref() == Some("failed") { Signal::Unplayed } else { Signal::Played };
+            of(target_uri, said(id?.into()))
         }
         "RecordingFinished" => of(raw.recording?.target_uri, Signal::Recorded(true)),
         "RecordingFailed" => of(raw.recording?.target_uri, Signal::Recorded(false)),
@@ -138,6 +142,10 @@ mod tests {
             (
                 r#"{"type":"PlaybackFinished","playback":{"id":"p","target_uri":"channel:c-1"}}"#,
                 of(Signal::Played("p".into())),
+            ),
+            (
+                r#"{"type":"PlaybackFinished","playback":{"id":"p","target_uri":"channel:c-1","state":"failed"}}"#,
+                of(Signal::Unplayed("p".into())),
             ),
             (
                 r#"{"type":"RecordingFailed","recording":{"name":"r","target_uri":"channel:c-1"}}"#,

@@ -22,10 +22,11 @@ pub(super) fn adopt(shared: &Arc<Shared>, channels: Vec<Found>) {
             && ours(shared, call)
             && !shared.calls().contains_key(call)
         {
-            let (here, leg) = (Arc::clone(shared), found.id.clone());
+            let (here, leg, bridge) = (Arc::clone(shared), found.id.clone(), call.to_owned());
             shared.tasks.spawn("orphan_call", async move {
-                // If they have hung up themselves, that is as well.
+                // If they have hung up themselves, or were never connected, that is as well.
                 let _gone = here.ari.hang_up(&leg).await;
+                let _gone = here.ari.disconnect(&bridge).await;
             });
             continue;
         }
@@ -55,6 +56,7 @@ async fn end(shared: Arc<Shared>, found: Found, mut signals: mpsc::Receiver<Sign
                 | Signal::LegUp
                 | Signal::LegGone
                 | Signal::Played(_)
+                | Signal::Unplayed(_)
                 | Signal::Key(_)
                 | Signal::Recorded(_)
                 | Signal::HangsUp

@@ -59,12 +59,10 @@ impl Shared {
         runner.take(Event::HungUp);
         let result = callee.result;
         CallReport {
-            digits: runner.digits().into(),
-            tags: runner.tags().to_vec(),
             talk: elapsed(),
             answered_by: if result == CallResult::Machine { "machine" } else { "human" }.into(),
             hung_up_by: hung_up_by.into(),
-            ..CallReport::unanswered(result)
+            ..runner.report(result)
         }
     }
 }
