@@ -1,8 +1,8 @@
 //! Campaigns that are taken back, trunks that fail, and calls that are lost, on a clock that stands until it is moved.
 
 use postrider::pb::{
-    CallRetry, CancelJobsRequest, FallbackStep, JobSelector, ReasonCode, RescheduleJobsRequest, SmsContent,
-    SubmitRequest, fallback_step, job_selector,
+    CallRetry, CancelJobsRequest, FallbackStep, JobSelector, RescheduleJobsRequest, SmsContent, fallback_step,
+    job_selector,
 };
 
 use super::*;
@@ -140,52 +140,6 @@ async fn who_cannot_be_called_gets_the_next_step_of_their_chain() {
         desk.pass(Duration::from_secs(10)).await;
     }
     assert_eq!(desk.jobs(Kind::Sms).await.len(), 3);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_called_outside_the_hours_of_calls_where_they_are() {
-    let shipped = answering("") + "\n[windows]\ndefaults = \"shipped\"\n";
-    let mut desk = Desk::open(&shipped);
-    let mut spec = calls("");
-    (spec.class, spec.fallback) = (Class::Notification.into(), vec![]);
-    let submit = |number: String, client: &Client| {
-        let request = SubmitRequest {
-            spec: Some(spec.clone()),
-            recipient: Some(api::phone(&number)),
-            ..SubmitRequest::default()
-        };
-        let mut client = client.clone();
-        async move { client.submit(request).await }
-    };
-    // A number that may be in any of several zones.
-    let status = submit("+12025550100".into(), &desk.client).await.unwrap_err();
-    assert!(status.message().contains("recipient.time_zone"), "{status:?}");
-    // One call is to be made in every hour of a day.
-    for number in api::numbers(0, 24) {
-        submit(number, &desk.client).await.unwrap();
-        for _ in 0..6 {
-            desk.pass(Duration::from_secs(600)).await;
-        }
-    }
-    let jobs = desk.settle(24).await;
-    let mut put_off = 0;
-    for job in &jobs {
-        let dialled = job.events.iter().find_map(|event| match &event.what {
-            Some(event::What::StateChange(change)) if change.state == i32::from(State::Dialing) => event.at,
-            _ => None,
-        });
-        // China has one zone, eight hours ahead of UTC. The clock moves ten minutes at a time: what left just before the
-        // end of the hours may be noted that much later.
-        let noted = (dialled.unwrap().seconds + 8 * HOUR).rem_euclid(24 * HOUR);
-        let allowed = |from: i64, to: i64| (from * HOUR..to * HOUR + 1_200).contains(&noted);
-        assert!(allowed(9, 12) || allowed(14, 20), "called {noted} s after midnight");
-        let window = |event: &pb::Event| match &event.what {
-            Some(event::What::StateChange(change)) => change.reason_code == i32::from(ReasonCode::Window),
-            _ => false,
-        };
-        put_off += usize::from(job.events.iter().any(window));
-    }
-    assert!(put_off >= 10, "{put_off} of 24 came outside the hours");
 }
 
 #[tokio::test(flavor = "multi_thread")]
