@@ -205,5 +205,6 @@ stage "promises in seconds" cargo test --locked --release --test it "$timed" -- 
 stage "deployment" deploy/check.sh "${CARGO_TARGET_DIR:-target}/release/postrider"
 stage "demo" demo
 if $long; then
+  stage "long simulations" cargo test --locked --release --lib -- --ignored --nocapture
   stage "long tests" cargo test --locked --release --test it -- --ignored --test-threads 1
 fi

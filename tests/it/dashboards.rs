@@ -43,6 +43,7 @@ const QUIET: &[(&str, &str, &str)] = &[
     ("calls", "Calls ended, by result", "no provider here has lines"),
     ("calls", "Answer-seizure ratio", "no provider here has lines"),
     ("calls", "Average call duration", "no provider here has lines"),
+    ("calls", "Time to hand in what follows", "no provider here has lines"),
     ("servers", "Dead letters", "nothing dies"),
     ("servers", "Frames not durable in time", "nothing fails"),
     ("servers", "Calls to limits that failed", "nothing fails"),
