@@ -1,6 +1,7 @@
 //! The composition root: settings → backends → parts → a running service, and its orderly end.
 
 mod backends;
+mod books;
 mod calendars;
 mod certificate;
 mod doctor;

@@ -280,6 +280,8 @@ pub struct Profile {
     pub response_timeout: Duration,
     /// What one segment, template message or begun minute of a call costs; `None`: no price is known.
     pub price: Option<Money>,
+    /// An employee is asked to let go out what it takes.
+    pub confirmed: bool,
 }
 
 impl fmt::Debug for Handover {

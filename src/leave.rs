@@ -8,7 +8,7 @@ mod outlook;
 mod ruling;
 mod takes;
 
-pub use ground::{Asking, Ground, Next, current, over};
+pub use ground::{Asking, Ground, Next, cancelled, current, opted_out, over};
 pub use outlook::Outlook;
 pub use ruling::{Places, Ruling, Said};
 pub use takes::{Caps, vacated};

@@ -203,6 +203,15 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Returns all segments of these jobs.
     fn segments_of(&self, jobs: &[JobId]) -> impl Future<Output = Result<Vec<Segment>, LedgerError>> + Send;
 
+    /// Returns for each head the segments of a provider whose message ids are that head, `:` and something, in their order,
+    /// of the last [`RECEIPT_MATCH`] before `now`: where a vendor gives one id to many messages.
+    fn segments_under(
+        &self,
+        now: UnixMicros,
+        provider: &ProviderId,
+        heads: &[Box<str>],
+    ) -> impl Future<Output = Result<Vec<Vec<Segment>>, LedgerError>> + Send;
+
     /// Returns receipts that wait for these messages.
     fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> impl Future<Output = Result<Vec<Receipt>, LedgerError>> + Send;
 

@@ -117,6 +117,7 @@ DASHBOARDS = {
                 ), "{{provider}}")),
             panel("Receipts by state", "receipts/s", "`pending` ones are not the last word.", (rate("postrider_receipts_total", "provider, state") + " > 0", "{{provider}} {{state}}"), stack=True),
             panel("Callbacks", "calls/s", "Providers' callbacks over HTTP, and what became of them.", (rate("postrider_callbacks_total", "provider, result"), "{{provider}} {{result}}")),
+            panel("Asked about messages", "messages/s", "Of providers that call nobody back: messages they were asked about; those that are not ours, had no good answer or no time.", (rate("postrider_polls_total", "provider, result"), "{{provider}} {{result}}")),
             panel("Link events", "events/s", "Connections that came, ended or failed, and what came over them that fits nothing.", (rate("postrider_link_events_total", "provider, event") + " > 0", "{{provider}} {{event}}")),
             panel("Receipts without a hand-over", "receipts/s", "Receipts that wait for a hand-over they belong to. Some come before their answer is written; a steady stream belongs to somebody else.", (rate("postrider_receipts_unmatched_total"), "receipts")),
             panel("Cost", "none", "What hand-overs cost that the provider took, over an hour, in units of its currency.", (

@@ -23,9 +23,11 @@ use crate::channel::sms::text::{self, Manner, Style};
 use crate::channel::sms::twilio::{self, Twilio};
 use crate::channel::template::token::{Alone, Vault};
 use crate::channel::template::wechat::{self, Wechat};
+use crate::channel::template::wecom::customers::Customers;
+use crate::channel::template::wecom::watch::{Needs, Watch};
 use crate::channel::template::wecom::{self, Wecom};
 use crate::channel::{Channel, Inbound, Profile};
-use crate::config::{self, Counting, Link, Messages, Provider, Settings};
+use crate::config::{self, Counting, Link, Messages, Provider, Settings, To};
 use crate::dialer::{CallerRule, Lines, TrunkRules};
 use crate::dispatch::{self, Gate, Gates};
 use crate::domain::ids::PoolId;
@@ -128,6 +130,7 @@ fn profile(provider: &Provider) -> Profile {
         kinds: provider.kinds.clone(),
         response_timeout: provider.response_timeout,
         price: provider.price,
+        confirmed: matches!(&provider.link, Link::Wecom(link) if link.messages == To::Customers),
     }
 }
 
@@ -203,7 +206,13 @@ fn way<'a>(settings: &Settings, provider: &'a Provider, (vault, clock): (Arc<dyn
             Way::Cloud(Box::new(Custom::new((**link).clone(), callback.as_deref(), receipts)), &link.api)
         }
         Link::Wechat(link) => Way::Cloud(Box::new(Wechat::new(link.clone(), receipts, vault, clock)), &link.api),
-        Link::Wecom(link) => Way::Cloud(Box::new(Wecom::new(link.clone(), vault, clock)), &link.api),
+        Link::Wecom(link) => {
+            let api: Box<dyn Api> = match link.messages {
+                To::Employees => Box::new(Wecom::new(link.clone(), vault, clock)),
+                To::Customers => Box::new(Customers::new(link.clone(), vault, clock)),
+            };
+            Way::Cloud(api, &link.api)
+        }
         Link::AliyunVoice(link) => Way::Cloud(Box::new(call::aliyun::Aliyun::new((**link).clone())), &link.api),
         Link::Asterisk(link) => Way::Asterisk(link),
         Link::SimulatedTrunk(link) => Way::SimulatedTrunk(link),
@@ -218,7 +227,17 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
             let settings = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
             Ok(Smpp::start(settings, inbox, tasks, clock))
         }
-        Way::Cloud(api, link) => cloud(base, provider, link, api),
+        Way::Cloud(api, link) => {
+            let client = client(provider, link, tasks, clock)?;
+            if let Link::Wecom(link) = &provider.link
+                && link.messages == To::Customers
+            {
+                let (client, vault, books) = (client.clone(), base.vault(), base.books());
+                let needs = Needs { client, inbox, vault, books, limit: provider.response_timeout };
+                Watch::start((provider.id.clone(), link.clone()), needs, tasks, clock);
+            }
+            Ok(cloud(base, provider, link, (api, client)))
+        }
         Way::Asterisk(link) => {
             let speech_dir = link.speech_dir.clone().unwrap_or_else(|| base.settings.data_dir.join("speech"));
             let settings = exchange(provider, link, speech_dir);
@@ -306,17 +325,16 @@ fn cloud(
     base: &Base,
     provider: &Provider,
     link: &config::Api,
-    api: Box<dyn Api>,
-) -> Result<Arc<dyn Channel>, StartError> {
+    (api, client): (Box<dyn Api>, Client),
+) -> Arc<dyn Channel> {
     let (tasks, clock) = (&base.groups.channels, &base.clock);
-    let client = client(provider, link, tasks, clock)?;
     let settings = cloud::Settings {
         provider: provider.id.clone(),
         window: link.window,
         rate_per_s: provider.rate.map_or(0.0, |rate| f64::from(rate.per_s.get())),
         response_timeout: provider.response_timeout,
     };
-    Ok(Arc::new(Cloud::new(api, client, settings, tasks, clock)))
+    Arc::new(Cloud::new(api, client, settings, tasks, clock))
 }
 
 /// Returns the URL at which a provider reaches us, if that is known.

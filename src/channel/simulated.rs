@@ -176,6 +176,7 @@ impl Settings {
             kinds: provider.kinds.clone(),
             response_timeout: provider.response_timeout,
             price: provider.price,
+            confirmed: false,
         };
         Self { profile, window: simulated.window.get(), rate: None, behaviour, seed: 0, log: None }
     }

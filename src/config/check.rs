@@ -107,6 +107,10 @@ fn agree(
     if let (None, Some(provider)) = (&settings.receive.public_url, settings.providers.iter().find(unheard)) {
         return Err(Contradiction::NoPublicUrl(provider.id.as_str().into()));
     }
+    let late = |provider: &&Provider| provider.link.confirmed_by().is_some_and(|by| by > settings.receipt_deadline);
+    if let Some(provider) = settings.providers.iter().find(late) {
+        return Err(Contradiction::DeadlineBeforeConfirmation(provider.id.as_str().into()));
+    }
     let slow = |provider: &&Provider| provider.response_timeout > settings.shutdown.grace;
     match settings.providers.iter().find(slow) {
         Some(provider) => Err(Contradiction::GraceTooShort(provider.id.as_str().into())),

@@ -264,6 +264,12 @@ pub enum Contradiction {
          that could have been answered"
     )]
     GraceTooShort(Box<str>),
+    /// A job would be given up while an employee may still let it go out.
+    #[error(
+        "`record.receipt_deadline` is shorter than `confirm_within`, twice `poll_every` and an hour of provider `{0}`: jobs \
+         would end as unknown that an employee may still let go out"
+    )]
+    DeadlineBeforeConfirmation(Box<str>),
     /// Nothing of the grace time would be left.
     #[error("`shutdown.lame_duck` is not shorter than `shutdown.grace`")]
     LameDuckTooLong,

@@ -253,6 +253,23 @@ impl Link {
         }
     }
 
+    /// Returns by when it is known, from its hand-over on, whether an employee has let a job go out; `None`: nobody is asked.
+    pub(super) fn confirmed_by(&self) -> Option<Duration> {
+        match self {
+            Self::Wecom(link) => link.confirmed_by(),
+            Self::Aliyun(_)
+            | Self::AliyunVoice(_)
+            | Self::Tencent(_)
+            | Self::Twilio(_)
+            | Self::Custom(_)
+            | Self::Smpp(_)
+            | Self::Asterisk(_)
+            | Self::SimulatedTrunk(_)
+            | Self::Simulated(_)
+            | Self::Wechat(_) => None,
+        }
+    }
+
     /// Returns the secret at the end of its callbacks' path, if it has one: then it may call back.
     pub fn callback_token(&self) -> Option<&Secret> {
         match self {

@@ -199,6 +199,25 @@ fn what_is_printed_reads_back_as_the_same() {
 }
 
 #[test]
+fn a_wecom_employee_is_one_and_has_an_end_to_the_time_to_confirm() {
+    const WECOM: &str = "[[provider]]\nid = \"corp\"\nkind = \"wecom\"\nmessages = \"customers\"\ncorp_id = \"ww1\"\n\
+                         agent_id = 1\nsecret = \"geheim\"\nsender = \"zhang.san@sales-1\"\n";
+    read(WECOM).unwrap();
+    for userid in ["@all", "zhang|li", "张三", "-zhang"] {
+        let sender = format!("sender = \"{userid}\"");
+        refused(&WECOM.replace("sender = \"zhang.san@sales-1\"", &sender), "provider[corp].sender`: may hold only");
+        refused(&format!("{WECOM}escalate_to = \"{userid}\"\n"), "provider[corp].escalate_to`: may hold only");
+    }
+    refused(&format!("{WECOM}confirm_within = \"49h\"\n"), "must be between 1s and 2days");
+    let both = |deadline: &str, within: &str| {
+        format!("[record]\nreceipt_deadline = \"{deadline}\"\n{WECOM}confirm_within = \"{within}\"\n")
+    };
+    read(&both("5h 2m", "4h")).unwrap();
+    refused(&both("5h 1m", "4h"), "`record.receipt_deadline` is shorter than `confirm_within`");
+    read(&both("1m", "4h").replace("customers", "employees")).unwrap();
+}
+
+#[test]
 fn every_setting_is_documented() {
     let table = reference()
         + &[

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::hand::Item;
-use crate::domain::event::{Change, Event, Fact, Fate, Outcome};
+use crate::channel::Profile;
+use crate::domain::event::{Change, Event, Fact, Fate, Outcome, State};
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Check, ENVELOPE_JOBS_MAX, Envelope};
 use crate::domain::time::UnixMicros;
@@ -39,6 +40,15 @@ impl Out {
     /// Something came of the attempt in hand.
     pub(super) fn event_of_attempt(&mut self, item: &Item, change: Change, now: UnixMicros) {
         self.push(item, item.job.attempt.saturating_add(1), change, now);
+    }
+
+    /// A provider took the job, or ended it; where an employee is asked to let it go out, it waits for that.
+    pub(super) fn answered(&mut self, item: &Item, change: Change, provider: &Profile, now: UnixMicros) {
+        let waits = provider.confirmed && matches!(change, Change::Sent { .. });
+        self.event_of_attempt(item, change, now);
+        if waits {
+            self.event_of_attempt(item, Change::Progress(State::AwaitingOperator), now);
+        }
     }
 
     /// The job waits until a time, and its owner is told why.

@@ -108,7 +108,7 @@ mod tests {
     fn a_text_costs_its_segments_and_a_message_its_price() {
         let price = "0.045 CNY".parse().ok();
         let (id, response_timeout) = ("carrier".parse().unwrap(), Duration::ZERO);
-        let provider = Profile { id, kinds: Kind::ALL.to_vec(), response_timeout, price };
+        let provider = Profile { id, kinds: Kind::ALL.to_vec(), response_timeout, price, confirmed: false };
         let costs = Kind::ALL.iter().map(|&kind| cost(&provider, kind, 3).map(|cost| cost.to_string()));
         assert_eq!(costs.collect::<Vec<_>>(), [Some("0.135 CNY".into()), Some("0.045 CNY".into()), None]);
         assert_eq!(cost(&Profile { price: None, ..provider }, Kind::Sms, 3), None);

@@ -154,6 +154,7 @@ pub const RESERVED_NAMES: &[&str] = &[
     "rescheduled",
     "retry",
     "send_at",
+    "vendor_limit",
     "window",
     "zone_unknown",
 ];

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::Fate;
+use super::event::{Fate, Outcome};
 use super::ids::{JobId, PoolId};
 use super::job::{Content, Kind};
 
@@ -59,10 +59,12 @@ pub enum Passes {
 // === impl Passes ===
 
 impl Passes {
-    /// Returns what a fate means.
-    pub const fn of(fate: Fate) -> Self {
-        match fate {
+    /// Returns what an outcome means.
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome.fate {
             Fate::Delivered | Fate::Completed | Fate::Sent => Self::Reached,
+            // The vendor's limit, not one that we keep: another means may still reach them.
+            Fate::Suppressed if *outcome.reason == *Outcome::VENDOR_LIMIT => Self::Failed,
             Fate::Cancelled | Fate::Suppressed => Self::Stopped,
             Fate::Undelivered | Fate::Expired | Fate::Rejected | Fate::Failed | Fate::Unknown => Self::Failed,
         }

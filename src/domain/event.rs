@@ -263,6 +263,8 @@ impl Fate {
 impl Outcome {
     /// The reason of a failure or expiry after a hand-over that nobody answered: it may have reached somebody.
     pub const NO_ANSWER: &str = "no_answer";
+    /// The reason of a suppression by the vendor: the recipient has had as many messages as it lets through.
+    pub const VENDOR_LIMIT: &str = "vendor_limit";
 
     /// Returns an outcome with a reason.
     pub fn new(fate: Fate, reason: impl Into<Box<str>>) -> Self {

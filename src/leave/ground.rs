@@ -140,8 +140,8 @@ impl Ground {
             Decision::Held { attempt, deadline } => Next::Check { attempt, deadline },
             Decision::Forgotten if shared.class.at_most_once(shared.kind) => Next::Unresolved,
             Decision::Forgotten => Next::AskUnseen,
-            Decision::Suppressed(scope) => Next::Settle(Outcome::new(Fate::Suppressed, reason(scope))),
-            Decision::Cancelled => Next::Settle(Outcome::new(Fate::Cancelled, "request")),
+            Decision::Suppressed(scope) => Next::Settle(opted_out(scope)),
+            Decision::Cancelled => Next::Settle(cancelled()),
             Decision::Collapsed => Next::Settle(Outcome::new(Fate::Cancelled, "collapsed")),
             Decision::Moved { at, due_at, expires_at } => Next::Move { at, due_at, expires_at },
             Decision::OverCap { take, open_at, turn_at } => match self.caps.rule(take) {
@@ -161,13 +161,20 @@ pub fn over(rule: &CapRule, shared: &Shared, open_at: UnixMicros, turn_at: UnixM
     }
 }
 
-fn reason(scope: Scope) -> &'static str {
-    match scope {
+/// Returns the outcome of a job that its owner took back.
+pub fn cancelled() -> Outcome {
+    Outcome::new(Fate::Cancelled, "request")
+}
+
+/// Returns the outcome of a job that an opt-out binds.
+pub fn opted_out(scope: Scope) -> Outcome {
+    let reason = match scope {
         Scope::Sender(_) => "opt_out_sender",
         Scope::Signature(_) => "opt_out_signature",
         Scope::Topic(_) => "opt_out_topic",
         Scope::Brand => "opt_out",
         Scope::Everything => "opt_out_everything",
         Scope::Global => "opt_out_global",
-    }
+    };
+    Outcome::new(Fate::Suppressed, reason)
 }

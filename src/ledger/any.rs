@@ -77,6 +77,15 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.segments_of(jobs))
     }
 
+    async fn segments_under(
+        &self,
+        now: UnixMicros,
+        provider: &ProviderId,
+        heads: &[Box<str>],
+    ) -> Result<Vec<Vec<Segment>>, LedgerError> {
+        ask!(self, ledger => ledger.segments_under(now, provider, heads))
+    }
+
     async fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
         ask!(self, ledger => ledger.parked(ids))
     }

@@ -124,6 +124,16 @@ impl Ledger for Postgres {
         self.inner.others.call(|conn| async move { reading::segments_of(&conn, jobs).await }).await
     }
 
+    async fn segments_under(
+        &self,
+        now: UnixMicros,
+        provider: &ProviderId,
+        heads: &[Box<str>],
+    ) -> Result<Vec<Vec<Segment>>, LedgerError> {
+        let asked = (provider, heads);
+        self.inner.others.call(|conn| async move { reading::segments_under(&conn, now, asked).await }).await
+    }
+
     async fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
         self.inner.others.call(|conn| async move { reading::parked(&conn, ids).await }).await
     }

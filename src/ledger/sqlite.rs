@@ -212,6 +212,16 @@ impl Ledger for Sqlite {
         self.read(move |conn| reading::segments_of(conn, &jobs)).await
     }
 
+    async fn segments_under(
+        &self,
+        now: UnixMicros,
+        provider: &ProviderId,
+        heads: &[Box<str>],
+    ) -> Result<Vec<Vec<Segment>>, LedgerError> {
+        let (provider, heads) = (provider.clone(), heads.to_vec());
+        self.read(move |conn| reading::segments_under(conn, now, &provider, &heads)).await
+    }
+
     async fn parked(&self, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
         let ids = ids.to_vec();
         self.read(move |conn| reading::parked(conn, &ids)).await

@@ -12,6 +12,7 @@
 mod block;
 mod files;
 mod log;
+mod shelf;
 mod state;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use std::thread::JoinHandle;
 
 use self::files::Files;
 use self::log::{Compaction, Log, Offset, Start};
+use self::shelf::Kept;
 use self::state::{Locked, State};
 use super::core::{self, When, key_of};
 use super::{
@@ -51,8 +53,7 @@ struct Inner {
     /// As the identity's, which says how it was at the start.
     recovering: AtomicBool,
     compactor: Mutex<Option<JoinHandle<()>>>,
-    /// In memory alone.
-    shelf: Mutex<core::Shelf>,
+    shelf: Mutex<Kept>,
 }
 
 // === impl Embedded ===
@@ -88,7 +89,7 @@ impl Embedded {
         let compactor = spawn_compactor(Arc::clone(&files), Arc::clone(&state), compactions, compact_bytes)?;
         let log = Log::start(files, &start, compact_bytes, sender)?;
         let recovering = AtomicBool::new(identity.recovering);
-        let (compactor, shelf) = (Mutex::new(Some(compactor)), Mutex::default());
+        let (compactor, shelf) = (Mutex::new(Some(compactor)), Mutex::new(Kept::open(dir)));
         Ok(Self { inner: Arc::new(Inner { state, log, identity, dir: dir.to_owned(), recovering, compactor, shelf }) })
     }
 
@@ -330,9 +331,11 @@ impl Limits for Embedded {
         Ok(self.inner.shelf.lock().unwrap_or_else(PoisonError::into_inner).borrow(now, asked))
     }
 
-    async fn lend(&self, _now: UnixMicros, by: (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
-        let (name, who) = by;
-        Ok(self.inner.shelf.lock().unwrap_or_else(PoisonError::into_inner).lend(name, who, value.clone()))
+    async fn lend(&self, _now: UnixMicros, (name, who): (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
+        let (inner, name, value) = (Arc::clone(&self.inner), name.to_owned(), value.clone());
+        let lend = move || inner.shelf.lock().unwrap_or_else(PoisonError::into_inner).lend(&name, who, value);
+        // It writes a file, which blocks.
+        tokio::task::spawn_blocking(lend).await.map_err(|_| LimitsError::Storage("the shelf is not written".into()))?
     }
 
     async fn close(&self) {

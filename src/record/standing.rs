@@ -1,6 +1,7 @@
 //! How a job stands: all that its events say, small enough to be kept for hundreds of thousands of jobs. Pure.
 
 use crate::domain::call::Tries;
+use crate::domain::chain::Passes;
 use crate::domain::event::{Change, Fate, State};
 
 /// Deferrals that are told apart; an older one that comes a second time is written again, which harms nobody.
@@ -16,6 +17,8 @@ pub(super) struct Standing {
     /// One for each change that was admitted: attempt and kind of change exactly, or the hash of a deferral.
     marks: Vec<u32>,
     fate: Option<Fate>,
+    /// What the outcome means to its chain.
+    passes: Option<Passes>,
     state: Option<State>,
     /// The last attempt that is known to have come to a result.
     answered: u16,
@@ -57,7 +60,7 @@ impl Standing {
             self.answered = self.answered.max(attempt);
         }
         match change.outcome() {
-            Some(outcome) => self.fate = Some(outcome.fate),
+            Some(outcome) => (self.fate, self.passes) = (Some(outcome.fate), Some(Passes::of(&outcome))),
             None => self.remember(mark(attempt, change)),
         }
         self.state = self.state.max(Some(change.state()));
@@ -89,6 +92,16 @@ impl Standing {
     /// Returns the outcome's fate, once there is one.
     pub(super) fn fate(&self) -> Option<Fate> {
         self.fate
+    }
+
+    /// Returns what the outcome means to its fallback chain, once there is one.
+    pub(super) fn passes(&self) -> Option<Passes> {
+        self.passes
+    }
+
+    /// Returns whether it waits, as far as is known, for an employee's confirmation.
+    pub(super) fn awaits_operator(&self) -> bool {
+        self.state == Some(State::AwaitingOperator)
     }
 
     /// Returns whether a provider is known to have taken it.

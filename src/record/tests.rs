@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::intake::{Work, open};
 use super::*;
-use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report};
+use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::{JobId, Lane};
 use crate::domain::job::{Check, Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::recipient::Recipient;

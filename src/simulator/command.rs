@@ -66,6 +66,12 @@ struct Door {
     /// Of `wecom`: the application: `agent_id`
     #[arg(long, default_value_t = 1_000_002)]
     agent_id: u32,
+    /// Of `wecom`: share of messages to customers that employees confirm
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
+    confirmed: f64,
+    /// Of `wecom`: after which time they do
+    #[arg(long, default_value = "1m", value_parser = humantime::parse_duration)]
+    confirm_after: Duration,
     /// Of `wechat`: messages a day, by China's clock
     #[arg(long, default_value_t = 100_000)]
     daily_max: u32,
@@ -140,7 +146,8 @@ enum Kind {
     Smpp,
     /// An official account or a mini program of WeChat
     Wechat,
-    /// A corporation at WeCom with one application; whoever's userid begins with `nobody` is no employee
+    /// A corporation at WeCom with one application; whoever's userid begins with `nobody` is no employee. Of its customers
+    /// and groups, `stranger…` is a friend no more, `full…` has had as many messages as may come, `nobody…` is none
     Wecom,
 }
 
@@ -255,7 +262,8 @@ impl Door {
     fn corporation(&self, corp_id: String, secret: String, callback: Option<String>) -> wecom::Corporation {
         let callback = self.callback(&corp_id, callback);
         let (agent_id, token_life) = (self.agent_id, self.token_life);
-        wecom::Corporation { corp_id, agent_id, secret, token_life, callback }
+        let operators = wecom::Operators { confirm: self.confirmed, after: self.confirm_after };
+        wecom::Corporation { corp_id, agent_id, secret, token_life, callback, operators }
     }
 
     fn account(&self, appid: String, secret: String, callback: Option<String>) -> wechat::Account {

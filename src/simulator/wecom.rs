@@ -1,5 +1,7 @@
-//! WeCom, simulated: access tokens that end, application messages of which some reach some, and what customers do, signed
-//! and encrypted as WeCom does it.
+//! WeCom, simulated: access tokens that end, application messages of which some reach some, messages to customers that wait
+//! for an employee's confirmation, and what customers do, signed and encrypted as WeCom does it.
+
+mod posts;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::posts::{FAILED, Posts};
 use super::door::{Door, encrypted};
 use super::{Fared, Message, Post, Vendor, Wrong};
 use crate::channel::http::{Bytes, Parts, Response, StatusCode, answer};
@@ -18,6 +21,9 @@ use crate::domain::time::Clock;
 const USERS_MAX: usize = 1_000;
 /// The reference of a message to an employee who is not there.
 pub const NOT_THERE: &str = "invaliduser";
+
+/// How the ids of messages to customers begin.
+const TO_CUSTOMERS: &str = "mass-";
 
 /// A simulated corporation with one application. Clones are the same one. Whoever's userid begins with `nobody` is no
 /// employee.
@@ -39,6 +45,17 @@ pub struct Corporation {
     pub token_life: Duration,
     /// Where it calls back, and its secrets for that; `None`: nowhere. A whole URL.
     pub callback: Option<(String, Crypt)>,
+    /// What its employees do by themselves.
+    pub operators: Operators,
+}
+
+/// What employees do about messages to customers that wait for them.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Operators {
+    /// Share of messages that they confirm.
+    pub confirm: f64,
+    /// After which time.
+    pub after: Duration,
 }
 
 #[derive(Debug)]
@@ -46,6 +63,7 @@ struct Shared {
     corporation: Corporation,
     clock: Clock,
     door: Mutex<Door>,
+    posts: Mutex<Posts>,
 }
 
 #[derive(Deserialize)]
@@ -66,7 +84,14 @@ struct Text {
 impl Wecom {
     /// Returns a corporation to whose employees nothing was sent.
     pub fn new(corporation: Corporation, clock: &Clock) -> Self {
-        Self { shared: Arc::new(Shared { corporation, clock: clock.clone(), door: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                corporation,
+                clock: clock.clone(),
+                door: Mutex::default(),
+                posts: Mutex::default(),
+            }),
+        }
     }
 
     /// Returns how often another token was given, and how often any was asked for.
@@ -96,6 +121,49 @@ impl Wecom {
         Some(encrypted((url, crypt), corp_id, &said, &self.shared.clock))
     }
 
+    /// Lets an employee confirm all that waits for them; returns to how many customers and groups it goes. Who is called
+    /// `stranger…` is a friend no more, and who is called `full…` has had as many messages as may come.
+    pub fn confirm(&self, employee: &str) -> usize {
+        self.posts().confirm(employee)
+    }
+
+    /// Returns how many messages to customers and groups there are, and how many of them were stopped.
+    pub fn posted(&self) -> (usize, usize) {
+        self.posts().counts()
+    }
+
+    /// Has another application of the corporation hand over a message to a customer; returns its id.
+    pub fn strange(&self, employee: &str, customer: &str) -> String {
+        let now = self.shared.clock.now();
+        self.posts().strange((employee, customer), now)
+    }
+
+    /// Answers every question about a message with an error.
+    pub fn break_message(&self, msgid: &str) {
+        self.posts().break_one(msgid);
+    }
+
+    /// Says nothing any more of messages that were stopped, but that they were.
+    pub fn hide_stopped(&self) {
+        self.posts().hide_stopped();
+    }
+
+    /// Returns the ids of the messages, oldest first.
+    pub fn msgids(&self) -> Vec<String> {
+        self.posts().ids()
+    }
+
+    /// Returns how often a message was asked about or stopped; and how often all were listed.
+    pub fn asked(&self, msgid: &str) -> (usize, usize) {
+        self.posts().asked(msgid)
+    }
+
+    fn posts(&self) -> MutexGuard<'_, Posts> {
+        let mut posts = self.shared.posts.lock().unwrap_or_else(PoisonError::into_inner);
+        posts.pass(self.shared.corporation.operators, self.shared.clock.now());
+        posts
+    }
+
     fn door(&self) -> MutexGuard<'_, Door> {
         self.shared.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,6 +178,25 @@ impl Wecom {
         }
         let (token, life) = self.door().give(self.shared.clock.now(), *token_life, false);
         respond(&json!({ "errcode": 0, "errmsg": "ok", "access_token": token, "expires_in": life.as_secs() }))
+    }
+
+    /// Reads what is asked about customers.
+    fn customers(
+        &self,
+        what: &str,
+        (query, body): (&str, &Bytes),
+        number: &mut dyn FnMut() -> u64,
+    ) -> Result<Vec<Message>, Wrong> {
+        let wrong = |(code, why)| Box::new(error(code, why));
+        let now = self.shared.clock.now();
+        self.door().check(&of(query, "access_token"), now).map_err(wrong)?;
+        let unreadable = |_| wrong((47_001, "data format error"));
+        if what == "add_msg_template" {
+            let asked = serde_json::from_slice(body).map_err(unreadable)?;
+            return self.posts().add(asked, (format!("{TO_CUSTOMERS}{}", number()), now)).map_err(wrong);
+        }
+        let asked = serde_json::from_slice(body).map_err(unreadable)?;
+        Err(Box::new(self.posts().ask(what, &asked).map_or_else(|(code, why)| error(code, why), |said| respond(&said))))
     }
 
     fn admit(&self, query: &str, body: &Bytes) -> Result<Asked, (i64, &'static str)> {
@@ -135,7 +222,11 @@ impl Wecom {
 impl Vendor for Wecom {
     fn read(&self, head: &Parts, body: &Bytes, number: &mut dyn FnMut() -> u64) -> Result<Vec<Message>, Wrong> {
         let query = head.uri.query().unwrap_or_default();
-        match head.uri.path() {
+        let path = head.uri.path();
+        if let Some(what) = path.strip_prefix("/cgi-bin/externalcontact/") {
+            return self.customers(what, (query, body), number);
+        }
+        match path {
             "/cgi-bin/gettoken" => return Err(Box::new(self.give_token(query))),
             "/cgi-bin/message/send" => {}
             _ => return Err(Box::new(answer(StatusCode::NOT_FOUND, "text/plain", "no such path"))),
@@ -157,8 +248,19 @@ impl Vendor for Wecom {
         true
     }
 
+    fn taken(&self, message: &Message) {
+        if message.id.starts_with(TO_CUSTOMERS) {
+            self.posts().taken(message);
+        }
+    }
+
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
         match messages {
+            [(message, Fared::Taken(_)), ..] if message.id.starts_with(TO_CUSTOMERS) => {
+                let failed = messages.iter().filter(|(message, _)| message.reference == FAILED);
+                let failed: Vec<_> = failed.map(|(message, _)| message.to.as_str()).collect();
+                respond(&json!({ "errcode": 0, "errmsg": "ok", "fail_list": failed, "msgid": message.id }))
+            }
             [(message, Fared::Taken(_)), ..] => {
                 let gone = messages.iter().filter(|(message, _)| message.reference == NOT_THERE);
                 // In small letters, as WeCom has them.

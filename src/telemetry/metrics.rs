@@ -7,6 +7,7 @@ mod call;
 mod callback;
 mod dispatch;
 mod link;
+mod poll;
 mod provider;
 mod queue;
 mod record;
@@ -18,6 +19,7 @@ pub use call::{CallMetrics, TrunkMetrics};
 pub use callback::{CallbackMetrics, CallbackResult};
 pub use dispatch::{CapDecision, DispatchMetrics, OptOutsAsked};
 pub use link::{LinkEvent, LinkMetrics};
+pub use poll::{PollMetrics, PollResult};
 pub use provider::{Breaker, CostMetrics, ProviderMetrics, Verdict};
 pub use queue::{LimitsMetrics, LimitsOp, QueueHealth, QueueMetrics, limits_recovering};
 pub use record::{RecordMetrics, fallback_step, opted_out};
@@ -130,6 +132,8 @@ metrics! {
     RECEIPTS = "postrider_receipts_total", Counter, ["provider", "state"];
     /// Callbacks of providers over HTTP, and what became of them; those to no provider of ours count under `unknown`.
     CALLBACKS = "postrider_callbacks_total", Counter, ["provider", "result"];
+    /// What came of asking a provider about messages that it calls nobody back about.
+    POLLS = "postrider_polls_total", Counter, ["provider", "result"];
     /// Receipts that wait for a hand-over they belong to.
     RECEIPTS_UNMATCHED = "postrider_receipts_unmatched_total", Counter, [];
     /// Unanswered hand-overs that record decided to repeat.

@@ -3,6 +3,7 @@
 mod aliyun;
 mod aliyun_voice;
 mod custom;
+mod customers;
 mod service;
 mod simulate;
 mod tencent;

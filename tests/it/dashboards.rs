@@ -38,6 +38,7 @@ const QUIET: &[(&str, &str, &str)] = &[
     ("pipeline", "Repeated and astray", "an unanswered hand-over is repeated only after its claim's deadline"),
     ("providers", "Breaker", "0 is closed"),
     ("providers", "Callbacks", "no provider here has callbacks"),
+    ("providers", "Asked about messages", "every provider here reports by itself"),
     ("providers", "Receipts without a hand-over", "every receipt comes after its answer"),
     ("calls", "Lines in use", "no provider here has lines"),
     ("calls", "Calls ended, by result", "no provider here has lines"),

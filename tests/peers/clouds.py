@@ -227,6 +227,13 @@ def wecom(asked):
 
     client = ToSimulator(asked["corp_id"], asked["secret"])
     sent = client.message.send_text(asked["agent_id"], ["zhang", "Nobody1"], "hi")
+    template = {
+        "chat_type": "single",
+        "external_userid": ["wm1", "nobody"],
+        "sender": "zhang",
+        "text": {"content": "hi"},
+    }
+    posted = client.external_contact.add_msg_template(template)
     crypto = WeChatCrypto(asked["token"], asked["aes_key"], asked["corp_id"])
     query = dict(parse_qsl(urlsplit(asked["url"]).query))
     plain = crypto.decrypt_message(asked["body"], query["msg_signature"], query["timestamp"], query["nonce"])
@@ -240,6 +247,7 @@ def wecom(asked):
     )
     return {
         "sent": [sent["errcode"], sent["invaliduser"]],
+        "posted": [posted["errcode"], posted["fail_list"]],
         "event": [type(event).__name__, event.external_user_id, event.state, event.welcome_code],
         "encrypted": crypto.encrypt_message(said, "a-nonce", asked["at"]),
     }

@@ -14,7 +14,13 @@ use crate::domain::time::UnixMicros;
 
 fn settings(behaviour: Behaviour) -> Settings {
     let kinds = Kind::ALL.to_vec();
-    let profile = Profile { id: "sim".parse().unwrap(), kinds, response_timeout: Duration::from_secs(5), price: None };
+    let profile = Profile {
+        id: "sim".parse().unwrap(),
+        kinds,
+        response_timeout: Duration::from_secs(5),
+        price: None,
+        confirmed: false,
+    };
     Settings { profile, window: 1_000, rate: None, behaviour, seed: 7, log: None }
 }
 

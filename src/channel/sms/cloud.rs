@@ -431,7 +431,7 @@ pub(in crate::channel) fn foreign(answer: &Response<Bytes>) -> Answer {
 }
 
 /// Returns a request with its token in the query.
-fn with_token(mut request: Request<Bytes>, token: &str) -> Request<Bytes> {
+pub(in crate::channel) fn with_token(mut request: Request<Bytes>, token: &str) -> Request<Bytes> {
     let token: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let joint = if path.contains('?') { '&' } else { '?' };

@@ -112,7 +112,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                         self.out.check_call(&item, &provider.profile.id, now);
                     }
                     provider.cost(&change);
-                    self.out.event_of_attempt(&item, change, now);
+                    self.out.answered(&item, change, &provider.profile, now);
                 }
                 Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
                 Verdict::Again { retry_after } => {
@@ -210,7 +210,7 @@ impl Late {
                     if matches!(change, Change::Sent { .. }) {
                         out.check_call(item, &provider.id, now);
                     }
-                    out.event_of_attempt(item, change, now);
+                    out.answered(item, change, provider, now);
                     if unsent {
                         back.push(claimed.give_back);
                     }

@@ -96,6 +96,26 @@ pub(super) async fn segments_of(conn: &Conn, jobs: &[JobId]) -> Result<Vec<Segme
     conn.query(&sql, &[&column(jobs, |job| job.0)]).await?.iter().map(|row| rows::segment(row, 0)).collect()
 }
 
+/// Returns for each head the segments whose message ids are that head, `:` and something.
+pub(super) async fn segments_under(
+    conn: &Conn,
+    now: UnixMicros,
+    (provider, heads): (&ProviderId, &[Box<str>]),
+) -> Result<Vec<Vec<Segment>>, LedgerError> {
+    // `;` is what follows `:`.
+    let sql = format!(
+        "select w.n, {SEGMENT} from unnest($2::text[]) with ordinality as w (head, n) \
+         join segment s on s.provider = $1 and s.message_id > w.head || ':' and s.message_id < w.head || ';' and s.at >= $3 \
+         order by w.n, s.message_id"
+    );
+    let heads: Vec<&str> = heads.iter().map(|head| &**head).collect();
+    let mut segments = vec![vec![]; heads.len()];
+    for row in conn.query(&sql, &[&provider.as_str(), &heads, &Micros(now.minus(RECEIPT_MATCH))]).await? {
+        segments[usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(0)].push(rows::segment(&row, 1)?);
+    }
+    Ok(segments)
+}
+
 /// Returns receipts that wait for these messages.
 pub(super) async fn parked(conn: &Conn, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
     let sql = "select p.provider, p.message_id, p.job, p.report, p.detail, p.code, p.at \

@@ -75,6 +75,26 @@ pub(super) fn segments_of(conn: &Connection, jobs: &[JobId]) -> Result<Vec<Segme
     Ok(segments)
 }
 
+/// Returns for each head the segments whose message ids are that head, `:` and something.
+pub(super) fn segments_under(
+    conn: &Connection,
+    now: UnixMicros,
+    provider: &ProviderId,
+    heads: &[Box<str>],
+) -> Result<Vec<Vec<Segment>>, LedgerError> {
+    // `;` is what follows `:`.
+    let sql = format!(
+        "select {SEGMENT} from segment where provider = ?1 and message_id > ?2 || ':' and message_id < ?2 || ';' \
+         and at >= ?3 order by message_id"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let since = now.minus(RECEIPT_MATCH).0;
+    heads
+        .iter()
+        .map(|head| rows::all(statement.query(params![provider.as_str(), head, since])?, rows::segment))
+        .collect()
+}
+
 /// Returns receipts that wait for these messages.
 pub(super) fn parked(conn: &Connection, ids: &[(ProviderId, Box<str>)]) -> Result<Vec<Receipt>, LedgerError> {
     let mut statement = conn.prepare_cached(

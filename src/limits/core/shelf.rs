@@ -44,4 +44,14 @@ impl Shelf {
         }
         theirs
     }
+
+    /// Takes a value that was lent before a restart.
+    pub fn put(&mut self, name: String, value: Shared) {
+        self.places.insert(name, Place { value: Some(value), renewing: None });
+    }
+
+    /// Returns every value with its name.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &Shared)> {
+        self.places.iter().filter_map(|(name, place)| Some((name.as_str(), place.value.as_ref()?)))
+    }
 }

@@ -82,7 +82,7 @@ impl Merger {
         let (mut reached, mut stopped, mut waiting) = (false, false, vec![]);
         for id in chain.ids(job.id) {
             let Some(known) = self.known.get_mut(&id) else { continue };
-            match known.standing.fate().map(Passes::of) {
+            match known.standing.passes() {
                 Some(Passes::Reached) => reached = true,
                 Some(Passes::Stopped) => stopped = true,
                 Some(Passes::Failed) => {}
@@ -100,8 +100,11 @@ impl Merger {
         }
         let known = self.known.get_mut(&job.id)?;
         let due_at = known.handed_over_at.and_then(|at| Some(at.plus(chain.next.first()?.after)));
-        match (known.standing.fate().map(Passes::of), due_at) {
+        match (known.standing.passes(), due_at) {
             (Some(Passes::Failed), _) => start(&envelope.shared, (chain, job), now),
+            // Whoever is asked may still let it go out, and then it would reach them twice. Its end is awaited: it has one,
+            // be it by the deadline for receipts.
+            (None, _) if known.standing.awaits_operator() => None,
             (None, Some(due_at)) if due_at <= now => start(&envelope.shared, (chain, job), now),
             // Its row came after its events, or the timer too early.
             (None, Some(due_at)) => {

@@ -56,6 +56,7 @@ fn count_everything() {
     let callbacks = CallbackMetrics::new([&"cloud".parse().unwrap()]);
     callbacks.count(&"cloud".parse().unwrap(), CallbackResult::Replayed);
     callbacks.unknown();
+    PollMetrics::new(&"cloud".parse().unwrap()).count(PollResult::Looked, 2);
     TrunkMetrics::new(&"trunk".parse().unwrap()).in_progress(3);
     CallMetrics::default().ended(CallResult::Completed, SECOND);
     let record = RecordMetrics::new();

@@ -140,11 +140,13 @@ async fn each_message_has_its_answer_and_its_receipt() {
 
 #[tokio::test]
 async fn subscription_messages_say_nothing_of_their_fate() {
-    let Beset { rig, .. } = start(quick(), &format!("{GOOD}messages = \"subscribe\"\n"), |_| {}).await;
-    let answers = rig.submit(handovers(0..3)).await;
-    let sent = |answer: &Answer| matches!(answer, Answer::Taken { message_ids, receipt_expected: false, .. } if message_ids.is_empty());
-    assert!(answers.iter().all(sent), "{answers:?}");
-    rig.finish().await;
+    for messages in ["subscribe", "mini_program"] {
+        let Beset { rig, .. } = start(quick(), &format!("{GOOD}messages = \"{messages}\"\n"), |_| {}).await;
+        let answers = rig.submit(handovers(0..3)).await;
+        let sent = |answer: &Answer| matches!(answer, Answer::Taken { message_ids, receipt_expected: false, .. } if message_ids.is_empty());
+        assert!(answers.iter().all(sent), "{messages}: {answers:?}");
+        rig.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -26,8 +26,8 @@ use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, provider
 use crate::support::janitor::free_port;
 use crate::support::service::{Backends, Service};
 
-const CORP: &str = "ww0123456789";
-const AGENT: u32 = 1_000_002;
+pub(super) const CORP: &str = "ww0123456789";
+pub(super) const AGENT: u32 = 1_000_002;
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 
 fn settings(endpoint: &str) -> String {
@@ -39,16 +39,40 @@ fn settings(endpoint: &str) -> String {
 }
 
 fn link(endpoint: &str) -> config::Wecom {
-    let settings = provider(&settings(endpoint));
+    link_of(endpoint, "")
+}
+
+/// Returns the same with more settings.
+pub(super) fn link_of(endpoint: &str, more: &str) -> config::Wecom {
+    let settings = provider(&(settings(endpoint) + more));
     let Link::Wecom(link) = &settings.providers[0].link else { panic!("wecom") };
     link.clone()
 }
 
+/// Returns a corporation that goes by a clock.
+pub(super) fn corporation_at(url: &str, clock: &Clock) -> wecom::Wecom {
+    corporation_with(url, Duration::from_secs(7_200), clock)
+}
+
 fn corporation(url: &str, token_life: Duration) -> wecom::Wecom {
+    corporation_with(url, token_life, &Clock::system())
+}
+
+fn corporation_with(url: &str, token_life: Duration, clock: &Clock) -> wecom::Wecom {
     let secrets = link("http://127.0.0.1:1").callbacks.unwrap();
     let callback = Some((url.to_owned(), Crypt::new(secrets, CORP)));
     let (corp_id, secret) = (CORP.to_owned(), "geheim".to_owned());
-    wecom::Wecom::new(wecom::Corporation { corp_id, agent_id: AGENT, secret, token_life, callback }, &Clock::system())
+    wecom::Wecom::new(
+        wecom::Corporation {
+            corp_id,
+            agent_id: AGENT,
+            secret,
+            token_life,
+            callback,
+            operators: wecom::Operators::default(),
+        },
+        clock,
+    )
 }
 
 async fn start(behaviour: Behaviour) -> (Rig, wecom::Wecom) {
@@ -63,7 +87,7 @@ async fn start(behaviour: Behaviour) -> (Rig, wecom::Wecom) {
 }
 
 /// A message to an employee.
-fn handover(number: u64, userid: &str, text: &str) -> Handover {
+pub(super) fn handover(number: u64, userid: &str, text: &str) -> Handover {
     let template = Template {
         name: "reminder".into(),
         version: 1,
@@ -151,6 +175,7 @@ async fn wechatpy_agrees() {
     });
     let said = ask_python("wecom", &asked).await;
     assert_eq!(said["sent"], serde_json::json!([0, "nobody1"]));
+    assert_eq!((&said["posted"], corporation.posted()), (&serde_json::json!([0, ["nobody"]]), (1, 0)));
     assert_eq!(said["event"], serde_json::json!(["ChangeExternalContactEvent", "wm1", "shop-7", "w1"]));
     let encrypted = said["encrypted"].as_str().unwrap();
     let signature = encrypted.split_once("<MsgSignature><![CDATA[").unwrap().1.split_once("]]>").unwrap().0;

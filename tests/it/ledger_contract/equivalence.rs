@@ -93,6 +93,7 @@ async fn everything(ledger: &AnyLedger) -> Vec<String> {
         format!("{:?}", ledger.trails(&jobs).await),
         format!("{:?}", ledger.segments(at(9), &messages).await),
         format!("{:?}", ledger.segments_of(&jobs).await),
+        format!("{:?}", ledger.segments_under(at(9), &provider(), &["m1".into(), "m".into()]).await),
         format!("{:?}", ledger.parked(&messages).await),
         format!("{:?}", ledger.events(None, 0, 500).await),
         format!("{:?}", ledger.events(None, 3, 7).await),

@@ -29,6 +29,7 @@ on_every_backend! {
     what_a_recording_puts_into_the_agenda_comes_with_it
     every_change_comes_back_as_it_was
     segments_are_overwritten_and_forgotten_after_a_while
+    segments_are_found_by_the_head_of_their_ids
     receipts_wait_until_they_are_unparked
     signals_are_known_by_their_ids
     a_restart_keeps_everything
@@ -270,6 +271,20 @@ async fn segments_are_overwritten_and_forgotten_after_a_while(Fixture { ledger, 
     assert_eq!(ledger.segments(much_later, &ids).await.unwrap(), vec![None, None, None]);
     let of_job = ledger.segments_of(&[id(1), id(2)]).await.unwrap();
     assert_eq!(of_job, vec![delivered, segment("m2", 1, None)]);
+}
+
+async fn segments_are_found_by_the_head_of_their_ids(Fixture { ledger, .. }: Fixture) {
+    let segments = ["m7:b", "m7:a", "m70:a", "m7", "m7;", "m9:a"].map(|id| segment(id, 1, None)).to_vec();
+    ledger.record(&Recording { segments, ..Recording::default() }).await.unwrap();
+    let heads = ["m8", "m7", "m9"].map(Box::from);
+    let asked = |provider: &str| provider.parse::<ProviderId>().unwrap();
+    let found = ledger.segments_under(at(20), &asked("carrier-a"), &heads).await.unwrap();
+    let of = |id: &str| segment(id, 1, None);
+    assert_eq!(found, vec![vec![], vec![of("m7:a"), of("m7:b")], vec![of("m9:a")]]);
+    let others = ledger.segments_under(at(20), &asked("carrier-b"), &heads).await.unwrap();
+    assert_eq!(others, vec![vec![]; 3], "another provider's are no matter of this one");
+    let much_later = ledger.segments_under(at(11).plus(RECEIPT_MATCH), &asked("carrier-a"), &heads).await.unwrap();
+    assert_eq!(much_later, vec![vec![]; 3]);
 }
 
 async fn receipts_wait_until_they_are_unparked(Fixture { ledger, .. }: Fixture) {

@@ -4,7 +4,7 @@ use crate::admission::moment;
 use crate::api::convert;
 use crate::api::status::Error;
 use crate::domain::chain::{Chain, Passes};
-use crate::domain::event::{Fate, Outcome};
+use crate::domain::event::{Change, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::Shared;
 use crate::domain::time::UnixMicros;
@@ -25,6 +25,8 @@ pub(super) struct Place {
 struct Stand {
     ended: Option<(Passes, UnixMicros)>,
     handed_over_at: Option<UnixMicros>,
+    /// An employee is asked.
+    awaits_operator: bool,
 }
 
 impl Place {
@@ -51,7 +53,8 @@ impl Place {
         sentences.extend(follows(chain, &stand, started, reached.is_some()));
         let decision = chain.next.first().and_then(|step| {
             let waits_until = stand.handed_over_at.map(|at| at.plus(step.after));
-            let open = waits_until.filter(|_| stand.ended.is_none() && started.is_none() && reached.is_none());
+            let waits = stand.ended.is_none() && started.is_none() && reached.is_none() && !stand.awaits_operator;
+            let open = waits_until.filter(|_| waits);
             let at = stand.ended.map(|(_, at)| at).or(stand.handed_over_at)?;
             Some(pb::RuleDecision {
                 at: Some(convert::moment_to_pb(at)),
@@ -70,16 +73,16 @@ impl Stand {
     fn of(history: &History) -> Self {
         let events = || history.events.iter().map(|numbered| &numbered.event);
         Self {
-            ended: events().find_map(|event| Some((Passes::of(event.change.outcome()?.fate), event.at))),
+            ended: events().find_map(|event| Some((Passes::of(&event.change.outcome()?), event.at))),
             handed_over_at: events().find(|event| event.change.hands_over()).map(|event| event.at),
+            awaits_operator: events().any(|event| event.change == Change::Progress(State::AwaitingOperator)),
         }
     }
 }
 
 fn passes(trail: &Trail) -> Option<Passes> {
     let outcome = trail.events.iter().find_map(|numbered| numbered.event.change.outcome())?;
-    let Outcome { fate, .. } = outcome;
-    Some(Passes::of(Fate::clone(&fate)))
+    Some(Passes::of(&outcome))
 }
 
 /// Says what follows a job in its chain.
@@ -92,6 +95,9 @@ fn follows(chain: &Chain, stand: &Stand, started: Option<JobId>, reached: bool) 
         _ if reached => "So nothing follows it.".to_owned(),
         (Some((Passes::Reached | Passes::Stopped, _)), _) => "So nothing follows it.".to_owned(),
         (Some((Passes::Failed, _)), _) => format!("No {} followed: the chain had expired.", step.kind),
+        (None, _) if stand.awaits_operator => {
+            format!("An employee is asked to let it go out; unless it does, a job by {} follows.", step.kind)
+        }
         (None, Some(at)) => {
             let until = moment(at.plus(step.after));
             format!("Unless it is delivered by {until}, a job by {} follows.", step.kind)

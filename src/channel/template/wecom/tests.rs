@@ -1,9 +1,12 @@
 //! What is asked, and what answers and callbacks mean.
 
+use std::time::Duration;
+
 use super::callback::Desk;
 use super::*;
 use crate::channel::callback::{Call, Callbacks, Refused};
 use crate::channel::http::{HeaderMap, StatusCode, answer};
+use crate::channel::sms::cloud::closed;
 use crate::channel::template::crypt::Crypt;
 use crate::channel::template::token::Alone;
 use crate::channel::{Filled, News};
