@@ -46,7 +46,7 @@ use super::door;
 use super::page::{Entry, Listed, Said, Sender};
 use super::reminders;
 use crate::config;
-use crate::domain::event::Receipt;
+use crate::domain::event::{Receipt, Report, State};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::{Clock, UnixMicros};
 use crate::rate_limited;
@@ -276,12 +276,12 @@ impl Watch {
         let Some(post) = self.posts.get_mut(msgid) else { return };
         let news: Vec<Told> = std::mem::take(&mut found.told).into_iter().filter(|told| post.is_news(told)).collect();
         let mut heard = Vec::with_capacity(news.len());
-        for Told { message_id, report, code } in &news {
+        for Told { message_id, end, code } in &news {
             let receipt = Receipt {
                 provider: self.provider.clone(),
                 message_id: message_id.clone(),
                 job: None,
-                report: *report,
+                report: end.map_or(Report::Progress(State::AwaitingOperator), Report::Final),
                 code: code.clone(),
                 at: now,
             };

@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use super::super::customers::{message_id, short};
 use super::super::page::Entry;
 use super::books::Kept;
-use crate::domain::event::{Fate, Outcome, Report, State};
+use crate::domain::event::{Fate, Outcome};
 use crate::domain::ids::JobId;
 use crate::domain::time::UnixMicros;
 
@@ -74,7 +74,8 @@ pub(super) struct Found {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Told {
     pub(super) message_id: Box<str>,
-    pub(super) report: Report,
+    /// How it ends; `None`: it waits for the employee.
+    pub(super) end: Option<Fate>,
     pub(super) code: Box<str>,
 }
 
@@ -90,32 +91,28 @@ pub(super) fn judge(msgid: &str, kept: &[Kept], results: &[(Box<str>, Entry)], s
     let mut waiting = BTreeMap::<Box<str>, usize>::new();
     let mut found = Found { more: kept.len() < results.len(), ..Found::default() };
     for part in kept {
-        let (report, code): (_, Box<str>) = match standing.get(&*part.message_id).map(|(_, status)| *status) {
-            Some(status::SENT) => (Report::Final(Fate::Delivered), "".into()),
-            Some(status::NO_FRIEND) => (Report::Final(Fate::Undelivered), "not_friend".into()),
-            Some(status::LIMIT) => (Report::Final(Fate::Suppressed), Outcome::VENDOR_LIMIT.into()),
+        let (end, code): (_, Box<str>) = match standing.get(&*part.message_id).map(|(_, status)| *status) {
+            Some(status::SENT) => (Some(Fate::Delivered), "".into()),
+            Some(status::NO_FRIEND) => (Some(Fate::Undelivered), "not_friend".into()),
+            Some(status::LIMIT) => (Some(Fate::Suppressed), Outcome::VENDOR_LIMIT.into()),
             Some(status::NOT_SENT) | None => match stop {
-                None => (Report::Progress(State::AwaitingOperator), "".into()),
-                Some(Stop::Late) => (Report::Final(Fate::Expired), "not_confirmed".into()),
+                None => (None, "".into()),
+                Some(Stop::Late) => (Some(Fate::Expired), "not_confirmed".into()),
                 Some(Stop::TakenBack(ends)) => match ends.get(&part.job) {
-                    Some(Outcome { fate, reason }) => (Report::Final(*fate), reason.clone()),
+                    Some(Outcome { fate, reason }) => (Some(*fate), reason.clone()),
                     None => continue,
                 },
             },
             // Nobody knows what that is.
             Some(_) => continue,
         };
-        let end = part.end.or(match report {
-            Report::Final(fate) => Some(fate),
-            Report::Progress(_) | Report::Pending => None,
-        });
-        if is_left(&standing, part) && matches!(end, None | Some(Fate::Expired)) {
-            found.stopped |= end.is_some();
+        if is_left(&standing, part) && matches!(part.end.or(end), None | Some(Fate::Expired)) {
+            found.stopped |= part.end.or(end).is_some();
             let employee = standing.get(&*part.message_id).map_or("", |(employee, _)| employee);
             *waiting.entry(employee.into()).or_default() += 1;
         }
         if part.end.is_none() {
-            found.told.push(Told { message_id: part.message_id.clone(), report, code });
+            found.told.push(Told { message_id: part.message_id.clone(), end, code });
         }
     }
     found.waiting = waiting.into_iter().collect();
@@ -169,18 +166,18 @@ impl Post {
     /// Returns whether what a look came to is news.
     pub(super) fn is_news(&self, told: &Told) -> bool {
         let part = short(&told.message_id);
-        match told.report {
-            Report::Final(_) => !self.ends.contains_key(&part),
-            Report::Progress(_) | Report::Pending => !self.waits.contains(&part),
+        match told.end {
+            Some(_) => !self.ends.contains_key(&part),
+            None => !self.waits.contains(&part),
         }
     }
 
     /// Notes what a look came to; what was `said` is durable.
     pub(super) fn note(&mut self, found: Found, kept: &[Kept], said: Vec<Told>, now: UnixMicros) {
-        for Told { message_id, report, .. } in said {
-            match report {
-                Report::Final(fate) => _ = self.ends.insert(short(&message_id), fate),
-                Report::Progress(_) | Report::Pending => _ = self.waits.insert(short(&message_id)),
+        for Told { message_id, end, .. } in said {
+            match end {
+                Some(fate) => _ = self.ends.insert(short(&message_id), fate),
+                None => _ = self.waits.insert(short(&message_id)),
             }
         }
         (self.failures, self.looked_at) = (0, now);
@@ -216,33 +213,32 @@ mod tests {
     }
 
     #[track_caller]
-    fn comes_to(kept: &Kept, status: Option<u8>, stop: Option<&Stop>, expected: Option<(Report, &str)>) -> Found {
+    fn comes_to(kept: &Kept, status: Option<u8>, stop: Option<&Stop>, expected: Option<(Option<Fate>, &str)>) -> Found {
         let results: Vec<_> = status.map(|status| says("wm1", status)).into_iter().collect();
         let found = judge(MSGID, std::slice::from_ref(kept), &results, stop);
-        let told = found.told.first().map(|told| (told.report, &*told.code));
+        let told = found.told.first().map(|told| (told.end, &*told.code));
         assert_eq!(told, expected, "{status:?} {stop:?}");
         found
     }
 
     #[test]
     fn each_word_of_wecoms_has_its_meaning() {
-        let waiting = Report::Progress(State::AwaitingOperator);
         let (open, late) = (kept("wm1", None), Some(&Stop::Late));
         for stop in [None, late] {
-            comes_to(&open, Some(1), stop, Some((Report::Final(Fate::Delivered), "")));
-            comes_to(&open, Some(2), stop, Some((Report::Final(Fate::Undelivered), "not_friend")));
-            comes_to(&open, Some(3), stop, Some((Report::Final(Fate::Suppressed), "vendor_limit")));
+            comes_to(&open, Some(1), stop, Some((Some(Fate::Delivered), "")));
+            comes_to(&open, Some(2), stop, Some((Some(Fate::Undelivered), "not_friend")));
+            comes_to(&open, Some(3), stop, Some((Some(Fate::Suppressed), "vendor_limit")));
             comes_to(&open, Some(9), stop, None);
         }
-        let found = comes_to(&open, Some(0), None, Some((waiting, "")));
+        let found = comes_to(&open, Some(0), None, Some((None, "")));
         assert_eq!((found.stopped, &found.waiting[..]), (false, &[("zhang".into(), 1)][..]));
-        let found = comes_to(&open, Some(0), late, Some((Report::Final(Fate::Expired), "not_confirmed")));
+        let found = comes_to(&open, Some(0), late, Some((Some(Fate::Expired), "not_confirmed")));
         assert_eq!((found.stopped, &found.waiting[..]), (true, &[("zhang".into(), 1)][..]));
         // Of whom WeCom says nothing.
-        assert_eq!(comes_to(&open, None, None, Some((waiting, ""))).waiting, [("".into(), 1)]);
-        comes_to(&open, None, late, Some((Report::Final(Fate::Expired), "not_confirmed")));
+        assert_eq!(comes_to(&open, None, None, Some((None, ""))).waiting, [("".into(), 1)]);
+        comes_to(&open, None, late, Some((Some(Fate::Expired), "not_confirmed")));
         let back = Stop::TakenBack([(open.job, Outcome::new(Fate::Cancelled, "request"))].into_iter().collect());
-        let found = comes_to(&open, Some(0), Some(&back), Some((Report::Final(Fate::Cancelled), "request")));
+        let found = comes_to(&open, Some(0), Some(&back), Some((Some(Fate::Cancelled), "request")));
         assert_eq!((found.stopped, found.waiting), (false, vec![]), "nobody is to be told of it");
     }
 
