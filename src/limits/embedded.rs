@@ -53,7 +53,7 @@ struct Inner {
     /// As the identity's, which says how it was at the start.
     recovering: AtomicBool,
     compactor: Mutex<Option<JoinHandle<()>>>,
-    shelf: Mutex<Kept>,
+    shelf: Kept,
 }
 
 // === impl Embedded ===
@@ -89,7 +89,7 @@ impl Embedded {
         let compactor = spawn_compactor(Arc::clone(&files), Arc::clone(&state), compactions, compact_bytes)?;
         let log = Log::start(files, &start, compact_bytes, sender)?;
         let recovering = AtomicBool::new(identity.recovering);
-        let (compactor, shelf) = (Mutex::new(Some(compactor)), Mutex::new(Kept::open(dir)));
+        let (compactor, shelf) = (Mutex::new(Some(compactor)), Kept::open(dir));
         Ok(Self { inner: Arc::new(Inner { state, log, identity, dir: dir.to_owned(), recovering, compactor, shelf }) })
     }
 
@@ -328,12 +328,12 @@ impl Limits for Embedded {
 
     async fn borrow(&self, now: UnixMicros, asked: &Borrow<'_>) -> Result<Borrowed, LimitsError> {
         let now = self.inner.state.now(now);
-        Ok(self.inner.shelf.lock().unwrap_or_else(PoisonError::into_inner).borrow(now, asked))
+        Ok(self.inner.shelf.borrow(now, asked))
     }
 
     async fn lend(&self, _now: UnixMicros, (name, who): (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
         let (inner, name, value) = (Arc::clone(&self.inner), name.to_owned(), value.clone());
-        let lend = move || inner.shelf.lock().unwrap_or_else(PoisonError::into_inner).lend(&name, who, value);
+        let lend = move || inner.shelf.lend(&name, who, value);
         // It writes a file, which blocks.
         tokio::task::spawn_blocking(lend).await.map_err(|_| LimitsError::Storage("the shelf is not written".into()))?
     }

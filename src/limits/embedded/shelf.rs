@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,8 +16,10 @@ use crate::limits::{Borrow, Borrowed, LimitsError, Shared};
 
 /// The shelf, and where it is kept.
 pub(super) struct Kept {
-    shelf: Shelf,
+    shelf: Mutex<Shelf>,
     path: PathBuf,
+    /// Held while the file is written: who asks does not wait for the disk.
+    writing: Mutex<()>,
 }
 
 impl Kept {
@@ -28,20 +31,20 @@ impl Kept {
         for (name, value) in text.lines().filter_map(read) {
             shelf.put(name, value);
         }
-        Self { shelf, path }
+        Self { shelf: Mutex::new(shelf), path, writing: Mutex::default() }
     }
 
     /// Answers an asker.
-    pub(super) fn borrow(&mut self, now: UnixMicros, asked: &Borrow<'_>) -> Borrowed {
-        self.shelf.borrow(now, asked)
+    pub(super) fn borrow(&self, now: UnixMicros, asked: &Borrow<'_>) -> Borrowed {
+        self.shelf().borrow(now, asked)
     }
 
     /// Takes a value from the one who renews it; returns whether that was the one. Blocks.
     ///
     /// # Errors
     /// [`LimitsError::Storage`]; this process has the value all the same.
-    pub(super) fn lend(&mut self, name: &str, who: u64, value: Shared) -> Result<bool, LimitsError> {
-        let theirs = self.shelf.lend(name, who, value);
+    pub(super) fn lend(&self, name: &str, who: u64, value: Shared) -> Result<bool, LimitsError> {
+        let theirs = self.shelf().lend(name, who, value);
         if theirs {
             self.write().map_err(super::storage)?;
         }
@@ -49,12 +52,18 @@ impl Kept {
     }
 
     fn write(&self) -> std::io::Result<()> {
-        let lines: String = self.shelf.values().map(|(name, value)| write(name, value)).collect();
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken last: whoever writes last writes what is there last.
+        let lines: String = self.shelf().values().map(|(name, value)| write(name, value)).collect();
         let temporary = self.path.with_extension("tmp");
         let mut file = File::create(&temporary)?;
         file.write_all(lines.as_bytes())?;
         file.sync_all()?;
         fs::rename(temporary, &self.path)
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,17 +100,17 @@ mod tests {
             renew_at: later,
             until: later,
         };
-        let mut kept = Kept::open(dir.path());
+        let kept = Kept::open(dir.path());
         for (name, mark) in [("one", 1), ("two words", 2)] {
             assert_eq!(kept.borrow(now, &ask(name)), Borrowed::Yours);
             assert!(kept.lend(name, 1, value(mark)).unwrap());
         }
         assert!(!kept.lend("one", 2, value(3)).unwrap(), "nobody asked that one to");
-        let mut kept = Kept::open(dir.path());
+        let kept = Kept::open(dir.path());
         assert_eq!(kept.borrow(now, &ask("two words")), Borrowed::Value(value(2)));
         let text = fs::read_to_string(dir.path().join("shelf")).unwrap();
         fs::write(dir.path().join("shelf"), text.replacen(' ', "", 1)).unwrap();
-        let mut kept = Kept::open(dir.path());
+        let kept = Kept::open(dir.path());
         let there = ["one", "two words"].map(|name| kept.borrow(now, &ask(name)));
         assert_eq!(there.iter().filter(|said| **said == Borrowed::Yours).count(), 1);
     }

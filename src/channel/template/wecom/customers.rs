@@ -23,6 +23,8 @@ use crate::domain::time::Clock;
 
 /// Longest text, in bytes.
 const TEXT_LEN_MAX: usize = 4_000;
+/// One of the ids is no customer's; nearly always that is said in `fail_list`.
+const NO_CUSTOMER: i64 = 40_096;
 /// Hexadecimal digits that stand for a customer or a group in the id of a message: its own id is nobody's business in a
 /// ledger, and 64 bits tell a thousand apart.
 const DIGITS: usize = 16;
@@ -89,6 +91,9 @@ impl Customers {
         let target = self.to(job).map_or("", To::id);
         if said.fail_list.iter().any(|id| **id == *target) {
             return refused("fail_list");
+        }
+        if said.msgid.is_empty() {
+            return Answer::NoAnswer; // It was taken, and by which name it can be asked for nobody knows.
         }
         Answer::Taken { message_ids: vec![message_id(&said.msgid, target)], segments: 1, receipt_expected: true }
     }
@@ -158,12 +163,12 @@ impl Api for Customers {
 
     fn read(&self, jobs: &[Handover], answer: &Response<Bytes>) -> Meaning {
         match serde_json::from_slice::<Said>(answer.body()) {
-            // It was taken, and by which name it can be asked for nobody knows.
-            Ok(Said { errcode: 0, msgid, .. }) if msgid.is_empty() => Meaning::All(Answer::NoAnswer),
             Ok(said @ Said { errcode: 0, .. }) => {
                 Meaning::Each(jobs.iter().map(|job| self.answer(&said, job)).collect())
             }
-            Ok(Said { errcode, .. }) => door::refusal(errcode, jobs.len(), answer),
+            Ok(Said { errcode: NO_CUSTOMER, .. }) if jobs.len() > 1 => Meaning::Alone,
+            // Of the sender or the text, which they share. One by one each would be a message to confirm.
+            Ok(Said { errcode, .. }) => door::refusal(errcode, 1, answer),
             Err(_) => Meaning::All(foreign(answer)),
         }
     }

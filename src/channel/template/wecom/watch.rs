@@ -55,12 +55,12 @@ use crate::telemetry::metrics::{PollMetrics, PollResult};
 
 /// So long after its time to be confirmed a message is still looked at, if it could not be stopped by then.
 const STILL: Duration = Duration::from_secs(24 * 3_600);
-/// A message of which the books know nothing by then is a stranger's.
-const STRANGE: Duration = Duration::from_secs(24 * 3_600);
 /// Messages that are asked about at a time: WeCom does not like more (45033).
 const AT_ONCE: usize = 4;
 /// A look takes no longer than this, or than it is to the next one if that is longer.
 const LOOK_MAX: Duration = Duration::from_secs(60);
+/// A process that died has its turn for twice as long at most, or for two answers that are waited for.
+const TURN_MAX: Duration = Duration::from_secs(60);
 /// A message that was stopped before.
 const STOPPED: i64 = 41_093;
 /// A message that WeCom only just took, and cannot tell of yet.
@@ -109,6 +109,7 @@ impl Watch {
                     break;
                 }
             }
+            watch.turn.give_back().await;
         });
     }
 
@@ -116,7 +117,7 @@ impl Watch {
         let Needs { client, inbox, vault, books, limit } = needs;
         let tokens = door::tokens(&settings, Arc::clone(&vault), clock);
         let asks = Asks { tokens, client, settings: settings.clone(), limit };
-        let length = 2 * settings.poll_every.max(limit);
+        let length = 2 * settings.poll_every.min(TURN_MAX).max(limit);
         let turn = Turn::new(Arc::clone(&vault), format!("wecom-turn:{provider}"), length, clock);
         let lists = Lists::new(&settings, provider.clone(), vault);
         let metrics = PollMetrics::new(&provider);
@@ -161,13 +162,21 @@ impl Watch {
     /// Brings in which messages there are; returns those that are to be looked at.
     async fn list(&mut self, now: UnixMicros) -> Result<Vec<Box<str>>, Trouble> {
         let since = now.minus(self.settings.confirm_within + STILL).as_secs();
-        let mut all = Vec::new();
+        let (mut all, mut whole) = (Vec::new(), true);
         for chat_type in ["single", "group"] {
             let asked = json!({
                 // Those of the corporation; 1 would be an employee's own.
                 "chat_type": chat_type, "start_time": since, "end_time": now.as_secs() + 1, "filter_type": 0, "limit": 100,
             });
-            let listed = self.asks.pages::<Listed>("get_groupmsg_list_v2", asked).await?;
+            let listed = match self.asks.pages::<Listed>("get_groupmsg_list_v2", asked).await {
+                Ok(listed) => listed,
+                Err(trouble @ Trouble::Everything(_)) => return Err(trouble),
+                Err(trouble) => {
+                    rate_limited!(per_min = 6, warn, provider = %self.provider, %trouble, chat_type, "cannot list messages");
+                    whole = false;
+                    continue;
+                }
+            };
             if listed.cut {
                 rate_limited!(per_min = 1, warn, provider = %self.provider, "more messages are open than can be asked about");
             }
@@ -178,6 +187,9 @@ impl Watch {
             let new = || Post::new(UnixMicros::from_secs(create_time), reminders::excerpt(&text.content));
             let post = known.remove(&msgid).unwrap_or_else(new);
             self.posts.entry(msgid).or_insert(post);
+        }
+        if !whole {
+            self.posts.extend(known); // Those of the list that is missing are among these.
         }
         Ok(self.posts.iter().filter(|(_, post)| post.is_due(now)).map(|(msgid, _)| msgid.clone()).collect())
     }
@@ -192,7 +204,7 @@ impl Watch {
         for (msgid, mut kept) in msgids.iter().zip(kept) {
             let Some(post) = self.posts.get_mut(msgid) else { continue };
             if kept.is_empty() {
-                post.over = now.since(post.created) > STRANGE;
+                post.strange(now);
                 self.metrics.count(PollResult::Foreign, 1);
                 continue;
             }
@@ -206,12 +218,15 @@ impl Watch {
         for ((msgid, _, kept), look) in ours.iter().zip(looks) {
             match look {
                 Ok(found) => self.tell(msgid, found, kept, now).await,
-                Err(trouble @ Trouble::Everything(_)) => all = Err(trouble),
                 Err(trouble) => {
                     self.metrics.count(PollResult::Failed, 1);
                     rate_limited!(per_min = 6, warn, provider = %self.provider, %trouble, "cannot ask about a message");
                     let (every, post) = (self.settings.poll_every, self.posts.get_mut(*msgid));
+                    // Also where it concerns all: should it be this one's after all, the next look begins with others.
                     post.into_iter().for_each(|post| post.failed(every, now));
+                    if matches!(trouble, Trouble::Everything(_)) {
+                        all = Err(trouble);
+                    }
                 }
             }
         }

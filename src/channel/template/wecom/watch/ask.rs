@@ -12,6 +12,7 @@ use super::super::super::token::Tokens;
 use super::super::door;
 use super::super::page::{Page, Said};
 use crate::config;
+use crate::rate_limited;
 
 /// Most pages of an answer: more than WeCom takes customers and groups in a message.
 const PAGES_MAX: usize = 100;
@@ -54,7 +55,11 @@ impl Asks {
         let mut entries = Vec::new();
         for _ in 0..PAGES_MAX {
             let page: Page<T> = self.ask(what, &asked).await?;
-            entries.extend(page.entries);
+            let (all, before) = (page.entries.len(), entries.len());
+            entries.extend(page.entries.into_iter().flatten());
+            if entries.len() - before < all {
+                rate_limited!(per_min = 1, warn, what, "entries of a list of WeCom's do not read and are left out");
+            }
             if page.next_cursor.is_empty() {
                 return Ok(Pages { entries, cut: false });
             }

@@ -14,6 +14,8 @@ use crate::domain::time::UnixMicros;
 
 /// A message that WeCom has nothing good to say of is asked about again after ever longer, and after this long at most.
 const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// A message of which the books know nothing by then is a stranger's.
+const STRANGE: Duration = Duration::from_secs(24 * 3_600);
 /// So long after it was handed over a part of a message may still be on its way into the books.
 const YOUNG: Duration = Duration::from_secs(3_600);
 
@@ -187,6 +189,13 @@ impl Post {
             self.over = true;
             (self.waits, self.ends) = Default::default();
         }
+    }
+
+    /// Notes that the books do not know of it: the older it gets without, the less often they are asked.
+    pub(super) fn strange(&mut self, now: UnixMicros) {
+        let age = now.since(self.created);
+        self.over = age > STRANGE;
+        (self.looked_at, self.again_at) = (now, now.plus((age / 2).min(AGAIN_MAX)));
     }
 
     /// Notes that it could not be looked at.
