@@ -126,8 +126,10 @@ impl Lists {
             return true;
         }
         // Where WeCom says nothing any more of what was stopped, it is not known whose it was.
-        let heading = |whose| if whose == "" { "?" } else { whose };
-        let parts: Vec<_> = due.iter().map(|(whose, lines)| reminders::list(heading(whose), lines, CHINA)).collect();
+        let parts: Vec<_> = due
+            .iter()
+            .map(|(whose, lines)| reminders::list(if whose.is_empty() { "?" } else { whose }, lines, CHINA))
+            .collect();
         if self.say(asks, &chief, &reminders::joined(&self.settings.escalation, &parts)).await.is_err() {
             return false;
         }
