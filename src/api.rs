@@ -74,6 +74,12 @@ pub struct Ports<Q, L, B> {
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Ports<Q, L, B> {
+    /// Returns how many segments a text takes from `sender` in a pool, as its first provider bills it: at least 1.
+    fn segments(&self, pool: &PoolId, text: &str, sender: &str) -> u32 {
+        let manner = self.manners.iter().find(|(of, _)| of == pool);
+        manner.map_or(1, |(_, manner)| manner.segments(text, sender))
+    }
+
     /// Makes a fact durable for record.
     async fn record(&self, facts: Vec<Fact>) -> Result<(), PublishError> {
         self.facts.publish(facts, Route::To(QueueName::Record)).await

@@ -11,7 +11,7 @@ use super::{Ports, tokens};
 use crate::domain::ids::TenantId;
 use crate::domain::job::Kind;
 use crate::domain::template::{TEMPLATES_MAX, Template};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Tenant};
 use crate::limits::Limits;
 use crate::pb;
 use crate::queue::Queue;
@@ -91,22 +91,22 @@ impl<Q: Queue, L: Limits, B: Ledger> TemplateStore<Q, L, B> {
 
     async fn preview(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         mut raw: pb::PreviewTemplateRequest,
     ) -> Result<pb::PreviewTemplateResponse, Error> {
         let kind = convert::kind_filter("kind", raw.kind)?.ok_or_else(|| Invalid::new("kind", Problem::Missing))?;
-        let template = self.get(tenant, std::mem::take(&mut raw.name), raw.version).await?;
-        let shown = convert::preview(&template, kind, raw)?;
-        let units = i64::from(shown.segments.max(1));
-        let cost = self.price(kind).map(|one| pb::Money { micros: one.micros.saturating_mul(units), ..one });
-        Ok(pb::PreviewTemplateResponse { cost, ..shown })
-    }
-
-    /// Returns what a segment, a message or a minute costs at the first provider of this process that carries the kind and
-    /// has a price.
-    fn price(&self, kind: Kind) -> Option<pb::Money> {
-        let mut carry = self.ports.providers.iter().filter(|entry| entry.profile.kinds.contains(&kind));
-        carry.find_map(|entry| entry.profile.price).map(convert::money_to_pb)
+        let template = self.get(&tenant.id, std::mem::take(&mut raw.name), raw.version).await?;
+        let text = convert::preview(&template, kind, raw)?;
+        let routes = self.ports.admission.routes();
+        // What no provider carries has a text, and nothing else.
+        let (segments, price) = routes.plain(&tenant.id, &tenant.routes, kind).map_or((0, None), |(pool, sender)| {
+            let member = tenant.sender_pool(&sender).and_then(|staff| staff.members.first());
+            let sender = member.map_or(&*sender, |member| &member.sender);
+            let segments = if kind == Kind::Sms { self.ports.segments(&pool, &text, sender) } else { 0 };
+            (segments, routes.tariff(&pool).and_then(|tariff| tariff.price))
+        });
+        let cost = price.map(|price| convert::money_to_pb(price.times(segments.max(1))));
+        Ok(pb::PreviewTemplateResponse { text: text.into(), segments, cost })
     }
 }
 
@@ -151,6 +151,6 @@ impl<Q: Queue, L: Limits, B: Ledger> pb::template_service_server::TemplateServic
         request: Request<pb::PreviewTemplateRequest>,
     ) -> Result<Response<pb::PreviewTemplateResponse>, Status> {
         let caller = caller(&request)?;
-        Ok(Response::new(self.preview(&caller.tenant.id, request.into_inner()).await?))
+        Ok(Response::new(self.preview(&caller.tenant, request.into_inner()).await?))
     }
 }

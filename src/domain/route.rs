@@ -116,6 +116,14 @@ impl RouteRule {
             && self.labels.iter().all(|label| job.labels.contains(label))
     }
 
+    /// Returns whether it matches every job of a kind.
+    pub fn takes_all_of(&self, kind: Kind) -> bool {
+        let asks_more =
+            !(self.classes.is_empty() && self.topics.is_empty() && self.senders.is_empty() && self.labels.is_empty())
+                || self.asks_number();
+        fits(&self.kinds, &kind) && !asks_more
+    }
+
     /// Returns whether it looks at the number.
     pub fn asks_number(&self) -> bool {
         !(self.countries.is_empty() && self.prefixes.is_empty() && self.carriers.is_empty())
@@ -193,7 +201,19 @@ mod tests {
         check(RouteRule { senders: vec!["品牌".into()], ..all.clone() }, true);
         check(RouteRule { senders: vec!["10690000".into()], ..all.clone() }, false);
         check(RouteRule { labels: vec![("shop".into(), "42".into())], ..all.clone() }, true);
-        check(RouteRule { labels: vec![("shop".into(), "43".into())], ..all }, false);
+        check(RouteRule { labels: vec![("shop".into(), "43".into())], ..all.clone() }, false);
+        let takes_all = |rule: RouteRule| rule.takes_all_of(Kind::Sms);
+        assert!(takes_all(all.clone()) && takes_all(RouteRule { kinds: vec![Kind::Sms], ..all.clone() }));
+        for asks in [
+            RouteRule { kinds: vec![Kind::Call], ..all.clone() },
+            RouteRule { classes: vec![Class::Marketing], ..all.clone() },
+            RouteRule { topics: vec!["sale".into()], ..all.clone() },
+            RouteRule { senders: vec!["品牌".into()], ..all.clone() },
+            RouteRule { countries: vec!["CN".parse().unwrap()], ..all.clone() },
+            RouteRule { labels: labels.to_vec(), ..all },
+        ] {
+            assert!(!takes_all(asks.clone()), "{asks:?}");
+        }
     }
 
     #[test]

@@ -139,6 +139,19 @@ impl Routes {
         Some(ways)
     }
 
+    /// Returns the pool of a tenant's jobs of which nothing but the kind is known, and whom they leave from (empty: nobody is
+    /// named): by the first rule that asks for no more. `None` where no pool carries the kind.
+    pub fn plain(&self, tenant: &TenantId, own: &[Arc<RouteRule>], kind: Kind) -> Option<(PoolId, Box<str>)> {
+        let house = Arc::clone(&self.house.read().unwrap_or_else(PoisonError::into_inner));
+        let binds = |route: &&HouseRoute| route.tenant.as_ref().is_none_or(|of| of == tenant);
+        let house = house.iter().filter(binds).map(|route| &route.rule);
+        let fits = |rule: &&Arc<RouteRule>| rule.takes_all_of(kind) && self.carries(&rule.pool, kind);
+        match own.iter().chain(house).find(fits) {
+            Some(rule) => Some((rule.pool.clone(), rule.sender.clone())),
+            None => Some((self.pool(kind)?.clone(), "".into())),
+        }
+    }
+
     /// Returns whether there is a pool of that name that carries a kind.
     pub fn carries(&self, pool: &PoolId, kind: Kind) -> bool {
         self.pools.iter().any(|known| known.id == *pool && known.kinds.contains(&kind))
@@ -353,6 +366,13 @@ mod tests {
         assert_eq!(routes.ways(&acme, &own, &routed(Class::Marketing)).unwrap().way(None).0.as_str(), "default");
         let template = Routed { kind: Kind::Template, ..routed(Class::Otp) };
         assert!(routes.ways(&acme, &own, &template).is_none());
+        // Where only the kind is known, what asks for more does not match either.
+        let plain =
+            |own: &[Arc<RouteRule>], kind| routes.plain(&acme, own, kind).map(|(pool, _)| pool.as_str().to_owned());
+        assert_eq!(plain(&own, Kind::Sms).as_deref(), Some("default"));
+        assert_eq!(plain(&[rule("mobile", |_| {})], Kind::Sms).as_deref(), Some("mobile"));
+        assert_eq!(plain(&own, Kind::Call).as_deref(), Some("calls"));
+        assert_eq!(plain(&own, Kind::Template), None);
     }
 
     #[test]

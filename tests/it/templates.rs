@@ -119,6 +119,36 @@ fn refused(answer: Result<impl std::fmt::Debug, Status>, code: Code, field: &str
     assert!(status.message().contains(says), "{:?} does not say {says:?}", status.message());
 }
 
+/// What a cloud bills is counted, and not what the phone shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_counts_as_the_pool_of_the_route_bills() {
+    let cloud = "\n[[provider]]\nid = \"aliyun\"\nkind = \"aliyun-sms\"\npool = \"cloud\"\naccess_key_id = \"id\"\n\
+                 access_key_secret = \"secret\"\nsign_name = \"晨星\"\ntemplate = \"SMS_1\"\nreceipts = false\n\
+                 price = \"0.03 CNY\"\nendpoint = \"http://127.0.0.1:9\"\n";
+    let service = Service::start(&Backends::Embedded, &format!("{SETTINGS}{cloud}"));
+    // Behind 【晨星】 it is one character longer than a segment.
+    let sms_text = "x".repeat(67);
+    let body = pb::TemplateBody { sms_text, call_text: "x".into(), ..Default::default() };
+    api::put_template(&service, pb::Template { name: "long".into(), bodies: vec![body], ..Default::default() }).await;
+    let shown = async |kind: Kind| {
+        let request = pb::PreviewTemplateRequest { name: "long".into(), kind: kind.into(), ..Default::default() };
+        let shown = templates(&service).preview_template(request).await.unwrap().into_inner();
+        (shown.segments, shown.cost.map(|cost| cost.micros))
+    };
+    assert_eq!(shown(Kind::Sms).await, (1, Some(45_000)));
+    let all = pb::TenantRoute { pool: "cloud".into(), ..Default::default() };
+    let filter = Some(pb::RuleFilter { classes: vec![Class::Otp.into()], ..Default::default() });
+    let some = pb::TenantRoute { filter, ..all.clone() };
+    for (routes, expected) in [(vec![some.clone()], (1, Some(45_000))), (vec![some, all], (2, Some(60_000)))] {
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["routes".into()] });
+        let tenant = Some(pb::Tenant { tenant_id: "default".into(), routes, ..Default::default() });
+        let request = pb::UpdateTenantRequest { tenant, update_mask };
+        TenantServiceClient::new(service.connect()).update_tenant(request).await.unwrap();
+        assert_eq!(shown(Kind::Sms).await, expected);
+    }
+    assert_eq!(shown(Kind::Call).await, (0, Some(45_000)), "which the cloud does not carry");
+}
+
 async fn every_kind_goes_by_one_name(backends: Backends) {
     let service = Service::start(&backends, SETTINGS);
     let stored = api::put_template(&service, order()).await;

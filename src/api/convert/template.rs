@@ -7,7 +7,6 @@ use prost::Message as _;
 use super::item::locale;
 use super::spec::TEXT_CHARS_MAX;
 use super::{Invalid, Lines, Pairs, Problem, check_count, check_text, moment_to_pb, named, required};
-use crate::channel::sms::text::{Counting, segments};
 use crate::domain::ids::ProviderId;
 use crate::domain::job::{Content, Kind};
 use crate::domain::template::{
@@ -207,28 +206,22 @@ pub(crate) fn nowhere_approved(template: &Template) -> bool {
     !template.providers.is_empty() && template.providers.iter().all(|at| at.approval != Approval::Approved)
 }
 
-/// Fills a template in.
+/// Returns what a template says, filled in.
 ///
 /// # Errors
 /// The first field of the request that is wrong.
-pub(crate) fn preview(
-    template: &Template,
-    kind: Kind,
-    raw: pb::PreviewTemplateRequest,
-) -> Result<pb::PreviewTemplateResponse, Invalid> {
+pub(crate) fn preview(template: &Template, kind: Kind, raw: pb::PreviewTemplateRequest) -> Result<Box<str>, Invalid> {
     check_count("params", raw.params.len(), VARIABLES_MAX)?;
     let wanted = locale("locale", raw.locale)?;
     let given: Pairs = raw.params.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     template.check(&given).map_err(bad_values)?;
     let body = template.body(&wanted, kind).ok_or_else(|| Invalid::new("kind", Problem::SaysNothing(kind)))?;
     let values = template.values(&given);
-    let text = match kind {
+    Ok(match kind {
         // The vendor has the text; what it is given are the values.
         Kind::Template if body.text(kind).is_empty() => {
             values.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n").into()
         }
         Kind::Sms | Kind::Template | Kind::Call => Body::filled(body, kind, &values),
-    };
-    let segments = if kind == Kind::Sms { segments(&text, Counting::GsmIntl) } else { 0 };
-    Ok(pb::PreviewTemplateResponse { text: text.into(), segments, cost: None })
+    })
 }

@@ -85,10 +85,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let template = filled::known(&self.ports.templates, shared);
         let handover = filled::handover(shared, job, due_at, template.as_ref());
         let segments = match (handover.kind, &handover.content) {
-            (Kind::Sms, Content::Text(text)) => {
-                let manner = self.ports.manners.iter().find(|(pool, _)| *pool == shared.pool);
-                manner.map_or(1, |(_, manner)| manner.segments(text, &shared.sender))
-            }
+            (Kind::Sms, Content::Text(text)) => self.ports.segments(&shared.pool, text, &shared.sender),
             _ => 0,
         };
         Size { segments, units: segments.max(1) }
