@@ -68,22 +68,29 @@ impl Out {
         self.checks.push(Check { envelope: alone(&item), attempt, provider: None, due_at, ends_call: false });
     }
 
-    /// Record decides what became of the attempt in hand.
-    pub(super) fn check_claimed(&mut self, item: &Item, provider: &ProviderId, due_at: UnixMicros) {
-        self.checks.push(Check {
-            envelope: alone(item),
-            attempt: item.job.attempt.saturating_add(1),
-            provider: Some(provider.clone()),
-            due_at,
-            ends_call: false,
-        });
+    /// The attempt in hand was handed over, and nobody answered: record decides what follows.
+    pub(super) fn check_unanswered(&mut self, item: &Item, provider: &ProviderId, due_at: UnixMicros) {
+        self.check_claimed(item, Some(provider.clone()), due_at);
+    }
+
+    /// Record decides what became of the attempt in hand, of which nothing is known so far but its claim. To whom it was given
+    /// is said only of what goes out at most once: of the rest that would mean that it did go out, and that it may be repeated
+    /// once and no more.
+    pub(super) fn check_open(&mut self, item: &Item, provider: &ProviderId, due_at: UnixMicros) {
+        let once = item.shared.class.at_most_once(item.shared.kind);
+        self.check_claimed(item, once.then(|| provider.clone()), due_at);
+    }
+
+    fn check_claimed(&mut self, item: &Item, provider: Option<ProviderId>, due_at: UnixMicros) {
+        let attempt = item.job.attempt.saturating_add(1);
+        self.checks.push(Check { envelope: alone(item), attempt, provider, due_at, ends_call: false });
     }
 
     /// Record settles a call that was taken, if nobody has said how it ended by the time it must have.
     pub(super) fn check_call(&mut self, item: &Item, provider: &ProviderId, now: UnixMicros) {
         if item.handover.call.is_some() {
             let due_at = now.plus(item.shared.content.plan().over_after());
-            self.check_claimed(item, provider, due_at);
+            self.check_claimed(item, Some(provider.clone()), due_at);
             self.checks.iter_mut().rev().take(1).for_each(|check| check.ends_call = true);
         }
     }

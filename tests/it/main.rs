@@ -46,6 +46,7 @@ mod recorders;
 mod rehearse;
 mod rolling;
 mod senders;
+mod silence;
 mod simulated_smsc;
 mod smpp;
 mod smpp34;

@@ -57,9 +57,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         let (tx, answers) = mpsc::unbounded_channel();
         let provider = &permit.provider;
         let through = |claimed: &Claimed| {
-            let (id, shared) = (&provider.profile.id, &claimed.item.shared);
-            let code = self.context.extensions.code(id, &shared.tenant, shared.signature());
-            claimed.item.handover.clone().through(id, code)
+            let (id, item) = (&provider.profile.id, &claimed.item);
+            let code = self.context.extensions.code(id, &item.shared.tenant, item.signature());
+            item.handover.clone().through(id, code)
         };
         for Claimed { item, .. } in &claimed {
             item.handover.call.iter().for_each(|call| self.context.ringing.watch(call, &item.ground));
@@ -80,7 +80,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         let now = self.context.clock.now();
         for claimed in late.open.iter().flatten() {
             trace(&claimed.item, &late.permit.provider, metrics::Verdict::Unresolved, (late.watch.elapsed(), now));
-            self.out.check_claimed(&claimed.item, &late.permit.provider.profile.id, self.deadline(&late.permit));
+            self.out.check_open(&claimed.item, &late.permit.provider.profile.id, self.deadline(&late.permit));
         }
         (late.permit.jobs > 0).then_some(late)
     }
@@ -114,7 +114,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                     provider.cost(&change);
                     self.out.answered(&item, change, &provider.profile, now);
                 }
-                Verdict::Check => self.out.check_claimed(&item, &provider.profile.id, self.deadline(&late.permit)),
+                Verdict::Check => self.out.check_unanswered(&item, &provider.profile.id, self.deadline(&late.permit)),
                 Verdict::Again { retry_after } => {
                     provider.throttled(retry_after, now);
                     again.push((item, When::Now));
@@ -151,7 +151,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         for (mut item, retry) in again.into_iter().rev() {
             if !given {
                 let deadline = now.plus(DEADLINE_SLACK);
-                self.out.check_claimed(&item, &provider.profile.id, deadline);
+                self.out.check_open(&item, &provider.profile.id, deadline);
                 continue;
             }
             item.job.seen = None;
@@ -204,16 +204,21 @@ impl Late {
                 let item = &claimed.item;
                 let provider = &self.permit.provider.profile;
                 let unsent = answer.definitely_not_sent();
-                // Its check is on its way; only what tells it that the job arrived, or never will, matters now.
-                if let Verdict::Event(change) = verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
-                    self.permit.provider.cost(&change);
-                    if matches!(change, Change::Sent { .. }) {
-                        out.check_call(item, &provider.id, now);
+                // Its check is on its way; only what tells it that the job arrived, or never will, matters now, or that it
+                // went out for all that is known: that check is due at once, and so comes before the other.
+                match verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
+                    Verdict::Event(change) => {
+                        self.permit.provider.cost(&change);
+                        if matches!(change, Change::Sent { .. }) {
+                            out.check_call(item, &provider.id, now);
+                        }
+                        out.answered(item, change, provider, now);
+                        if unsent {
+                            back.push(claimed.give_back);
+                        }
                     }
-                    out.answered(item, change, provider, now);
-                    if unsent {
-                        back.push(claimed.give_back);
-                    }
+                    Verdict::Check => out.check_unanswered(item, &provider.id, now),
+                    Verdict::Again { .. } | Verdict::RetryAt { .. } => {}
                 }
             }
         };
