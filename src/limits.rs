@@ -358,6 +358,10 @@ pub trait Limits: Clone + Send + Sync + 'static {
     /// Takes of quotas what submits need, and remembers those that have a key as pending; a known one takes nothing.
     fn spend(&self, now: UnixMicros, spends: &[Spend]) -> impl Future<Output = Result<Vec<Spent>, LimitsError>> + Send;
 
+    /// Returns how much was taken by now of some allowances of a tenant, all together.
+    fn taken(&self, tenant: &TenantId, allowances: &[WordKey])
+    -> impl Future<Output = Result<u64, LimitsError>> + Send;
+
     /// Marks remembered submits as accepted. Lost marks cost a second publish under the same id, nothing more.
     fn accepted(&self, ids: &[JobId]) -> impl Future<Output = Result<(), LimitsError>> + Send;
 

@@ -116,7 +116,10 @@ pub(super) fn entry<Q: Queue, L: Limits, B: Ledger>(
     due_at: UnixMicros,
 ) -> Option<Entry> {
     let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
-    let sender = context.directory.tenant(&tenant).map_or(0, |tenant| tenant.mark(tenant.sender_of(&envelope.shared)));
+    let sender = context
+        .directory
+        .tenant(&tenant)
+        .map_or(0, |tenant| tenant.mark(tenant.sender_of(&envelope.shared, UnixMicros::MAX)));
     let (jobs, priority) = (u32::try_from(envelope.jobs.len()).ok()?, envelope.shared.priority);
     let (tag, accepted_at, releasing_since) = (Tag::Send, Some(envelope.shared.accepted_at), None);
     // What came in a frame fits a frame.

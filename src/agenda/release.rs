@@ -140,8 +140,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             return Err(unreadable(&entry, now));
         };
         // Since it was inserted its sender may have got a rate of its own, or lost it.
-        let mark =
-            self.directory.tenant(&entry.tenant).map_or(0, |tenant| tenant.mark(tenant.sender_of(&envelope.shared)));
+        let mark = self
+            .directory
+            .tenant(&entry.tenant)
+            .map_or(0, |tenant| tenant.mark(tenant.sender_of(&envelope.shared, UnixMicros::MAX)));
         if mark != entry.sender {
             let Entry { id, payload, jobs, due_at, .. } = entry;
             return Err(Release::Left { id, payload, jobs, due_at, sender: mark });

@@ -82,22 +82,27 @@ impl<Q: Queue, L: Limits, B: Ledger> Providers<Q, L, B> {
         caller: &Caller,
         raw: pb::ReassignSenderRequest,
     ) -> Result<pb::ReassignSenderResponse, Error> {
-        let Ports { directory, ledger, clock, .. } = &*self.ports;
-        let mut tenant = named(directory, caller, "")?.as_ref().clone();
-        let (from, to) = convert::reassignment(&tenant, raw)?;
+        let Ports { admission, directory, ledger, clock, .. } = &*self.ports;
+        let before = named(directory, caller, "")?;
+        let (from, to) = convert::reassignment(&before, raw)?;
         let now = clock.now();
-        let times = (now, now.minus(WAITS_MAX));
+        // Asked before anything changes: where limits do not answer, nothing has.
+        let recipients = admission.kept_to(&before, &from, now).await?;
+        // As of when it is known everywhere: until then `from` may still be given to jobs and recipients.
+        let at = now.plus(BINDS_AFTER);
+        let mut tenant = before.as_ref().clone();
+        let times = (at, now.minus(WAITS_MAX));
         if !sender::reassign(&mut tenant.sender_pools, &mut tenant.reassigned, (&from, &to), times) {
             return Err(convert::too_many_reassigned().into());
         }
         directory.put_tenant(ledger, &tenant).await?;
         tracing::info!(tenant = %tenant.id, "a sender took over from another");
-        clock.pause(BINDS_AFTER).await;
-        let jobs = self.waiting(&tenant, &from, now).await?;
-        Ok(pb::ReassignSenderResponse { jobs, recipients: 0 })
+        clock.sleep_until(at).await;
+        let jobs = self.waiting(&before, &from, at).await?;
+        Ok(pb::ReassignSenderResponse { jobs, recipients })
     }
 
-    /// Counts the jobs of a sender that were accepted up to `at` and wait in the agenda.
+    /// Counts the jobs that would leave from a sender, were accepted up to `at`, and wait in the agenda.
     async fn waiting(&self, tenant: &Tenant, sender: &str, at: UnixMicros) -> Result<u64, Error> {
         let Ports { ledger, sealer, .. } = &*self.ports;
         let (mut jobs, mut after) = (0, Default::default());
@@ -107,8 +112,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Providers<Q, L, B> {
                 let Ok(Frame::Jobs(envelopes)) = Frame::decode(&entry.payload, sealer) else { continue };
                 let of_sender = envelopes
                     .iter()
-                    .filter(|envelope| *envelope.shared.sender == *sender && envelope.shared.accepted_at <= at);
-                jobs += of_sender.map(|envelope| envelope.jobs.len() as u64).sum::<u64>();
+                    .map(|envelope| (&envelope.shared, envelope.jobs.len() as u64))
+                    .filter(|(shared, _)| shared.accepted_at <= at && tenant.sender_of(shared, at) == sender);
+                jobs += of_sender.map(|(_, jobs)| jobs).sum::<u64>();
             }
             match page.1 {
                 Some(next) if jobs < COUNTED_MAX => after = next,

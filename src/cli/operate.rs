@@ -110,9 +110,10 @@ impl ProviderCommand {
 
 async fn reassign(to: &To, from: String, into: String) -> Result<(), Failure> {
     let request = pb::ReassignSenderRequest { from: from.clone(), to: into.clone() };
-    let jobs = to.service.providers().reassign_sender(request).await?.into_inner().jobs;
-    let words = || format!("{into} has what {from} had, {jobs} waiting jobs among it");
-    to.out.object(&json!({"from": from, "to": into, "jobs": jobs}), words)?;
+    let moved = to.service.providers().reassign_sender(request).await?.into_inner();
+    let pb::ReassignSenderResponse { jobs, recipients } = moved;
+    let words = || format!("{into} has what {from} had: {jobs} waiting jobs and {recipients} recipients");
+    to.out.object(&json!({"from": from, "to": into, "jobs": jobs, "recipients": recipients}), words)?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::domain::cap::{CapRule, Window};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::Content;
 use crate::domain::time::UnixMicros;
-use crate::leave::{Asking, vacated};
+use crate::leave::{self, Asking, vacated};
 use crate::ledger::{Ledger, LedgerError, Sent, Tenant, Trail};
 use crate::limits::{Identity, Limits, LimitsError, Touch, Vacate};
 use crate::queue::frame::{Frame, open_job};
@@ -267,20 +267,22 @@ impl<Q: Queue, L: Limits, B: Ledger> Recovery<Q, L, B> {
         let shared = Arc::clone(&envelope.shared);
         job.attempt = sent.attempt.saturating_sub(1);
         let tenant = self.context.directory.tenant(&shared.tenant);
-        let ground = ground(&self.context, &shared, tenant.as_ref());
+        let then = leave::current(&shared, tenant.as_deref(), sent.at);
+        let ground = ground(&self.context, &then, tenant.as_ref());
         let template = match &shared.content {
             Content::Template { name, version, .. } => {
                 self.context.templates.version(&self.context.ledger, &shared.tenant, name, *version).await?
             }
             Content::Text(_) | Content::Call { .. } => None,
         };
-        let item = Item::new(shared, job, envelope.due_at, ground, template.as_ref());
+        let mut item = Item::new(shared, job, envelope.due_at, ground, template.as_ref());
+        item.leave_from(&then.sender);
         let gate = self.context.gates.get(&item.shared.pool);
         let units = gate.map_or(1, |gate| gate.segments(&item.handover));
         let asking = Asking { now: sent.at, deadline: sent.at, units };
         let claim = item.ground.claim(&item.shared, &item.job, asking, &self.context.sealer);
         let caps = self.context.directory.caps(&item.shared.tenant);
-        let vacate = vacated(&item.shared, &item.job, &caps, &self.context.sealer);
+        let vacate = vacated(&then, &item.job, &caps, &self.context.sealer);
         Ok(claim.map(|claim| (Touch { claim, at: sent.at }, vacate)))
     }
 }

@@ -138,7 +138,8 @@ pub fn reassign(
     true
 }
 
-/// Returns who has by `now` what `sender` had at `since`, if that is another. `noted` is in order of time.
+/// Returns who has by `now` what `sender` had at `since`, if another took over: in the end it may be `sender` again. `noted`
+/// is in order of time.
 pub fn successor<'a>(noted: &'a [Reassigned], sender: &str, (since, now): (UnixMicros, UnixMicros)) -> Option<&'a str> {
     let mut found: Option<&str> = None;
     for one in noted.iter().filter(|one| one.at >= since && one.at <= now) {
@@ -146,7 +147,7 @@ pub fn successor<'a>(noted: &'a [Reassigned], sender: &str, (since, now): (UnixM
             found = Some(&one.to);
         }
     }
-    found.filter(|found| **found != *sender)
+    found
 }
 
 /// Spreads a number over all 64 bits (the finalizer of SplitMix64).
@@ -210,7 +211,7 @@ mod tests {
         };
         check("a", 5, 9, None);
         check("a", 5, 15, Some("d"));
-        check("a", 5, 25, None);
+        check("a", 5, 25, Some("a"));
         check("a", 21, 99, None);
         check("d", 12, 99, Some("a"));
         check("b", 0, 99, Some("c"));

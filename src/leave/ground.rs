@@ -75,9 +75,10 @@ pub enum Next {
     Wait,
 }
 
-/// Returns what jobs have in common by now: their sender may have gone, and another have taken over.
-pub fn current(shared: &Arc<Shared>, tenant: Option<&Tenant>) -> Arc<Shared> {
-    match tenant.map(|tenant| tenant.sender_of(shared)) {
+/// Returns what jobs have in common as of `at`: their sender may have gone, and another have taken over. What is written back
+/// into queues keeps the sender that the jobs were accepted with: who took over since then is found from that one alone.
+pub fn current(shared: &Arc<Shared>, tenant: Option<&Tenant>, at: UnixMicros) -> Arc<Shared> {
+    match tenant.map(|tenant| tenant.sender_of(shared, at)) {
         Some(sender) if *sender != *shared.sender => {
             Arc::new(Shared { sender: sender.into(), ..Shared::clone(shared) })
         }

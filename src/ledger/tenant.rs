@@ -197,10 +197,9 @@ impl Tenant {
         self.sender_pools.iter().find(|pool| *pool.name == *name)
     }
 
-    /// Returns whom jobs leave from by now: their sender, or who took over from it since they were accepted.
-    pub fn sender_of<'a>(&'a self, shared: &'a Shared) -> &'a str {
-        let since = (shared.accepted_at, UnixMicros::MAX);
-        sender::successor(&self.reassigned, &shared.sender, since).unwrap_or(&shared.sender)
+    /// Returns whom jobs leave from as of `at`: the sender that they were accepted with, or who took over from it since.
+    pub fn sender_of<'a>(&'a self, shared: &'a Shared, at: UnixMicros) -> &'a str {
+        sender::successor(&self.reassigned, &shared.sender, (shared.accepted_at, at)).unwrap_or(&shared.sender)
     }
 
     /// Returns the rate that a sender has of its own.

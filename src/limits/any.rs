@@ -7,7 +7,7 @@ use super::{
     Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::keys::AddressKey;
+use crate::domain::keys::{AddressKey, WordKey};
 use crate::domain::rule::JobRule;
 use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
@@ -37,6 +37,10 @@ impl Limits for AnyLimits {
 
     async fn spend(&self, now: UnixMicros, spends: &[Spend]) -> Result<Vec<Spent>, LimitsError> {
         ask!(self.spend(now, spends))
+    }
+
+    async fn taken(&self, tenant: &TenantId, allowances: &[WordKey]) -> Result<u64, LimitsError> {
+        ask!(self.taken(tenant, allowances))
     }
 
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {

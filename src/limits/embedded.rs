@@ -31,7 +31,7 @@ use super::{
     Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::keys::AddressKey;
+use crate::domain::keys::{AddressKey, WordKey};
 use crate::domain::rule::JobRule;
 use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::UnixMicros;
@@ -160,6 +160,13 @@ impl Limits for Embedded {
         let spent = spends.iter().map(spend).collect();
         // Also for what was there before: the call that took it may not have seen it to the disk yet.
         log.durable(log.end()).await.map(|()| spent)
+    }
+
+    async fn taken(&self, tenant: &TenantId, allowances: &[WordKey]) -> Result<u64, LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let counters = state.counters();
+        Ok(allowances.iter().map(|key| counters.used(key_of(tenant, key.0))).sum())
     }
 
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {

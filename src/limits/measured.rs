@@ -7,7 +7,7 @@ use super::{
     Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::keys::AddressKey;
+use crate::domain::keys::{AddressKey, WordKey};
 use crate::domain::rule::JobRule;
 use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
@@ -49,6 +49,10 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn spend(&self, now: UnixMicros, spends: &[Spend]) -> Result<Vec<Spent>, LimitsError> {
         self.measure(LimitsOp::Remember, self.limits.spend(now, spends)).await
+    }
+
+    async fn taken(&self, tenant: &TenantId, allowances: &[WordKey]) -> Result<u64, LimitsError> {
+        self.measure(LimitsOp::Remember, self.limits.taken(tenant, allowances)).await
     }
 
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {

@@ -255,6 +255,10 @@ impl Limits for Redis {
         try_join_all(spends.iter().map(|spend| self.inner.spend(now, spend))).await
     }
 
+    async fn taken(&self, tenant: &TenantId, allowances: &[WordKey]) -> Result<u64, LimitsError> {
+        self.inner.taken(tenant, allowances).await
+    }
+
     async fn accepted(&self, ids: &[JobId]) -> Result<(), LimitsError> {
         let Inner { link, scripts, names, .. } = &*self.inner;
         let calls = ids.chunks(KEYS_PER_CALL).map(|ids| {

@@ -7,8 +7,8 @@ use postrider::domain::time::Clock;
 use postrider::pb::provider_service_client::ProviderServiceClient;
 use postrider::pb::tenant_service_client::TenantServiceClient;
 use postrider::pb::{
-    Class, ExplainJobRequest, FallbackStep, JobSpec, ReassignSenderRequest, RehearseRequest, SenderPool, Tenant,
-    TenantRoute, UpdateTenantRequest,
+    CapRule, CapWindow, Class, ExplainJobRequest, FallbackStep, JobSpec, ReassignSenderRequest, RehearseRequest,
+    SenderPool, Tenant, TenantRoute, UpdateTenantRequest, cap_window,
 };
 
 use crate::support::api::{self, numbers};
@@ -17,6 +17,7 @@ use crate::support::sink::Sink;
 
 const RECIPIENTS: usize = 90;
 const PATIENCE: Duration = Duration::from_secs(60);
+const CAP_WINDOW: Duration = Duration::from_secs(12);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recipients_keep_their_sender_embedded() {
@@ -52,8 +53,8 @@ async fn recipients_keep_their_sender(backends: &Backends) {
     // One leaves while jobs wait for it, and jobs of another.
     let waiting = stage.wait(&all).await;
     let answer = stage.reassign("1001", "2001").await;
-    let moved = first.values().filter(|sender| **sender == "1001").count();
-    assert_eq!(answer, moved as u64);
+    let of_first = |among: &HashMap<String, String>| among.values().filter(|sender| **sender == "1001").count() as u64;
+    assert_eq!(answer, (of_first(&first), of_first(&first) + of_first(&late)), "jobs and recipients");
     let expected: HashMap<_, _> = first
         .iter()
         .map(|(to, from)| (to.clone(), if from == "1001" { "2001".into() } else { from.clone() }))
@@ -68,6 +69,30 @@ async fn recipients_keep_their_sender(backends: &Backends) {
     // Who comes back begins anew.
     stage.pool(&["1001", "2001", "1002", "1003"]).await;
     assert_eq!(stage.send("staff", &all).await, expected);
+}
+
+/// A name that was given away, and then got another's jobs, keeps those: also where they were put off in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_follows_those_who_took_over_from_its_own_sender_alone() {
+    let sink = Sink::start(&[]);
+    let service = Service::start(&Backends::Embedded, &smpp_provider(sink.port(), "binds = 1\nreceipts = false\n"));
+    let stage = Stage { service, sink };
+    let to = ["+8613800000000".to_owned()];
+    stage.cap(2).await;
+    assert_eq!(stage.send("carol", &to).await[&to[0]], "carol");
+    Clock::system().pause(CAP_WINDOW / 2).await;
+    assert_eq!(stage.send("carol", &to).await[&to[0]], "carol");
+    let spec = JobSpec { sender: "carol".into(), ..api::text(Class::Marketing, "waits") };
+    api::insist(&api::jobs(&stage.service), &api::batch("", spec, &to)).await;
+    // When the first place is free again, it is claimed, and put off once more: by then it is not carol's.
+    stage.cap(1).await;
+    let (given, taken) = (stage.reassign("alice", "bob"), async {
+        Clock::system().pause(Duration::from_millis(300)).await;
+        stage.reassign("carol", "alice").await
+    });
+    let (given, taken) = tokio::join!(given, taken);
+    assert_eq!((given, taken), ((0, 0), (1, 0)));
+    assert_eq!(stage.sent("waits", &to).await[&to[0]], "alice", "who is not bob");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,15 +149,26 @@ impl Stage {
         self.set(Tenant { sender_pools: vec![pool], ..Tenant::default() }, "sender_pools").await.unwrap();
     }
 
+    /// Lets so many jobs through to a recipient in [`CAP_WINDOW`].
+    async fn cap(&self, limit: u32) {
+        let seconds = CAP_WINDOW.as_secs().try_into().unwrap();
+        let window = Some(cap_window::Window::Rolling(prost_types::Duration { seconds, nanos: 0 }));
+        let window = Some(CapWindow { window, ..CapWindow::default() });
+        let cap = CapRule { name: "few".into(), limit, window, ..CapRule::default() };
+        self.set(Tenant { caps: vec![cap], ..Tenant::default() }, "caps").await.unwrap();
+    }
+
     async fn route(&self) {
         let route = TenantRoute { pool: "default".into(), sender: "staff".into(), ..TenantRoute::default() };
         self.set(Tenant { routes: vec![route], ..Tenant::default() }, "routes").await.unwrap();
     }
 
-    async fn reassign(&self, from: &str, to: &str) -> u64 {
+    /// Returns how many jobs and recipients went from one to the other.
+    async fn reassign(&self, from: &str, to: &str) -> (u64, u64) {
         let request = ReassignSenderRequest { from: from.into(), to: to.into() };
         let answer = ProviderServiceClient::new(self.service.connect()).reassign_sender(request).await;
-        answer.unwrap().into_inner().jobs
+        let moved = answer.unwrap().into_inner();
+        (moved.jobs, moved.recipients)
     }
 
     /// Sends a text to each, and returns who each was written to by.

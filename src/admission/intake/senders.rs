@@ -12,17 +12,21 @@ use super::Admission;
 use crate::admission::Request;
 use crate::admission::plan::Plan;
 use crate::domain::ids::JobId;
-use crate::domain::keys::{Fingerprint, RecipientKey};
-use crate::domain::sender::{Candidate, SenderPool, successor};
+use crate::domain::keys::{Fingerprint, RecipientKey, WordKey};
+use crate::domain::quota::QUOTA_MAX;
+use crate::domain::sender::{Candidate, Member, SenderPool, successor};
 use crate::domain::time::UnixMicros;
 use crate::ledger::{Ledger, Tenant};
-use crate::limits::{Limits, Need, Remember, Remembered, Spend, Spent};
+use crate::limits::{Allowance, Counts, Limits, LimitsError, Need, Remember, Remembered, Spend, Spent};
 use crate::queue::Queue;
 
 /// How long a recipient keeps a sender: as far ahead as jobs can be scheduled.
 const KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Recipients that are asked about at a time.
 const AT_ONCE: usize = 512;
+
+/// Seconds in a stretch of time whose recipients are counted together: for so long those still count that are no longer kept.
+const STRETCH_S: i64 = 30 * 24 * 3600;
 
 /// Whether it is noted who was chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +72,26 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         plan.groups = chosen;
     }
 
+    /// Returns how many recipients keep to a sender, by themselves or since it took over from theirs; in each pool by itself.
+    /// Those that it was given longest ago may be told for a month after they keep to nobody.
+    ///
+    /// # Errors
+    /// Limits do not answer.
+    pub async fn kept_to(&self, tenant: &Tenant, sender: &str, now: UnixMicros) -> Result<u64, LimitsError> {
+        let has_by_now = |member: &Member| {
+            let by_now = successor(&tenant.reassigned, &member.sender, (member.since, UnixMicros::MAX));
+            by_now.unwrap_or(&member.sender) == sender
+        };
+        let mut counts = Vec::new();
+        for pool in &tenant.sender_pools {
+            let members = pool.members.iter().chain(&pool.left).zip(pool.marks());
+            for (_, mark) in members.filter(|(member, _)| has_by_now(member)) {
+                counts.extend((stretch(now.minus(KEPT))..=stretch(now)).map(|stretch| counted(mark, stretch)));
+            }
+        }
+        self.limits.taken(&tenant.id, &counts).await
+    }
+
     /// Returns whom each of some recipients leaves from.
     async fn senders(
         &self,
@@ -90,11 +114,27 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             }
             let Ok(answers) = self.limits.spend(now, &asked).await else { break };
             for (search, answer) in open.iter_mut().zip(answers) {
-                search.learn(tenant, answer, now);
+                search.learn(tenant, answer);
             }
         }
         searches.into_iter().map(|search| search.sender().into()).collect()
     }
+}
+
+/// Returns the count of those that are given to a member in the stretch of `now`. It is kept for as long as the last of them
+/// keeps the member.
+fn count(mark: Uuid, now: UnixMicros) -> Allowance {
+    let stretch = stretch(now);
+    let ends_at = UnixMicros::from_secs((stretch + 1) * STRETCH_S).plus(KEPT);
+    Allowance { key: counted(mark, stretch), counts: Counts::Jobs, most: QUOTA_MAX, ends_at }
+}
+
+fn counted(mark: Uuid, stretch: i64) -> WordKey {
+    WordKey(Uuid::new_v5(&mark, format!("recipients {stretch}").as_bytes()).into_bytes())
+}
+
+fn stretch(at: UnixMicros) -> i64 {
+    at.as_secs().div_euclid(STRETCH_S)
 }
 
 impl<'a> Search<'a> {
@@ -108,12 +148,15 @@ impl<'a> Search<'a> {
         let id = Uuid::new_v5(&Uuid::from_bytes(self.recipient.0), format!("sender {}", pool.name).as_bytes());
         let fingerprint = Fingerprint(one.mark.into_bytes());
         let key = Remember { id: JobId(id), fingerprint, until: now.plus(KEPT) };
-        let notes = one.there && keeps == Keeps::Notes;
-        let items = if notes { vec![Need::default()] } else { vec![] };
-        Some(Spend { tenant: tenant.id.clone(), key: Some(key), from: vec![], items })
+        // Who is noted is counted in the same step.
+        let (from, items) = match one.there && keeps == Keeps::Notes {
+            true => (vec![count(one.mark, now)], vec![Need { jobs: 1, micros: 0 }]),
+            false => (vec![], vec![]),
+        };
+        Some(Spend { tenant: tenant.id.clone(), key: Some(key), from, items })
     }
 
-    fn learn(&mut self, tenant: &'a Tenant, answer: Spent, now: UnixMicros) {
+    fn learn(&mut self, tenant: &'a Tenant, answer: Spent) {
         let Some(&Candidate { member, there, .. }) = self.among.get(self.next) else { return };
         self.next += 1;
         match answer.met {
@@ -121,7 +164,7 @@ impl<'a> Search<'a> {
             Remembered::New if there => self.found = Some(&member.sender),
             Remembered::New => {}
             Remembered::Pending | Remembered::Accepted => {
-                let taken_over = || successor(&tenant.reassigned, &member.sender, (member.since, now));
+                let taken_over = || successor(&tenant.reassigned, &member.sender, (member.since, UnixMicros::MAX));
                 self.found = if there { Some(&member.sender) } else { taken_over() };
             }
             Remembered::Conflict => {}

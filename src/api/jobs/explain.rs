@@ -67,7 +67,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let envelope = self.open(row)?;
         let job = envelope.jobs.first().cloned().ok_or(Error::Unreadable)?;
         let place = chain::Place::of(&self.ports.ledger, &envelope.shared, job.id, &history).await?;
-        let shared = current(&envelope.shared, Some(tenant));
+        let shared = current(&envelope.shared, Some(tenant), UnixMicros::MAX);
         let case = Case {
             ports: &self.ports,
             ground: self.ground(tenant, &shared),

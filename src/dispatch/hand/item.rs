@@ -14,6 +14,7 @@ use crate::limits::rates::{self, Bucket};
 
 /// One job in hand.
 pub(in crate::dispatch) struct Item {
+    /// As it was accepted, and is written back; whom it leaves from by now says the hand-over.
     pub(in crate::dispatch) shared: Arc<Shared>,
     pub(in crate::dispatch) job: Job,
     pub(in crate::dispatch) due_at: UnixMicros,
@@ -49,12 +50,22 @@ impl Item {
         Self { shared, job, due_at, paced: Arc::default(), avoid: vec![], ground, handover }
     }
 
-    /// Lets it meet the rules of now.
-    pub(super) fn renew(&mut self, shared: &Arc<Shared>, ground: &Arc<Ground>) {
-        (self.shared, self.ground) = (Arc::clone(shared), Arc::clone(ground));
-        if self.handover.sender != shared.sender {
-            self.handover.sender = shared.sender.clone();
+    /// Lets it leave from a sender, and meet the rules of now.
+    pub(super) fn renew(&mut self, sender: &str, ground: &Arc<Ground>) {
+        self.ground = Arc::clone(ground);
+        self.leave_from(sender);
+    }
+
+    /// Lets it leave from a sender.
+    pub(in crate::dispatch) fn leave_from(&mut self, sender: &str) {
+        if *self.handover.sender != *sender {
+            self.handover.sender = sender.into();
         }
+    }
+
+    /// Returns the signature that it carries: what stands in its text, else whom it leaves from.
+    pub(super) fn signature(&self) -> &str {
+        self.shared.content.signature().unwrap_or(&self.handover.sender)
     }
 
     /// Notes that a provider definitely did not take it: the next attempt is another's.

@@ -68,9 +68,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         let shared = self.moved(&item.shared, at, due_at, expires_at);
         let job = Job { seen: None, ..item.job };
         let template = item.handover.template.map(|filled| filled.template);
-        let paced = item.paced;
+        let (paced, sender) = (item.paced, item.handover.sender);
         let mut item = Item::new(shared, job, item.due_at, item.ground, template.as_ref());
         item.paced = paced;
+        item.leave_from(&sender);
         if due_at <= now {
             self.line.push_front(item);
         } else {

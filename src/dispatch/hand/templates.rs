@@ -53,7 +53,9 @@ impl Item {
 
     /// Returns the same job with what its template says.
     fn filled(self, template: &Arc<Template>) -> Self {
-        let paced = self.paced;
-        Self { paced, ..Self::new(self.shared, self.job, self.due_at, self.ground, Some(template)) }
+        let (paced, sender) = (self.paced, self.handover.sender);
+        let mut filled = Self { paced, ..Self::new(self.shared, self.job, self.due_at, self.ground, Some(template)) };
+        filled.leave_from(&sender);
+        filled
     }
 }

@@ -40,8 +40,7 @@ impl Counters {
         }
         self.prune(now);
         let keys: Vec<Key> = spend.from.iter().map(|allowance| key_of(&spend.tenant, allowance.key.0)).collect();
-        let before: Vec<u64> =
-            keys.iter().map(|key| self.counters.get(key).map_or(0, |counter| counter.used)).collect();
+        let before: Vec<u64> = keys.iter().map(|key| self.used(*key)).collect();
         let (items, used, full) = let_in(spend, &before);
         if items == 0 {
             return (Spent { met: Remembered::New, items, full }, None);
@@ -56,6 +55,11 @@ impl Counters {
         let cut = if full.is_some() { items } else { ALL_ITEMS };
         let memo = spend.key.as_ref().map(|key| memos.put(now, key, cut));
         (Spent { met: Remembered::New, items, full }, Some(Change::Spent { counters, memo }))
+    }
+
+    /// Returns how much was taken of an allowance.
+    pub fn used(&self, key: Key) -> u64 {
+        self.counters.get(&key).map_or(0, |counter| counter.used)
     }
 
     /// Sets a counter to what the log says.

@@ -1,7 +1,11 @@
 //! Quotas: what a submit takes of them.
 
+use deadpool_redis::redis::cmd;
+
 use super::wire::{self, Strange};
 use super::{Inner, link, met};
+use crate::domain::ids::TenantId;
+use crate::domain::keys::WordKey;
 use crate::domain::time::UnixMicros;
 use crate::limits::spend::Counts;
 use crate::limits::{LimitsError, Spend, Spent};
@@ -39,6 +43,22 @@ impl Inner {
         let answer: Vec<u8> = self.link.ask(&self.scripts, question).await?;
         Ok(read(&answer, spend)?)
     }
+
+    /// Returns how much was taken of some allowances, all together.
+    pub(super) async fn taken(&self, tenant: &TenantId, allowances: &[WordKey]) -> Result<u64, LimitsError> {
+        if allowances.is_empty() {
+            return Ok(0);
+        }
+        let keys: Vec<_> = allowances.iter().map(|&key| self.names.counter(tenant, key)).collect();
+        let question = |_: &link::Live| {
+            let mut call = cmd("MGET");
+            call.arg(&keys);
+            call
+        };
+        let counters: Vec<Option<Vec<u8>>> = self.link.ask(&self.scripts, question).await?;
+        let used = counters.iter().flatten().map(|counter| read_number(counter));
+        Ok(used.sum::<Result<u64, Strange>>()?)
+    }
 }
 
 fn read(answer: &[u8], spend: &Spend) -> Result<Spent, Strange> {
@@ -48,6 +68,11 @@ fn read(answer: &[u8], spend: &Spend) -> Result<Spent, Strange> {
         items: spend.at_most(u32::from_le_bytes([a, b, c, d])),
         full: (full != NONE).then_some(usize::from(full)),
     })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole numbers below 2^53")]
+fn read_number(stored: &[u8]) -> Result<u64, Strange> {
+    Ok(f64::from_le_bytes(stored.try_into().map_err(|_| Strange)?) as u64)
 }
 
 /// Appends a number: exact up to [`crate::domain::quota::QUOTA_MAX`].

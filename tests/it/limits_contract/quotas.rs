@@ -21,6 +21,7 @@ on_every_backend! {
     many_at_once_take_exactly_what_there_is
     a_lower_quota_lets_nothing_in_and_takes_nothing_back
     windows_and_tenants_are_apart
+    what_was_taken_is_told
 }
 
 const EACH: Need = Need { jobs: 1, micros: 0 };
@@ -157,4 +158,19 @@ async fn windows_and_tenants_are_apart(store: Store) {
     // A caller whose clock is a moment behind counts in the window that has just ended.
     let late = UnixMicros(today.ends_at.0).plus(Duration::from_secs(60));
     assert_eq!(store.limits.spend(late, &[spend(&[today], vec![EACH])]).await.unwrap(), [new(0, Some(0))]);
+}
+
+async fn what_was_taken_is_told(store: Store) {
+    let (jobs, money) = (jobs(1, 10), money(2, 1_000));
+    let both = async |keys: &[WordKey]| store.limits.taken(&acme(), keys).await.unwrap();
+    assert_eq!(both(&[jobs.key, money.key]).await, 0);
+    let items = vec![Need { jobs: 1, micros: 30 }; 3];
+    let keyed = keyed(1, 1, spend(&[jobs, money], items));
+    for _again in 0..2 {
+        ask(&store, &keyed).await;
+        assert_eq!((both(&[jobs.key]).await, both(&[money.key]).await), (3, 90));
+    }
+    assert_eq!(both(&[jobs.key, WordKey([9; 16]), money.key]).await, 93);
+    assert_eq!(store.limits.taken(&"other".parse().unwrap(), &[jobs.key]).await, Ok(0));
+    assert_eq!(both(&[]).await, 0);
 }
