@@ -376,6 +376,26 @@ mod tests {
     }
 
     #[test]
+    fn who_knows_ported_numbers_is_asked_before_the_prefix_is() {
+        use crate::domain::route::Carrier;
+        struct One(Msisdn);
+        impl Ported for One {
+            fn carrier(&self, number: &Msisdn) -> Option<Carrier> {
+                (*number == self.0).then_some(Carrier::ChinaTelecom)
+            }
+        }
+        let [ported, stays]: [Msisdn; 2] = ["+8613800000000", "+8613800000001"].map(|number| number.parse().unwrap());
+        let members = ["default", "mobile", "telecom"].map(|pool| member(pool, &[Kind::Sms], None));
+        let routes = Routes::new(&members).with_ported(Box::new(One(ported.clone())));
+        let own = [
+            rule("mobile", |rule| rule.carriers = vec![Carrier::ChinaMobile]),
+            rule("telecom", |rule| rule.carriers = vec![Carrier::ChinaTelecom]),
+        ];
+        let ways = routes.ways(&"acme".parse().unwrap(), &own, &routed(Class::Marketing)).unwrap();
+        assert_eq!([&ported, &stays].map(|number| ways.way(Some(number)).0.as_str()), ["telecom", "mobile"]);
+    }
+
+    #[test]
     fn a_route_names_the_sender_of_those_that_name_none() {
         let routes = Routes::new(&[member("default", &[Kind::Sms], None)]);
         let own = [

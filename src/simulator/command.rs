@@ -116,6 +116,9 @@ struct Manners {
     /// Share of recipients that answer with STOP
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     stop_replies: f64,
+    /// Share of messages that are answered with something else
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    replies: f64,
     /// Of `smpp`: messages a second; what comes faster is throttled. 0: as many as come
     #[arg(long, default_value_t = 0)]
     rate: u32,
@@ -283,7 +286,7 @@ impl Manners {
             not_sent: self.failed,
             unanswered: self.unanswered,
             receipts: Some(receipts),
-            replies: Replies { stop: self.stop_replies, ..Behaviour::default().replies },
+            replies: Replies { stop: self.stop_replies, other: self.replies, ..Behaviour::default().replies },
             ..Behaviour::default()
         }
     }
