@@ -1,4 +1,4 @@
-//! A provider that takes jobs and never answers: what goes out at least once goes out twice, the rest once.
+//! A provider that takes jobs and never answers: what goes out at least once goes out twice, and no more.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use postrider::pb::{self, AttemptVerdict, Class};
 use crate::support::api;
 use crate::support::service::{Backends, Service};
 
-/// Its time-out is as long as a frame is held, so each frame is let go before it is known that no answer comes.
+/// Its time-out is as long as a frame is held. The second job waits for its turn and the third for longer, so that their
+/// frames are let go before it is known that no answer comes.
 const SETTINGS: &str = "\n[[provider]]\nid = \"mute\"\nkind = \"simulated\"\nlatency = \"0s\"\nunanswered = 1.0\n\
-                        response_timeout = \"20s\"\n";
+                        response_timeout = \"20s\"\nrate = \"1/s:1\"\n";
 /// What two attempts need: each waits for the answer, and for its check.
 const TWICE: u32 = 120;
 /// What a third would need.
 const THRICE: u32 = 80;
 
 #[tokio::test]
-async fn a_provider_that_never_answers_gets_what_must_go_out_twice_and_the_rest_once() {
+async fn what_must_go_out_goes_twice_to_a_provider_that_never_answers_and_no_more() {
     let service = Service::prepare(&Backends::Embedded, SETTINGS, &["--clock", "virtual"]);
     service.restart(None);
     let client = api::jobs(&service);
     let mut jobs = Vec::new();
-    for (class, number) in [(Class::Transactional, "+8613800000001"), (Class::Notification, "+8613800000002")] {
-        let request = api::submit("", api::text(class, "hello"), number);
+    for number in ["+8613800000001", "+8613800000002", "+8613800000003"] {
+        let request = api::submit("", api::text(Class::Transactional, "hello"), number);
         jobs.push(client.clone().submit(request).await.unwrap().into_inner().job_id);
     }
-    pass(&service, TWICE).await;
     let attempts = async |job: &str| {
         let request = pb::GetJobRequest { job_id: job.into(), ..Default::default() };
         let job = client.clone().get_job(request).await.unwrap().into_inner().job.unwrap();
@@ -36,13 +36,11 @@ async fn a_provider_that_never_answers_gets_what_must_go_out_twice_and_the_rest_
         job.attempts.iter().map(known).collect::<Vec<_>>()
     };
     let unanswered = (AttemptVerdict::Unresolved, "mute".to_owned());
-    let expected = [vec![unanswered.clone(), unanswered.clone()], vec![unanswered]];
-    for (job, expected) in jobs.iter().zip(&expected) {
-        assert_eq!(attempts(job).await, *expected);
-    }
-    pass(&service, THRICE).await;
-    for (job, expected) in jobs.iter().zip(&expected) {
-        assert_eq!(attempts(job).await, *expected, "and no more");
+    for secs in [TWICE, THRICE] {
+        pass(&service, secs).await;
+        for job in &jobs {
+            assert_eq!(attempts(job).await, [unanswered.clone(), unanswered.clone()], "{secs} s later");
+        }
     }
 }
 
