@@ -71,10 +71,10 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let mut unfilled = Vec::new();
         for envelope in envelopes {
             let tenant = context.directory.tenant(&envelope.shared.tenant);
-            let now = leave::current(&envelope.shared, tenant.as_deref(), UnixMicros::MAX);
-            let paced = paced(&now, tenant.as_deref());
-            let ground = ground(context, &now, tenant.as_ref());
-            let template = filled::known(&context.templates, &now);
+            let current = leave::current(&envelope.shared, tenant.as_deref(), UnixMicros::MAX);
+            let paced = paced(&current, tenant.as_deref());
+            let ground = ground(context, &current, tenant.as_ref());
+            let template = filled::known(&context.templates, &current);
             for mut job in envelope.jobs {
                 if again {
                     job.seen = Some(job.seen.map_or(envelope.due_at, |seen| seen.min(envelope.due_at)));
@@ -82,7 +82,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                 let (shared, ground) = (Arc::clone(&envelope.shared), Arc::clone(&ground));
                 let mut item = Item::new(shared, job, envelope.due_at, ground, template.as_ref());
                 item.paced = Arc::clone(&paced);
-                item.leave_from(&now.sender);
+                item.leave_from(&current.sender);
                 if item.is_filled() {
                     line.push_back(item);
                 } else {
@@ -224,12 +224,12 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         for item in &mut self.line {
             if !read.as_ref().is_some_and(|(old, ..)| Arc::ptr_eq(old, &item.shared)) {
                 let tenant = self.context.directory.tenant(&item.shared.tenant);
-                let now = leave::current(&item.shared, tenant.as_deref(), UnixMicros::MAX);
-                let ground = ground(self.context, &now, tenant.as_ref());
-                read = Some((Arc::clone(&item.shared), now, ground));
+                let current = leave::current(&item.shared, tenant.as_deref(), UnixMicros::MAX);
+                let ground = ground(self.context, &current, tenant.as_ref());
+                read = Some((Arc::clone(&item.shared), current, ground));
             }
-            if let Some((_, now, ground)) = &read {
-                item.renew(&now.sender, ground);
+            if let Some((_, current, ground)) = &read {
+                item.renew(&current.sender, ground);
             }
         }
     }
