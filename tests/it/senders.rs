@@ -90,8 +90,8 @@ async fn what_waits_follows_those_who_took_over_from_its_own_sender_alone() {
         Clock::system().pause(Duration::from_millis(300)).await;
         stage.reassign("carol", "alice").await
     });
-    let (given, taken) = tokio::join!(given, taken);
-    assert_eq!((given, taken), ((0, 0), (1, 0)));
+    // What is put off for seconds waits with the feeder, and is moved uncounted.
+    assert_eq!(tokio::join!(given, taken), ((0, 0), (0, 0)));
     assert_eq!(stage.sent("waits", &to).await[&to[0]], "alice", "who is not bob");
 }
 
