@@ -1,6 +1,7 @@
 //! The composition root: settings → backends → parts → a running service, and its orderly end.
 
 mod backends;
+mod binds;
 mod books;
 mod calendars;
 mod certificate;
@@ -49,6 +50,7 @@ use crate::telemetry::metrics::{self, AgendaMetrics, DispatchMetrics, Key};
 use crate::telemetry::traces::{self, Traces};
 
 use self::backends::Backends;
+use self::binds::Node;
 pub use self::doctor::{Logins, examine};
 pub use self::error::StartError;
 pub use self::first_start::FirstKey;
@@ -103,6 +105,8 @@ struct Base {
     committed: watch::Sender<i64>,
     /// Who wrote to whom lately.
     senders: Senders,
+    /// This node among the others.
+    node: Node,
 }
 
 /// Connects the backends and starts the parts that the settings name.
@@ -192,6 +196,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         facts: Outbox::new(queue.clone(), sealer.clone(), clock.clone(), groups.publish.clone()),
         committed: watch::Sender::new(0),
         senders: Senders::new(),
+        node: Node::of(&settings.data_dir),
         groups: groups.clone(),
         settings,
         clock,

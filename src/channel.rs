@@ -267,6 +267,11 @@ pub trait Channel: Send + Sync + 'static {
 
     /// Returns how the provider is.
     fn health(&self) -> Health;
+
+    /// Returns whether this node may have a connection to it at all: other nodes may have all there are.
+    fn has_place(&self) -> bool {
+        true
+    }
 }
 
 /// What a provider is, apart from its connection.

@@ -29,7 +29,7 @@ pub use ringing::Ringing;
 
 use crate::crash;
 use crate::domain::event::Fact;
-use crate::domain::ids::Lane;
+use crate::domain::ids::{Lane, PoolId};
 use crate::domain::job::{Check, Class, Envelope};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Directory, Ledger, Templates};
@@ -59,6 +59,8 @@ const SPLIT_AT: u32 = 3;
 const DEAD_AT: u32 = 20;
 /// Work due within this time goes to the feeder's timing wheel instead of the agenda.
 const SOON: Duration = Duration::from_secs(30);
+/// How often a node without a place among a pool's connections looks whether it has one.
+const PLACE_EVERY: Duration = Duration::from_millis(50);
 /// Between two tries of something that must succeed before the frame may be acknowledged.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -104,17 +106,28 @@ pub struct Context<Q, L, B> {
     pub metrics: Arc<DispatchMetrics>,
 }
 
-/// Starts to consume the lanes of every pool that this node has providers of.
+/// Starts to consume the lanes of every pool that this node has providers of; those of a pool of which other nodes have all
+/// connections once it has one, too.
 ///
 /// # Errors
 /// When a lane cannot be consumed; what was started stops with the group of tasks.
 pub async fn spawn<Q: Queue, L: Limits, B: Ledger>(context: Arc<Context<Q, L, B>>) -> Result<(), QueueError> {
-    for pool in context.gates.keys() {
-        for &class in Class::ALL {
-            let lane = Lane { class, pool: pool.clone() };
-            consume(&context, QueueName::Lane(lane), FRAMES_IN_WORK).await?;
+    for (pool, gate) in &context.gates {
+        let lanes =
+            Class::ALL.iter().map(|&class| (QueueName::Lane(Lane { class, pool: pool.clone() }), FRAMES_IN_WORK));
+        let queues: Vec<_> = lanes.chain([(QueueName::Suspect(pool.clone()), 1)]).collect();
+        if gate.has_place() {
+            for (queue, prefetch) in queues {
+                consume(&context, queue, prefetch).await?;
+            }
+        } else {
+            let (waiting, pool) = (Arc::clone(&context), pool.clone());
+            context.tasks.spawn("place", async move {
+                // Whatever comes of it when the service stops, nothing was consumed.
+                let _stopped =
+                    waiting.tasks.stop().clone().run_until_cancelled(waiting.consume_later(&pool, queues)).await;
+            });
         }
-        consume(&context, QueueName::Suspect(pool.clone()), 1).await?;
     }
     context.tasks.spawn("ringing calls", Arc::clone(&context).attend());
     Ok(())
@@ -143,6 +156,19 @@ async fn consume<Q: Queue, L: Limits, B: Ledger>(
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
+    /// Waits until this node has a place among those that carry a pool's jobs, and consumes its lanes from then on.
+    async fn consume_later(self: &Arc<Self>, pool: &PoolId, queues: Vec<(QueueName, u16)>) {
+        while self.gates.get(pool).is_some_and(|gate| !gate.has_place()) {
+            self.clock.pause(PLACE_EVERY).await;
+        }
+        for (queue, prefetch) in queues {
+            while let Err(problem) = consume(self, queue.clone(), prefetch).await {
+                warn!(%problem, %queue, "cannot consume a lane; trying again");
+                self.clock.pause(RETRY_EVERY).await;
+            }
+        }
+    }
+
     /// Takes one delivery to its end: acknowledged, or dropped and so delivered again.
     async fn work_on(self: &Arc<Self>, delivery: Delivery, from: &QueueName) {
         let envelopes = match Frame::decode(&delivery.frame, &self.sealer) {

@@ -22,6 +22,7 @@ mod any;
 pub mod core;
 pub mod embedded;
 pub mod redis;
+mod share;
 mod shared;
 mod spend;
 mod take;
@@ -34,6 +35,7 @@ use uuid::Uuid;
 pub use against::Words;
 pub use any::AnyLimits;
 pub use core::{opens_at, short};
+pub use share::{SHARE_LIFE, Share};
 pub use shared::{Borrow, Borrowed, Shared};
 pub use spend::{ALLOWANCES_MAX, Allowance, Counts, Need, Spend, Spent};
 pub use take::{Held, Span, Take, Until, Vacate};
@@ -426,6 +428,12 @@ pub trait Limits: Clone + Send + Sync + 'static {
 
     /// Gives unused tokens back to a bucket, which never holds more than its burst.
     fn unlease(&self, bucket: &str, tokens: u32) -> impl Future<Output = Result<(), LimitsError>> + Send;
+
+    /// Returns how many places a node may hold from now on: its even share, as far as the others have left it. All together
+    /// never hold more than the total. A node that is not heard of for [`SHARE_LIFE`] holds none; while nobody could
+    /// ask, nobody's time runs. A memory that was never asked, or may lack what was said last, gives nobody more than they
+    /// hold before a fifth of that has passed: by then everybody who is there has asked it.
+    fn share(&self, now: UnixMicros, share: &Share) -> impl Future<Output = Result<u16, LimitsError>> + Send;
 
     /// Tries to become, or to stay, the one that reloads what was lost. The lead ends after [`RECOVERY_LEAD`].
     fn lead_recovery(&self, now: UnixMicros, who: u64) -> impl Future<Output = Result<bool, LimitsError>> + Send;

@@ -225,7 +225,9 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
     match way(&base.settings, provider, (base.vault(), clock)) {
         Way::Smpp(link) => {
             let settings = smpp::Settings::of(provider, link).map_err(|error| wrong(provider, &error))?;
-            Ok(Smpp::start(settings, inbox, tasks, clock))
+            let (smpp, binds) = (Smpp::start_idle(settings, inbox, tasks, clock), link.binds.get());
+            base.share_binds(&provider.id, binds, Arc::clone(&smpp));
+            Ok(smpp)
         }
         Way::Cloud(api, link) => {
             let client = client(provider, link, tasks, clock)?;

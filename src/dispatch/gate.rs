@@ -87,6 +87,11 @@ impl<L: Limits> Gate<L> {
         }
     }
 
+    /// Returns whether this node may have a connection to one of them at all.
+    pub(super) fn has_place(&self) -> bool {
+        self.providers.iter().any(|provider| provider.channel.has_place())
+    }
+
     /// Returns how many segments a job is, by the pool's first provider.
     pub(super) fn segments(&self, handover: &Handover) -> u32 {
         self.providers.first().map_or(1, |provider| provider.channel.segments(handover))

@@ -3,8 +3,8 @@
 use super::embedded::Embedded;
 use super::redis::Redis;
 use super::{
-    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Shared, Spend,
-    Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Shared,
+    Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -89,6 +89,10 @@ impl Limits for AnyLimits {
 
     async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
         ask!(self.unlease(bucket, tokens))
+    }
+
+    async fn share(&self, now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
+        ask!(self.share(now, share))
     }
 
     async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {

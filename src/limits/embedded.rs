@@ -27,8 +27,8 @@ use self::shelf::Kept;
 use self::state::{Locked, State};
 use super::core::{self, When, key_of};
 use super::{
-    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Shared, Spend,
-    Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Shared,
+    Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -303,6 +303,11 @@ impl Limits for Embedded {
             buckets.unlease(bucket, tokens).map(|change| log.append(&change))
         };
         log.lazy(end.unwrap_or_default()).await
+    }
+
+    /// All of them: the directory has one process.
+    async fn share(&self, _now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
+        self.inner.log.check().map(|()| if share.leaves { 0 } else { share.total })
     }
 
     /// Always leads: the directory has one process.

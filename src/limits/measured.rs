@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Shared, Spend,
-    Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Shared,
+    Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -101,6 +101,10 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn unlease(&self, bucket: &str, tokens: u32) -> Result<(), LimitsError> {
         self.measure(LimitsOp::Lease, self.limits.unlease(bucket, tokens)).await
+    }
+
+    async fn share(&self, now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
+        self.measure(LimitsOp::Lease, self.limits.share(now, share)).await
     }
 
     async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {

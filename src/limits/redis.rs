@@ -41,7 +41,7 @@ use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{
     Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD,
-    Remembered, Shared, Spend, Spent, Touch, Vacate,
+    Remembered, SHARE_LIFE, Share, Shared, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -348,6 +348,18 @@ impl Limits for Redis {
         link.ask::<()>(scripts, question).await
     }
 
+    async fn share(&self, now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
+        let Inner { link, scripts, names, .. } = &*self.inner;
+        let (keys, now, asked) =
+            ([names.identity(), names.share(&share.what)], self.inner.now(now), wire::share(share));
+        let question = |live: &link::Live| {
+            let mut call = scripts.share.call(&keys);
+            call.arg(&*live.identity.id).arg(now.0).arg(SHARE_LIFE.as_secs() * 1_000_000).arg(&asked);
+            call
+        };
+        link.ask::<u16>(scripts, question).await
+    }
+
     async fn lead_recovery(&self, now: UnixMicros, who: u64) -> Result<bool, LimitsError> {
         let Inner { link, scripts, names, .. } = &*self.inner;
         let (keys, now) = ([names.identity()], self.inner.now(now));
@@ -454,6 +466,10 @@ impl Names {
 
     fn shared(&self, name: &str) -> Vec<u8> {
         self.name(b'v', name.as_bytes())
+    }
+
+    fn share(&self, what: &str) -> Vec<u8> {
+        self.name(b'h', what.as_bytes())
     }
 
     fn name(&self, kind: u8, rest: &[u8]) -> Vec<u8> {

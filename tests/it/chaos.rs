@@ -54,7 +54,8 @@ async fn chaos(backends: &Backends, jobs: usize, nodes: usize) {
     let listen = ([127, 0, 0, 1], 0).into();
     let smsc = Smsc::start(Account::default(), listen, (behaviour, 7), &tasks, &clock).await.unwrap();
     let deadline = "\n[record]\nreceipt_deadline = \"15s\"\n";
-    let settings = format!("{deadline}{}", smpp_provider(smsc.address().port(), "window = 500"));
+    let settings =
+        format!("{deadline}{}", smpp_provider(smsc.address().port(), &format!("binds = {nodes}\nwindow = 500")));
     let service = Service::start(backends, &settings);
     let _others: Vec<_> = (1..nodes).map(|_| service.join(backends, "dispatch", &settings)).collect();
     let watch = clock.stopwatch();

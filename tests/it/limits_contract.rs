@@ -12,6 +12,7 @@ mod recovery;
 mod refusals;
 mod rules;
 mod shared;
+mod shares;
 mod submits;
 mod vacating;
 mod windows;

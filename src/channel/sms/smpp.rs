@@ -54,8 +54,16 @@ pub struct Smpp {
 // === impl Smpp ===
 
 impl Smpp {
-    /// Starts the binds of a route. What the SMSC says by itself goes to `inbox`; they end when `tasks` are told to stop.
+    /// Starts the binds of a route, all of them. What the SMSC says by itself goes to `inbox`; they end when `tasks` are told
+    /// to stop.
     pub fn start(settings: Settings, inbox: mpsc::Sender<Inbound>, tasks: &Tasks, clock: &Clock) -> Arc<Self> {
+        let smpp = Self::start_idle(settings, inbox, tasks, clock);
+        smpp.allow(smpp.route.settings().binds.get());
+        smpp
+    }
+
+    /// Starts a route whose binds wait until they are allowed.
+    pub fn start_idle(settings: Settings, inbox: mpsc::Sender<Inbound>, tasks: &Tasks, clock: &Clock) -> Arc<Self> {
         let (route, jobs) = Route::new(settings, clock.clone(), tasks.stop().clone(), inbox);
         let route = Arc::new(route);
         for (bind, jobs) in jobs.into_iter().enumerate() {
@@ -67,6 +75,16 @@ impl Smpp {
     /// Binds once with these settings, and unbinds again.
     pub async fn log_in(settings: &Settings, clock: &Clock) -> Login {
         bind::log_in(settings, clock).await
+    }
+
+    /// Lets so many binds be up; those beyond end in order.
+    pub fn allow(&self, binds: u32) {
+        self.route.allow(binds);
+    }
+
+    /// Returns how many binds are up, or may be any moment.
+    pub fn busy(&self) -> u32 {
+        self.route.busy()
     }
 
     /// Returns how often an event happened so far.
@@ -122,6 +140,10 @@ impl Channel for Smpp {
             in_flight: self.route.in_flight(),
             window: settings.window.get().saturating_mul(up),
         }
+    }
+
+    fn has_place(&self) -> bool {
+        *self.route.allowed().borrow() > 0
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) struct Scripts {
     pub places: Loaded,
     pub recovered: Loaded,
     pub rule: Loaded,
+    pub share: Loaded,
     pub spend: Loaded,
     pub standing: Loaded,
     pub suppress: Loaded,
@@ -44,6 +45,7 @@ impl Scripts {
             places: Loaded::new(concat!(include_str!("memory.lua"), include_str!("places.lua"))),
             recovered: Loaded::new(include_str!("recovered.lua")),
             rule: Loaded::new(include_str!("rule.lua")),
+            share: Loaded::new(include_str!("share.lua")),
             spend: Loaded::new(include_str!("spend.lua")),
             standing: Loaded::new(include_str!("standing.lua")),
             suppress: Loaded::new(include_str!("suppress.lua")),
@@ -57,10 +59,11 @@ impl Scripts {
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
         let Self { accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, .. } = self;
-        let Self { borrow, lend, spend, standing, suppress, suppressions, unlease, unsuppress, vacate, .. } = self;
+        let Self { borrow, lend, share, spend, standing, suppress, suppressions, unlease, unsuppress, vacate, .. } =
+            self;
         [accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, standing, suppress]
             .into_iter()
-            .chain([borrow, lend, spend, suppressions, unlease, unsuppress, vacate])
+            .chain([borrow, lend, share, spend, suppressions, unlease, unsuppress, vacate])
             .map(|script| script.code)
     }
 }

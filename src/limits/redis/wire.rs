@@ -8,7 +8,7 @@ use crate::domain::suppression::{Scope, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::limits::core::{key_of, kind_number, kind_of, short, short_job, source_number, source_of};
 use crate::limits::{
-    Against, Claim, Decision, GiveBack, Granted, Held, Lease, LeaseMode, Span, TAKES_MAX, Take, Vacate,
+    Against, Claim, Decision, GiveBack, Granted, Held, Lease, LeaseMode, Share, Span, TAKES_MAX, Take, Vacate,
 };
 
 /// A script's answer that is not what its head says.
@@ -71,6 +71,16 @@ pub(super) fn put_vacate(out: &mut Vec<u8>, vacate: &Vacate) {
     let rules = vacate.rules.get(..TAKES_MAX).unwrap_or(&vacate.rules);
     out.push(u8::try_from(rules.len()).unwrap_or(u8::MAX));
     rules.iter().for_each(|rule| out.extend_from_slice(&rule.to_le_bytes()));
+}
+
+/// Returns what `share.lua` reads.
+pub(super) fn share(share: &Share) -> Vec<u8> {
+    let mut out = share.who.to_le_bytes().to_vec();
+    put_time(&mut out, share.turn);
+    out.extend_from_slice(&share.total.to_le_bytes());
+    out.extend_from_slice(&share.holds.to_le_bytes());
+    out.push(u8::from(share.leaves));
+    out
 }
 
 /// Appends an opt-out as `suppress.lua` keeps it.

@@ -66,6 +66,11 @@ impl Peer {
         events.iter().filter(|event| event["event"] == name).cloned().collect()
     }
 
+    /// Returns every event so far, in order.
+    pub(crate) fn all(&self) -> Vec<Value> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until there are so many events of that name, and returns all of them.
     ///
     /// # Panics

@@ -7,7 +7,8 @@ use bytes::BytesMut;
 use rusmpp::Pdu;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::exchange::Batch;
@@ -58,36 +59,88 @@ struct Pauses {
     random: fastrand::Rng,
 }
 
-/// Keeps a bind until the route is told to stop. Answers every job that it is given.
+/// Keeps a bind until the route is told to stop, for as long as it is allowed. Answers every job that it is given.
 pub(super) async fn keep(route: Arc<Route>, bind: usize, mut jobs: mpsc::UnboundedReceiver<Batch>) {
     let mut pauses = Pauses { backoff: route.settings().backoff, doublings: 0, random: fastrand::Rng::new() };
-    while let Some(bound) = route.stop().run_until_cancelled(connect(route.settings(), route.clock())).await {
-        match bound {
-            Ok((stream, input)) => {
-                let began_at = route.now();
-                let end = hold(&route, bind, Session::new(Arc::clone(&route), bind, stream, input), &mut jobs).await;
-                if matches!(end, End::Stopped) {
-                    break;
-                }
-                if route.now().saturating_sub(began_at) >= STABLE_AFTER {
-                    pauses.doublings = 0;
-                }
-            }
-            Err(error) => {
-                route.note(LinkEvent::BindFailed);
-                warn!(provider = %route.settings().provider, bind, %error, "cannot bind");
-                if matches!(error, BindError::Refused(_)) {
-                    pauses.doublings += REFUSAL_WEIGHT - 1;
-                }
-            }
+    let mut allowed = route.allowed();
+    while permitted(&route, bind, &mut allowed, &mut jobs).await {
+        let leave = route.stop().child_token();
+        let taken_back = async {
+            // The route outlives its binds.
+            _ = allowed.wait_for(|allowed| !covers(*allowed, bind)).await.map(|_| ());
+            leave.cancel();
+            std::future::pending().await
+        };
+        let pause = tokio::select! {
+            pause = stay(&route, bind, &leave, (&mut jobs, &mut pauses)) => pause,
+            never = taken_back => never,
+        };
+        route.bind(bind).set_busy(false);
+        if let Some(pause) = pause {
+            let pause = route.clock().pause(pause);
+            refuse_during(&route, bind, &mut jobs, pause).await;
         }
-        let pause = route.clock().pause(pauses.next());
-        refuse_during(&route, bind, &mut jobs, pause).await;
     }
     jobs.close();
     while let Some(batch) = jobs.recv().await {
         route.bind(bind).load.refuse(batch, "stopping");
     }
+}
+
+/// Waits until the bind may be up; `false` once the route is told to stop.
+async fn permitted(
+    route: &Route,
+    bind: usize,
+    allowed: &mut watch::Receiver<u32>,
+    jobs: &mut mpsc::UnboundedReceiver<Batch>,
+) -> bool {
+    loop {
+        route.bind(bind).set_busy(true);
+        if !route.stop().is_cancelled() && covers(*allowed.borrow_and_update(), bind) {
+            return true;
+        }
+        route.bind(bind).set_busy(false);
+        let changed = async { _ = allowed.changed().await };
+        refuse_during(route, bind, jobs, changed).await;
+        if route.stop().is_cancelled() {
+            return false;
+        }
+    }
+}
+
+/// Returns whether a bind is among the first `allowed`.
+fn covers(allowed: u32, bind: usize) -> bool {
+    usize::try_from(allowed).is_ok_and(|allowed| bind < allowed)
+}
+
+/// Connects once and stays bound until the connection ends; returns how long to wait before the next time, unless it ended
+/// because it had to leave.
+async fn stay(
+    route: &Arc<Route>,
+    bind: usize,
+    leave: &CancellationToken,
+    (jobs, pauses): (&mut mpsc::UnboundedReceiver<Batch>, &mut Pauses),
+) -> Option<Duration> {
+    match leave.run_until_cancelled(connect(route.settings(), route.clock())).await? {
+        Ok(bound) => {
+            let began_at = route.now();
+            let end = hold(route, bind, Session::new(Arc::clone(route), bind, bound, leave.clone()), jobs).await;
+            if matches!(end, End::Stopped) {
+                return None;
+            }
+            if route.now().saturating_sub(began_at) >= STABLE_AFTER {
+                pauses.doublings = 0;
+            }
+        }
+        Err(error) => {
+            route.note(LinkEvent::BindFailed);
+            warn!(provider = %route.settings().provider, bind, %error, "cannot bind");
+            if matches!(error, BindError::Refused(_)) {
+                pauses.doublings += REFUSAL_WEIGHT - 1;
+            }
+        }
+    }
+    Some(pauses.next())
 }
 
 /// Runs a session, and says when it came and went.

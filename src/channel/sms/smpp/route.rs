@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Desk;
@@ -24,6 +24,8 @@ pub(super) struct Route {
     inbox: mpsc::Sender<Inbound>,
     desk: Desk,
     binds: Vec<Bind>,
+    /// How many of them may be up, the first ones.
+    allowed: watch::Sender<u32>,
     /// Window units taken on all binds.
     load: Arc<AtomicU32>,
     events: [AtomicU64; LinkEvent::ALL.len()],
@@ -33,6 +35,8 @@ pub(super) struct Route {
 /// What others know of one bind.
 pub(super) struct Bind {
     up: AtomicBool,
+    /// It is up, or may be any moment.
+    busy: AtomicBool,
     /// Window units taken on it.
     pub(super) load: Load,
     jobs: mpsc::UnboundedSender<Batch>,
@@ -62,13 +66,13 @@ impl Route {
             .map(|_| {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let load = Load { bind: Arc::default(), route: Arc::clone(&load) };
-                (Bind { up: AtomicBool::new(false), load, jobs: sender }, receiver)
+                (Bind { up: AtomicBool::new(false), busy: AtomicBool::new(false), load, jobs: sender }, receiver)
             })
             .unzip();
         let desk = Desk::new(settings.provider.clone(), settings.style.alphabet, settings.ids.receipt);
         let (watch, metrics) = (clock.stopwatch(), LinkMetrics::new(&settings.provider));
-        let events = Default::default();
-        (Self { settings, clock, watch, stop, inbox, desk, binds, load, events, metrics }, jobs)
+        let (events, allowed) = (Default::default(), watch::Sender::new(0));
+        (Self { settings, clock, watch, stop, inbox, desk, binds, allowed, load, events, metrics }, jobs)
     }
 
     pub(super) const fn settings(&self) -> &Settings {
@@ -138,6 +142,21 @@ impl Route {
         self.load.load(Ordering::Relaxed)
     }
 
+    /// Lets the first so many binds be up; the others end in order.
+    pub(super) fn allow(&self, binds: u32) {
+        self.allowed.send_if_modified(|allowed| std::mem::replace(allowed, binds) != binds);
+    }
+
+    /// Returns how many binds may be up, as that changes.
+    pub(super) fn allowed(&self) -> watch::Receiver<u32> {
+        self.allowed.subscribe()
+    }
+
+    /// Returns how many binds are up, or may be any moment.
+    pub(super) fn busy(&self) -> u32 {
+        self.binds.iter().filter(|bind| bind.busy.load(Ordering::SeqCst)).count() as u32
+    }
+
     /// Returns how many binds are up.
     pub(super) fn up(&self) -> u32 {
         self.binds.iter().filter(|bind| bind.is_up()).count() as u32
@@ -167,6 +186,12 @@ impl Bind {
 
     pub(super) fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
+    }
+
+    /// Says whether it is up, or may be any moment: before it is looked whether it may, so that whoever took that back and
+    /// then finds it idle is right.
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::SeqCst);
     }
 
     fn units(&self) -> u32 {

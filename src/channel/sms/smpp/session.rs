@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use rusmpp::Pdu;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::bind::Stream;
 use super::desk::Delivery;
@@ -83,6 +84,7 @@ type Durable = Pin<Box<dyn Future<Output = (Option<u32>, bool)> + Send>>;
 pub(super) struct Session {
     route: Arc<Route>,
     bind: usize,
+    leave: CancellationToken,
     exchange: Exchange,
     reader: ReadHalf<Box<dyn Stream>>,
     writer: WriteHalf<Box<dyn Stream>>,
@@ -116,14 +118,21 @@ enum Phase {
 // === impl Session ===
 
 impl Session {
-    /// Returns a session over a connection that is bound, with what was read behind the bind's answer.
-    pub(super) fn new(route: Arc<Route>, bind: usize, stream: Box<dyn Stream>, input: BytesMut) -> Self {
+    /// Returns a session over a connection that is bound, with what was read behind the bind's answer. It ends in order when
+    /// `leave` is cancelled.
+    pub(super) fn new(
+        route: Arc<Route>,
+        bind: usize,
+        (stream, input): (Box<dyn Stream>, BytesMut),
+        leave: CancellationToken,
+    ) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let now = route.now();
         let exchange = Exchange::new(route.pace(), route.bind(bind).load.clone());
         Self {
             route,
             bind,
+            leave,
             exchange,
             reader,
             writer,
@@ -155,7 +164,7 @@ impl Session {
     }
 
     async fn converse(&mut self, jobs: &mut mpsc::UnboundedReceiver<Batch>) -> Result<std::convert::Infallible, End> {
-        let route = Arc::clone(&self.route);
+        let (route, leave) = (Arc::clone(&self.route), self.leave.clone());
         let tick = TICK.min(route.pace().response_timeout / 10);
         let mut next_tick = std::pin::pin!(route.clock().pause(tick));
         self.hear()?;
@@ -192,7 +201,9 @@ impl Session {
                     self.on_tick()?;
                     next_tick.set(route.clock().pause(tick));
                 }
-                () = route.stop().cancelled(), if self.phase == Phase::Open => {
+                () = leave.cancelled(), if self.phase == Phase::Open => {
+                    // Others go on.
+                    route.bind(self.bind).set_up(false);
                     self.phase = Phase::Draining { until: route.now() + route.settings().drain };
                     self.exchange.give_back_unwritten("stopping");
                     self.leave_when_done();

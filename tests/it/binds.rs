@@ -1,0 +1,69 @@
+//! Binds and rate of one provider, shared by two processes: never more in all than the settings say.
+
+use std::time::Duration;
+
+use postrider::domain::time::Clock;
+use postrider::pb::Class;
+
+use crate::support::api::{self, numbers};
+use crate::support::service::{Backends, Service, smpp_provider};
+use crate::support::smsc::Smsc;
+
+const BINDS: usize = 4;
+const RATE: usize = 100;
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Returns how many binds are open, and how many were at most.
+fn open(smsc: &Smsc) -> (usize, usize) {
+    let (mut open, mut most) = (0, 0_usize);
+    for event in smsc.all() {
+        match event["event"].as_str() {
+            Some("bind") if event["status"] == 0 => open += 1,
+            Some("closed") => open -= 1,
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    (open, most)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let clock = Clock::system();
+    let watch = clock.stopwatch();
+    while !holds() {
+        assert!(watch.elapsed() < PATIENCE, "waited in vain: {what}");
+        clock.pause(Duration::from_millis(100)).await;
+    }
+}
+
+fn up(service: &Service) -> bool {
+    service.log().lines().filter(|line| line.contains(" bound")).count() > 0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_never_have_more_binds_or_send_faster_than_the_settings_say() {
+    let smsc = Smsc::start(&["--receipts", "none"]);
+    let more = format!("binds = {BINDS}\nwindow = 10\nrate = \"{RATE}/s:{RATE}\"\nreceipts = false\n");
+    let (backends, provider) = (Backends::servers(), smpp_provider(smsc.port(), &more));
+    let first = Service::start(&backends, &provider);
+    until("the first has all", || open(&smsc).0 == BINDS).await;
+    let client = api::jobs(&first);
+    let all = numbers(0, 3_000);
+    for part in all.chunks(500) {
+        api::insist(&client, &api::batch("", api::text(Class::Marketing, "hello"), part)).await;
+    }
+    let second = first.join(&backends, "dispatch", &provider);
+    until("the second has some", || up(&second) && open(&smsc).0 == BINDS).await;
+    second.kill();
+    until("the first has all again", || open(&smsc).0 == BINDS).await;
+    second.restart(None);
+    until("everybody is reached", || smsc.events("submit").len() >= all.len()).await;
+    first.stop();
+    until("the second has what the first gave back", || open(&smsc).0 == BINDS).await;
+    let (_, most) = open(&smsc);
+    assert_eq!(most, BINDS, "never more than the settings say");
+    let times: Vec<u64> = smsc.events("submit").iter().map(|submit| submit["at"].as_u64().unwrap()).collect();
+    let lasted = (times[times.len() - 1] - times[0]) as usize;
+    // A burst, and what two nodes may have leased and not used yet: a tenth of a second each.
+    assert!(times.len() <= RATE + RATE * lasted / 1_000 + 2 * RATE / 10, "{} in {lasted} ms", times.len());
+}
