@@ -1,6 +1,8 @@
 //! The binds to a provider, shared with the other nodes: no more in all than the settings say.
 //!
 //! While limits are away everybody keeps what they have: nobody can be given more meanwhile, and one-time passwords go on.
+//! A node that is cut off alone cannot tell that from limits that are away for all, and keeps what it has as well: the others
+//! give that away after a while, and what is too many is the provider's to refuse until the node is back.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
