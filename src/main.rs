@@ -156,7 +156,8 @@ async fn show(options: demo::Options) -> ExitCode {
 async fn simulate(options: simulator::Options) -> ExitCode {
     match simulator::run(options).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&format!("cannot listen: {error}"), UNAVAILABLE),
+        Err(problem @ simulator::Problem::Listen(_)) => complain(&problem, UNAVAILABLE),
+        Err(problem @ simulator::Problem::Code { .. }) => complain(&problem, USAGE),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Providers to rehearse with: servers that speak a provider's protocol, check what it checks, answer as it answers, and
 //! reach nobody. They take their time, throttle, refuse, lose answers, report late, twice, early or never, and their
-//! recipients write back, as [`Behaviour`] says.
+//! recipients write back, as [`Behaviour`] says; errors of the provider's own come as a [`Script`] says.
 //!
 //! What becomes of a message is drawn from the recipient, the text, how often it came, and the seed, so that a run can be
 //! repeated whatever the timing. Tests, the demo and load tests use them, and `postrider simulate` starts them.
@@ -11,6 +11,7 @@ mod command;
 mod door;
 pub mod plain;
 mod post;
+mod script;
 pub mod smpp;
 pub mod tencent;
 pub mod twilio;
@@ -26,8 +27,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use uuid::Uuid;
 
-pub use self::command::{Options, run};
+pub use self::command::{Options, Problem, run};
 use self::post::Postman;
+pub use self::script::{InvalidScripted, Script, Scripted, Whose};
 pub use crate::channel::simulated::{Behaviour, Receipts, Replies};
 
 use crate::channel::http::server::{Bounds, Handler, NoBody, Server};
@@ -64,7 +66,7 @@ pub struct Message {
 }
 
 /// What became of a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fared {
     /// Taken, and reported so in the end, unless the receipt is lost.
     Taken(Fate),
@@ -74,6 +76,8 @@ pub enum Fared {
     Refused,
     /// The cloud failed before it took it.
     Failed,
+    /// It was answered with that error of the vendor's own, as a script says.
+    Error(Arc<str>),
 }
 
 /// A request that a simulated cloud makes.
@@ -95,9 +99,17 @@ pub trait Vendor: Send + Sync + 'static {
     /// The answer, when the request has none.
     fn read(&self, head: &Parts, body: &Bytes, number: &mut dyn FnMut() -> u64) -> Result<Vec<Message>, Wrong>;
 
+    /// Returns whether a code is one of the vendor's.
+    fn is_code(&self, code: &str) -> bool;
+
     /// Returns whether all messages of a request fare alike.
     fn together(&self) -> bool {
         false
+    }
+
+    /// Returns whether an error says something of a request as a whole, and not of one of its messages.
+    fn is_of_request(&self, _code: &str) -> bool {
+        self.together()
     }
 
     /// Notes that a message was taken, whether or not its answer is lost.
@@ -125,6 +137,7 @@ pub struct Simulator {
 struct Core {
     vendor: Box<dyn Vendor>,
     behaviour: RwLock<Behaviour>,
+    script: RwLock<Script>,
     seed: u64,
     numbers: AtomicU64,
     seen: Mutex<Seen>,
@@ -158,6 +171,7 @@ impl Simulator {
         let core = Arc::new(Core {
             vendor,
             behaviour: RwLock::new(behaviour),
+            script: RwLock::default(),
             seed,
             numbers: AtomicU64::new(1),
             seen: Mutex::default(),
@@ -179,6 +193,11 @@ impl Simulator {
     /// Changes how it behaves, from the next request on.
     pub fn behave(&self, behaviour: Behaviour) {
         *self.core.behaviour.write().unwrap_or_else(PoisonError::into_inner) = behaviour;
+    }
+
+    /// Answers some messages with errors of the vendor's own, from the next request on.
+    pub fn follow(&self, script: Script) {
+        *self.core.script.write().unwrap_or_else(PoisonError::into_inner) = script;
     }
 
     /// Returns every message that came so far, and what became of it.
@@ -211,36 +230,31 @@ impl Simulator {
 
 impl Core {
     /// Draws what becomes of a message.
-    fn draw(&self, message: &Message, behaviour: &Behaviour) -> plan::Plan {
+    fn draw(&self, message: &Message, behaviour: &Behaviour) -> Lot {
         let attempt = attempt(&mut self.seen().times, message);
-        draw(message, attempt, behaviour, self.seed)
+        let script = self.script.read().unwrap_or_else(PoisonError::into_inner);
+        draw(message, attempt, (behaviour, &script), self.seed)
     }
 
     /// Takes the messages of a request in; returns how each fares, and after how long the request is answered, if at all.
     fn take(&self, messages: Vec<Message>) -> (Vec<(Message, Fared)>, Option<Duration>) {
         let behaviour = *self.behaviour.read().unwrap_or_else(PoisonError::into_inner);
-        let mut plans: Vec<_> = messages.iter().map(|message| self.draw(message, &behaviour)).collect();
-        if let (true, Some(first)) = (self.vendor.together(), plans.first().map(fared)) {
-            if !matches!(first, Fared::Taken(_)) {
-                plans.truncate(1);
-            } else {
-                // The first was taken, so all are.
-                let calm = Behaviour { throttled: 0.0, refused: 0.0, not_sent: 0.0, ..behaviour };
-                let taken = messages.iter().zip(&mut plans).skip(1);
-                taken.filter(|(_, plan)| !plan.reaches).for_each(|(message, plan)| *plan = self.draw(message, &calm));
-            }
-        }
-        let lost = plans.iter().any(|plan| plan.answer == Answer::NoAnswer);
-        let after = plans.iter().map(|plan| plan.answer_after).max().unwrap_or_default();
-        let alike = plans.first().map(fared).unwrap_or(Fared::Failed);
-        let mut plans = plans.into_iter();
+        let mut lots: Vec<_> = messages.iter().map(|message| self.draw(message, &behaviour)).collect();
+        self.agree(&messages, &mut lots, behaviour);
+        let lost = lots.iter().any(|lot| lot.plan.answer == Answer::NoAnswer);
+        let after = lots.iter().map(|lot| lot.plan.answer_after).max().unwrap_or_default();
+        let alike = lots.first().map_or(Fared::Failed, Lot::fared);
+        let mut lots = lots.into_iter();
         let mut fates = Vec::with_capacity(messages.len());
         for message in messages {
-            let fared = plans.next().map_or(alike, |plan| {
-                let fared = fared(&plan);
-                plan.news.into_iter().for_each(|later| self.later(&message, later));
-                fared
-            });
+            let fared = lots.next().map_or_else(
+                || alike.clone(),
+                |lot| {
+                    let fared = lot.fared();
+                    lot.plan.news.into_iter().for_each(|later| self.later(&message, later));
+                    fared
+                },
+            );
             if matches!(fared, Fared::Taken(_)) {
                 self.vendor.taken(&message);
             }
@@ -253,6 +267,28 @@ impl Core {
         }
         seen.messages.extend(fates.iter().cloned());
         (fates, (!lost).then_some(after))
+    }
+
+    /// Lets the messages of a request fare alike where they do: by an error of the script that is of the request as a whole,
+    /// else as the first. One lot that is left stands for all.
+    fn agree(&self, messages: &[Message], lots: &mut Vec<Lot>, behaviour: Behaviour) {
+        let of_request = |lot: &Lot| lot.error.as_deref().is_some_and(|code| self.vendor.is_of_request(code));
+        if let Some(scripted) = lots.iter().position(of_request) {
+            lots.swap(0, scripted);
+            lots.truncate(1);
+        } else if self.vendor.together() {
+            match lots.first().map(Lot::fared) {
+                Some(Fared::Taken(_)) => {
+                    // The first was taken, so all are.
+                    let calm = Behaviour { throttled: 0.0, refused: 0.0, not_sent: 0.0, ..behaviour };
+                    let others = messages.iter().zip(lots).skip(1);
+                    others.filter(|(_, lot)| !lot.plan.reaches).for_each(|(message, lot)| {
+                        *lot = self.draw(message, &calm);
+                    });
+                }
+                Some(_) | None => lots.truncate(1),
+            }
+        }
     }
 
     fn later(&self, message: &Message, later: Later) {
@@ -302,11 +338,19 @@ fn same(message: &Message) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{} {}", message.to, message.text).as_bytes())
 }
 
+/// What becomes of a message.
+struct Lot {
+    plan: plan::Plan,
+    /// An error that it is answered with instead.
+    error: Option<Arc<str>>,
+}
+
 /// Draws what becomes of a message that comes for the nth time.
-fn draw(message: &Message, attempt: u16, behaviour: &Behaviour, seed: u64) -> plan::Plan {
+fn draw(message: &Message, attempt: u16, (behaviour, script): (&Behaviour, &Script), seed: u64) -> Lot {
     let number = if message.to.starts_with('+') { message.to.clone() } else { format!("+{}", message.to) };
+    let same = same(message);
     let handover = Handover {
-        job: JobId(same(message)),
+        job: JobId(same),
         attempt,
         kind: Kind::Sms,
         class: Class::Marketing,
@@ -319,21 +363,33 @@ fn draw(message: &Message, attempt: u16, behaviour: &Behaviour, seed: u64) -> pl
         extension: None,
         call: None,
     };
-    plan::draw(&handover, behaviour, seed, vec![message.id.as_str().into()])
+    let mut plan = plan::draw(&handover, behaviour, seed, vec![message.id.as_str().into()]);
+    let error = script.code(&message.to, (same, attempt), seed);
+    if let Some(code) = &error {
+        plan.answer = Answer::Refused { code: (&**code).into() };
+        plan.reaches = false;
+        plan.news.clear();
+    }
+    Lot { plan, error }
 }
 
-/// Returns how a message fares by its plan.
-fn fared(plan: &plan::Plan) -> Fared {
-    match &plan.answer {
-        Answer::Throttled { .. } => Fared::Throttled,
-        Answer::Refused { .. } => Fared::Refused,
-        Answer::NotSent { .. } | Answer::Closed { .. } => Fared::Failed,
-        Answer::Taken { .. } | Answer::NoAnswer => {
-            let end = plan.news.iter().find_map(|later| match later.word {
-                Word::Segment(_, Report::Final(fate)) => Some(fate),
-                Word::Segment(..) | Word::Job(..) | Word::Reply(_) => None,
-            });
-            Fared::Taken(end.unwrap_or(Fate::Sent))
+impl Lot {
+    /// Returns how the message fares.
+    fn fared(&self) -> Fared {
+        if let Some(code) = &self.error {
+            return Fared::Error(Arc::clone(code));
+        }
+        match &self.plan.answer {
+            Answer::Throttled { .. } => Fared::Throttled,
+            Answer::Refused { .. } => Fared::Refused,
+            Answer::NotSent { .. } | Answer::Closed { .. } => Fared::Failed,
+            Answer::Taken { .. } | Answer::NoAnswer => {
+                let end = self.plan.news.iter().find_map(|later| match later.word {
+                    Word::Segment(_, Report::Final(fate)) => Some(fate),
+                    Word::Segment(..) | Word::Job(..) | Word::Reply(_) => None,
+                });
+                Fared::Taken(end.unwrap_or(Fate::Sent))
+            }
         }
     }
 }

@@ -156,6 +156,10 @@ impl Vendor for Aliyun {
         Ok(each.collect())
     }
 
+    fn is_code(&self, code: &str) -> bool {
+        is_code(code)
+    }
+
     fn together(&self) -> bool {
         true
     }
@@ -166,11 +170,10 @@ impl Vendor for Aliyun {
                 let said = json!({"Message": "OK", "RequestId": request_id(), "Code": "OK", "BizId": message.id});
                 answer(StatusCode::OK, "application/json;charset=utf-8", said.to_string())
             }
-            [(_, Fared::Throttled), ..] => {
-                failed(StatusCode::BAD_REQUEST, "Throttling.User", "Request was denied due to user flow control.")
-            }
-            [(_, Fared::Refused), ..] => failed(StatusCode::OK, "isv.BLACK_KEY_CONTROL_LIMIT", "black list"),
-            [(_, Fared::Failed), ..] | [] => failed(StatusCode::OK, "isp.SYSTEM_ERROR", "isp.SYSTEM_ERROR"),
+            [(_, Fared::Error(code)), ..] => by_code(code),
+            [(_, Fared::Throttled), ..] => by_code("Throttling.User"),
+            [(_, Fared::Refused), ..] => by_code("isv.BLACK_KEY_CONTROL_LIMIT"),
+            [(_, Fared::Failed), ..] | [] => by_code("isp.SYSTEM_ERROR"),
         }
     }
 
@@ -223,6 +226,23 @@ fn no_signatures() -> Response<Bytes> {
 pub(super) fn post(url: &str, said: &Value) -> Post {
     let headers = vec![("content-type", "application/json;charset=UTF-8".to_owned())];
     Post { url: url.to_owned(), headers, body: said.to_string() }
+}
+
+/// Returns whether a word can be an error of Aliyun's.
+pub(super) fn is_code(code: &str) -> bool {
+    code != "OK" && code.starts_with(|first: char| first.is_ascii_alphabetic())
+}
+
+/// Answers with an error as Aliyun does: those of the product say so in an answer that went well over HTTP, those of the
+/// gateway before it by the status, too.
+pub(super) fn by_code(code: &str) -> Response<Bytes> {
+    match code {
+        _ if code.starts_with("isv.") || code.starts_with("isp.") => failed(StatusCode::OK, code, code),
+        "InternalError" => failed(StatusCode::INTERNAL_SERVER_ERROR, code, "The request has failed."),
+        "ServiceUnavailable" => failed(StatusCode::SERVICE_UNAVAILABLE, code, "The request has failed."),
+        "Throttling.User" => failed(StatusCode::BAD_REQUEST, code, "Request was denied due to user flow control."),
+        _ => failed(StatusCode::BAD_REQUEST, code, code),
+    }
 }
 
 pub(super) fn wrong(status: StatusCode, code: &str, message: &str) -> Wrong {

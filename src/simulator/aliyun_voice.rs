@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::aliyun::{Aliyun, failed, form, post, request_id, wrong};
+use super::aliyun::{Aliyun, by_code, failed, form, is_code, post, request_id, wrong};
 use super::{Fared, Message, Post, Vendor, Wrong};
 use crate::channel::http::{Bytes, Parts, Response, StatusCode, answer};
 use crate::domain::event::Fate;
@@ -61,17 +61,20 @@ impl Vendor for AliyunVoice {
         }])
     }
 
+    fn is_code(&self, code: &str) -> bool {
+        is_code(code)
+    }
+
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
         match messages {
             [(message, Fared::Taken(_)), ..] => {
                 let said = json!({"Message": "OK", "RequestId": request_id(), "Code": "OK", "CallId": message.id});
                 answer(StatusCode::OK, "application/json;charset=utf-8", said.to_string())
             }
-            [(_, Fared::Throttled), ..] => {
-                failed(StatusCode::BAD_REQUEST, "Throttling.User", "Request was denied due to user flow control.")
-            }
-            [(_, Fared::Refused), ..] => failed(StatusCode::OK, "isv.VOICE_FILE_NOT_EXIST", "no such template"),
-            [(_, Fared::Failed), ..] | [] => failed(StatusCode::OK, "isp.SYSTEM_ERROR", "isp.SYSTEM_ERROR"),
+            [(_, Fared::Error(code)), ..] => by_code(code),
+            [(_, Fared::Throttled), ..] => by_code("Throttling.User"),
+            [(_, Fared::Refused), ..] => by_code("isv.VOICE_FILE_NOT_EXIST"),
+            [(_, Fared::Failed), ..] | [] => by_code("isp.SYSTEM_ERROR"),
         }
     }
 

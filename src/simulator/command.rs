@@ -1,13 +1,14 @@
 //! `postrider simulate`: a simulated cloud or SMSC as a process of its own, to rehearse an integration with.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::{
-    Behaviour, Fared, Message, Receipts, Replies, Simulator, Vendor, aliyun, aliyun_voice, plain, smpp, tencent,
-    twilio, wechat, wecom,
+    Behaviour, Fared, Message, Receipts, Replies, Script, Scripted, Simulator, Vendor, aliyun, aliyun_voice, plain,
+    smpp, tencent, twilio, wechat, wecom,
 };
 use crate::channel::template::crypt::Crypt;
 use crate::config::{self, AesKey, Endpoint, Secret};
@@ -49,6 +50,27 @@ pub struct Options {
     door: Door,
     #[command(flatten)]
     manners: Manners,
+    /// Answers such a share of messages, or one recipient's, with a code of the provider's own; may be given several times:
+    /// `isv.BUSINESS_LIMIT_CONTROL=0.01`, `21211@+8613800000001`, of `smpp` a status as `0x14=0.1`, of `http` `503=0.1` or
+    /// `422:blocked=0.1`
+    #[arg(long = "error", value_name = "CODE=SHARE|CODE@RECIPIENT")]
+    errors: Vec<Scripted>,
+}
+
+/// Why a simulator does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Its port cannot be listened on.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+    /// It is told to answer with what is no code of the provider's.
+    #[error("--error: the provider has no code {code:?}: it is {wanted}")]
+    Code {
+        /// What was given.
+        code: Box<str>,
+        /// What codes look like.
+        wanted: &'static str,
+    },
 }
 
 /// Of `wechat` and `wecom`: how it lets in and calls back.
@@ -157,18 +179,25 @@ enum Kind {
 /// Runs a simulated cloud or SMSC until it is told to stop, and says what it saw.
 ///
 /// # Errors
-/// When the port cannot be listened on.
-pub async fn run(options: Options) -> std::io::Result<()> {
+/// When the port cannot be listened on, or an error is none of the provider's.
+pub async fn run(options: Options) -> Result<(), Problem> {
     let clock = Clock::system();
     match options.vendor(&clock) {
-        Some(vendor) => cloud(&options, vendor, clock).await,
-        None => smsc(&options, clock).await,
+        Some(vendor) => {
+            let script = options.script(|code| vendor.is_code(code))?;
+            Ok(cloud(&options, (vendor, script), clock).await?)
+        }
+        None => {
+            let script = options.script(|code| smpp::pdu::status_of(code).is_some())?;
+            Ok(smsc(&options, script, clock).await?)
+        }
     }
 }
 
-async fn cloud(options: &Options, vendor: Box<dyn Vendor>, clock: Clock) -> std::io::Result<()> {
+async fn cloud(options: &Options, (vendor, script): (Box<dyn Vendor>, Script), clock: Clock) -> std::io::Result<()> {
     let (tasks, mut signals) = (Tasks::new(), Signals::listen());
     let simulator = Simulator::start(vendor, options.listen(), options.manners(), &tasks, &clock).await?;
+    simulator.follow(script);
     println!("listening on http://{}", simulator.address());
     signals.next().await;
     tasks.finish(&clock, GRACE).await;
@@ -181,9 +210,10 @@ async fn cloud(options: &Options, vendor: Box<dyn Vendor>, clock: Clock) -> std:
     Ok(())
 }
 
-async fn smsc(options: &Options, clock: Clock) -> std::io::Result<()> {
+async fn smsc(options: &Options, script: Script, clock: Clock) -> std::io::Result<()> {
     let (tasks, mut signals) = (Tasks::new(), Signals::listen());
     let smsc = smpp::Smsc::start(options.account(), options.listen(), options.manners(), &tasks, &clock).await?;
+    smsc.follow(script);
     println!("listening on {}", smsc.address());
     signals.next().await;
     tasks.finish(&clock, GRACE).await;
@@ -204,14 +234,24 @@ async fn smsc(options: &Options, clock: Clock) -> std::io::Result<()> {
 
 fn tally(messages: &[(Message, Fared)]) -> String {
     let count = |fits: fn(&Fared) -> bool| messages.iter().filter(|(_, fared)| fits(fared)).count();
-    format!(
+    let mut tally = format!(
         "{} messages: {} taken, {} throttled, {} refused, {} failed",
         messages.len(),
         count(|fared| matches!(fared, Fared::Taken(_))),
         count(|fared| *fared == Fared::Throttled),
         count(|fared| *fared == Fared::Refused),
         count(|fared| *fared == Fared::Failed),
-    )
+    );
+    let mut errors: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, fared) in messages {
+        if let Fared::Error(code) = fared {
+            *errors.entry(code).or_default() += 1;
+        }
+    }
+    for (code, count) in errors {
+        tally.push_str(&format!(", {count} answered {code}"));
+    }
+    tally
 }
 
 // === impl Options ===
@@ -223,6 +263,13 @@ impl Options {
 
     fn manners(&self) -> (Behaviour, u64) {
         (self.manners.behaviour(), self.manners.seed)
+    }
+
+    /// Returns the errors it is told to answer with, each a code of the provider's.
+    fn script(&self, is_code: impl Fn(&str) -> bool) -> Result<Script, Problem> {
+        let script = Script::new(self.errors.clone());
+        let strange = script.codes().find(|code| !is_code(code)).map(Box::from);
+        strange.map_or(Ok(script), |code| Err(Problem::Code { code, wanted: self.kind.codes() }))
     }
 
     fn account(&self) -> smpp::Account {
@@ -253,6 +300,20 @@ impl Options {
             Kind::Wecom => Box::new(wecom::Wecom::new(self.door.corporation(account, secret, callback), clock)),
         };
         Some(vendor)
+    }
+}
+
+impl Kind {
+    /// Returns what its codes look like.
+    fn codes(self) -> &'static str {
+        match self {
+            Self::Twilio => "a number such as 21211",
+            Self::AliyunSms | Self::AliyunVoice => "a word such as isv.BUSINESS_LIMIT_CONTROL",
+            Self::TencentSms => "a word such as LimitExceeded.PhoneNumberDailyLimit",
+            Self::Http => "an HTTP status such as 503, or with an error 422:blocked",
+            Self::Smpp => "a command_status such as 0x14 or 88",
+            Self::Wechat | Self::Wecom => "an errcode such as 45009 or -1",
+        }
     }
 }
 

@@ -45,8 +45,16 @@ impl Vendor for Plain {
         }
     }
 
+    fn is_code(&self, code: &str) -> bool {
+        by_code(code).is_some()
+    }
+
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
         match messages {
+            [(_, Fared::Error(code)), ..] => {
+                let (status, word) = by_code(code).unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, "broken"));
+                error(status, word)
+            }
             [(message, Fared::Taken(_)), ..] => {
                 answer(StatusCode::CREATED, "application/json", json!({"id": message.id}).to_string())
             }
@@ -69,6 +77,13 @@ impl Vendor for Plain {
         let at = uuid::Uuid::new_v4().to_string();
         Some(post(self.callback.as_ref()?, &json!([{"from": from, "to": to, "text": text, "event": at}])))
     }
+}
+
+/// Reads `STATUS` or `STATUS:ERROR`, an HTTP status that says that something is wrong.
+fn by_code(code: &str) -> Option<(StatusCode, &str)> {
+    let (status, word) = code.split_once(':').unwrap_or((code, "scripted"));
+    let status = status.parse().ok().and_then(|status: u16| StatusCode::from_u16(status).ok())?;
+    (status.is_client_error() || status.is_server_error()).then_some((status, word))
 }
 
 fn post(url: &str, said: &Value) -> Post {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use self::pdu::Submit;
 use self::post::{Letter, Post, Said};
-use super::{Behaviour, Fared, Message, REMEMBERED, attempt, draw, fared};
+use super::{Behaviour, Fared, Message, REMEMBERED, Script, attempt, draw};
 use crate::channel::Answer;
 use crate::channel::simulated::plan::{Later, Plan, Word};
 use crate::domain::event::{Fate, Report};
@@ -73,6 +73,7 @@ pub struct Smsc {
 pub(super) struct Core {
     account: Account,
     behaviour: RwLock<Behaviour>,
+    script: RwLock<Script>,
     seed: u64,
     next_id: AtomicU64,
     connections: AtomicUsize,
@@ -119,6 +120,7 @@ impl Smsc {
         let core = Arc::new(Core {
             account,
             behaviour: RwLock::new(behaviour),
+            script: RwLock::default(),
             seed,
             next_id: AtomicU64::new(1),
             connections: AtomicUsize::new(0),
@@ -153,6 +155,12 @@ impl Smsc {
     /// Changes how it behaves, from the next message on.
     pub fn behave(&self, behaviour: Behaviour) {
         *self.core.behaviour.write().unwrap_or_else(PoisonError::into_inner) = behaviour;
+    }
+
+    /// Answers some messages with errors of the script, from the next message on; a code that [`pdu::status_of`] does not
+    /// read is a system error.
+    pub fn follow(&self, script: Script) {
+        *self.core.script.write().unwrap_or_else(PoisonError::into_inner) = script;
     }
 
     /// Returns every message that came so far, a part of a long text as one, and what became of it.
@@ -192,17 +200,23 @@ impl Core {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         let message = message(submit, number);
         let attempt = attempt(&mut self.seen().times, &message);
-        let plan = draw(&message, attempt, &behaviour, self.seed);
-        let answer = match &plan.answer {
+        let lot = {
+            let script = self.script.read().unwrap_or_else(PoisonError::into_inner);
+            draw(&message, attempt, (&behaviour, &script), self.seed)
+        };
+        let fared = lot.fared();
+        let answer = match &lot.plan.answer {
+            _ if lot.error.is_some() => {
+                Some(Err(lot.error.as_deref().and_then(pdu::status_of).unwrap_or(pdu::status::SYSTEM_ERROR)))
+            }
             Answer::Taken { .. } => Some(Ok(number)),
             Answer::Throttled { .. } => Some(Err(pdu::status::THROTTLED)),
             Answer::Refused { .. } => Some(Err(self.account.refusal)),
             Answer::NotSent { .. } | Answer::Closed { .. } => Some(Err(pdu::status::SYSTEM_ERROR)),
             Answer::NoAnswer => None,
         };
-        let fared = fared(&plan);
-        let after = plan.answer_after;
-        self.report(&message, number, plan, submit.wants_receipt);
+        let after = lot.plan.answer_after;
+        self.report(&message, number, lot.plan, submit.wants_receipt);
         let mut seen = self.seen();
         seen.stats.lost += u64::from(answer.is_none());
         if seen.messages.len() >= REMEMBERED {

@@ -122,10 +122,25 @@ impl Vendor for Tencent {
         Ok(each.collect())
     }
 
+    fn is_code(&self, code: &str) -> bool {
+        code != "Ok" && code.starts_with(|first: char| first.is_ascii_uppercase())
+    }
+
+    /// Those of all products at Tencent Cloud are, which are single words but for those about the signature.
+    fn is_of_request(&self, code: &str) -> bool {
+        !code.contains('.') || code.starts_with("AuthFailure.")
+    }
+
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
+        if let [(_, Fared::Error(code)), ..] = messages
+            && self.is_of_request(code)
+        {
+            return *wrong(code, "As the script says.");
+        }
         let status = |(message, fared): &(Message, Fared)| {
             let (serial, fee, code, said) = match fared {
                 Fared::Taken(_) => (&*message.id, 1, "Ok", "send success"),
+                Fared::Error(code) => ("", 0, &**code, "as the script says"),
                 Fared::Throttled => ("", 0, "RequestLimitExceeded", "too many requests"),
                 Fared::Refused => ("", 0, "FailedOperation.PhoneNumberInBlacklist", "phone number in blacklist"),
                 Fared::Failed => ("", 0, "InternalError.OtherError", "other error"),

@@ -82,6 +82,10 @@ impl Vendor for Twilio {
         Ok(vec![Message { id, from, to, text, reference: field("StatusCallback") }])
     }
 
+    fn is_code(&self, code: &str) -> bool {
+        code.parse::<u32>().is_ok_and(|code| code > 0)
+    }
+
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
         match messages {
             [(message, Fared::Taken(_)), ..] => {
@@ -110,17 +114,12 @@ impl Vendor for Twilio {
                 });
                 json_answer(StatusCode::CREATED, &said)
             }
-            [(_, Fared::Throttled), ..] => {
-                let mut slow = error(StatusCode::TOO_MANY_REQUESTS, 20_429, "Too Many Requests");
-                slow.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-                slow
-            }
+            [(_, Fared::Error(code)), ..] => by_code(code.parse().unwrap_or(20_500)),
+            [(_, Fared::Throttled), ..] => by_code(20_429),
             [(_, Fared::Refused), ..] => {
                 error(StatusCode::BAD_REQUEST, 21_610, "Attempt to send to unsubscribed recipient")
             }
-            [(_, Fared::Failed), ..] | [] => {
-                error(StatusCode::INTERNAL_SERVER_ERROR, 20_500, "An internal server error has occurred")
-            }
+            [(_, Fared::Failed), ..] | [] => by_code(20_500),
         }
     }
 
@@ -165,6 +164,23 @@ impl Vendor for Twilio {
             form.append_pair(name, value);
         }
         Some(self.signed(url, form.finish()))
+    }
+}
+
+/// Answers with an error as Twilio does: its code says which status it has.
+fn by_code(code: u32) -> Response<Bytes> {
+    match code {
+        20_003 => error(StatusCode::UNAUTHORIZED, code, "Authenticate"),
+        20_005 => error(StatusCode::FORBIDDEN, code, "Account is not active"),
+        20_404 => error(StatusCode::NOT_FOUND, code, "The requested resource was not found"),
+        20_429 => {
+            let mut slow = error(StatusCode::TOO_MANY_REQUESTS, code, "Too Many Requests");
+            slow.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            slow
+        }
+        20_500 => error(StatusCode::INTERNAL_SERVER_ERROR, code, "An internal server error has occurred"),
+        20_503 => error(StatusCode::SERVICE_UNAVAILABLE, code, "Service unavailable"),
+        _ => error(StatusCode::BAD_REQUEST, code, "As the script says"),
     }
 }
 

@@ -223,8 +223,13 @@ impl Vendor for Wechat {
         }
     }
 
+    fn is_code(&self, code: &str) -> bool {
+        code.parse::<i64>().is_ok_and(|code| code != 0)
+    }
+
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
         match messages {
+            [(_, Fared::Error(code)), ..] => error(code.parse().unwrap_or(-1), "as the script says"),
             [(message, Fared::Taken(_)), ..] => {
                 let mut said = json!({ "errcode": 0, "errmsg": "ok" });
                 if let Ok(msgid) = message.id.parse::<u64>() {

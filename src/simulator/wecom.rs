@@ -254,8 +254,13 @@ impl Vendor for Wecom {
         }
     }
 
+    fn is_code(&self, code: &str) -> bool {
+        code.parse::<i64>().is_ok_and(|code| code != 0)
+    }
+
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
         match messages {
+            [(_, Fared::Error(code)), ..] => error(code.parse().unwrap_or(-1), "as the script says"),
             [(message, Fared::Taken(_)), ..] if message.id.starts_with(TO_CUSTOMERS) => {
                 let failed = messages.iter().filter(|(message, _)| message.reference == FAILED);
                 let failed: Vec<_> = failed.map(|(message, _)| message.to.as_str()).collect();

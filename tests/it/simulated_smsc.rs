@@ -13,7 +13,7 @@ use postrider::simulator::{Behaviour, Receipts};
 use serde_json::Value;
 
 use crate::support::api::{Watched, batch, insist, jobs, text};
-use crate::support::cloud::words;
+use crate::support::cloud::{script, short, words};
 use crate::support::peer;
 use crate::support::route::{PATIENCE, Rig, handover, settings};
 use crate::support::service::{Backends, Service, smpp_provider};
@@ -175,4 +175,25 @@ async fn a_simulated_smsc_carries_the_jobs_of_a_service() {
     let last = said.next().unwrap().unwrap();
     assert!(last.starts_with("40 messages: 40 taken, 0 throttled") && last.ends_with("1 binds, 0 refused"), "{last}");
     assert!(simulator.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_status_means_what_the_specification_says() {
+    let (smsc, tasks) = smsc(account(), behaviour(Receipts { missing: 1.0, ..Receipts::default() })).await;
+    let rig = Rig::start(settings(smsc.address().port())).await;
+    let codes = [
+        ("0x0B", "refused ESME_RINVDSTADR"),
+        ("10", "refused ESME_RINVSRCADR"),
+        ("0x58", "throttled"),
+        ("0x14", "throttled"),
+        ("0x08", "throttled"),
+    ];
+    let scripted: Vec<_> = (1..).zip(codes).map(|(number, (code, _))| (format!("49151{number:07}"), code)).collect();
+    smsc.follow(script(&scripted));
+    for (number, (code, expected)) in (1..).zip(codes) {
+        assert_eq!(short(&rig.submit(vec![handover(number, "x")]).await), [expected], "{code}");
+    }
+    assert_eq!(short(&rig.submit(vec![handover(1_000, "x")]).await), ["taken"]);
+    drop(rig);
+    tasks.finish(&Clock::system(), PATIENCE).await;
 }

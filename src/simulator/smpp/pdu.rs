@@ -44,6 +44,15 @@ pub mod status {
     pub const THROTTLED: u32 = 0x58;
 }
 
+/// Reads a status as people write it: `88` or `0x58`; `None`: it is none, or says that all is well.
+pub fn status_of(text: &str) -> Option<u32> {
+    let read = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    read.ok().filter(|read| *read != status::OK)
+}
+
 /// TLV `message_payload`: a text that does not fit the short message field.
 const MESSAGE_PAYLOAD: u16 = 0x0424;
 /// TLV `user_message_reference`: what the client calls it.

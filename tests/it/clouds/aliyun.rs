@@ -9,7 +9,7 @@ use postrider::domain::event::{Fate, Report};
 use postrider::simulator::{Behaviour, Fared, Vendor, aliyun};
 
 use super::service::{Lost, every_job_has_its_outcome};
-use crate::support::cloud::{Rig, ask_python, callback_server, provider, quick, words};
+use crate::support::cloud::{Rig, ask_python, callback_server, each_code_means, provider, quick, script, short, words};
 use crate::support::route::handover;
 
 const TOKEN: &str = "a-secret-in-the-path";
@@ -151,5 +151,29 @@ async fn aliyuns_library_agrees() {
     let messages = rig.simulator.messages();
     assert_eq!(messages.len(), 3);
     assert_eq!((&*messages[0].0.to, &*messages[2].0.to), ("13800000001", "13800000003"));
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn each_error_means_what_aliyun_says_and_of_a_batch_only_whom_it_is_about() {
+    let rig = start(quick(), "geheim").await;
+    let codes = [
+        ("isv.MOBILE_NUMBER_ILLEGAL", "refused isv.MOBILE_NUMBER_ILLEGAL"),
+        ("isv.BLACK_KEY_CONTROL_LIMIT", "refused isv.BLACK_KEY_CONTROL_LIMIT"),
+        ("isv.BUSINESS_LIMIT_CONTROL", "not sent isv.BUSINESS_LIMIT_CONTROL 86400s"),
+        ("isv.AMOUNT_NOT_ENOUGH", "closed isv.AMOUNT_NOT_ENOUGH"),
+        ("isv.DAY_LIMIT_CONTROL", "closed isv.DAY_LIMIT_CONTROL"),
+        ("SignatureDoesNotMatch", "closed SignatureDoesNotMatch"),
+        ("Throttling.User", "throttled"),
+        ("isp.SYSTEM_ERROR", "no answer"),
+        ("ServiceUnavailable", "no answer"),
+    ];
+    let to = |number| format!("+49151{number:07}");
+    each_code_means(&rig, &codes, to, |number| handover(number, "hi")).await;
+
+    rig.simulator.follow(script(&[(to(7), "isv.MOBILE_NUMBER_ILLEGAL")]));
+    let answers = rig.submit((0..10).map(|number| handover(number, "hi")).collect()).await;
+    let expected = (0..10).map(|number| if number == 7 { "refused isv.MOBILE_NUMBER_ILLEGAL" } else { "taken" });
+    assert_eq!(short(&answers), expected.collect::<Vec<_>>());
     rig.finish().await;
 }

@@ -7,7 +7,7 @@ use postrider::domain::event::{Fate, Report};
 use postrider::simulator::{Behaviour, Fared, Vendor, plain};
 
 use super::service::{Lost, every_job_has_its_outcome};
-use crate::support::cloud::{Rig, callback_server, provider, quick, words};
+use crate::support::cloud::{Rig, callback_server, each_code_means, provider, quick, words};
 use crate::support::route::handover;
 
 /// The provider of the README, at `endpoint`.
@@ -102,4 +102,18 @@ fn what_can_never_work_is_found_when_the_settings_are_checked() {
     refused("a-secret-in-the-path", "short", "16 characters");
     refused("callback_job = \"item.ref\"", "", "provider[cloud].callback_job`");
     refused("http://127.0.0.1:1", "http://example.com", "plain http is for loopback only");
+}
+
+#[tokio::test]
+async fn each_error_means_what_the_settings_say() {
+    let rig = start(quick()).await;
+    let codes = [
+        ("422:no_such_number", "refused no_such_number"),
+        ("400", "refused scripted"),
+        ("429:slow_down", "throttled"),
+        ("500", "no answer"),
+        ("418", "no answer"),
+    ];
+    each_code_means(&rig, &codes, |number| format!("+49151{number:07}"), |number| handover(number, "hi")).await;
+    rig.finish().await;
 }

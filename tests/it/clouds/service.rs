@@ -74,7 +74,7 @@ pub(super) async fn every_job_has_its_outcome(
             Some(Fared::Taken(Fate::Delivered)) => Some(pb::Fate::Delivered),
             Some(Fared::Taken(_)) => Some(pb::Fate::Undelivered),
             Some(Fared::Refused) => Some(pb::Fate::Rejected),
-            Some(Fared::Throttled | Fared::Failed) | None => None,
+            Some(Fared::Throttled | Fared::Failed | Fared::Error(_)) | None => None,
         };
         let nobody_knows = lost == Lost::Unknown && watched.unresolved.contains(id) && *fate == pb::Fate::Unknown;
         assert!(nobody_knows || Some(*fate) == expected, "{number} is {fate:?} ({reason}): {times:?}");
@@ -102,7 +102,7 @@ fn by_number(messages: &[(postrider::simulator::Message, Fared)]) -> HashMap<Str
     let mut fared: HashMap<String, Vec<Fared>> = HashMap::new();
     for (message, fate) in messages {
         let number = message.to.trim_start_matches('+').trim_start_matches("86").to_owned();
-        fared.entry(number).or_default().push(*fate);
+        fared.entry(number).or_default().push(fate.clone());
     }
     fared
 }

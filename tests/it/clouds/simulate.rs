@@ -26,7 +26,14 @@ async fn a_simulated_cloud_carries_the_jobs_of_a_service() {
     let callback = format!("http://127.0.0.1:{port}/callback/cloud/a-secret-in-the-path");
     let (mut simulator, mut said, endpoint) = simulate(
         &["tencent-sms", "--account", "AKIDz8krb", "--secret", "geheim", "--callback", &callback],
-        &["--receipt-after", "50ms", "--undelivered", "0.5"],
+        &[
+            "--receipt-after",
+            "50ms",
+            "--undelivered",
+            "0.5",
+            "--error",
+            "FailedOperation.PhoneNumberInBlacklist@+8613800000007",
+        ],
     );
     let settings = format!(
         "[receive]\nlisten = \"127.0.0.1:{port}\"\n[[provider]]\nid = \"cloud\"\nkind = \"tencent-sms\"\n\
@@ -44,11 +51,17 @@ async fn a_simulated_cloud_carries_the_jobs_of_a_service() {
     let fates: Vec<_> = watched.outcomes.values().map(|outcomes| outcomes[0].0).collect();
     let delivered = fates.iter().filter(|fate| **fate == pb::Fate::Delivered).count();
     let undelivered = fates.iter().filter(|fate| **fate == pb::Fate::Undelivered).count();
-    assert!(delivered + undelivered == numbers.len() && delivered > 0 && undelivered > 0, "{fates:?}");
+    let rejected = watched
+        .outcomes
+        .values()
+        .filter(|outcomes| outcomes[0].0 == pb::Fate::Rejected && outcomes[0].1.contains("PhoneNumberInBlacklist"));
+    assert_eq!(rejected.count(), 1, "{:?}", watched.outcomes);
+    assert!(delivered + undelivered == numbers.len() - 1 && delivered > 0 && undelivered > 0, "{fates:?}");
     let terminated = Command::new("kill").args(["-TERM", &simulator.id().to_string()]).status().unwrap();
     assert!(terminated.success());
     let last = said.next().unwrap().unwrap();
-    assert!(last.starts_with("40 messages: 40 taken, 0 throttled") && last.ends_with("40 callbacks taken"), "{last}");
+    assert!(last.starts_with("40 messages: 39 taken, 0 throttled, 0 refused, 0 failed, 1 answered"), "{last}");
+    assert!(last.ends_with("39 callbacks taken"), "{last}");
     assert!(simulator.wait().unwrap().success());
 }
 
@@ -103,4 +116,8 @@ fn wrong_words_are_refused_with_what_may_be_said() {
     assert!(said(&["twillio"]).contains("twilio"));
     assert!(said(&["twilio", "--throttled", "2"]).contains("between 0 and 1"));
     assert!(said(&["twilio", "--callback", "http://example.com/x"]).contains("loopback"));
+    assert!(said(&["twilio", "--error", "21211"]).contains("CODE=SHARE"));
+    assert!(said(&["twilio", "--error", "isv.OUT_OF_SERVICE=0.1"]).contains("a number such as 21211"));
+    assert!(said(&["smpp", "--error", "0x00=0.1"]).contains("a command_status such as 0x14"));
+    assert!(said(&["http", "--error", "200=0.1"]).contains("an HTTP status such as 503"));
 }

@@ -8,7 +8,7 @@ use postrider::domain::time::UnixMicros;
 use postrider::simulator::{Behaviour, Fared, Vendor, tencent};
 
 use super::service::{Lost, every_job_has_its_outcome};
-use crate::support::cloud::{Rig, ask_python, callback_server, provider, quick, words};
+use crate::support::cloud::{Rig, ask_python, callback_server, each_code_means, provider, quick, script, short, words};
 use crate::support::route::handover;
 
 const TOKEN: &str = "a-secret-in-the-path";
@@ -106,5 +106,32 @@ async fn tencents_library_agrees() {
     assert_eq!((&said["wrong"], &said["counted"]), (&"AuthFailure.SignatureFailure".into(), &0.into()));
     let messages = rig.simulator.messages();
     assert_eq!((messages.len(), &*messages[1].0.to), (2, "+8613800000002"));
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn each_error_means_what_tencent_says_of_a_number_or_of_the_request() {
+    let rig = start(quick(), "geheim").await;
+    let codes = [
+        ("InvalidParameterValue.IncorrectPhoneNumber", "refused IncorrectPhoneNumber"),
+        ("LimitExceeded.PhoneNumberThirtySecondLimit", "not sent PhoneNumberThirtySecondLimit 30s"),
+        ("LimitExceeded.PhoneNumberDailyLimit", "not sent PhoneNumberDailyLimit 86400s"),
+        ("LimitExceeded.AppDailyLimit", "closed AppDailyLimit"),
+        ("FailedOperation.InsufficientBalanceInSmsPackage", "closed InsufficientBalanceInSmsPackage"),
+        ("AuthFailure.SecretIdNotFound", "closed SecretIdNotFound"),
+        ("RequestLimitExceeded", "throttled"),
+        ("InternalError", "no answer"),
+    ];
+    let to = |number| format!("+49151{number:07}");
+    each_code_means(&rig, &codes, to, |number| handover(number, "hi")).await;
+
+    let sent = |word: &'static str, other: &'static str| {
+        (0..10).map(move |number| if number == 7 { word } else { other }).collect::<Vec<_>>()
+    };
+    let jobs = || (0..10).map(|number| handover(number, "hi")).collect();
+    rig.simulator.follow(script(&[(to(7), "FailedOperation.PhoneNumberInBlacklist")]));
+    assert_eq!(short(&rig.submit(jobs()).await), sent("refused PhoneNumberInBlacklist", "taken"));
+    rig.simulator.follow(script(&[(to(7), "RequestLimitExceeded")]));
+    assert_eq!(short(&rig.submit(jobs()).await), sent("throttled", "throttled"));
     rig.finish().await;
 }

@@ -10,7 +10,7 @@ use postrider::domain::event::{Fate, Report};
 use postrider::simulator::{Behaviour, Fared, Receipts, Replies, twilio};
 
 use super::service::{Lost, every_job_has_its_outcome};
-use crate::support::cloud::{Rig, ask_python, callback_server, provider, quick, words};
+use crate::support::cloud::{Rig, ask_python, callback_server, each_code_means, provider, quick, words};
 use crate::support::route::handover;
 
 const ACCOUNT: &str = "AC00112233445566778899aabbccddeeff";
@@ -69,7 +69,7 @@ async fn throttles_refusals_and_lost_answers_are_told_apart() {
             (Fared::Taken(_), Answer::NoAnswer) => "no_answer",
             (Fared::Taken(_), _) => "taken",
             (Fared::Throttled, _) => "throttled",
-            (Fared::Refused, _) => "refused",
+            (Fared::Refused | Fared::Error(_), _) => "refused",
             // An error of the server's own says nothing.
             (Fared::Failed, _) => "no_answer",
         };
@@ -184,5 +184,22 @@ async fn twilios_library_agrees() {
     assert_eq!((&*message.to, &*message.text), ("+4915112345678", "from the library"));
     assert_eq!((&said["sid"], &said["status"]), (&message.id.into(), &"queued".into()));
     assert_eq!((&said["wrong_token"], &said["account"]), (&401.into(), &"active".into()));
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn each_error_means_what_twilio_says() {
+    let rig = start(quick(), TOKEN).await;
+    let codes = [
+        ("21211", "refused 21211"),
+        ("21610", "refused 21610"),
+        ("30006", "refused 30006"),
+        ("20429", "throttled 1s"),
+        ("14107", "throttled"),
+        ("20003", "closed 20003"),
+        ("20005", "closed 20005"),
+        ("20503", "no answer"),
+    ];
+    each_code_means(&rig, &codes, |number| format!("+49151{number:07}"), |number| handover(number, "hi")).await;
     rig.finish().await;
 }

@@ -22,7 +22,7 @@ use postrider::simulator::{Behaviour, Fared, Receipts, Simulator, wechat};
 use tonic::Code;
 
 use crate::support::api::{self, Watched};
-use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, provider, quick, words};
+use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, each_code_means, provider, quick, words};
 use crate::support::janitor::free_port;
 use crate::support::service::{Backends, Service};
 
@@ -325,13 +325,13 @@ async fn every_job_of_a_service_has_its_outcome_and_marketing_none() {
     for (number, id) in ids.iter().enumerate() {
         let [(fate, reason)] = &watched.outcomes[id][..] else { panic!("{:?}", watched.outcomes[id]) };
         let mine = messages.iter().filter(|(message, _)| message.to == format!("o-{number}"));
-        let times: Vec<_> = mine.map(|(_, fared)| *fared).collect();
+        let times: Vec<_> = mine.map(|(_, fared)| fared.clone()).collect();
         assert!(times.iter().filter(|fared| matches!(fared, Fared::Taken(_))).count() <= 1, "{number} {times:?}");
         let expected = match times.last().unwrap() {
             Fared::Taken(Fate::Delivered) => pb::Fate::Delivered,
             Fared::Taken(_) => pb::Fate::Undelivered,
             Fared::Refused => pb::Fate::Rejected,
-            Fared::Throttled | Fared::Failed => panic!("{number} was left"),
+            Fared::Throttled | Fared::Failed | Fared::Error(_) => panic!("{number} was left"),
         };
         // Its answer was lost, and with it the number by which its receipt names it.
         let lost = *fate == pb::Fate::Unknown && watched.unresolved.contains(id);
@@ -473,4 +473,18 @@ async fn two_processes_share_a_token_and_renew_it_once() {
     assert_eq!(account.tokens(), (2, 2), "the first, and the one after it");
     drop((service, other));
     tasks.finish(&clock, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn each_error_means_what_wechat_says() {
+    let Beset { rig, .. } = start(quick(), GOOD, |_| {}).await;
+    let codes = [
+        ("43004", "refused 43004"),
+        ("40003", "refused 40003"),
+        ("45009", "closed 45009"),
+        ("45011", "throttled"),
+        ("-1", "not sent -1"),
+    ];
+    each_code_means(&rig, &codes, |number| format!("o-{number}"), handover).await;
+    rig.finish().await;
 }

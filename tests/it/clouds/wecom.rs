@@ -22,7 +22,7 @@ use postrider::shutdown::Tasks;
 use postrider::simulator::{Behaviour, Fared, Simulator, wecom};
 
 use crate::support::api::{self, Watched};
-use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, provider, quick, words};
+use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, each_code_means, provider, quick, words};
 use crate::support::janitor::free_port;
 use crate::support::service::{Backends, Service};
 
@@ -276,4 +276,19 @@ async fn a_friend_is_watched_once(corporation: &wecom::Wecom, simulator: &Simula
         }
     }
     assert_eq!(friends, [("wm1".to_owned(), "w1".to_owned()), ("wm2".to_owned(), "w1".to_owned())]);
+}
+
+#[tokio::test]
+async fn each_error_means_what_wecom_says() {
+    let (rig, _corporation) = start(quick()).await;
+    let codes = [
+        ("81013", "refused 81013"),
+        ("45009", "throttled 60s"),
+        ("45033", "throttled"),
+        ("60020", "closed 60020"),
+        ("-1", "not sent -1"),
+    ];
+    let to = |number| format!("user{number}");
+    each_code_means(&rig, &codes, to, |number| handover(number, &to(number), "hi")).await;
+    rig.finish().await;
 }

@@ -12,7 +12,7 @@ use postrider::channel::{Answer, Channel, Handover, Inbound, News};
 use postrider::domain::time::Clock;
 use postrider::receipt::{Desks, Router};
 use postrider::shutdown::Tasks;
-use postrider::simulator::{Behaviour, Receipts, Simulator, Vendor};
+use postrider::simulator::{Behaviour, Receipts, Script, Scripted, Simulator, Vendor, Whose};
 use tokio::sync::mpsc;
 
 use super::peer;
@@ -172,4 +172,42 @@ pub(crate) async fn ask_python(what: &'static str, asked: &serde_json::Value) ->
     })
     .await
     .unwrap()
+}
+
+/// Returns a script that answers each recipient with its code.
+pub(crate) fn script(codes: &[(String, &str)]) -> Script {
+    let error = |(to, code): &(String, &str)| Scripted { code: (*code).into(), whose: Whose::Recipient((**to).into()) };
+    Script::new(codes.iter().map(error).collect())
+}
+
+/// Returns each answer in short: its word, the code, and after how many seconds it goes on.
+pub(crate) fn short(answers: &[Answer]) -> Vec<String> {
+    let wait = |wait: &Option<Duration>| wait.map_or_else(String::new, |wait| format!(" {}s", wait.as_secs()));
+    let short = |answer: &Answer| match answer {
+        Answer::Taken { .. } => "taken".to_owned(),
+        Answer::Refused { code } => format!("refused {code}"),
+        Answer::Throttled { retry_after } => format!("throttled{}", wait(retry_after)),
+        Answer::NotSent { code, retry_after } => format!("not sent {code}{}", wait(retry_after)),
+        Answer::Closed { code, .. } => format!("closed {code}"),
+        Answer::NoAnswer => "no answer".to_owned(),
+    };
+    answers.iter().map(short).collect()
+}
+
+/// Hands a job to each recipient, who is answered with a code; each answer must be what follows the code.
+pub(crate) async fn each_code_means(
+    rig: &Rig,
+    codes: &[(&str, &str)],
+    recipient: impl Fn(u64) -> String,
+    handover: impl Fn(u64) -> Handover,
+) {
+    let numbers = || (1_u64..).take(codes.len());
+    let scripted: Vec<_> = numbers().zip(codes).map(|(number, (code, _))| (recipient(number), *code)).collect();
+    rig.simulator.follow(script(&scripted));
+    for (number, (code, expected)) in numbers().zip(codes) {
+        let answers = rig.submit(vec![handover(number)]).await;
+        assert_eq!(short(&answers), [*expected], "{code}");
+    }
+    // Who is not named is reached.
+    assert_eq!(short(&rig.submit(vec![handover(1_000)]).await), ["taken"]);
 }
