@@ -235,3 +235,20 @@ async fn shows(service: &Service, line: &str) {
         clock.pause(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test]
+async fn a_provider_is_held_back_and_let_go() {
+    let service = Service::start(&Backends::Embedded, "[[provider]]\nid = \"carrier-a\"\nkind = \"simulated\"\n");
+    let shell = Shell { service: &service, key: service.key() };
+    // Nothing is in flight, so it is drained at once.
+    for (act, state) in [("pause", "paused"), ("resume", "up"), ("drain", "paused"), ("resume", "up")] {
+        let shown = shell.one(&["provider", act, "carrier-a"]);
+        assert_eq!((shown["provider_id"].as_str(), shown["state"].as_str()), (Some("carrier-a"), Some(state)), "{act}");
+    }
+    shell.refused(&["provider", "pause", "nobody"], "NOT_FOUND");
+    let moved = shell.one(&["provider", "reassign-sender", "li", "chen"]);
+    assert_eq!(
+        (moved["to"].as_str(), moved["jobs"].as_u64(), moved["recipients"].as_u64()),
+        (Some("chen"), Some(0), Some(0))
+    );
+}
