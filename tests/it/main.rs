@@ -42,6 +42,7 @@ mod queue_faults;
 mod queue_rates;
 mod quotas;
 mod race;
+mod readme;
 mod recall;
 mod recorders;
 mod rehearse;
