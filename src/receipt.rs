@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::warn;
 
 pub use self::callbacks::{Desks, Router};
-pub use self::calls::{FollowUps, NotFollowed};
+pub use self::calls::{FollowUps, NotFollowed, Prices};
 pub use self::keywords::{Keyword, normal, shipped};
 pub use self::senders::Senders;
 
@@ -58,6 +58,8 @@ pub struct Reception<Q, L, B> {
     pub extensions: Arc<Extensions>,
     /// Who wrote to whom lately.
     pub senders: Senders,
+    /// What minutes of calls cost.
+    pub prices: Prices,
     /// Makes keys of addresses.
     pub sealer: Sealer,
     /// Time.
@@ -130,7 +132,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                     told.push(done);
                 }
                 News::Call(news) => {
-                    facts.push(Fact::Called(calls::fact(news, &reception.sealer, &calls)));
+                    facts.push(Fact::Called(calls::fact(news, &reception.sealer, (&calls, &reception.prices))));
                     told.push(done);
                 }
                 News::Signal(signal) => {

@@ -9,7 +9,7 @@ use super::follow_ups::FollowUps;
 use super::{Base, StartError};
 use crate::channel::Inbound;
 use crate::channel::http::server::Server;
-use crate::receipt::{Reception, Router};
+use crate::receipt::{Prices, Reception, Router};
 
 impl Base {
     /// Starts to serve callbacks; returns where.
@@ -26,12 +26,14 @@ impl Base {
 
     /// Starts to take what providers say.
     pub(super) fn receive(&self, inbox: mpsc::Receiver<Inbound>) {
+        let prices = self.settings.providers.iter();
         Reception {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
             extensions: Arc::clone(&self.extensions),
             senders: self.senders.clone(),
+            prices: Prices::new(prices.filter_map(|provider| Some((provider.id.clone(), provider.price?)))),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             tasks: self.groups.receive.clone(),

@@ -91,6 +91,15 @@ pub struct CallReport {
     pub recording: Box<str>,
 }
 
+impl CallReport {
+    /// Returns how many minutes were begun: what calls are billed by. Whoever answered has begun one.
+    pub fn minutes(&self) -> u32 {
+        let answered = matches!(self.result, CallResult::Completed | CallResult::Machine);
+        let begun = self.talk.as_millis().div_ceil(60_000).max(answered.into());
+        u32::try_from(begun).unwrap_or(u32::MAX)
+    }
+}
+
 words! {
     /// How an attempt to call somebody ended.
     CallResult {
@@ -281,6 +290,17 @@ mod tests {
             Some(retry_after(result, tries, rules, chance)?.as_secs() / 60)
         };
         std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn minutes_are_billed_as_they_begin() {
+        let minutes = |result, millis| {
+            CallReport { talk: Duration::from_millis(millis), ..CallReport::unanswered(result) }.minutes()
+        };
+        let talked = [0, 1, 60_000, 60_001, 600_000].map(|millis| minutes(CallResult::Completed, millis));
+        assert_eq!(talked, [1, 1, 1, 2, 10]);
+        assert_eq!(minutes(CallResult::Machine, 0), 1);
+        assert_eq!(minutes(CallResult::Busy, 0), 0);
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub enum Change {
         result: CallResult,
         /// How it went, sealed.
         report: Box<str>,
+        /// What it cost; `None`: no price is known.
+        cost: Option<Money>,
     },
     /// It has its outcome.
     Settled(Outcome),
@@ -180,6 +182,8 @@ pub enum CallStep {
         result: CallResult,
         /// How it went, sealed.
         report: Box<str>,
+        /// What it cost; `None`: no price is known.
+        cost: Option<Money>,
         /// The job, alone in its envelope, as it would be called again; `None`: nobody has it any more.
         again: Option<Box<Envelope>>,
     },
@@ -307,12 +311,8 @@ impl Change {
     /// Returns what the change cost, as far as that is known.
     pub fn cost(&self) -> Option<Money> {
         match self {
-            Self::Sent { cost, .. } => *cost,
-            Self::Deferred { .. }
-            | Self::Unresolved { .. }
-            | Self::Progress(_)
-            | Self::Called { .. }
-            | Self::Settled(_) => None,
+            Self::Sent { cost, .. } | Self::Called { cost, .. } => *cost,
+            Self::Deferred { .. } | Self::Unresolved { .. } | Self::Progress(_) | Self::Settled(_) => None,
         }
     }
 

@@ -188,7 +188,7 @@ impl<'a> ChangeColumns<'a> {
                 Self { what: What::Unresolved, provider: provider.as_ref().map(ProviderId::as_str), ..blank }
             }
             Change::Progress(_) => blank,
-            Change::Called { provider, result, report } => Self {
+            Change::Called { provider, result, report, cost: _ } => Self {
                 what: What::Called,
                 provider: Some(provider.as_str()),
                 reason: Some(result.as_str()),
@@ -228,6 +228,7 @@ impl ReadChange {
                 provider: provider.ok_or_else(|| missing("provider"))?,
                 result: self.reason.as_deref().and_then(CallResult::from_word).ok_or_else(|| missing("result"))?,
                 report: self.message_ids.into_iter().next().unwrap_or_default(),
+                cost: self.cost.as_deref().map(name).transpose()?,
             },
             What::Settled => Change::Settled(Outcome {
                 fate: Fate::from_code(self.fate.ok_or_else(|| missing("fate"))?)?,

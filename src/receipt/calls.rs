@@ -4,21 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use hashbrown::HashMap;
 use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::replies::NotTaken;
 use super::{Reception, tell};
 use crate::channel::call::{CallNews, Followed, OptedOut, Step};
+use crate::domain::call::CallReport;
 use crate::domain::event::{CallStep, Called, Fact};
+use crate::domain::ids::ProviderId;
 use crate::domain::job::Kind;
+use crate::domain::money::Money;
 use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::queue::Queue;
 use crate::queue::frame::seal_report;
 use crate::seal::Sealer;
-use crate::telemetry::metrics::{self, CallMetrics};
+use crate::telemetry::metrics::{self, CallMetrics, CostMetrics};
 
 /// Tries to hand in a job that follows, and the wait between them: with a caller on the line there is no more time.
 const TRIES: u32 = 5;
@@ -44,14 +48,38 @@ pub enum NotFollowed {
     Never(Box<str>),
 }
 
+/// What minutes of calls cost.
+#[derive(Default)]
+pub struct Prices(HashMap<ProviderId, (Money, CostMetrics)>);
+
+impl Prices {
+    /// Returns what a minute costs at each of these.
+    pub fn new(prices: impl IntoIterator<Item = (ProviderId, Money)>) -> Self {
+        let each = prices.into_iter().map(|(provider, price)| {
+            let spent = CostMetrics::new(&provider, price.currency);
+            (provider, (price, spent))
+        });
+        Self(each.collect())
+    }
+
+    /// Returns what a call cost, and counts it.
+    fn charge(&self, provider: &ProviderId, report: &CallReport) -> Option<Money> {
+        let (price, spent) = self.0.get(provider)?;
+        let cost = price.times(report.minutes());
+        spent.spent(cost);
+        Some(cost)
+    }
+}
+
 /// Returns what record is told of a call.
-pub(super) fn fact(news: CallNews, sealer: &Sealer, meters: &CallMetrics) -> Called {
+pub(super) fn fact(news: CallNews, sealer: &Sealer, (meters, prices): (&CallMetrics, &Prices)) -> Called {
     let CallNews { provider, job, attempt, at, step } = news;
     let step = match step {
         Step::Moved(state) => CallStep::Moved(state),
         Step::Ended(report, again) => {
             meters.ended(report.result, report.talk);
-            CallStep::Ended { result: report.result, report: seal_report(&report, sealer), again }
+            let cost = prices.charge(&provider, &report);
+            CallStep::Ended { result: report.result, report: seal_report(&report, sealer), cost, again }
         }
         Step::Withdrawn(outcome) => CallStep::Withdrawn(outcome),
         Step::Lost => CallStep::Lost,

@@ -92,6 +92,7 @@ impl Rig {
             directory: Directory::load(&ledger).await.unwrap(),
             extensions: Arc::new(Extensions::new(&own)),
             senders: senders.clone(),
+            prices: Prices::default(),
             sealer: sealer.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),

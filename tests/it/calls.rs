@@ -157,7 +157,7 @@ fn came(job: &Job, state: State) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_calls_end_as_their_callees_do_and_what_follows_follows_once() {
     let Some(exchange) = Exchange::start() else { return };
-    let provider = exchange.provider(&format!("lines = {LINES}\ncalls_per_s = 20"));
+    let provider = exchange.provider(&format!("lines = {LINES}\ncalls_per_s = 20\nprice = \"0.1 CNY\""));
     let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
     api::put_template(&service, api::template("order-link", "{name}: the link to your order")).await;
     let client = api::jobs(&service);
@@ -196,6 +196,11 @@ async fn sixty_calls_end_as_their_callees_do_and_what_follows_follows_once() {
     let once = |(number, &times): (&String, &usize)| times == 1 || number.ends_with('6') && times <= 4;
     assert!(dialled.len() == 60 && dialled.iter().all(once), "{dialled:?}");
 
+    let stats = client.clone().get_stats(pb::GetStatsRequest::default()).await.unwrap().into_inner();
+    // Twenty have talked, not one of them for a minute; the others have begun none.
+    let paid: Vec<_> = stats.rows.iter().filter_map(|row| paid(&row.cost)).collect();
+    assert_eq!(paid, [("CNY".to_owned(), 2_000_000)], "{stats:?}");
+
     follow_ups_came_in_mid_call(&client, &ids).await;
     // An opt-out binds a moment after the key was pressed.
     let opted_out = || service.metrics().iter().filter_map(|line| opt_outs(line)).sum::<usize>();
@@ -207,6 +212,10 @@ async fn sixty_calls_end_as_their_callees_do_and_what_follows_follows_once() {
 fn opt_outs(line: &str) -> Option<usize> {
     let labels_and_value = line.strip_prefix("postrider_optouts_total{")?;
     labels_and_value.contains("kind=\"call\"").then(|| line.rsplit(' ').next()?.parse().ok())?
+}
+
+fn paid(cost: &Option<pb::Money>) -> Option<(String, i64)> {
+    cost.as_ref().map(|cost| (cost.currency.clone(), cost.micros))
 }
 
 /// Checks what one call came to.
@@ -233,7 +242,12 @@ fn check(number: &str, job: &Job) {
                 (does.to_string(), tags.iter().map(ToString::to_string).collect(), intent)
             );
             assert_eq!(report.hung_up_by, "us");
-            assert!(report.talk.unwrap().seconds >= 1, "{:?}", report.talk);
+            let talk = report.talk.unwrap();
+            assert!(talk.seconds >= 1, "{talk:?}");
+            let minutes = (talk.seconds + i64::from(talk.nanos > 0) + 59) / 60;
+            let cost = Some(("CNY".to_owned(), minutes * 100_000));
+            assert_eq!(paid(&job.outcome.as_ref().unwrap().cost), cost, "the job");
+            assert!(matches!(&job.attempts[..], [attempt] if paid(&attempt.cost) == cost), "{:?}", job.attempts);
             let times = [State::Dialing, State::Ringing, State::Answered, State::Settled].map(|state| came(job, state));
             assert!(times.is_sorted(), "{times:?}");
         }

@@ -59,6 +59,13 @@ pub(crate) fn show_whole(job: &mut pb::Job, envelope: &Envelope, events: &[Numbe
     }
     job.events = events.iter().map(|numbered| event_to_pb(&numbered.event)).collect();
     job.attempts = events.iter().filter_map(|numbered| attempt_to_pb(&numbered.event)).collect();
+    for Event { attempt: number, change, .. } in events.iter().map(|numbered| &numbered.event) {
+        // What a call cost is known once it has ended.
+        if let (Change::Called { .. }, Some(cost)) = (change, change.cost()) {
+            let called = job.attempts.iter_mut().find(|attempt| attempt.number == u32::from(*number));
+            called.into_iter().for_each(|attempt| attempt.cost = Some(money_to_pb(cost)));
+        }
+    }
 }
 
 /// Shows an event.
@@ -145,8 +152,9 @@ fn change_to_pb(event: &Event) -> pb::StateChange {
             ..shown
         },
         Change::Progress(_) => shown,
-        Change::Called { provider, result, .. } => pb::StateChange {
+        Change::Called { provider, result, report: _, cost } => pb::StateChange {
             provider_id: provider.as_str().into(),
+            cost: cost.map(money_to_pb),
             reason_code: call_code(*result).into(),
             reason: result.as_str().into(),
             ..shown

@@ -14,6 +14,9 @@ const RETRY_BYTES_MIN: usize = 3;
 /// Fewest bytes of what follows a call.
 const AFTER_BYTES_MIN: usize = 4;
 
+/// Marks [`CallStep::Ended`] with a cost, which is 1 without.
+const ENDED_AT_A_COST: u8 = 16;
+
 impl Writer<'_> {
     pub(super) fn plan(&mut self, plan: &Plan) {
         self.text(&plan.document);
@@ -68,10 +71,11 @@ impl Writer<'_> {
                 self.byte(0);
                 self.byte(*state as u8);
             }
-            CallStep::Ended { result, report, again } => {
-                self.byte(1);
+            CallStep::Ended { result, report, cost, again } => {
+                self.byte(if cost.is_some() { ENDED_AT_A_COST } else { 1 });
                 self.byte(*result as u8);
                 self.text(report);
+                cost.iter().for_each(|cost| self.money(*cost));
                 self.option(again.as_ref(), |writer, again| writer.envelope(again));
             }
             CallStep::Lost => self.byte(2),
@@ -142,9 +146,10 @@ impl Reader<'_> {
             at: self.time()?,
             step: match self.byte()? {
                 0 => CallStep::Moved(self.word(State::ALL, "state")?),
-                1 => CallStep::Ended {
+                form @ (1 | ENDED_AT_A_COST) => CallStep::Ended {
                     result: self.word(CallResult::ALL, "result")?,
                     report: self.text()?,
+                    cost: if form == ENDED_AT_A_COST { Some(self.money()?) } else { None },
                     again: self.option(Self::envelope)?.map(Box::new),
                 },
                 2 => CallStep::Lost,

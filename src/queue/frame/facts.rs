@@ -15,6 +15,8 @@ use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 pub(super) const FACT_BYTES_MIN: usize = 15;
 /// A change to sent of which the cost is known; 1 is one without.
 const SENT_AT_A_COST: u8 = 5;
+/// The same of [`Change::Called`], which is 6 without.
+const CALLED_AT_A_COST: u8 = 7;
 
 impl Writer<'_> {
     pub(super) fn fact(&mut self, fact: &Fact) {
@@ -86,10 +88,7 @@ impl Writer<'_> {
                     self.text(id);
                 }
                 self.byte(u8::from(*receipt_expected));
-                if let Some(cost) = cost {
-                    self.text(cost.currency.as_str());
-                    self.uint(u64::try_from(cost.micros()).unwrap_or(0));
-                }
+                cost.iter().for_each(|cost| self.money(*cost));
             }
             Change::Unresolved { provider } => {
                 self.byte(2);
@@ -104,13 +103,19 @@ impl Writer<'_> {
                 self.byte(outcome.fate as u8);
                 self.text(&outcome.reason);
             }
-            Change::Called { provider, result, report } => {
-                self.byte(6);
+            Change::Called { provider, result, report, cost } => {
+                self.byte(if cost.is_some() { CALLED_AT_A_COST } else { 6 });
                 self.text(provider.as_str());
                 self.byte(*result as u8);
                 self.text(report);
+                cost.iter().for_each(|cost| self.money(*cost));
             }
         }
+    }
+
+    pub(super) fn money(&mut self, money: Money) {
+        self.text(money.currency.as_str());
+        self.uint(u64::try_from(money.micros()).unwrap_or(0));
     }
 
     fn receipt(&mut self, receipt: &Receipt) {
@@ -212,16 +217,17 @@ impl Reader<'_> {
             2 => Change::Unresolved { provider: self.option(Self::provider)? },
             3 => Change::Progress(self.word(State::ALL, "state")?),
             4 => Change::Settled(Outcome { fate: self.word(Fate::ALL, "fate")?, reason: self.text()? }),
-            6 => Change::Called {
+            form @ (6 | CALLED_AT_A_COST) => Change::Called {
                 provider: self.provider()?,
                 result: self.word(CallResult::ALL, "result")?,
                 report: self.text()?,
+                cost: if form == CALLED_AT_A_COST { Some(self.money()?) } else { None },
             },
             _ => return Err(FrameError::Field("change")),
         })
     }
 
-    fn money(&mut self) -> Result<Money, FrameError> {
+    pub(super) fn money(&mut self) -> Result<Money, FrameError> {
         let currency = self.text()?.parse().map_err(|_| FrameError::Field("currency"))?;
         let micros = i64::try_from(self.uint()?).map_err(|_| FrameError::Field("cost"))?;
         Money::new(currency, micros).map_err(|_| FrameError::Field("cost"))

@@ -178,11 +178,8 @@ fn change() -> impl Strategy<Value = Change> {
         prop::option::of(name()).prop_map(|provider| Change::Unresolved { provider }),
         pick(State::ALL).prop_map(Change::Progress),
         (pick(Fate::ALL), text()).prop_map(|(fate, reason)| Change::Settled(Outcome { fate, reason })),
-        (name(), pick(CallResult::ALL), text()).prop_map(|(provider, result, report)| Change::Called {
-            provider,
-            result,
-            report
-        }),
+        (name(), pick(CallResult::ALL), text(), prop::option::of(cost()))
+            .prop_map(|(provider, result, report, cost)| Change::Called { provider, result, report, cost }),
     ]
 }
 
@@ -219,9 +216,9 @@ prop_compose! {
         at in time(),
         step in prop_oneof![
             pick(State::ALL).prop_map(CallStep::Moved),
-            (pick(CallResult::ALL), text(), prop::option::of(envelope())).prop_map(|(result, report, again)| {
-                CallStep::Ended { result, report, again: again.map(Box::new) }
-            }),
+            (pick(CallResult::ALL), text(), prop::option::of(cost()), prop::option::of(envelope())).prop_map(
+                |(result, report, cost, again)| CallStep::Ended { result, report, cost, again: again.map(Box::new) }
+            ),
             Just(CallStep::Lost),
             (pick(Fate::ALL), text()).prop_map(|(fate, reason)| CallStep::Withdrawn(Outcome { fate, reason })),
         ],

@@ -25,8 +25,8 @@ impl Merger {
             CallStep::Moved(state) => _ = self.event(event(Change::Progress(state))),
             CallStep::Withdrawn(outcome) => _ = self.event(event(Change::Settled(outcome))),
             CallStep::Lost => _ = self.event(event(Change::Settled(Outcome::new(Fate::Unknown, LOST)))),
-            CallStep::Ended { result, report, again } => {
-                let ended = event(Change::Called { provider, result, report });
+            CallStep::Ended { result, report, cost, again } => {
+                let ended = event(Change::Called { provider, result, report, cost });
                 if self.event(ended.clone()) {
                     self.after_call(ended, result, again.map(|again| *again));
                 }

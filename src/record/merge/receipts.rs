@@ -62,7 +62,7 @@ impl Merger {
             Report::Pending => return,
             Report::Progress(state) => Change::Progress(state),
             Report::Called(result) => {
-                Change::Called { provider: receipt.provider.clone(), result, report: receipt.code.clone() }
+                Change::Called { provider: receipt.provider.clone(), result, report: receipt.code.clone(), cost: None }
             }
             // A provider's code for "all is well" is no reason.
             Report::Final(fate @ (Fate::Delivered | Fate::Completed)) => Change::Settled(Outcome::new(fate, "")),

@@ -384,7 +384,7 @@ fn called(attempt: u16, step: CallStep) -> Fact {
 
 fn call_ended(attempt: u16, result: CallResult) -> Fact {
     let again = Some(Box::new(call_check(attempt).envelope));
-    called(attempt, CallStep::Ended { result, report: "sealed".into(), again })
+    called(attempt, CallStep::Ended { result, report: "sealed".into(), cost: None, again })
 }
 
 /// Returns the check that comes after the call of an attempt must have ended.

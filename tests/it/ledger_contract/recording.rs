@@ -214,7 +214,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
         proptest::option::of((0..=i64::MAX).prop_map(|micros| Money::new("CNY".parse().unwrap(), micros).unwrap()));
     let change = prop_oneof![
         (word, time).prop_map(|(reason, until)| Change::Deferred { reason: reason.into(), until }),
-        (provider.clone(), proptest::collection::vec("[ -~é]{0,20}", 0..4), any::<bool>(), cost).prop_map(
+        (provider.clone(), proptest::collection::vec("[ -~é]{0,20}", 0..4), any::<bool>(), cost.clone()).prop_map(
             |(provider, ids, receipt_expected, cost)| Change::Sent {
                 provider,
                 message_ids: ids.into_iter().map(Into::into).collect(),
@@ -222,8 +222,9 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
                 cost,
             }
         ),
-        (provider.clone(), proptest::sample::select(CallResult::ALL), "[A-Za-z0-9+/]{0,40}")
-            .prop_map(|(provider, result, report)| Change::Called { provider, result, report: report.into() }),
+        (provider.clone(), proptest::sample::select(CallResult::ALL), "[A-Za-z0-9+/]{0,40}", cost).prop_map(
+            |(provider, result, report, cost)| Change::Called { provider, result, report: report.into(), cost }
+        ),
         proptest::option::of(provider).prop_map(|provider| Change::Unresolved { provider }),
         proptest::sample::select(State::ALL).prop_map(Change::Progress),
         (proptest::sample::select(Fate::ALL), word)
