@@ -85,9 +85,10 @@ impl<Q: Queue, L: Limits, B: Ledger> Providers<Q, L, B> {
         let Ports { admission, directory, ledger, clock, .. } = &*self.ports;
         let before = named(directory, caller, "")?;
         let (from, to) = convert::reassignment(&before, raw)?;
-        let now = clock.now();
         // Asked before anything changes: where limits do not answer, nothing has.
-        let recipients = admission.kept_to(&before, &from, now).await?;
+        let recipients = admission.kept_to(&before, &from, clock.now()).await?;
+        // As it is by now: others may have changed it meanwhile.
+        let (before, now) = (named(directory, caller, "")?, clock.now());
         // As of when it is known everywhere: until then `from` may still be given to jobs and recipients.
         let at = now.plus(BINDS_AFTER);
         let mut tenant = before.as_ref().clone();
