@@ -188,7 +188,13 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         }
         let again = delivery.count > 1;
         let mut hand = hand::Hand::new(self, envelopes, again);
-        if matches!(from, QueueName::Suspect(_)) {
+        let brief = match from {
+            QueueName::Suspect(_) => true,
+            // Its last place went to another node, which carries the jobs.
+            QueueName::Lane(lane) => self.gates.get(&lane.pool).is_some_and(|gate| !gate.has_place()),
+            QueueName::Soon | QueueName::Later | QueueName::Record | QueueName::Dead => false,
+        };
+        if brief {
             hand.be_brief();
         }
         let late = hand.run().await;

@@ -432,7 +432,8 @@ pub trait Limits: Clone + Send + Sync + 'static {
     /// Returns how many places a node may hold from now on: its even share, as far as the others have left it. All together
     /// never hold more than the total. A node that is not heard of for [`SHARE_LIFE`] holds none; while nobody could
     /// ask, nobody's time runs. A memory that was never asked, or may lack what was said last, gives nobody more than they
-    /// hold before a fifth of that has passed: by then everybody who is there has asked it.
+    /// hold before a third of that has passed: by then everybody who is there has asked it, also whoever waited for an answer
+    /// of the one before.
     fn share(&self, now: UnixMicros, share: &Share) -> impl Future<Output = Result<u16, LimitsError>> + Send;
 
     /// Tries to become, or to stay, the one that reloads what was lost. The lead ends after [`RECOVERY_LEAD`].

@@ -5,7 +5,7 @@
 //! give that away after a while, and what is too many is the provider's to refuse until the node is back.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::domain::ids::ProviderId;
 use crate::domain::time::UnixMicros;
 use crate::limits::{Limits, Share};
 
-/// How often a node asks for its share: three times while a memory that was lost hears who is there.
+/// How often a node asks for its share: a few times while a memory that was lost hears who is there.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a node that stops waits for its binds to end before it gives them back.
 const GOODBYE: Duration = Duration::from_secs(12);
@@ -47,6 +47,7 @@ impl Node {
             Err(_) => {
                 let who = fastrand::u64(..);
                 file.set_len(0)?;
+                file.rewind()?;
                 file.write_all(format!("{who:016x}\n").as_bytes())?;
                 file.sync_all()?;
                 who
@@ -81,8 +82,8 @@ impl Base {
                     }
                     Err(_) => {}
                 }
-                // Whoever has none yet looks more often.
-                let pause = if granted == 0 { EVERY / 4 } else { EVERY };
+                // Whoever has none yet looks more often, and whoever had no answer says at once what is held.
+                let pause = if granted == 0 || away { EVERY / 4 } else { EVERY };
                 let _stopping = stop.run_until_cancelled(clock.pause(pause)).await;
             }
             let watch = clock.stopwatch();

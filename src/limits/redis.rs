@@ -350,11 +350,12 @@ impl Limits for Redis {
 
     async fn share(&self, now: UnixMicros, share: &Share) -> Result<u16, LimitsError> {
         let Inner { link, scripts, names, .. } = &*self.inner;
-        let (keys, now, asked) =
-            ([names.identity(), names.share(&share.what)], self.inner.now(now), wire::share(share));
+        let (keys, asked) = ([names.identity(), names.share(&share.what)], wire::share(share));
+        // By one clock, the server's: who is no longer there is a question of seconds.
+        let now = if link.stands() { now.0 } else { -1 };
         let question = |live: &link::Live| {
             let mut call = scripts.share.call(&keys);
-            call.arg(&*live.identity.id).arg(now.0).arg(SHARE_LIFE.as_secs() * 1_000_000).arg(&asked);
+            call.arg(&*live.identity.id).arg(now).arg(SHARE_LIFE.as_secs() * 1_000_000).arg(&asked);
             call
         };
         link.ask::<u16>(scripts, question).await

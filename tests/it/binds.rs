@@ -63,7 +63,13 @@ async fn two_processes_never_have_more_binds_or_send_faster_than_the_settings_sa
     let (_, most) = open(&smsc);
     assert_eq!(most, BINDS, "never more than the settings say");
     let times: Vec<u64> = smsc.events("submit").iter().map(|submit| submit["at"].as_u64().unwrap()).collect();
-    let lasted = (times[times.len() - 1] - times[0]) as usize;
-    // A burst, and what two nodes may have leased and not used yet: a tenth of a second each.
-    assert!(times.len() <= RATE + RATE * lasted / 1_000 + 2 * RATE / 10, "{} in {lasted} ms", times.len());
+    for (first, from) in times.iter().enumerate() {
+        for (last, until) in times.iter().enumerate().skip(first) {
+            let (count, lasted) = (last - first + 1, (until - from) as usize);
+            // A burst, what two nodes may have leased and not used yet, a tenth of a second each, and what a busy machine
+            // holds up for a second.
+            let most = RATE + RATE * lasted / 1_000 + 2 * RATE / 10 + RATE;
+            assert!(count <= most, "{count} in {lasted} ms");
+        }
+    }
 }

@@ -189,6 +189,11 @@ impl Link {
         Ok(Identity { id: id.into(), changed_at: UnixMicros(changed_at), recovering: true })
     }
 
+    /// Returns whether time moves only when it is told to.
+    pub(super) fn stands(&self) -> bool {
+        self.clock.stands()
+    }
+
     fn current(&self) -> Option<Arc<Live>> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

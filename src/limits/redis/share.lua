@@ -4,7 +4,8 @@
 -- KEYS[2]   who holds how many: 8 bytes of the memory's id, the first and the last time anybody asked it d d, then
 --           nodes x (who 8 bytes, turn d, places u16, until d)
 -- ARGV[1]   the identity's id, as the caller knows it
--- ARGV[2]   now, in microseconds since the epoch
+-- ARGV[2]   now, in microseconds since the epoch; below zero: by the clock of this server, so that nodes whose clocks differ
+--           agree on who is there
 -- ARGV[3]   how long a node is believed to hold its places, the same
 -- ARGV[4]   who 8 bytes, turn d, total u16, holds u16, leaves u8
 --
@@ -18,6 +19,10 @@ if id ~= ARGV[1] then
 end
 local memory = string.sub(id, -8)
 local now, life = tonumber(ARGV[2]), tonumber(ARGV[3])
+if now < 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1e6 + time[2]
+end
 local who, turn, total, holds, leaves = struct.unpack('<c8dHHB', ARGV[4])
 
 local state = redis.call('GET', KEYS[2]) or ''
@@ -62,7 +67,7 @@ if leaves == 0 and not overtaken then
   if holds > 0 then allowed = math.max(allowed, 1) end
   allowed = math.max(math.min(allowed, total - taken), 0)
   -- A memory does not know who holds what before everybody who is there has had the time to ask.
-  if now - first < life / 5 then allowed = math.min(allowed, holds) end
+  if now - first < life / 3 then allowed = math.min(allowed, holds) end
   nodes[#nodes + 1] = struct.pack('<c8dHd', who, turn, math.max(holds, allowed), now + life)
 end
 redis.call('SET', KEYS[2], struct.pack('<c8dd', memory, first, now) .. table.concat(nodes), 'PX', 86400000)

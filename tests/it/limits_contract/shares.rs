@@ -26,7 +26,9 @@ async fn leave(store: &Store, at: UnixMicros, who: u64) {
 /// Returns a store that somebody who has left had asked for long enough before.
 async fn asked() -> Store {
     let store = whole(super::redis()).await;
-    leave(&store, NOW.minus(Duration::from_secs(4)), 99).await;
+    for secs in [8, 4] {
+        leave(&store, NOW.minus(Duration::from_secs(secs)), 99).await;
+    }
     store
 }
 
@@ -74,7 +76,8 @@ async fn something_else_is_shared_by_itself() {
     assert_eq!(ask(&store, secs(0), 1, 0).await, 4);
     let other = |at| Share { what: "binds:other".into(), ..share(at, 2, 4, 0) };
     assert_eq!(store.limits.share(secs(0), &other(secs(0))).await, Ok(0), "nobody has asked for it so far");
-    assert_eq!(store.limits.share(secs(3), &other(secs(3))).await, Ok(4));
+    assert_eq!(store.limits.share(secs(4), &other(secs(4))).await, Ok(0));
+    assert_eq!(store.limits.share(secs(5), &other(secs(5))).await, Ok(4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,9 +114,9 @@ async fn a_new_memory_gives_nobody_more_than_they_hold_until_everybody_has_had_t
         assert_eq!(ask(&store, secs(1), 3, 1).await, 1);
         assert_eq!(ask(&store, secs(2), 1, 0).await, 0, "three and one are held");
         assert_eq!(ask(&store, secs(2), 2, 2).await, 1);
-        assert_eq!(ask(&store, secs(2), 1, 0).await, 0, "one is free, and somebody may hold it");
-        assert_eq!(ask(&store, secs(3), 2, 1).await, 1);
-        assert_eq!(ask(&store, secs(3), 1, 0).await, 2);
+        assert_eq!(ask(&store, secs(4), 1, 0).await, 0, "one is free, and somebody may hold it");
+        assert_eq!(ask(&store, secs(5), 2, 1).await, 1);
+        assert_eq!(ask(&store, secs(5), 1, 0).await, 2);
     }
 }
 
@@ -123,7 +126,8 @@ async fn a_new_memory_does_not_count_the_time_in_which_nobody_could_ask() {
     assert_eq!(ask(&store, secs(0), 1, 0).await, 0);
     assert_eq!(ask(&store, secs(600), 1, 0).await, 0);
     assert_eq!(ask(&store, secs(602), 2, 3).await, 2);
-    assert_eq!(ask(&store, secs(603), 1, 0).await, 1, "the other holds three");
+    assert_eq!(ask(&store, secs(604), 1, 0).await, 0);
+    assert_eq!(ask(&store, secs(605), 1, 0).await, 1, "the other holds three");
 }
 
 /// What was said last is in no replica that took over, and in no file that was not synced.
@@ -132,15 +136,17 @@ async fn a_memory_that_may_lack_what_was_said_last_begins_anew() {
     let url = servers::redis().database();
     let limits = Redis::new(&Settings::new(&url), &Clock::virtual_at(NOW)).unwrap();
     let store = whole(Store { limits: AnyLimits::Redis(limits), _dir: None }).await;
-    leave(&store, NOW.minus(Duration::from_secs(4)), 99).await;
+    for secs in [8, 4] {
+        leave(&store, NOW.minus(Duration::from_secs(secs)), 99).await;
+    }
     // It lacks that the first was given all four.
     let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
     let () = redis::cmd("DEL").arg("pr:i").query_async(&mut connection).await.unwrap();
     assert_eq!(ask(&store, secs(0), 2, 0).await, 0);
     assert_eq!(ask(&store, secs(1), 1, 4).await, 2);
-    assert_eq!(ask(&store, secs(3), 2, 0).await, 0, "four are held");
-    assert_eq!(ask(&store, secs(3), 1, 2).await, 2);
-    assert_eq!(ask(&store, secs(3), 2, 0).await, 2);
+    assert_eq!(ask(&store, secs(5), 2, 0).await, 0, "four are held");
+    assert_eq!(ask(&store, secs(5), 1, 2).await, 2);
+    assert_eq!(ask(&store, secs(5), 2, 0).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

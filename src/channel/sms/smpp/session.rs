@@ -204,7 +204,11 @@ impl Session {
                 () = leave.cancelled(), if self.phase == Phase::Open => {
                     // Others go on.
                     route.bind(self.bind).set_up(false);
-                    self.phase = Phase::Draining { until: route.now() + route.settings().drain };
+                    // Whoever only gives a bind to another node can wait for every answer.
+                    let patience = route.pace().response_timeout;
+                    let drain = route.settings().drain;
+                    let drain = if route.stop().is_cancelled() { drain } else { drain.max(patience) };
+                    self.phase = Phase::Draining { until: route.now() + drain };
                     self.exchange.give_back_unwritten("stopping");
                     self.leave_when_done();
                 }
