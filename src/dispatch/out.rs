@@ -63,6 +63,13 @@ impl Out {
         self.waiting.push((item, until));
     }
 
+    /// The attempt in hand certainly did not go out, and its claim stands: the next one takes its place, in the caps too.
+    pub(super) fn again(&mut self, mut item: Item, until: UnixMicros) {
+        let attempt = item.job.attempt.saturating_add(1);
+        (item.job.attempt, item.job.supersedes, item.job.seen) = (attempt, attempt, None);
+        self.wait(item, until);
+    }
+
     /// Record decides what became of another copy's attempt.
     pub(super) fn check(&mut self, item: Item, attempt: u16, due_at: UnixMicros) {
         self.checks.push(Check { envelope: alone(&item), attempt, provider: None, due_at, ends_call: false });

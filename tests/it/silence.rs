@@ -1,13 +1,17 @@
-//! A provider that takes jobs and never answers: what goes out at least once goes out twice, and no more.
+//! A provider that takes jobs and never answers: what goes out at least once goes out twice, and no more. And one that answers
+//! when nobody waits for it any more.
 
 use std::time::Duration;
 
 use postrider::domain::time::Clock;
 use postrider::pb::admin_service_client::AdminServiceClient;
-use postrider::pb::{self, AttemptVerdict, Class};
+use postrider::pb::{self, AttemptVerdict, Class, Fate};
+use postrider::shutdown::Tasks;
+use postrider::simulator::Behaviour;
+use postrider::simulator::smpp::{Account, Smsc};
 
-use crate::support::api;
-use crate::support::service::{Backends, Service};
+use crate::support::api::{self, Watched};
+use crate::support::service::{Backends, Service, smpp_provider};
 
 /// Its time-out is as long as a frame is held. The second job waits for its turn and the third for longer, so that their
 /// frames are let go before it is known that no answer comes.
@@ -52,4 +56,30 @@ async fn pass(service: &Service, secs: u32) {
         admin.advance_clock(pb::AdvanceClockRequest { by }).await.unwrap();
         Clock::system().pause(Duration::from_millis(40)).await;
     }
+}
+
+/// Answers come 15 to 45 s after the hand-over; a frame is let go after 20.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: answers that come after their frame was let go"]
+async fn what_is_throttled_when_nobody_waits_for_it_is_tried_again() {
+    let (tasks, clock) = (Tasks::new(), Clock::system());
+    let slow = Behaviour { latency: Duration::from_secs(30), throttled: 1.0, ..Behaviour::default() };
+    let listen = ([127, 0, 0, 1], 0).into();
+    let smsc = Smsc::start(Account::default(), listen, (slow, 7), &tasks, &clock).await.unwrap();
+    let provider = smpp_provider(smsc.address().port(), "response_timeout = \"60s\"\n");
+    let service = Service::start(&Backends::Embedded, &format!("\n[shutdown]\ngrace = \"90s\"\n{provider}"));
+    let (client, numbers) = (api::jobs(&service), api::numbers(0, 10));
+    let ids = api::insist(&client, &api::batch("late", api::text(Class::Marketing, "hello"), &numbers)).await;
+    clock.pause(Duration::from_secs(50)).await;
+    smsc.behave(Behaviour::default());
+    let (mut watched, watch) = (Watched::default(), clock.stopwatch());
+    while watched.outcomes.len() < ids.len() && watch.elapsed() < Duration::from_secs(120) {
+        watched.follow(&client, Duration::from_millis(500)).await;
+    }
+    for id in &ids {
+        let fates: Vec<_> = watched.outcomes.get(id).into_iter().flatten().map(|(fate, _)| *fate).collect();
+        assert_eq!(fates, [Fate::Delivered], "{id}: {:?}", watched.states.get(id));
+    }
+    drop(service);
+    tasks.finish(&clock, Duration::from_secs(5)).await;
 }

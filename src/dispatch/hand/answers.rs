@@ -20,6 +20,8 @@ use crate::queue::Queue;
 use crate::telemetry::metrics;
 use crate::telemetry::traces::{self, Piece, With};
 
+/// When a job is tried again that was throttled after its frame was let go.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Answers taken at once.
 const ANSWERS_MAX: usize = 256;
 
@@ -141,7 +143,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         gate.is_some_and(|gate| gate.has_other(item.shared.kind, &tried))
     }
 
-    /// Gives back what did not go out, and lets it try again. A claim that cannot be given back stands: record decides.
+    /// Gives back what did not go out, and lets it try again. A claim that cannot be given back stands until the next takes its
+    /// place.
     async fn give_back(&mut self, back: Vec<GiveBack>, again: Vec<Again>, provider: &Provider) {
         let now = self.context.clock.now();
         if back.is_empty() {
@@ -150,8 +153,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         let given = self.context.give_back(&back).await;
         for (mut item, retry) in again.into_iter().rev() {
             if !given {
-                let deadline = now.plus(DEADLINE_SLACK);
-                self.out.check_open(&item, &provider.profile.id, deadline);
+                let at = if let When::At(at, _) = retry { at } else { now };
+                self.out.again(item, at.max(now.plus(DEADLINE_SLACK)));
                 continue;
             }
             item.job.seen = None;
@@ -201,24 +204,33 @@ impl Late {
                 let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
                 let now = context.clock.now();
                 self.permit.provider.answered(&answer, self.watch.elapsed(), now);
-                let item = &claimed.item;
+                let Claimed { item, give_back, .. } = claimed;
                 let provider = &self.permit.provider.profile;
                 let unsent = answer.definitely_not_sent();
-                // Its check is on its way; only what tells it that the job arrived, or never will, matters now, or that it
-                // went out for all that is known: that check is due at once, and so comes before the other.
+                // Of what goes out at least once, that check repeats it.
+                let once = item.shared.class.at_most_once(item.shared.kind);
+                // Its check is on its way; what matters now is that the job arrived, or never will, or that it went out for all
+                // that is known (that check is due at once, and so comes before the other), or that it did not.
                 match verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
                     Verdict::Event(change) => {
                         self.permit.provider.cost(&change);
                         if matches!(change, Change::Sent { .. }) {
-                            out.check_call(item, &provider.id, now);
+                            out.check_call(&item, &provider.id, now);
                         }
-                        out.answered(item, change, provider, now);
+                        out.answered(&item, change, provider, now);
                         if unsent {
-                            back.push(claimed.give_back);
+                            back.push(give_back);
                         }
                     }
-                    Verdict::Check => out.check_unanswered(item, &provider.id, now),
-                    Verdict::Again { .. } | Verdict::RetryAt { .. } => {}
+                    Verdict::Check => out.check_unanswered(&item, &provider.id, now),
+                    Verdict::Again { retry_after } => {
+                        self.permit.provider.throttled(retry_after, now);
+                        if once {
+                            out.again(item, now.plus(retry_after.unwrap_or(AGAIN_AFTER)));
+                        }
+                    }
+                    Verdict::RetryAt { at, .. } if once => out.again(item, at),
+                    Verdict::RetryAt { .. } => {}
                 }
             }
         };
