@@ -1,5 +1,7 @@
 //! Callbacks that are not the provider's, not whole, not new or for nobody: refused, counted, and no harm to what follows.
 
+mod unsigned;
+
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
