@@ -69,6 +69,8 @@ struct Groups {
     work: Tasks,
     /// Providers.
     channels: Tasks,
+    /// What providers call back with.
+    callbacks: Tasks,
     /// What providers report.
     receive: Tasks,
     /// Frames and facts to the ledger.
@@ -107,6 +109,8 @@ struct Base {
     senders: Senders,
     /// This node among the others.
     node: Node,
+    /// The calls that ask what to say.
+    switchboards: providers::Switchboards,
 }
 
 /// Connects the backends and starts the parts that the settings name.
@@ -197,6 +201,7 @@ async fn base(settings: Settings, clock: Clock, groups: &Groups) -> Result<Base,
         committed: watch::Sender::new(0),
         senders: Senders::new(),
         node: Node::of(&settings.data_dir),
+        switchboards: providers::switchboards(&settings),
         groups: groups.clone(),
         settings,
         clock,

@@ -15,6 +15,7 @@ mod script;
 pub mod smpp;
 pub mod tencent;
 pub mod twilio;
+pub mod twilio_voice;
 pub mod wechat;
 pub mod wecom;
 
@@ -114,6 +115,11 @@ pub trait Vendor: Send + Sync + 'static {
 
     /// Notes that a message was taken, whether or not its answer is lost.
     fn taken(&self, _message: &Message) {}
+
+    /// Returns how many of the calls that it made by itself were taken.
+    fn called(&self) -> u64 {
+        0
+    }
 
     /// Returns the answer to a request whose messages, never none, fared so.
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes>;
@@ -222,7 +228,8 @@ impl Simulator {
 
     /// Returns how many of its callbacks were taken so far, and how many it has given up on.
     pub fn callbacks(&self) -> (u64, u64) {
-        self.core.postman.counts()
+        let (taken, given_up) = self.core.postman.counts();
+        (taken + self.core.vendor.called(), given_up)
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Base, SharedLimits, StartError};
 use crate::api::{ProviderEntry, ProviderWorks};
 use crate::channel::call;
 use crate::channel::call::asterisk::{self, Asterisk};
+use crate::channel::call::twilio::Switchboard;
 use crate::channel::callback::Callbacks;
 use crate::channel::http::client::Client;
 use crate::channel::login::Login;
@@ -30,7 +31,7 @@ use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Counting, Link, Messages, Provider, Settings, To};
 use crate::dialer::{CallerRule, Lines, TrunkRules};
 use crate::dispatch::{self, Gate, Gates};
-use crate::domain::ids::PoolId;
+use crate::domain::ids::{PoolId, ProviderId};
 use crate::domain::job::Kind;
 use crate::domain::time::Clock;
 use crate::policy::routes::Member;
@@ -53,6 +54,7 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
             Link::Twilio(_)
             | Link::Custom(_)
             | Link::AliyunVoice(_)
+            | Link::TwilioVoice(_)
             | Link::Asterisk(_)
             | Link::SimulatedTrunk(_)
             | Link::Simulated(_)
@@ -67,6 +69,7 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
             | Link::Twilio(_)
             | Link::Custom(_)
             | Link::AliyunVoice(_)
+            | Link::TwilioVoice(_)
             | Link::Asterisk(_)
             | Link::SimulatedTrunk(_)
             | Link::Simulated(_)
@@ -91,6 +94,7 @@ pub(super) fn manners(settings: &Settings) -> Vec<(PoolId, Manner)> {
             Link::Twilio(_)
             | Link::Custom(_)
             | Link::AliyunVoice(_)
+            | Link::TwilioVoice(_)
             | Link::Asterisk(_)
             | Link::SimulatedTrunk(_)
             | Link::Simulated(_)
@@ -176,6 +180,7 @@ fn protocol(link: &Link) -> &'static str {
         Link::Tencent(_) => "tencent-sms",
         Link::Custom(_) => "http",
         Link::AliyunVoice(_) => "aliyun-voice",
+        Link::TwilioVoice(_) => "twilio-voice",
         Link::Asterisk(_) => "asterisk",
         Link::SimulatedTrunk(_) => "simulated-trunk",
         Link::Simulated(_) => "simulated",
@@ -188,6 +193,7 @@ fn protocol(link: &Link) -> &'static str {
 enum Way<'a> {
     Smpp(&'a config::Smpp),
     Cloud(Box<dyn Api>, &'a config::Api),
+    TwilioVoice(&'a config::TwilioVoice, Option<String>),
     Asterisk(&'a config::Asterisk),
     SimulatedTrunk(&'a config::SimulatedTrunk),
     Simulated(&'a config::Simulated),
@@ -214,6 +220,7 @@ fn way<'a>(settings: &Settings, provider: &'a Provider, (vault, clock): (Arc<dyn
             Way::Cloud(api, &link.api)
         }
         Link::AliyunVoice(link) => Way::Cloud(Box::new(call::aliyun::Aliyun::new((**link).clone())), &link.api),
+        Link::TwilioVoice(link) => Way::TwilioVoice(link, callback),
         Link::Asterisk(link) => Way::Asterisk(link),
         Link::SimulatedTrunk(link) => Way::SimulatedTrunk(link),
         Link::Simulated(link) => Way::Simulated(link),
@@ -239,6 +246,18 @@ fn channel(base: &Base, provider: &Provider, inbox: mpsc::Sender<Inbound>) -> Re
                 Watch::start((provider.id.clone(), link.clone()), needs, tasks, clock);
             }
             Ok(cloud(base, provider, link, (api, client)))
+        }
+        Way::TwilioVoice(link, callback) => {
+            let settings = call::twilio::Settings {
+                provider: provider.id.clone(),
+                link: link.clone(),
+                // Without a URL the settings are refused.
+                callback: callback.unwrap_or_default().into(),
+                response_timeout: provider.response_timeout,
+            };
+            let client = client(provider, &link.account.api, tasks, clock)?;
+            let board = base.switchboards.get(&provider.id).cloned().unwrap_or_default();
+            Ok(Arc::new(call::twilio::Twilio::new(settings, client, board, inbox, (tasks, clock))))
         }
         Way::Asterisk(link) => {
             let speech_dir = link.speech_dir.clone().unwrap_or_else(|| base.settings.data_dir.join("speech"));
@@ -274,6 +293,10 @@ pub(super) async fn log_in(
             let client = client(provider, link, tasks, clock)?;
             Ok(cloud::log_in(&*api, &client, limit, clock).await)
         }
+        Way::TwilioVoice(link, _) => {
+            let client = client(provider, &link.account.api, tasks, clock)?;
+            Ok(call::twilio::log_in(link, &client, limit, clock).await)
+        }
         Way::Asterisk(link) => Ok(asterisk::log_in(link, client(provider, &link.api, tasks, clock)?, limit).await),
         Way::SimulatedTrunk(_) | Way::Simulated(_) => Ok(Login::Good),
     }
@@ -293,6 +316,7 @@ fn exchange(provider: &Provider, link: &config::Asterisk, speech_dir: PathBuf) -
 fn lines(provider: &Provider, clock: &Clock) -> Option<Lines> {
     let link = match &provider.link {
         Link::Asterisk(link) => &link.carries,
+        Link::TwilioVoice(link) => &link.carries,
         Link::SimulatedTrunk(link) => &link.carries,
         Link::Smpp(_)
         | Link::Twilio(_)
@@ -346,8 +370,17 @@ fn callback(settings: &Settings, provider: &Provider) -> Option<String> {
     Some(format!("{url}/callback/{}{token}", provider.id))
 }
 
+/// The switchboards of the accounts whose calls ask what to say.
+pub(super) type Switchboards = hashbrown::HashMap<ProviderId, Switchboard>;
+
+/// Returns the switchboards, on which there are no calls yet.
+pub(super) fn switchboards(settings: &Settings) -> Switchboards {
+    let conversing = settings.providers.iter().filter(|provider| provider.link.converses());
+    conversing.map(|provider| (provider.id.clone(), Switchboard::default())).collect()
+}
+
 /// Returns the parsers of all providers that call back.
-pub(super) fn desks(settings: &Settings) -> Desks {
+pub(super) fn desks(settings: &Settings, boards: &Switchboards) -> Desks {
     let public_url = settings.receive.public_url.as_ref().map(ToString::to_string).unwrap_or_default();
     let desk = |provider: &Provider| -> Option<(_, Box<dyn Callbacks>)> {
         let id = provider.id.clone();
@@ -359,13 +392,20 @@ pub(super) fn desks(settings: &Settings) -> Desks {
             Link::AliyunVoice(link) => {
                 Box::new(call::aliyun::callback::Desk::new(id.clone(), link.callback_token.clone()))
             }
+            Link::TwilioVoice(link) if settings.callbacks_of(provider) => {
+                let (token, board) = (link.account.auth_token.clone(), boards.get(&id).cloned().unwrap_or_default());
+                Box::new(call::twilio::callback::Desk::new(id.clone(), &public_url, token, board))
+            }
             Link::Tencent(link) => Box::new(tencent::callback::Desk::new(id.clone(), link.callback_token.clone()?)),
             Link::Custom(link) => Box::new(custom::Desk::new(id.clone(), link.callbacks.clone()?)),
             Link::Wechat(link) => Box::new(wechat::callback::Desk::new(id.clone(), link, link.callbacks.clone()?)),
             Link::Wecom(link) => Box::new(wecom::callback::Desk::new(id.clone(), link, link.callbacks.clone()?)),
-            Link::Twilio(_) | Link::Smpp(_) | Link::Asterisk(_) | Link::SimulatedTrunk(_) | Link::Simulated(_) => {
-                return None;
-            }
+            Link::Twilio(_)
+            | Link::TwilioVoice(_)
+            | Link::Smpp(_)
+            | Link::Asterisk(_)
+            | Link::SimulatedTrunk(_)
+            | Link::Simulated(_) => return None,
         };
         Some((id, desk))
     };

@@ -18,9 +18,9 @@ impl Base {
         let refused = |error| StartError::Listen { what: "receive.listen", listen, error };
         let server = Server::bind(listen).await.map_err(refused)?;
         let address = server.address();
-        // What callbacks say is taken by the group after this one.
-        Router::new(super::providers::desks(&self.settings), inbox, self.clock.clone())
-            .spawn(server, &self.groups.channels);
+        // Calls go on by callbacks to their end, and what callbacks say is taken by the group after this one.
+        Router::new(super::providers::desks(&self.settings, &self.switchboards), inbox, self.clock.clone())
+            .spawn(server, &self.groups.callbacks);
         Ok(address)
     }
 

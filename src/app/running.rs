@@ -102,7 +102,7 @@ impl Groups {
         let watch = clock.stopwatch();
         // Peers that hang must not take the time that work in flight needs.
         let mut left = self.front.finish(clock, grace / FRONT_PARTS).await;
-        for group in [&self.work, &self.channels, &self.receive, &self.record, &self.publish] {
+        for group in [&self.work, &self.channels, &self.callbacks, &self.receive, &self.record, &self.publish] {
             left += group.finish(clock, grace.saturating_sub(watch.elapsed())).await;
         }
         left

@@ -6,6 +6,7 @@ pub mod flow;
 pub mod runner;
 pub mod simulated;
 mod teller;
+pub mod twilio;
 
 use std::fmt;
 use std::sync::Arc;

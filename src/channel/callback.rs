@@ -1,5 +1,7 @@
 //! What providers tell us over HTTP, and how it is read.
 
+use futures_util::future::BoxFuture;
+
 use super::News;
 use super::http::{Bytes, HeaderMap, Response};
 use crate::domain::time::UnixMicros;
@@ -38,6 +40,12 @@ pub trait Callbacks: Send + Sync + 'static {
     /// # Errors
     /// [`Refused`] when it is not the provider's or does not read. Whose it is, is checked first.
     fn read(&self, call: &Call<'_>, at: UnixMicros) -> Result<Vec<News>, Refused>;
+
+    /// Returns the answer to a request that is about a call which somebody here drives: that call takes it, and says what
+    /// comes next. `None`: it is read like any other; the answer is `None` where the call is gone, or nothing is durable.
+    fn converse(&self, _call: &Call<'_>) -> Option<BoxFuture<'static, Option<Response<Bytes>>>> {
+        None
+    }
 
     /// Returns the answer to a provider that asks, by a GET, whether it is we who listen here; `None`: none asks.
     fn greet(&self, _call: &Call<'_>, _at: UnixMicros) -> Option<Result<Response<Bytes>, Refused>> {

@@ -111,6 +111,10 @@ fn agree(
     if let Some(provider) = settings.providers.iter().find(late) {
         return Err(Contradiction::DeadlineBeforeConfirmation(provider.id.as_str().into()));
     }
+    let speechless = |provider: &&Provider| provider.link.converses() && settings.runs(Role::Dispatch);
+    if let (false, Some(provider)) = (settings.runs(Role::Receive), settings.providers.iter().find(speechless)) {
+        return Err(Contradiction::DispatchWithoutReceive(provider.id.as_str().into()));
+    }
     let slow = |provider: &&Provider| provider.response_timeout > settings.shutdown.grace;
     match settings.providers.iter().find(slow) {
         Some(provider) => Err(Contradiction::GraceTooShort(provider.id.as_str().into())),

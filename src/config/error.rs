@@ -244,6 +244,12 @@ pub enum Contradiction {
          `receipts = false` for that provider"
     )]
     NoPublicUrl(Box<str>),
+    /// Calls would ask another process what to say.
+    #[error(
+        "provider `{0}` asks the process that calls what to say next: give the role `receive` to each process that has the \
+         role `dispatch`, and a `receive.public_url` of its own"
+    )]
+    DispatchWithoutReceive(Box<str>),
     /// Two servers on one address.
     #[error("`{0}` and `{1}` are the same address")]
     SameListen(&'static str, &'static str),

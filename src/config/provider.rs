@@ -5,6 +5,7 @@ pub(super) mod clouds;
 pub(super) mod custom;
 pub(super) mod raw;
 pub(super) mod trunk;
+pub(super) mod twilio_voice;
 pub(super) mod wechat;
 pub(super) mod wecom;
 
@@ -17,6 +18,7 @@ use self::clouds::{Aliyun, AliyunVoice, Tencent, Twilio};
 use self::custom::Custom;
 use self::raw::{RawProvider, RawSimulated, RawSmpp};
 use self::trunk::SimulatedTrunk;
+use self::twilio_voice::TwilioVoice;
 use self::wechat::Wechat;
 use self::wecom::Wecom;
 use super::check::{TIMEOUTS, duration, invalid, optional, parsed, path, required, small, word};
@@ -74,6 +76,8 @@ pub enum Link {
     Custom(Box<Custom>),
     /// A cloud that calls: Aliyun voice.
     AliyunVoice(Box<AliyunVoice>),
+    /// A cloud that calls: Twilio.
+    TwilioVoice(Box<TwilioVoice>),
     /// A telephone exchange.
     Asterisk(Box<Asterisk>),
     /// Lines inside the process.
@@ -202,6 +206,9 @@ pub(super) fn providers(raw: Vec<RawProvider>, environment: &[(String, String)])
             RawProvider::Twilio(raw) => clouds::twilio(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Aliyun(raw) => clouds::aliyun(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::AliyunVoice(raw) => clouds::aliyun_voice(&raw, &Place { index, id: &raw.id }, environment)?,
+            RawProvider::TwilioVoice(raw) => {
+                twilio_voice::twilio_voice(&raw, &Place { index, id: &raw.id }, environment)?
+            }
             RawProvider::Tencent(raw) => clouds::tencent(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Http(raw) => custom::custom(&raw, &Place { index, id: &raw.id }, environment)?,
             RawProvider::Asterisk(raw) => asterisk::asterisk(&raw, &Place { index, id: &raw.id }, environment)?,
@@ -230,7 +237,7 @@ impl Link {
     /// Returns whether such a provider is told with each job where to call back.
     pub fn asks_for_callbacks(&self) -> bool {
         match self {
-            Self::Twilio(_) => true,
+            Self::Twilio(_) | Self::TwilioVoice(_) => true,
             Self::Aliyun(_)
             | Self::AliyunVoice(_)
             | Self::Tencent(_)
@@ -259,6 +266,7 @@ impl Link {
             Self::Wecom(link) => link.confirmed_by(),
             Self::Aliyun(_)
             | Self::AliyunVoice(_)
+            | Self::TwilioVoice(_)
             | Self::Tencent(_)
             | Self::Twilio(_)
             | Self::Custom(_)
@@ -270,6 +278,11 @@ impl Link {
         }
     }
 
+    /// Returns whether what calls back goes on with what it hears from the process that asked it to.
+    pub fn converses(&self) -> bool {
+        matches!(self, Self::TwilioVoice(_))
+    }
+
     /// Returns the secret at the end of its callbacks' path, if it has one: then it may call back.
     pub fn callback_token(&self) -> Option<&Secret> {
         match self {
@@ -278,6 +291,7 @@ impl Link {
             Self::Tencent(link) => link.callback_token.as_ref(),
             Self::Custom(link) => link.callbacks.as_ref().map(|callbacks| &callbacks.token),
             Self::Twilio(_)
+            | Self::TwilioVoice(_)
             | Self::Smpp(_)
             | Self::Asterisk(_)
             | Self::SimulatedTrunk(_)

@@ -89,7 +89,7 @@ fn unknown_settings_are_errors_with_a_suggestion() {
     refused("[provider]\nid = \"x\"", "[[provider]], with two brackets");
     refused(
         "[[provider]]\nkind = \"smmp\"",
-        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, aliyun-voice, asterisk, simulated-trunk, simulated, wechat, wecom",
+        "\"smmp\" is none of smpp, twilio, aliyun-sms, tencent-sms, http, aliyun-voice, twilio-voice, asterisk, simulated-trunk, simulated, wechat, wecom",
     );
 }
 
@@ -227,6 +227,7 @@ fn every_setting_is_documented() {
             "tencent-sms",
             "http",
             "aliyun-voice",
+            "twilio-voice",
             "asterisk",
             "simulated-trunk",
             "simulated",
@@ -338,4 +339,21 @@ fn caps_that_cannot_be_are_named() {
     assert!(read(&format!("{}{}", daily("tenant = \"bolt\""), daily("tenant = \"acme\""))).is_ok());
     let many: String = (0..17).map(|n| daily("").replace("daily", &format!("n{n}"))).collect();
     refused(&many, "more than 16 caps");
+}
+
+#[test]
+fn calls_that_ask_what_to_say_need_a_number_and_a_way_to_ask_this_process() {
+    let account =
+        "[[provider]]\nid = \"calls\"\nkind = \"twilio-voice\"\naccount_sid = \"AC1\"\nauth_token = \"geheim\"\n";
+    let numbers = "callers = [\"+15005550006\"]\n";
+    let receive = "[receive]\npublic_url = \"https://callbacks.example.com\"\n";
+    refused(&format!("{receive}{account}"), "setting `provider[calls].callers`: at least one number of the account");
+    refused(&format!("{account}{numbers}"), "set `receive.public_url`");
+    let media = "media_url = \"ftp://media.example.com\"\n";
+    refused(&format!("{receive}{account}{numbers}{media}"), "setting `provider[calls].media_url`");
+    let split = "roles = [\"front\", \"dispatch\", \"feed\", \"record\"]\n[queue]\nurl = \"amqp://x\"\n[limits]\nurl = \"redis://x\"\n\
+                 [ledger]\nurl = \"postgres://x\"\n[seal]\nkey_file = \"keys\"\n";
+    refused(&format!("{split}{receive}{account}{numbers}"), "give the role `receive` to each process");
+    let read = read(&format!("{receive}{account}{numbers}")).unwrap().settings;
+    assert!(read.providers[0].link.converses() && read.callbacks_of(&read.providers[0]));
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use hashbrown::HashMap;
 use ring::digest::{Context, SHA256};
 use tokio::sync::{mpsc, oneshot};
@@ -80,6 +80,24 @@ impl Router {
                 Ok(CallbackResult::Taken)
             }
             Ok(Err(NotDurable)) | Err(_) => Ok(CallbackResult::NotDurable),
+        }
+    }
+
+    /// Lets a call that somebody drives take a request; returns its answer.
+    async fn converse(
+        &self,
+        provider: &ProviderId,
+        conversing: BoxFuture<'static, Option<Response<Bytes>>>,
+    ) -> Response<Bytes> {
+        match self.clock.timeout(PATIENCE, conversing).await {
+            Ok(Some(answer)) => {
+                self.metrics.count(provider, CallbackResult::Taken);
+                answer
+            }
+            Ok(None) | Err(_) => {
+                self.metrics.count(provider, CallbackResult::NotDurable);
+                say(StatusCode::SERVICE_UNAVAILABLE, "not durable yet, say it again\n")
+            }
         }
     }
 
@@ -156,6 +174,9 @@ impl Handler for Router {
             }
         };
         let call = Call { token, target, headers: &head.headers, body: &body };
+        if let Some(conversing) = desk.converse(&call) {
+            return Some(self.converse(provider, conversing).await);
+        }
         match self.take(&**desk, &call).await {
             Ok(result) => {
                 count(result);

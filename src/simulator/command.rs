@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Behaviour, Fared, Message, Receipts, Replies, Script, Scripted, Simulator, Vendor, aliyun, aliyun_voice, plain,
-    smpp, tencent, twilio, wechat, wecom,
+    smpp, tencent, twilio, twilio_voice, wechat, wecom,
 };
 use crate::channel::template::crypt::Crypt;
 use crate::config::{self, AesKey, Endpoint, Secret};
@@ -48,6 +48,8 @@ pub struct Options {
     callback: Option<String>,
     #[command(flatten)]
     door: Door,
+    #[command(flatten)]
+    callees: Callees,
     #[command(flatten)]
     manners: Manners,
     /// Answers such a share of messages, or one recipient's, with a code of the provider's own; may be given several times:
@@ -97,6 +99,24 @@ struct Door {
     /// Of `wechat`: messages a day, by China's clock
     #[arg(long, default_value_t = 100_000)]
     daily_max: u32,
+}
+
+/// Of `twilio-voice`: how callees behave. What they do is up to the last digit of their number: 0 lets it ring, 1 and 2
+/// press that key, 3 is busy, 4 does not answer, 5 does not exist, 6 is out of reach, 7 is a machine, 8 listens, 9 leaves.
+#[derive(Args, Clone, Copy, Debug)]
+struct Callees {
+    /// Of `twilio-voice`: how long it rings until somebody answers
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    ring: Duration,
+    /// Of `twilio-voice`: how long a prompt takes to be heard
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    heard: Duration,
+    /// Of `twilio-voice`: how long callees think before they press a key
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    thinks: Duration,
+    /// Of `twilio-voice`: share of documents that are asked for twice
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    repeated: f64,
 }
 
 /// How it behaves. Shares are between 0 and 1.
@@ -159,6 +179,8 @@ struct Manners {
 enum Kind {
     /// Twilio Messages
     Twilio,
+    /// Twilio's calls; what callees do is up to the last digit of their number
+    TwilioVoice,
     /// Aliyun SMS
     AliyunSms,
     /// Aliyun voice
@@ -182,10 +204,11 @@ enum Kind {
 /// When the port cannot be listened on, or an error is none of the provider's.
 pub async fn run(options: Options) -> Result<(), Problem> {
     let clock = Clock::system();
-    match options.vendor(&clock) {
+    let tasks = Tasks::new();
+    match options.vendor(&tasks, &clock) {
         Some(vendor) => {
             let script = options.script(|code| vendor.is_code(code))?;
-            Ok(cloud(&options, (vendor, script), clock).await?)
+            Ok(cloud(&options, (vendor, script), (tasks, clock)).await?)
         }
         None => {
             let script = options.script(|code| smpp::pdu::status_of(code).is_some())?;
@@ -194,8 +217,12 @@ pub async fn run(options: Options) -> Result<(), Problem> {
     }
 }
 
-async fn cloud(options: &Options, (vendor, script): (Box<dyn Vendor>, Script), clock: Clock) -> std::io::Result<()> {
-    let (tasks, mut signals) = (Tasks::new(), Signals::listen());
+async fn cloud(
+    options: &Options,
+    (vendor, script): (Box<dyn Vendor>, Script),
+    (tasks, clock): (Tasks, Clock),
+) -> std::io::Result<()> {
+    let mut signals = Signals::listen();
     let simulator = Simulator::start(vendor, options.listen(), options.manners(), &tasks, &clock).await?;
     simulator.follow(script);
     println!("listening on http://{}", simulator.address());
@@ -280,7 +307,7 @@ impl Options {
     }
 
     /// Returns the cloud; `None` for an SMSC, which is none.
-    fn vendor(&self, clock: &Clock) -> Option<Box<dyn Vendor>> {
+    fn vendor(&self, tasks: &Tasks, clock: &Clock) -> Option<Box<dyn Vendor>> {
         let Self { kind, account, secret, app, callback, .. } = self;
         let (account, secret, callback) = (account.clone(), secret.clone(), callback.clone());
         let aliyun = |access_key_id, access_key_secret, callback| {
@@ -290,6 +317,10 @@ impl Options {
         let vendor: Box<dyn Vendor> = match kind {
             Kind::Smpp => return None,
             Kind::Twilio => Box::new(twilio::Twilio { account_sid: account, auth_token: secret, inbound: callback }),
+            Kind::TwilioVoice => {
+                let manners = self.callees.manners(&self.manners);
+                Box::new(twilio_voice::TwilioVoice::new((account, secret), manners, tasks, clock))
+            }
             Kind::AliyunSms => Box::new(aliyun(account, secret, callback)),
             Kind::AliyunVoice => Box::new(aliyun_voice::AliyunVoice(aliyun(account, secret, callback))),
             Kind::TencentSms => {
@@ -333,6 +364,14 @@ impl Door {
     fn account(&self, appid: String, secret: String, callback: Option<String>) -> wechat::Account {
         let callback = self.callback(&appid, callback);
         wechat::Account { appid, secret, token_life: self.token_life, daily_max: self.daily_max, callback }
+    }
+}
+
+impl Callees {
+    fn manners(&self, manners: &Manners) -> twilio_voice::Manners {
+        let Self { ring, heard, thinks, repeated } = *self;
+        let Manners { doubled, late, missing, .. } = *manners;
+        twilio_voice::Manners { ring, heard, thinks, doubled, late, missing, repeated }
     }
 }
 

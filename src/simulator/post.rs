@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::Post;
 use crate::channel::http::client::Client;
-use crate::channel::http::{Bytes, Request};
+use crate::channel::http::{Bytes, Request, Response};
 use crate::config::Endpoint;
 use crate::domain::time::Clock;
 use crate::shutdown::Tasks;
@@ -27,9 +27,16 @@ const AGAIN: Duration = Duration::from_secs(1);
 const TRIES: u32 = 60;
 
 pub(super) struct Postman {
-    clients: Arc<Mutex<HashMap<String, Client>>>,
+    clients: Clients,
     places: Arc<Semaphore>,
     counts: Arc<Counts>,
+    tasks: Tasks,
+    clock: Clock,
+}
+
+/// A client for each receiver.
+pub(super) struct Clients {
+    known: Mutex<HashMap<String, Client>>,
     tasks: Tasks,
     clock: Clock,
 }
@@ -43,7 +50,7 @@ struct Counts {
 impl Postman {
     pub(super) fn new(tasks: &Tasks, clock: &Clock) -> Self {
         Self {
-            clients: Arc::default(),
+            clients: Clients::new(tasks, clock),
             places: Arc::new(Semaphore::new(LETTERS_MAX)),
             counts: Arc::default(),
             tasks: tasks.clone(),
@@ -59,7 +66,7 @@ impl Postman {
     /// Sends a letter once `after` has passed.
     pub(super) fn send(&self, post: Post, after: Duration) {
         let (Some((client, target)), Ok(place)) =
-            (self.client(&post.url), Arc::clone(&self.places).try_acquire_owned())
+            (self.clients.of(&post.url), Arc::clone(&self.places).try_acquire_owned())
         else {
             self.counts.given_up.fetch_add(1, Ordering::Relaxed);
             return;
@@ -83,29 +90,39 @@ impl Postman {
             drop(place);
         });
     }
+}
+
+impl Clients {
+    pub(super) fn new(tasks: &Tasks, clock: &Clock) -> Self {
+        Self { known: Mutex::default(), tasks: tasks.clone(), clock: clock.clone() }
+    }
 
     /// Returns the client for a URL, and the path that it names.
-    fn client(&self, url: &str) -> Option<(Client, String)> {
+    pub(super) fn of(&self, url: &str) -> Option<(Client, String)> {
         let path = url.find("://").and_then(|at| url[at + 3..].find('/').map(|slash| at + 3 + slash))?;
         let (base, target) = url.split_at(path);
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(base) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = known.get(base) {
             return Some((client.clone(), target.to_owned()));
         }
-        if clients.len() >= RECEIVERS_MAX {
+        if known.len() >= RECEIVERS_MAX {
             return None;
         }
         let endpoint: Endpoint = base.parse().ok()?;
         let connections = std::num::NonZeroU32::new(CONNECTIONS)?;
         let client = Client::new(&endpoint, None, connections, &self.tasks, &self.clock).ok()?;
-        clients.insert(base.to_owned(), client.clone());
+        known.insert(base.to_owned(), client.clone());
         Some((client, target.to_owned()))
     }
 }
 
 async fn thanked(client: &Client, post: &Post, target: &str) -> bool {
+    sent(client, post, target).await.is_some_and(|answer| answer.status().is_success())
+}
+
+/// Sends a letter once; returns its answer, if there is one.
+pub(super) async fn sent(client: &Client, post: &Post, target: &str) -> Option<Response<Bytes>> {
     let request =
         post.headers.iter().fold(Request::post(target), |request, (name, value)| request.header(*name, value));
-    let Ok(request) = request.body(Bytes::from(post.body.clone())) else { return false };
-    client.send(request, PATIENCE).await.is_ok_and(|answer| answer.status().is_success())
+    client.send(request.body(Bytes::from(post.body.clone())).ok()?, PATIENCE).await.ok()
 }

@@ -26,12 +26,20 @@ pub struct Twilio {
 // === impl Twilio ===
 
 impl Twilio {
-    fn authentic(&self, head: &Parts) -> bool {
+    pub(super) fn authentic(&self, head: &Parts) -> bool {
         let expected = format!("Basic {}", STANDARD.encode(format!("{}:{}", self.account_sid, self.auth_token)));
         head.headers.get(header::AUTHORIZATION).is_some_and(|found| found.as_bytes() == expected.as_bytes())
     }
 
-    fn signed(&self, url: &str, form: String) -> Post {
+    /// Returns what is said of the account, where that is what is asked.
+    pub(super) fn asked_about(&self, head: &Parts) -> Option<Wrong> {
+        let path = format!("/2010-04-01/Accounts/{}.json", self.account_sid);
+        let said = json!({"sid": self.account_sid, "status": "active", "type": "Full", "friendly_name": "simulated"});
+        (head.method == Method::GET && head.uri.path() == path).then(|| Box::new(json_answer(StatusCode::OK, &said)))
+    }
+
+    /// Returns a form, signed, on its way to a URL.
+    pub(super) fn signed(&self, url: &str, form: String) -> Post {
         let signature = signature::sign(&self.auth_token, url, form.as_bytes());
         let headers = vec![
             ("content-type", "application/x-www-form-urlencoded; charset=UTF-8".to_owned()),
@@ -46,12 +54,10 @@ impl Vendor for Twilio {
         if !self.authentic(head) {
             return Err(wrong(StatusCode::UNAUTHORIZED, 20_003, "Authenticate"));
         }
-        let account = format!("/2010-04-01/Accounts/{}", self.account_sid);
-        if head.method == Method::GET && head.uri.path() == format!("{account}.json") {
-            let said =
-                json!({"sid": self.account_sid, "status": "active", "type": "Full", "friendly_name": "simulated"});
-            return Err(Box::new(json_answer(StatusCode::OK, &said)));
+        if let Some(said) = self.asked_about(head) {
+            return Err(said);
         }
+        let account = format!("/2010-04-01/Accounts/{}", self.account_sid);
         if head.uri.path() != format!("{account}/Messages.json") {
             return Err(wrong(StatusCode::NOT_FOUND, 20_404, "The requested resource was not found"));
         }
@@ -168,7 +174,7 @@ impl Vendor for Twilio {
 }
 
 /// Answers with an error as Twilio does: its code says which status it has.
-fn by_code(code: u32) -> Response<Bytes> {
+pub(super) fn by_code(code: u32) -> Response<Bytes> {
     match code {
         20_003 => error(StatusCode::UNAUTHORIZED, code, "Authenticate"),
         20_005 => error(StatusCode::FORBIDDEN, code, "Account is not active"),
@@ -184,15 +190,15 @@ fn by_code(code: u32) -> Response<Bytes> {
     }
 }
 
-fn wrong(status: StatusCode, code: u32, message: &str) -> Wrong {
+pub(super) fn wrong(status: StatusCode, code: u32, message: &str) -> Wrong {
     Box::new(error(status, code, message))
 }
 
-fn error(status: StatusCode, code: u32, message: &str) -> Response<Bytes> {
+pub(super) fn error(status: StatusCode, code: u32, message: &str) -> Response<Bytes> {
     let more_info = format!("https://www.twilio.com/docs/errors/{code}");
     json_answer(status, &json!({"code": code, "message": message, "more_info": more_info, "status": status.as_u16()}))
 }
 
-fn json_answer(status: StatusCode, said: &serde_json::Value) -> Response<Bytes> {
+pub(super) fn json_answer(status: StatusCode, said: &serde_json::Value) -> Response<Bytes> {
     answer(status, "application/json", said.to_string())
 }

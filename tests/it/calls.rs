@@ -2,6 +2,7 @@
 //! tried again, and kills in mid-call.
 
 mod kills;
+mod twilio;
 mod ways;
 
 use std::collections::{BTreeMap, HashMap};

@@ -8,6 +8,7 @@ mod service;
 mod simulate;
 mod tencent;
 mod twilio;
+mod twilio_voice;
 mod wechat;
 mod wechatpy;
 mod wecom;

@@ -1,7 +1,7 @@
 //! Any bytes as a callback are news or an error, never a crash; what comes of them is bounded.
 
 use postrider::channel::News;
-use postrider::channel::call::aliyun as aliyun_voice;
+use postrider::channel::call::{aliyun as aliyun_voice, twilio as twilio_voice};
 use postrider::channel::callback::{Call, Callbacks, Refused};
 use postrider::channel::http::{Bytes, HeaderMap};
 use postrider::channel::sms::twilio::{callback, signature};
@@ -117,6 +117,52 @@ fn no_bytes_break_what_reads_aliyuns_calls() {
     let ([receipts, replies, unreadable], runs) = counted("aliyun_voice", &desk, unsigned);
     // Nobody answers a call in writing.
     assert!(receipts > runs / 400 && unreadable > runs / 400 && replies == 0, "{receipts} {replies} {unreadable}");
+}
+
+/// The same for Twilio's calls: where nobody drives the call, how it ended is news, and who asks what to say hangs up.
+#[test]
+fn no_bytes_break_what_reads_twilios_calls() {
+    let desk = twilio_voice::callback::Desk::new(
+        "cloud".parse().unwrap(),
+        "https://x",
+        Secret::new("12345"),
+        twilio_voice::Switchboard::default(),
+    );
+    let (runs, mut rng, corpus) = (fuzz::runs(RUNS), fuzz::random(), fuzz::corpus("twilio_voice"));
+    let heard = |bytes: &[u8]| {
+        let (query, body) = split(bytes);
+        let target = format!("/callback/cloud?{query}");
+        let mut headers = HeaderMap::new();
+        let signature = signature::sign("12345", &format!("https://x{target}"), body);
+        headers.insert(signature::HEADER, signature.parse().unwrap());
+        let body = Bytes::copy_from_slice(body);
+        let call = Call { token: "", target: &target, headers: &headers, body: &body };
+        let asks = desk.converse(&call).is_some();
+        // The same without a good signature is nobody's.
+        let forged = Call { headers: &HeaderMap::new(), ..call };
+        assert!(desk.converse(&forged).is_none());
+        assert_eq!(desk.read(&forged, UnixMicros::from_secs(1)), Err(Refused::Signature));
+        (asks, desk.read(&call, UnixMicros::from_secs(1)))
+    };
+    for (name, seed) in &corpus {
+        assert!(heard(seed).1.is_ok(), "{name}");
+    }
+    let (mut ended, mut goes_on, mut asks, mut unreadable) = (0, 0, 0, 0);
+    for _ in 0..runs {
+        let ((_, seed), (_, other)) = (rng.choice(&corpus).unwrap(), rng.choice(&corpus).unwrap());
+        match heard(&fuzz::mutate(&mut rng, seed, other, LEN_MAX)) {
+            (true, Ok(news)) if news.is_empty() => asks += 1,
+            (false, Ok(news)) if news.is_empty() => goes_on += 1,
+            (false, Ok(news)) => {
+                assert!(matches!(&news[..], [News::Call(_)]), "{news:?}");
+                ended += 1;
+            }
+            (false, Err(Refused::Unreadable)) => unreadable += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let ways = [ended, goes_on, asks, unreadable];
+    assert!(ways.iter().all(|&way| way > runs / 400), "every way is taken: {ways:?} of {runs} runs");
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn the_readme_tells_the_truth() {
         ("http", postrider::config::provider_reference("http")),
         ("asterisk", postrider::config::provider_reference("asterisk")),
         ("aliyun-voice", postrider::config::provider_reference("aliyun-voice")),
+        ("twilio-voice", postrider::config::provider_reference("twilio-voice")),
         ("simulated-trunk", postrider::config::provider_reference("simulated-trunk")),
         ("simulated", postrider::config::provider_reference("simulated")),
         ("wechat", postrider::config::provider_reference("wechat")),

@@ -43,6 +43,86 @@ def twilio(asked):
     }
 
 
+def twilio_voice(asked):
+    import inspect
+    import re
+    from xml.etree import ElementTree
+
+    from twilio.base.exceptions import TwilioRestException
+    from twilio.http.http_client import TwilioHttpClient
+    from twilio.request_validator import RequestValidator
+    from twilio.rest import Client
+    from twilio.twiml import voice_response
+
+    class ToSimulator(TwilioHttpClient):
+        def request(self, method, uri, *args, **kwargs):
+            parts = urlsplit(uri)
+            return super().request(method, asked["api"] + parts.path, *args, **kwargs)
+
+    def client(token):
+        return Client(asked["account"], token, http_client=ToSimulator())
+
+    def status(call):
+        try:
+            return call()
+        except TwilioRestException as error:
+            return [error.status, error.code]
+
+    # Calls by the library: one that rings and is canceled, one that cannot be, and two that are refused.
+    calls = client(asked["token"]).calls
+    wanted = dict(from_="+15005550006", url=asked["url"], status_callback=asked["url"], timeout=20)
+    events = ["initiated", "ringing", "answered", "completed"]
+    rings = calls.create(to="+8613800000000", status_callback_event=events, machine_detection="Enable", **wanted)
+    made = [rings.status, calls(rings.sid).fetch().to, calls(rings.sid).update(status="canceled").sid == rings.sid]
+    listed = [call.sid for call in calls.list(limit=20)]
+    wrong = {
+        "number": status(lambda: calls.create(to="13800000000", **wanted)),
+        "token": status(lambda: client("wrong").calls.create(to="+8613800000001", **wanted)),
+        "unknown": status(lambda: calls("CA" + "f" * 32).fetch()),
+    }
+
+    # Callbacks as they came: the library takes them, and none that is changed.
+    validator = RequestValidator(asked["token"])
+
+    def validated(callback, tampered=""):
+        form = dict(parse_qsl(callback["form"] + tampered, keep_blank_values=True))
+        return validator.validate(callback["url"], form, callback["signature"])
+
+    taken = [validated(callback) for callback in asked["callbacks"]]
+    tampered = [validated(callback, "&Digits=9") for callback in asked["callbacks"]]
+
+    # Documents as we wrote them: the library, asked for the same, writes the same, and knows every verb and attribute.
+    def snake(name):
+        return re.sub(r"([A-Z])", lambda found: "_" + found.group(1).lower(), name)
+
+    def written(parent, element):
+        name = {"Hangup": "hangup"}.get(element.tag, element.tag.lower())
+        method = getattr(parent, name)
+        known = set(inspect.signature(method).parameters) - {"kwargs"}
+        attributes = {snake(name): value for name, value in element.attrib.items()}
+        unknown = set(attributes) - known
+        assert not unknown, f"{element.tag} has no {unknown}"
+        text = (element.text,) if element.text else ()
+        child = method(*text, **attributes)
+        for inner in element:
+            written(child, inner)
+
+    def same(document):
+        response = voice_response.VoiceResponse()
+        for element in ElementTree.fromstring(document):
+            written(response, element)
+        return ElementTree.canonicalize(str(response)) == ElementTree.canonicalize(document)
+
+    return {
+        "made": made,
+        "listed": rings.sid in listed,
+        "wrong": wrong,
+        "taken": taken,
+        "tampered": tampered,
+        "documents": [same(document) for document in asked["documents"]],
+    }
+
+
 def aliyun(asked):
     from alibabacloud_dysmsapi20170525.client import Client
     from alibabacloud_dysmsapi20170525.models import QuerySmsSignListRequest, SendBatchSmsRequest, SendSmsRequest
@@ -255,6 +335,7 @@ def wecom(asked):
 
 JUDGES = {
     "twilio": twilio,
+    "twilio_voice": twilio_voice,
     "aliyun": aliyun,
     "aliyun_voice": aliyun_voice,
     "tencent": tencent,

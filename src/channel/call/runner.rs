@@ -83,6 +83,19 @@ pub enum Command {
     HangUp,
 }
 
+/// What is asked for at this moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// Which question, and how often it may still be asked again: another one differs in this.
+    pub asked: (NodeName, u8),
+    /// The timer that runs.
+    pub timer: u32,
+    /// How many keys more it takes.
+    pub keys_max: u8,
+    /// Whether `#` is a key as any other, and does not end what is entered.
+    pub hash: bool,
+}
+
 /// A job that follows from a call, for the same recipient.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FollowUp {
@@ -155,6 +168,21 @@ impl Runner {
     /// Returns whether the flow is over.
     pub fn ended(&self) -> bool {
         self.at == At::Ended
+    }
+
+    /// Returns what keys are waited for, if any are.
+    pub fn question(&self) -> Option<Question> {
+        let At::Gather { node, input } = &self.at else { return None };
+        let Some(Act::Gather { menu, digits_max, .. }) = self.flow.node(node).map(|node| &node.act) else {
+            return None;
+        };
+        let pressed = u8::try_from(input.keys().len()).unwrap_or(u8::MAX);
+        Some(Question {
+            asked: (node.clone(), input.retries()),
+            timer: self.timer,
+            keys_max: digits_max.saturating_sub(pressed),
+            hash: input::has_end(menu),
+        })
     }
 
     /// Returns a follow-up job: its own values are filled in, and what it names none for, the call's hold.

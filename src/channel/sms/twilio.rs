@@ -56,12 +56,11 @@ struct Message {
 impl Twilio {
     /// Returns the account that the settings describe. `callback`: where its callbacks come, if receipts are wanted.
     pub fn new(settings: &config::Twilio, callback: Option<&str>) -> Self {
-        let pair = format!("{}:{}", settings.account_sid, settings.auth_token.reveal());
         let account = format!("{}/2010-04-01/Accounts/{}", settings.api.endpoint.path(), settings.account_sid);
         Self {
             path: format!("{account}/Messages.json").into(),
             account: account.into(),
-            authorization: format!("Basic {}", STANDARD.encode(pair)).into(),
+            authorization: authorization(settings).into(),
             sender: settings.sender.clone(),
             callback: callback.map(Into::into),
         }
@@ -168,8 +167,14 @@ impl fmt::Debug for Twilio {
     }
 }
 
+/// Returns what requests of an account are authorized with.
+pub(in crate::channel) fn authorization(account: &config::Twilio) -> String {
+    let pair = format!("{}:{}", account.account_sid, account.auth_token.reveal());
+    format!("Basic {}", STANDARD.encode(pair))
+}
+
 /// Returns what an error code of the API means (twilio.com/docs/api/errors).
-fn refusal(number: u32, answer: &Response<Bytes>) -> Answer {
+pub(in crate::channel) fn refusal(number: u32, answer: &Response<Bytes>) -> Answer {
     match number {
         // Too many requests; the queue of the sender is full; the rate of the account.
         20_429 | 21_611 | 14_107 => throttled(answer),

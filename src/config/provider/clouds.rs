@@ -122,18 +122,10 @@ pub(super) fn twilio(
     environment: &[(String, String)],
 ) -> Result<Provider, ConfigError> {
     let key = |name: &str| place.key(name);
-    let places = Places {
-        name: "auth_token",
-        plain: &raw.auth_token,
-        variable: &raw.auth_token_env,
-        file: &raw.auth_token_file,
-    };
-    let link = Twilio {
-        api: api(place, (&raw.endpoint, &raw.tls_ca), (raw.connections, raw.window))?,
-        account_sid: plain(&key("account_sid"), &raw.account_sid)?,
-        auth_token: Secret::new(required(&key("auth_token"), &secret(&places, place, environment)?)?),
-        sender: raw.sender.as_str().into(),
-    };
+    let api = api(place, (&raw.endpoint, &raw.tls_ca), (raw.connections, raw.window))?;
+    let token = (&*raw.auth_token, &*raw.auth_token_env, &*raw.auth_token_file);
+    let account = twilio_account((&raw.account_sid, token), api, place, environment)?;
+    let link = Twilio { sender: raw.sender.as_str().into(), ..account };
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,
         pool: parsed(&key("pool"), &raw.pool)?,
@@ -144,6 +136,22 @@ pub(super) fn twilio(
         receipts: raw.receipts,
         response_timeout: duration(&key("response_timeout"), &raw.response_timeout, TIMEOUTS)?,
         link: Link::Twilio(link),
+    })
+}
+
+/// Reads an account at Twilio that has no sender: its id, and its token in the setting, the variable or the file.
+pub(super) fn twilio_account(
+    (sid, (plain_token, variable, file)): (&str, (&str, &str, &str)),
+    api: Api,
+    place: &Place<'_>,
+    environment: &[(String, String)],
+) -> Result<Twilio, ConfigError> {
+    let places = Places { name: "auth_token", plain: plain_token, variable, file };
+    Ok(Twilio {
+        api,
+        account_sid: plain(&place.key("account_sid"), sid)?,
+        auth_token: Secret::new(required(&place.key("auth_token"), &secret(&places, place, environment)?)?),
+        sender: "".into(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::raw::{RawAsterisk, RawSimulatedTrunk};
+use super::raw::{RawAsterisk, RawSimulatedTrunk, RawTwilioVoice};
 use super::{Link, Place, Provider, WINDOW_MAX, in_pool, kinds, share};
 use crate::config::check::{TIMEOUTS, duration, invalid, optional, parsed, small};
 use crate::config::error::{ConfigError, Reason};
@@ -102,7 +102,7 @@ macro_rules! raw_lines {
     )*};
 }
 
-raw_lines!(RawAsterisk, RawSimulatedTrunk);
+raw_lines!(RawAsterisk, RawTwilioVoice, RawSimulatedTrunk);
 
 /// Checks the lines of a trunk.
 pub(super) fn lines<'a>(raw: impl Into<RawLines<'a>>, place: &Place<'_>) -> Result<Trunk, ConfigError> {

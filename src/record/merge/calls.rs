@@ -27,14 +27,17 @@ impl Merger {
             CallStep::Lost => _ = self.event(event(Change::Settled(Outcome::new(Fate::Unknown, LOST)))),
             CallStep::Ended { result, report, cost, again } => {
                 let ended = event(Change::Called { provider, result, report, cost });
-                if self.event(ended.clone()) {
-                    self.after_call(ended, result, again.map(|again| *again));
+                match again {
+                    Some(again) if self.event(ended.clone()) => self.after_call(ended, result, Some(*again)),
+                    Some(_) => {}
+                    // Its driver has nothing of the job any more.
+                    None => self.call_reported(ended, result),
                 }
             }
         }
     }
 
-    /// Merges how a call went whose provider has nothing of its job: what follows is decided once the job is brought.
+    /// Merges how a call went of whose job nobody has anything: what follows is decided once the job is brought.
     pub(super) fn call_reported(&mut self, ended: Event, result: CallResult) {
         if self.event(ended.clone()) {
             match result {

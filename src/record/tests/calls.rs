@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::call::CallResult;
+use crate::domain::event::{CallStep, Called};
 
 fn called_for(id: JobId) -> Envelope {
     let plain = envelope(Class::Marketing, &[id]);
@@ -65,4 +66,22 @@ async fn a_call_that_a_cloud_reports_is_tried_again_or_settled_by_its_rules() {
     let story = [(1, "a"), (2, "b"), (3, "c")].map(|(n, id)| [sent(n, id), told(CallResult::Busy, id)]);
     let (outcomes, waits) = check(story.into_iter().flatten().collect()).await;
     assert_eq!((outcomes, waits.len()), (vec![Outcome::new(Fate::Undelivered, "busy")], 2));
+}
+
+#[tokio::test]
+async fn a_call_that_no_driver_has_any_more_is_tried_again_or_settled_by_its_rules() {
+    let job = JobId::new(START, 7);
+    let ended = |result: CallResult| {
+        let step = CallStep::Ended { result, report: "".into(), cost: None, again: None };
+        Fact::Called(Called { provider: "carrier".parse().unwrap(), job, attempt: 1, at: START, step })
+    };
+    let (outcomes, waits) = check(vec![sent(job, &["a".to_owned()]), ended(CallResult::Busy)]).await;
+    let [until] = waits[..] else { panic!("{waits:?}") };
+    assert_eq!(outcomes, []);
+    assert!((300..=361).contains(&until.since(START).as_secs()), "{until:?}");
+    // Its answer was lost with the process.
+    let (outcomes, waits) = check(vec![ended(CallResult::InvalidNumber)]).await;
+    assert_eq!((outcomes, waits.len()), (vec![Outcome::new(Fate::Undelivered, "invalid_number")], 0));
+    let (outcomes, waits) = check(vec![sent(job, &["a".to_owned()]), ended(CallResult::Completed)]).await;
+    assert_eq!((outcomes, waits.len()), (vec![Outcome::new(Fate::Completed, "")], 0));
 }

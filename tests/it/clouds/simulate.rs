@@ -121,3 +121,49 @@ fn wrong_words_are_refused_with_what_may_be_said() {
     assert!(said(&["smpp", "--error", "0x00=0.1"]).contains("a command_status such as 0x14"));
     assert!(said(&["http", "--error", "200=0.1"]).contains("an HTTP status such as 503"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulated_account_calls_as_the_readme_says() {
+    let port = free_port();
+    let mut simulator = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .args(["simulate", "twilio-voice", "--account", "AC0123", "--secret", "token", "--doubled", "0.1"])
+        .args(["--ring", "300ms", "--heard", "100ms", "--thinks", "50ms"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(simulator.stdout.take().unwrap()).lines();
+    let first = said.next().unwrap().unwrap();
+    let endpoint = first.strip_prefix("listening on ").unwrap();
+    let settings = format!(
+        "[receive]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n[[provider]]\nid = \"calls\"\n\
+         kind = \"twilio-voice\"\nendpoint = \"{endpoint}\"\naccount_sid = \"AC0123\"\nauth_token = \"token\"\n\
+         callers = [\"+15005550006\"]\ncalls_per_s = 20\n"
+    );
+    let service = tokio::task::spawn_blocking(move || Service::start(&Backends::Embedded, &settings)).await.unwrap();
+    let client = jobs(&service);
+    let say = pb::SayNode { text: "hello".into(), repeats: 1 };
+    let node = pb::FlowNode { act: Some(pb::flow_node::Act::Say(say)), next: String::new() };
+    let flow = pb::CallFlow { start: "a".into(), nodes: [("a".to_owned(), node)].into(), ..pb::CallFlow::default() };
+    let source = Some(pb::call_content::Source::InlineFlow(flow));
+    let content = pb::CallContent { source, ..pb::CallContent::default() };
+    let spec = pb::JobSpec {
+        content: Some(pb::job_spec::Content::Call(content)),
+        class: pb::Class::Notification.into(),
+        ..pb::JobSpec::default()
+    };
+    let numbers = ["+8613800000008".to_owned(), "+8613800000005".to_owned()];
+    let ids = insist(&client, &batch("calls", spec, &numbers)).await;
+    let (mut watched, watch) = (Watched::default(), Clock::system().stopwatch());
+    while watched.outcomes.len() < numbers.len() && watch.elapsed() < Duration::from_secs(60) {
+        watched.follow(&client, Duration::from_millis(300)).await;
+    }
+    let fates = ids.iter().map(|id| watched.outcomes[id][0].clone()).collect::<Vec<_>>();
+    let expected = [(pb::Fate::Completed, String::new()), (pb::Fate::Undelivered, "invalid_number".to_owned())];
+    assert_eq!(fates, expected);
+    let terminated = Command::new("kill").args(["-TERM", &simulator.id().to_string()]).status().unwrap();
+    assert!(terminated.success());
+    let last = said.next().unwrap().unwrap();
+    let callbacks = last.rsplit("not answered, ").next().unwrap().split(' ').next().unwrap().parse::<u32>().unwrap();
+    assert!(last.starts_with("2 messages: 2 taken") && callbacks >= 6, "{last}");
+    assert!(simulator.wait().unwrap().success());
+}

@@ -27,7 +27,7 @@ pub(super) enum Pressed {
     Other,
 }
 
-type Menu = BTreeMap<Box<str>, NodeName>;
+pub(super) type Menu = BTreeMap<Box<str>, NodeName>;
 
 // === impl Input ===
 
@@ -42,9 +42,14 @@ impl Input {
         &self.keys
     }
 
+    /// Returns how often it may be asked again.
+    pub(super) fn retries(&self) -> u8 {
+        self.retries
+    }
+
     /// Takes a key. What names a way goes there at once, unless it is the beginning of another.
     pub(super) fn press(&mut self, key: char, menu: &Menu, digits_max: u8) -> Pressed {
-        let ends = key == END && !menu.keys().any(|input| input.contains(END));
+        let ends = key == END && !has_end(menu);
         if ends {
             return self.silence(menu);
         }
@@ -72,4 +77,9 @@ impl Input {
         (self.retries, self.keys) = (left, String::new());
         true
     }
+}
+
+/// Returns whether a menu means something of its own by what else ends an input.
+pub(super) fn has_end(menu: &Menu) -> bool {
+    menu.keys().any(|input| input.contains(END))
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::super::super::News;
 use super::super::super::callback::{Call, Callbacks, Refused, clipped, code};
 use super::super::super::http::{Bytes, Response, StatusCode, answer};
-use super::signature::{HEADER, verify};
+use super::signature::signed_by;
 use crate::config::Secret;
 use crate::domain::event::{Fate, Receipt, Reply, Report};
 use crate::domain::ids::{JobId, ProviderId};
@@ -27,7 +27,7 @@ pub struct Desk {
 }
 
 /// A form, or a query, as pairs.
-struct Fields<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(in crate::channel) struct Fields<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 // === impl Desk ===
 
@@ -69,9 +69,7 @@ impl Desk {
 
 impl Callbacks for Desk {
     fn read(&self, call: &Call<'_>, at: UnixMicros) -> Result<Vec<News>, Refused> {
-        let url = format!("{}{}", self.public_url, call.target);
-        let signature = call.headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !verify(self.token.reveal(), &url, call.body, signature) {
+        if !signed_by(self.token.reveal(), &self.public_url, call) {
             return Err(Refused::Signature);
         }
         let form = Fields::read(call.body);
@@ -105,11 +103,11 @@ fn report(status: &str) -> Report {
 }
 
 impl<'a> Fields<'a> {
-    fn read(bytes: &'a [u8]) -> Self {
+    pub(in crate::channel) fn read(bytes: &'a [u8]) -> Self {
         Self(form_urlencoded::parse(bytes).collect())
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::channel) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| &**value)
     }
 }

@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
+use super::super::super::callback::Call;
+
 /// The header that holds the signature.
 pub const HEADER: &str = "x-twilio-signature";
 
@@ -21,6 +23,12 @@ pub fn verify(token: &str, url: &str, form: &[u8], signature: &str) -> bool {
     let Ok(signature) = STANDARD.decode(signature) else { return false };
     let good = |url: &str| hmac::verify(&key(token), signed(url, form).as_bytes(), &signature).is_ok();
     good(url) || good(&other_port(url))
+}
+
+/// Returns whether a request is signed whose path stands behind `public_url` in what was called.
+pub fn signed_by(token: &str, public_url: &str, call: &Call<'_>) -> bool {
+    let signature = call.headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    verify(token, &format!("{public_url}{}", call.target), call.body, signature)
 }
 
 fn key(token: &str) -> hmac::Key {
