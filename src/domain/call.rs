@@ -10,8 +10,9 @@ pub const RING_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Longest talk time of any flow.
 pub const TALK_MAX: Duration = Duration::from_secs(3600);
-/// After a call must have ended, its driver has so long to say how.
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// After a call must have ended, its driver has so long to say how: it waits for its turn at a cloud, for the last answer,
+/// and is ended again and again.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a call job asks for, besides the name of a stored flow.
 #[derive(Clone, PartialEq, Eq)]

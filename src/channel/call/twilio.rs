@@ -32,7 +32,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
-use self::conversation::Conversation;
+use self::conversation::{Conversation, Over};
 use self::line::Heard;
 use self::rest::Rest;
 use self::script::Manner;
@@ -55,6 +55,9 @@ use crate::shutdown::Tasks;
 const HEARD_MAX: usize = 64;
 /// Calls that are remembered after their end, for callbacks that come late.
 const ENDED_MAX: usize = 20_000;
+/// Behind the URLs that Twilio is given: how often it asks again, and after what (twilio.com/docs/usage/webhooks,
+/// "connection overrides"; by itself it does so once, and only if it cannot connect).
+const AGAIN: &str = "#rc=5&rp=all";
 /// How long no call is made after Twilio could not be reached.
 const DOWN: Duration = Duration::from_secs(5);
 
@@ -101,7 +104,16 @@ pub struct Switchboard(Arc<Mutex<Board>>);
 
 struct Board {
     calls: HashMap<Attempt, mpsc::Sender<Heard>>,
-    ended: Recent<Attempt, ()>,
+    ended: Recent<Attempt, Known>,
+}
+
+/// What is known of a call that is driven here no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    /// How it ended.
+    Ended,
+    /// Nothing: what callbacks still say of it is news.
+    Lost,
 }
 
 /// Who is to hear of a callback.
@@ -188,8 +200,15 @@ impl Shared {
             return answer(Answer::NoAnswer);
         };
         let conversation = Conversation::new(Arc::clone(&self), &handover, carried, flow, heard);
-        let made = conversation.run(answer).await;
-        self.board.leave(attempt, made);
+        match conversation.run(answer).await {
+            Over::Told => self.board.leave(attempt, Some(Known::Ended)),
+            Over::Lost => self.board.leave(attempt, Some(Known::Lost)),
+            Over::NotMade(found, answer) => {
+                // It may be tried again under the same number as soon as this is answered.
+                self.board.leave(attempt, None);
+                answer(found);
+            }
+        }
     }
 
     /// Checks whether a call can be made at all.
@@ -219,14 +238,15 @@ impl Shared {
     /// Returns how a call is written.
     fn manner(&self, flow: &Flow, handover: &Handover) -> Manner {
         let link = &self.settings.link;
-        let language = match flow.locale() {
-            "" => handover.recipient.locale.clone().unwrap_or_default(),
-            locale => locale.into(),
+        let locale = match flow.locale() {
+            "" => handover.recipient.locale.as_deref().unwrap_or_default(),
+            locale => locale,
         };
+        let language = twiml::language(locale).into();
         Manner { language, voice: link.voice.clone(), media: link.media_url.clone(), caller: handover.sender.clone() }
     }
 
-    /// Returns where the callbacks of an attempt come.
+    /// Returns where the callbacks of an attempt come, without [`AGAIN`].
     fn url(&self, attempt: Attempt) -> String {
         format!("{}?job={}&attempt={}", self.settings.callback, attempt.job, attempt.number)
     }
@@ -268,12 +288,12 @@ impl Switchboard {
         Some(heard)
     }
 
-    /// Takes no more for an attempt. What was not `made` may be tried again under the same number.
-    fn leave(&self, attempt: Attempt, made: bool) {
+    /// Takes no more for an attempt. What was not made, and so is not `known`, may be tried again under the same number.
+    fn leave(&self, attempt: Attempt, known: Option<Known>) {
         let mut board = self.board();
         board.calls.remove(&attempt);
-        if made {
-            board.ended.insert(attempt, ());
+        if let Some(known) = known {
+            board.ended.insert(attempt, known);
             board.ended.age();
         }
     }
@@ -286,8 +306,10 @@ impl Switchboard {
         let board = self.board();
         match board.calls.get(&attempt) {
             Some(call) => Reached::Call(call.clone()),
-            None if board.ended.contains(&attempt) => Reached::Ended,
-            None => Reached::Nobody,
+            None => match board.ended.get(&attempt) {
+                Some(Known::Ended) => Reached::Ended,
+                Some(Known::Lost) | None => Reached::Nobody,
+            },
         }
     }
 }

@@ -40,6 +40,16 @@ pub(super) fn twilio_voice(
     if carries.callers.is_empty() {
         return Err(invalid(&key("callers"), Reason::Needed("at least one number of the account")));
     }
+    let written = |number: &str| {
+        let digits = number.strip_prefix('+').unwrap_or_default();
+        (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if !carries.callers.iter().all(|(number, _)| written(number)) {
+        return Err(invalid(
+            &key("callers"),
+            Reason::Needed("numbers with `+` and their country, such as \"+15005550006\""),
+        ));
+    }
     let calls_per_s = carries.calls_per_s;
     let link = TwilioVoice {
         account,

@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::super::post::sent;
 use super::twiml::{self, Verb};
 use super::{Seen, Shared};
-use crate::channel::http::Bytes;
+use crate::channel::http::{Bytes, Response};
 use crate::domain::time::Stopwatch;
 
+/// Until a callback is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Most documents of a call.
 const DOCUMENTS_MAX: usize = 100;
 
@@ -57,6 +59,8 @@ enum Does {
 enum Next {
     /// The next one is asked for, with this besides.
     Ask(String, Vec<(&'static str, String)>),
+    /// The callee has hung up; this is asked for all the same.
+    LastWord(String, Vec<(&'static str, String)>),
     /// It is over.
     Over,
 }
@@ -177,12 +181,30 @@ async fn lives(shared: &Arc<Shared>, call: &Arc<Call>) {
         call.state().answered_by = Some(if does == Does::IsMachine { "machine_start" } else { "human" });
     }
     tell(shared, call, "answered", "in-progress", &[]);
-    tokio::select! {
-        () = talks(shared, call, does) => {}
-        () = shared.clock.sleep(call.longest) => call.hears("time is up".into()),
-        () = call.told.cancelled() => call.hears("told to hang up".into()),
+    let last = tokio::select! {
+        last = talks(shared, call, does) => last,
+        () = shared.clock.sleep(call.longest) => {
+            call.hears("time is up".into());
+            None
+        }
+        () = call.told.cancelled() => {
+            call.hears("told to hang up".into());
+            None
+        }
+    };
+    let Some((url, more)) = last else { return ends(shared, call, watch) };
+    // Which of the two comes first, nobody promises.
+    let before = fastrand::bool();
+    if before {
+        ends(shared, call, watch);
+        shared.clock.sleep(shared.manners.thinks).await;
     }
-    ends(shared, call, watch);
+    if let Err(problem) = document(shared, call, &url, &more).await {
+        call.hears(format!("error {problem}"));
+    }
+    if !before {
+        ends(shared, call, watch);
+    }
 }
 
 fn ends(shared: &Arc<Shared>, call: &Arc<Call>, watch: Stopwatch) {
@@ -192,20 +214,28 @@ fn ends(shared: &Arc<Shared>, call: &Arc<Call>, watch: Stopwatch) {
     tell(shared, call, "completed", "completed", &more);
 }
 
-/// Asks for one document after the other, and does what they say.
-async fn talks(shared: &Shared, call: &Call, does: Does) {
+/// Something that is asked for, with this besides.
+type Ask = (String, Vec<(&'static str, String)>);
+
+/// Asks for one document after the other, and does what they say; returns what is asked for after the callee has hung up.
+async fn talks(shared: &Shared, call: &Call, does: Does) -> Option<Ask> {
     let (mut url, mut more) = (call.url.clone(), vec![]);
     for _ in 0..DOCUMENTS_MAX {
         let verbs = match document(shared, call, &url, &more).await {
             Ok(verbs) => verbs,
-            Err(problem) => return call.hears(format!("error {problem}")),
+            Err(problem) => {
+                call.hears(format!("error {problem}"));
+                return None;
+            }
         };
         match obeys(shared, call, does, verbs).await {
             Next::Ask(next, with) => (url, more) = (next, with),
-            Next::Over => return,
+            Next::LastWord(next, with) => return Some((next, with)),
+            Next::Over => return None,
         }
     }
     call.hears("error too many documents".into());
+    None
 }
 
 async fn obeys(shared: &Shared, call: &Call, does: Does, verbs: Vec<Verb>) -> Next {
@@ -239,7 +269,12 @@ async fn obeys(shared: &Shared, call: &Call, does: Does, verbs: Vec<Verb>) -> Ne
                 let account = &shared.account.account_sid;
                 let url =
                     format!("https://api.twilio.com/2010-04-01/Accounts/{account}/Recordings/RE{}", &call.id[2..]);
-                return Next::Ask(action, vec![("RecordingUrl", url), ("RecordingDuration", "1".into())]);
+                let mut more = vec![("RecordingUrl", url), ("RecordingDuration", "1".into())];
+                if does == Does::Leaves {
+                    more.push(("Digits", "hangup".into()));
+                    return Next::LastWord(action, more);
+                }
+                return Next::Ask(action, more);
             }
             Verb::Dial { number, action } => {
                 call.hears(format!("dial {number}"));
@@ -270,10 +305,8 @@ async fn listens(shared: &Shared, call: &Call, does: Does, prompt: &Verb) -> boo
 /// Asks for a document, twice if chance has it.
 async fn document(shared: &Shared, call: &Call, url: &str, more: &[(&str, String)]) -> Result<Vec<Verb>, String> {
     let form = form(shared, call, "in-progress", more);
-    let post = shared.account.signed(url, form);
     let ask = async || {
-        let (client, target) = shared.clients.of(url).ok_or("11100 no such URL")?;
-        let answer = sent(&client, &post, &target).await.ok_or("11200 no answer")?;
+        let answer = calls_back(shared, url, &form).await.ok_or("11200 no answer")?;
         if !answer.status().is_success() {
             return Err(format!("11200 {}", answer.status()));
         }
@@ -297,7 +330,7 @@ fn tell(shared: &Arc<Shared>, call: &Arc<Call>, event: &str, status: &'static st
     let number = call.sequence.fetch_add(1, Ordering::Relaxed).to_string();
     let mut said = vec![("CallbackSource", "call-progress-events".to_owned()), ("SequenceNumber", number)];
     said.extend(more.iter().map(|(name, value)| (*name, value.clone())));
-    let post = shared.account.signed(&url, form(shared, call, status, &said));
+    let said = form(shared, call, status, &said);
     let manners = shared.manners;
     if fastrand::f64() < manners.missing {
         return;
@@ -307,14 +340,33 @@ fn tell(shared: &Arc<Shared>, call: &Arc<Call>, event: &str, status: &'static st
     let here = Arc::clone(shared);
     shared.tasks.spawn("simulated_callback", async move {
         here.clock.sleep(after).await;
-        let Some((client, target)) = here.clients.of(&url) else { return };
         for _ in 0..times {
-            // Twilio says it once, whatever comes of it.
-            if sent(&client, &post, &target).await.is_some_and(|answer| answer.status().is_success()) {
+            if calls_back(&here, &url, &said).await.is_some_and(|answer| answer.status().is_success()) {
                 here.taken.fetch_add(1, Ordering::Relaxed);
             }
         }
     });
+}
+
+/// Posts a form; again, where it could not, as often as the fragment of the URL says, which is not sent; by itself Twilio
+/// does so once, and only if it cannot connect.
+async fn calls_back(shared: &Shared, url: &str, form: &str) -> Option<Response<Bytes>> {
+    let (url, again) = url.split_once('#').unwrap_or((url, ""));
+    let of = |name: &str| again.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let tries = 1 + of("rc").and_then(|count| count.parse().ok()).unwrap_or(1);
+    let refused_too = matches!(of("rp"), Some("all" | "5xx"));
+    let post = shared.account.signed(url, form.to_owned());
+    let (client, target) = shared.clients.of(url)?;
+    let mut answer = None;
+    for _ in 0..tries {
+        answer = sent(&client, &post, &target).await;
+        let again = answer.as_ref().is_none_or(|answer| refused_too && answer.status().is_server_error());
+        if !again {
+            break;
+        }
+        shared.clock.pause(AGAIN_AFTER).await;
+    }
+    answer
 }
 
 fn form(shared: &Shared, call: &Call, status: &str, more: &[(&str, String)]) -> String {

@@ -311,6 +311,25 @@ async fn an_attempt_that_is_driven_is_not_made_again() {
     rig.finish().await;
 }
 
+/// Whoever hangs up after their message has left it, whether that or the end of the call is told first.
+#[tokio::test]
+async fn a_recording_that_ends_with_the_call_is_kept_and_what_follows_it_follows() {
+    let mut rig = Rig::start(manners(), quick(), "").await;
+    let flow = r#"{"start": "a", "nodes": {
+        "a": {"record": {"length_max": "20s"}, "next": "b"},
+        "b": {"submit": {"kind": "sms", "template": "thanks"}, "next": "c"},
+        "c": {"tag": "spoke"}
+    }}"#;
+    for _ in 0..12 {
+        assert_eq!(words(&rig.submit(vec![call("+8613800000009", flow)]).await), ["taken"]);
+        let (report, others) = rig.ended().await;
+        assert_eq!((report.result, &*report.tags), (CallResult::Completed, &["spoke".into()][..]));
+        assert!(report.recording.contains("/Recordings/RE"), "{}", report.recording);
+        assert!(matches!(&others[..], [News::FollowUp(_)]), "{others:?}");
+    }
+    rig.finish().await;
+}
+
 #[tokio::test]
 async fn who_forges_a_callback_is_turned_away() {
     let mut rig = Rig::start(manners(), quick(), "").await;

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::line::{Heard, What};
 use super::word::{Progress, Says, Word};
-use super::{Reached, Switchboard, ended, twiml};
+use super::{AGAIN, Reached, Switchboard, ended, twiml};
 use crate::channel::News;
 use crate::channel::call::{CallNews, Step};
 use crate::channel::callback::{Call, Callbacks, Refused};
@@ -38,7 +38,9 @@ impl Desk {
     }
 
     fn word(&self, call: &Call<'_>) -> Result<Word, Refused> {
-        if !signature::signed_by(self.token.reveal(), &self.public_url, call) {
+        // Whether the fragment is part of what is signed, Twilio does not say.
+        let signed = |fragment| signature::signed_by(self.token.reveal(), (&self.public_url, fragment), call);
+        if !signed("") && !signed(AGAIN) {
             return Err(Refused::Signature);
         }
         let query = call.target.split_once('?').map_or("", |(_, query)| query);

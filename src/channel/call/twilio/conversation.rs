@@ -30,6 +30,8 @@ const SILENT_MAX: Duration = Duration::from_secs(60);
 /// How long Twilio may take to end a call, and how often it is told to.
 const END_MAX: Duration = Duration::from_secs(5);
 const ENDS_MAX: u32 = 4;
+/// How long the last word of a recording may take after the end of its call.
+const LAST_WORD_MAX: Duration = Duration::from_secs(3);
 /// Which part of the time for an answer a callback may take that proves a call whose answer was lost.
 const PROOF_PARTS: u32 = 4;
 
@@ -56,6 +58,8 @@ pub(super) struct Conversation {
     answered_by: Option<Who>,
     hung_up_by: &'static str,
     recording: Box<str>,
+    /// The end, while the last word of a recording or a transfer is still to come.
+    closing: Option<Gone>,
     /// Who waits to hear that the end is durable.
     told: Vec<oneshot::Sender<()>>,
 }
@@ -68,6 +72,16 @@ enum Made<'a> {
     Lost(Duration),
     /// It was answered.
     Told,
+}
+
+/// What came of a call.
+pub(super) enum Over<F> {
+    /// Its end was told.
+    Told,
+    /// Nobody knows how it ended.
+    Lost,
+    /// It was not made; this is to be answered.
+    NotMade(Answer, F),
 }
 
 /// How a call is gone.
@@ -111,14 +125,15 @@ impl Conversation {
             answered_by: None,
             hung_up_by: "",
             recording: "".into(),
+            closing: None,
             told: vec![],
             shared,
         }
     }
 
-    /// Makes the call, answers whether Twilio has it, drives it to its end, and says how it went. Returns whether it may
-    /// have been made.
-    pub(super) async fn run(mut self, answer: impl FnOnce(Answer) + Send) -> bool {
+    /// Makes the call, answers whether Twilio has it, drives it to its end, and says how it went. That it was not made is
+    /// left to the caller to answer.
+    pub(super) async fn run<F: FnOnce(Answer) + Send>(mut self, answer: F) -> Over<F> {
         let (shared, url) = (Arc::clone(&self.shared), self.shared.url(self.attempt));
         let (to, from) = (self.number.clone(), self.caller.clone());
         let (ring, talk) = (self.ring, self.talk_max);
@@ -138,19 +153,19 @@ impl Conversation {
                 break gone;
             }
         };
-        if let Gone::NotMade(found) = gone {
-            // Its line is free before anybody asks for one again.
-            self.teller.carried().line.ended(None);
-            if let Some(answer) = answer.take() {
-                answer(found);
+        let gone = match (gone, answer.take()) {
+            (Gone::NotMade(found), Some(answer)) => {
+                // Its line is free before anybody asks for one again.
+                self.teller.carried().line.ended(None);
+                return Over::NotMade(found, answer);
             }
-            return false;
-        }
-        if let Some(answer) = answer.take() {
-            answer(self.taken().unwrap_or(Answer::NoAnswer));
-        }
-        self.tell_end(gone).await;
-        true
+            (gone, Some(answer)) => {
+                answer(self.taken().unwrap_or(Answer::NoAnswer));
+                gone
+            }
+            (gone, None) => gone,
+        };
+        self.tell_end(gone).await
     }
 
     /// Waits for the next thing that happens, and takes it in.
@@ -227,19 +242,24 @@ impl Conversation {
         }
         match heard.what {
             What::Status(status, told) => {
-                let gone = self.status(status);
-                match gone {
-                    // Told once that is durable.
-                    Some(_) => self.told.push(told),
-                    None => _ = told.send(()),
+                match self.status(status) {
+                    None => {
+                        // Whoever said it may have given up.
+                        let _gone = told.send(());
+                        None
+                    }
+                    Some(gone) => {
+                        // Told once that is durable.
+                        self.told.push(told);
+                        self.closes(gone)
+                    }
                 }
-                gone
             }
             What::Turn(turn, reply) => {
                 let document = self.turn(&turn).await;
                 // If Twilio has gone away meanwhile, it asks again.
                 let _gone = reply.send(document);
-                None
+                self.closing.take()
             }
         }
     }
@@ -253,6 +273,16 @@ impl Conversation {
             Progress::Ended(end) => return Some(Gone::With(end, status)),
         }
         None
+    }
+
+    /// Who hangs up ends a recording as well, and that may be told after the end of the call.
+    fn closes(&mut self, gone: Gone) -> Option<Gone> {
+        if self.closing.is_none() && self.script.last_word() {
+            self.closing = Some(gone);
+            self.limit = self.watch.elapsed() + LAST_WORD_MAX;
+            return None;
+        }
+        Some(gone)
     }
 
     fn ringing(&mut self) {
@@ -306,6 +336,9 @@ impl Conversation {
 
     /// Asks how a call goes of which nothing was heard for long, and ends one whose time is up.
     async fn time_up(&mut self) -> Option<Gone> {
+        if let Some(gone) = self.closing.take() {
+            return Some(gone);
+        }
         let over = self.watch.elapsed() >= self.limit;
         self.last = self.watch.elapsed();
         if self.ends > ENDS_MAX {
@@ -348,7 +381,8 @@ impl Conversation {
         }
     }
 
-    async fn tell_end(self, gone: Gone) {
+    async fn tell_end<F>(self, gone: Gone) -> Over<F> {
+        let mut over = Over::Told;
         if self.talk.is_none()
             && !matches!(gone, Gone::With(End::Completed, _))
             && let Some(outcome) = self.teller.carried().withdrawal.outcome()
@@ -357,20 +391,28 @@ impl Conversation {
         } else {
             match gone {
                 Gone::With(end, status) => {
-                    let result = ended::result(end, status.sip, status.answered_by.or(self.answered_by));
+                    let result = match end {
+                        // It waited at Twilio until we took it back.
+                        End::Canceled if !self.rang => CallResult::Network,
+                        end => ended::result(end, status.sip, status.answered_by.or(self.answered_by)),
+                    };
                     self.teller.ended(self.script.runner(), self.report(result, status.talk)).await;
                 }
                 Gone::Unseen if self.talk.is_some() => {
                     let result = ended::result(End::Completed, None, self.answered_by);
                     self.teller.ended(self.script.runner(), self.report(result, None)).await;
                 }
-                Gone::Unseen | Gone::NotMade(_) => self.teller.lost().await,
+                Gone::Unseen | Gone::NotMade(_) => {
+                    self.teller.lost().await;
+                    over = Over::Lost;
+                }
             }
         }
         for told in self.told {
             // Whoever said it may have given up: then it is said again, and the same.
             let _gone = told.send(());
         }
+        over
     }
 
     fn report(&self, result: CallResult, talk: Option<Duration>) -> CallReport {

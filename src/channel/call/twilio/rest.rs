@@ -5,11 +5,12 @@ use std::time::Duration;
 use form_urlencoded::Serializer;
 use serde::Deserialize;
 
+use super::AGAIN;
 use super::word::{Status, progress, who};
 use crate::channel::Answer;
 use crate::channel::http::client::{Client, Failure};
 use crate::channel::http::{Bytes, HeaderValue, Request, Response, StatusCode, header};
-use crate::channel::sms::cloud::{foreign, not_sent, throttled};
+use crate::channel::sms::cloud::{closed, foreign, not_sent, throttled};
 use crate::channel::sms::twilio::{authorization, refusal};
 use crate::config;
 
@@ -141,9 +142,9 @@ impl Create<'_> {
         let mut form = Serializer::new(String::new());
         form.append_pair("To", self.to);
         form.append_pair("From", self.from);
-        form.append_pair("Url", &format!("{}&step=0", self.url));
+        form.append_pair("Url", &format!("{}&step=0{AGAIN}", self.url));
         form.append_pair("Method", "POST");
-        form.append_pair("StatusCallback", self.url);
+        form.append_pair("StatusCallback", &format!("{}{AGAIN}", self.url));
         form.append_pair("StatusCallbackMethod", "POST");
         for event in EVENTS {
             form.append_pair("StatusCallbackEvent", event);
@@ -169,6 +170,12 @@ fn made(answer: &Response<Bytes>) -> Answer {
         (StatusCode::TOO_MANY_REQUESTS, _) => throttled(answer),
         // As many calls at a time as the account may have.
         (status, Found { code: Some(10_004), .. }) if status.is_client_error() => throttled(answer),
+        // The account, or the number that it calls from: not the job's fault.
+        (status, Found { code: Some(number @ (10_001 | 10_002 | 21_210 | 21_212 | 21_219)), .. })
+            if status.is_client_error() =>
+        {
+            closed(number.to_string())
+        }
         (status, Found { code: Some(number), .. }) if status.is_client_error() => refusal(number, answer),
         _ => foreign(answer),
     }
@@ -191,6 +198,7 @@ mod tests {
         let refused = Answer::Refused { code: "21211".into() };
         assert_eq!(said(400, r#"{"code": 21211, "message": "x", "status": 400}"#), refused);
         assert!(matches!(said(401, r#"{"code": 20003, "status": 401}"#), Answer::Closed { .. }));
+        assert!(matches!(said(400, r#"{"code": 21212, "status": 400}"#), Answer::Closed { .. }));
         assert!(matches!(said(429, r#"{"code": 20429, "status": 429}"#), Answer::Throttled { .. }));
         assert!(matches!(said(400, r#"{"code": 10004, "status": 400}"#), Answer::Throttled { .. }));
         // It may have called all the same.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::AGAIN;
 use super::twiml::{Document, Keys, Speech};
 use crate::channel::call::flow::{Flow, OptOut};
 use crate::channel::call::runner::{Command, Event, FollowUp, Runner};
@@ -88,6 +89,11 @@ impl Script {
         &self.document
     }
 
+    /// Returns whether something is asked for even after the callee has hung up: what a recording or a transfer came to.
+    pub(super) fn last_word(&self) -> bool {
+        matches!(self.open, Open::Recording | Open::Transfer)
+    }
+
     /// Returns whether the last document hangs up.
     pub(super) fn over(&self) -> bool {
         self.open == Open::Over
@@ -144,7 +150,7 @@ impl Script {
 
     /// Writes a document that begins with `first`, as far as nothing but talking happens.
     fn write(&mut self, first: Command) {
-        let url = format!("{}&step={}", self.url, self.step);
+        let url = format!("{}&step={}{AGAIN}", self.url, self.step);
         let (mut ahead, mut next, mut said) = (self.runner.clone(), first, vec![]);
         let mut characters = 0;
         loop {

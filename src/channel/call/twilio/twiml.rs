@@ -144,6 +144,27 @@ pub(super) fn hang_up() -> String {
     document.finish()
 }
 
+/// Returns a locale as Twilio has languages, `zh-CN`; empty where it names no country and none is usual: then Twilio's
+/// default is better than an error for each prompt.
+pub(super) fn language(locale: &str) -> String {
+    let mut parts = locale.split(['-', '_']);
+    let language = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let is_country = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let usual = match language.as_str() {
+        "zh" => "CN",
+        "en" => "US",
+        "ja" => "JP",
+        "ko" => "KR",
+        "pt" => "BR",
+        "de" | "es" | "fr" | "it" | "ru" => &language,
+        _ => "",
+    };
+    match parts.find(is_country).unwrap_or(usual) {
+        "" => String::new(),
+        country => format!("{language}-{}", country.to_ascii_uppercase()),
+    }
+}
+
 fn seconds(duration: Duration) -> u64 {
     (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }
@@ -177,6 +198,22 @@ mod tests {
         assert_eq!(said.text(), Some("1 < 2 & \"x\"</Say><Dial>"));
         assert_eq!((said.attribute("language"), said.attribute("voice")), (Some("zh-CN"), None));
         assert_eq!(read.root_element().children().count(), 1);
+    }
+
+    #[test]
+    fn a_locale_is_a_language_of_twilios() {
+        for (locale, expected) in [
+            ("zh-CN", "zh-CN"),
+            ("zh_CN", "zh-CN"),
+            ("zh-Hans-CN", "zh-CN"),
+            ("zh", "zh-CN"),
+            ("de", "de-DE"),
+            ("en-gb", "en-GB"),
+            ("tlh", ""),
+            ("", ""),
+        ] {
+            assert_eq!(language(locale), expected, "{locale}");
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Desk {
 
 impl Callbacks for Desk {
     fn read(&self, call: &Call<'_>, at: UnixMicros) -> Result<Vec<News>, Refused> {
-        if !signed_by(self.token.reveal(), &self.public_url, call) {
+        if !signed_by(self.token.reveal(), (&self.public_url, ""), call) {
             return Err(Refused::Signature);
         }
         let form = Fields::read(call.body);

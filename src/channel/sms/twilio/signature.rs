@@ -25,10 +25,11 @@ pub fn verify(token: &str, url: &str, form: &[u8], signature: &str) -> bool {
     good(url) || good(&other_port(url))
 }
 
-/// Returns whether a request is signed whose path stands behind `public_url` in what was called.
-pub fn signed_by(token: &str, public_url: &str, call: &Call<'_>) -> bool {
+/// Returns whether a request is signed whose path stands behind `public_url` in what was called, and in front of
+/// `fragment` in what Twilio was given.
+pub fn signed_by(token: &str, (public_url, fragment): (&str, &str), call: &Call<'_>) -> bool {
     let signature = call.headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    verify(token, &format!("{public_url}{}", call.target), call.body, signature)
+    verify(token, &format!("{public_url}{}{fragment}", call.target), call.body, signature)
 }
 
 fn key(token: &str) -> hmac::Key {
