@@ -347,7 +347,10 @@ fn calls_that_ask_what_to_say_need_a_number_and_a_way_to_ask_this_process() {
         "[[provider]]\nid = \"calls\"\nkind = \"twilio-voice\"\naccount_sid = \"AC1\"\nauth_token = \"geheim\"\n";
     let numbers = "callers = [\"+15005550006\"]\n";
     let receive = "[receive]\npublic_url = \"https://callbacks.example.com\"\n";
-    refused(&format!("{receive}{account}"), "setting `provider[calls].callers`: at least one number of the account");
+    refused(
+        &format!("{receive}{account}"),
+        "setting `provider[calls].callers`: must be set: at least one number of the account",
+    );
     refused(&format!("{receive}{account}callers = [\"02085550100\"]\n"), "numbers with `+` and their country");
     refused(&format!("{account}{numbers}"), "set `receive.public_url`");
     let media = "media_url = \"ftp://media.example.com\"\n";

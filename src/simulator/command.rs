@@ -338,7 +338,7 @@ impl Kind {
     /// Returns what its codes look like.
     fn codes(self) -> &'static str {
         match self {
-            Self::Twilio => "a number such as 21211",
+            Self::Twilio | Self::TwilioVoice => "a number such as 21211",
             Self::AliyunSms | Self::AliyunVoice => "a word such as isv.BUSINESS_LIMIT_CONTROL",
             Self::TencentSms => "a word such as LimitExceeded.PhoneNumberDailyLimit",
             Self::Http => "an HTTP status such as 503, or with an error 422:blocked",

@@ -72,7 +72,7 @@ async fn a_call_that_a_cloud_reports_is_tried_again_or_settled_by_its_rules() {
 async fn a_call_that_no_driver_has_any_more_is_tried_again_or_settled_by_its_rules() {
     let job = JobId::new(START, 7);
     let ended = |result: CallResult| {
-        let step = CallStep::Ended { result, report: "".into(), cost: None, again: None };
+        let step = CallStep::Ended { result, report: "how it went".into(), cost: None, again: None };
         Fact::Called(Called { provider: "carrier".parse().unwrap(), job, attempt: 1, at: START, step })
     };
     let (outcomes, waits) = check(vec![sent(job, &["a".to_owned()]), ended(CallResult::Busy)]).await;

@@ -256,6 +256,7 @@ async fn a_flow_that_does_everything_is_run_by_documents() {
     };
     let (report, others) = rig.ended().await;
     assert_eq!((report.result, &*report.digits, &*report.tags), (CallResult::Completed, "11", &["heard".into()][..]));
+    assert_eq!(&*report.intent, "speak");
     assert!(report.recording.starts_with("https://api.twilio.com/"), "{}", report.recording);
     let [News::FollowUp(followed), News::OptOut(opted_out)] = &others[..] else { panic!("{others:?}") };
     assert_eq!((&*followed.follow_up.from, opted_out.everything), ("link", true));

@@ -420,8 +420,6 @@ impl Conversation {
         let reached = result.reached();
         let us = if talked >= self.talk_max { "us" } else { self.hung_up_by };
         CallReport {
-            digits: self.script.runner().digits().into(),
-            tags: self.script.runner().tags().to_vec(),
             talk: if reached { talked } else { Duration::ZERO },
             // Twilio does not say who hung up: if it was not us, it was the callee, or the line.
             hung_up_by: match (reached, us) {
@@ -432,7 +430,7 @@ impl Conversation {
             .into(),
             answered_by: self.answered_by.map_or("", Who::as_str).into(),
             recording: self.recording.clone(),
-            ..CallReport::unanswered(result)
+            ..self.script.runner().report(result)
         }
     }
 }
