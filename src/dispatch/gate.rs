@@ -1,18 +1,19 @@
 //! Permits to hand jobs over: a provider of the pool that works, room in its window, tokens of its rate. Higher classes
-//! first.
+//! first, and of one class who came first.
 
 mod choice;
+mod line;
 mod provider;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use self::choice::Candidate;
+use self::line::{Line, Place};
 pub use self::provider::Provider;
 use super::breaker::Flow;
 use crate::channel::{Channel, Handover};
@@ -31,8 +32,8 @@ pub struct Gate<L> {
     providers: Vec<Arc<Provider>>,
     pacer: Pacer<L>,
     clock: Clock,
-    /// How many wait, by class.
-    waiting: [AtomicUsize; Class::ALL.len()],
+    /// Those who wait.
+    line: Mutex<Line>,
     freed: Arc<Notify>,
 }
 
@@ -66,17 +67,17 @@ pub struct Permit {
 impl<L: Limits> Gate<L> {
     /// Returns the gate of a pool.
     pub fn new(providers: Vec<Arc<Provider>>, pacer: Pacer<L>, clock: Clock) -> Self {
-        Self { providers, pacer, clock, waiting: Default::default(), freed: Arc::default() }
+        Self { providers, pacer, clock, line: Mutex::default(), freed: Arc::default() }
     }
 
     /// Waits for leave to hand over some jobs of one kind: the first of them, as many as there is room and rate for.
     /// `None` when there was none within `patience`, in real time.
     pub async fn acquire(&self, wish: Wish<'_>, patience: Duration) -> Option<Permit> {
         let watch = self.clock.stopwatch();
-        let _waiting = Waiting::new(&self.waiting, wish.class);
+        let waiting = Waiting::new(&self.line, wish, &self.freed);
         loop {
             let freed = self.freed.notified();
-            let wait = match self.attempt(wish).await {
+            let wait = match self.attempt(wish, &waiting).await {
                 Ok(permit) => return Some(permit),
                 Err(wait) => wait.clamp(Duration::from_millis(1), LOOK_EVERY),
             };
@@ -109,8 +110,8 @@ impl<L: Limits> Gate<L> {
         self.providers.iter().filter(other).any(|provider| provider.works_for(kind) && provider.flow(now) == Flow::Free)
     }
 
-    async fn attempt(&self, wish: Wish<'_>) -> Result<Permit, Duration> {
-        if self.higher_waits(wish.class) {
+    async fn attempt(&self, wish: Wish<'_>, waiting: &Waiting<'_>) -> Result<Permit, Duration> {
+        if !waiting.is_next() {
             return Err(LOOK_EVERY);
         }
         let now = self.clock.now();
@@ -204,11 +205,6 @@ impl<L: Limits> Gate<L> {
         let ranked = choice::rank(candidates, [fastrand::f64(), fastrand::f64()]);
         ranked.into_iter().filter_map(|place| self.providers.get(place)).cloned().collect()
     }
-
-    fn higher_waits(&self, class: Class) -> bool {
-        let rank = class as usize;
-        self.waiting[..rank].iter().any(|waiting| waiting.load(Ordering::Relaxed) > 0)
-    }
 }
 
 // === impl Permit ===
@@ -245,21 +241,35 @@ impl Drop for Permit {
     }
 }
 
-/// Counts a waiter of a class for as long as it waits.
-struct Waiting<'a>(&'a AtomicUsize);
+/// A place in the line, for as long as somebody waits.
+struct Waiting<'a> {
+    line: &'a Mutex<Line>,
+    place: Place,
+    freed: &'a Notify,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(waiting: &'a [AtomicUsize], class: Class) -> Self {
-        let mine = &waiting[class as usize];
-        mine.fetch_add(1, Ordering::Relaxed);
-        Self(mine)
+    fn new(line: &'a Mutex<Line>, wish: Wish<'_>, freed: &'a Notify) -> Self {
+        // Who avoids a provider may have to wait where others need not.
+        let kind = Some(wish.kind).filter(|_| wish.avoid.is_empty());
+        let place = locked(line).join(wish.class, kind);
+        Self { line, place, freed }
+    }
+
+    fn is_next(&self) -> bool {
+        locked(self.line).is_next(self.place)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        locked(self.line).leave(self.place);
+        self.freed.notify_waiters();
     }
+}
+
+fn locked(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns how many of the first jobs fit into `room`, and their units.

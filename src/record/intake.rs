@@ -131,6 +131,12 @@ pub(super) fn open(frame: &[u8], sealer: &Sealer) -> Body {
     }
 }
 
+/// Returns whether a batch takes no more frames.
+pub(super) fn is_full(batch: &[Work]) -> bool {
+    let items = |work: &Work| work.body.as_ref().map_or(0, Body::items);
+    batch.len() >= FRAMES_MAX || batch.iter().map(items).sum::<usize>() >= ITEMS_ENOUGH
+}
+
 struct Gathered {
     works: Vec<Work>,
     items: usize,
