@@ -74,7 +74,7 @@ impl<L: Limits> Gate<L> {
     /// `None` when there was none within `patience`, in real time.
     pub async fn acquire(&self, wish: Wish<'_>, patience: Duration) -> Option<Permit> {
         let watch = self.clock.stopwatch();
-        let waiting = Waiting::new(&self.line, wish, &self.freed);
+        let waiting = Waiting::new(&self.line, wish, patience, &self.freed);
         loop {
             let freed = self.freed.notified();
             let wait = match self.attempt(wish, &waiting).await {
@@ -249,9 +249,10 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(line: &'a Mutex<Line>, wish: Wish<'_>, freed: &'a Notify) -> Self {
-        // Who avoids a provider may have to wait where others need not.
-        let kind = Some(wish.kind).filter(|_| wish.avoid.is_empty());
+    fn new(line: &'a Mutex<Line>, wish: Wish<'_>, patience: Duration, freed: &'a Notify) -> Self {
+        // Who avoids a provider may have to wait where others need not, and who has no time would never be the first.
+        let in_turn = wish.avoid.is_empty() && patience > LOOK_EVERY;
+        let kind = Some(wish.kind).filter(|_| in_turn);
         let place = locked(line).join(wish.class, kind);
         Self { line, place, freed }
     }
