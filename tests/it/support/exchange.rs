@@ -24,8 +24,20 @@ const CONF: [(&str, &str); 8] = [
     ("rtp", include_str!("../../peers/asterisk/rtp.conf")),
 ];
 /// Files that must be there, empty.
-const EMPTY: [&str; 11] =
-    ["acl", "ccss", "cdr", "cel", "codecs", "features", "indications", "manager", "pjproject", "sorcery", "stasis"];
+const EMPTY: [&str; 12] = [
+    "acl",
+    "amd",
+    "ccss",
+    "cdr",
+    "cel",
+    "codecs",
+    "features",
+    "indications",
+    "manager",
+    "pjproject",
+    "sorcery",
+    "stasis",
+];
 /// RTP ports of one exchange: two for each call.
 const RTP_PORTS: u16 = 200;
 /// Ports for the media of one exchange: its own, its callees', and a last one that says that they are taken.
