@@ -52,7 +52,7 @@ fn counted(
                 assert!(news.len() <= bytes.len());
                 for news in news {
                     match news {
-                        News::Receipt(receipt) => {
+                        News::Receipt(receipt) | News::CallReceipt(receipt, _) => {
                             assert!(receipt.message_id.len() <= 256 && receipt.code.chars().count() <= 32);
                             receipts += 1;
                         }

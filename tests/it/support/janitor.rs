@@ -66,10 +66,13 @@ impl Janitor {
         self.start_with(None, ready);
     }
 
-    /// Starts the server with one more variable, as `NAME=value`, and waits until `ready`.
+    /// Starts the server with one more variable, as `NAME=value`, and waits until `ready`; or until it has died where it is
+    /// made to, which may be before anybody saw it ready.
     pub(crate) fn start_with(&self, variable: Option<&str>, ready: impl Fn() -> bool) {
         const PAUSE: Duration = Duration::from_millis(50);
         const TRIES: u32 = 3;
+        let crashes = || self.log().matches("crash point ").count();
+        let before = crashes();
         for _ in 0..TRIES {
             let pid = self.shell().say(&format!("start {}", variable.unwrap_or_default()));
             self.pid.store(pid.parse().expect("a process id"), Ordering::SeqCst);
@@ -78,6 +81,9 @@ impl Janitor {
                     return;
                 }
                 if self.ended() {
+                    if crashes() > before {
+                        return;
+                    }
                     break; // A port or a lock of the run before may not be free yet.
                 }
                 std::thread::sleep(PAUSE);
