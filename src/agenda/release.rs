@@ -20,6 +20,8 @@ use crate::queue::{Queue, QueueName, Route};
 const TAKEN_BACK_MAX: u32 = 256;
 /// How often the agenda is looked at while not much is due. Real time: entries come in real time.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The shortest pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// However many wait, looking takes no more than one part in so many of the time; but what is due must leave within a
 /// second, so that the pause leaves room for a look that takes long.
 const LOOK_PARTS: u32 = 5;
@@ -57,8 +59,12 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
             let wait = match feeder.turn(&mut memory, &mut sweep).await {
                 Ok(Turn::Again) => continue,
                 Ok(Turn::Rest) => {
-                    let pause = (watch.elapsed() * LOOK_PARTS).clamp(LOOK_EVERY, PAUSE_MAX);
-                    sweep.rests_for().map_or(pause, |rest| rest.min(pause))
+                    let looked = watch.elapsed() * LOOK_PARTS;
+                    let pause = looked.clamp(LOOK_EVERY, PAUSE_MAX);
+                    // Who may go then waits for nothing else.
+                    let rests = memory.as_ref().and_then(Memory::rests_until);
+                    let rests = rests.map(|until| until.since(feeder.clock.now()).max(looked).max(LOOK_AGAIN));
+                    [sweep.rests_for(), rests].into_iter().flatten().fold(pause, Duration::min)
                 }
                 Err(error) => {
                     warn!(%error, "the agenda cannot be read, waiting");

@@ -16,6 +16,7 @@ use crate::domain::job::Class;
 use crate::domain::time::UnixMicros;
 use crate::ledger::{Entry, Group, Ledger, LedgerError, Release, Sort};
 use crate::limits::Limits;
+use crate::limits::rates::Bucket;
 use crate::queue::Queue;
 
 /// Entries read in one round: 32 MiB at most, and a tenth of that as envelopes usually are.
@@ -28,6 +29,9 @@ const PARTS_OF_SECOND: u32 = 5;
 const SIZES_MAX: usize = 4_096;
 /// Longest that a bucket without tokens is left alone: its rate may have changed.
 const REST_MAX: Duration = Duration::from_secs(1);
+/// And shortest, unless it is full before: releasing a part of an entry writes the rest of it anew, whether one job goes
+/// or a hundred.
+const REST_MIN: Duration = Duration::from_millis(10);
 
 /// What the leading feeder remembers from round to round.
 #[derive(Default)]
@@ -133,8 +137,9 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// Chooses what goes to one lane.
     async fn plan_lane(&self, lane: &Lane, mut tenants: HashMap<TenantId, Line>, memory: &mut Memory, plan: &mut Plan) {
         let now = self.clock.now();
-        let mut rest = |bucket: Box<str>, until: UnixMicros| {
-            memory.empty.insert(bucket, until.min(now.plus(REST_MAX)));
+        let mut rest = |bucket: &Bucket, until: UnixMicros| {
+            let until = until.max(now.plus(shortest_rest(bucket)));
+            memory.empty.insert(bucket.name.clone(), until.min(now.plus(REST_MAX)));
         };
         let mut round = memory.fair.entry(lane.clone()).or_default().round(tenants.keys().cloned());
         while let Some(tenant) = round.next() {
@@ -157,12 +162,12 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
                 Some(Short::Lane) => return,
                 Some(Short::Pool(until)) => {
                     round.charge(tenant, jobs, false);
-                    self.credit(lane).into_iter().for_each(|bucket| rest(bucket.name, until));
+                    self.credit(lane).iter().for_each(|bucket| rest(bucket, until));
                     return;
                 }
                 Some(Short::Rate(bucket, until)) => {
                     let of_sender = mark != 0 && paced.last().is_some_and(|narrow| narrow.name == bucket);
-                    rest(bucket, until);
+                    paced.iter().filter(|paced| paced.name == bucket).for_each(|bucket| rest(bucket, until));
                     if of_sender { line[at].clear() } else { line.clear() }
                 }
             }
@@ -175,6 +180,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
 // === impl Memory ===
 
 impl Memory {
+    /// Returns when the first of the buckets that are left alone is looked at again.
+    pub(super) fn rests_until(&self) -> Option<UnixMicros> {
+        self.empty.values().min().copied()
+    }
+
     /// Returns how many jobs an entry of a group holds, as far as is known: where it holds fewer, the next round follows
     /// at once.
     fn size(&self, group: &Group) -> u32 {
@@ -191,6 +201,12 @@ impl Memory {
             self.sizes.insert(key(group), size.max(1));
         }
     }
+}
+
+/// Returns how long an empty bucket is left alone at least: never until it overflows.
+fn shortest_rest(bucket: &Bucket) -> Duration {
+    let fills_in = Duration::from_secs(1) * bucket.rate.burst.get() / bucket.rate.per_s.get();
+    REST_MIN.min(fills_in / 4)
 }
 
 fn key(group: &Group) -> Key {

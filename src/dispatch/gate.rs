@@ -1,5 +1,5 @@
 //! Permits to hand jobs over: a provider of the pool that works, room in its window, tokens of its rate. Higher classes
-//! first, and of one class who came first.
+//! first, and in one class tenants by turns.
 
 mod choice;
 mod line;
@@ -17,7 +17,7 @@ use self::line::{Line, Place};
 pub use self::provider::Provider;
 use super::breaker::Flow;
 use crate::channel::{Channel, Handover};
-use crate::domain::ids::{PoolId, ProviderId};
+use crate::domain::ids::{PoolId, ProviderId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::limits::pacer::Pacer;
@@ -26,6 +26,9 @@ use crate::limits::{LeaseMode, Limits};
 
 /// A waiter looks again at least this often: a provider that comes up or a hold that ends wakes nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Where tokens are scarce, what is not urgent takes those of so much time at once: a claim and a frame for each single
+/// one would cost more than the hand-over.
+const TOKENS_FOR: Duration = Duration::from_millis(5);
 
 /// The providers of one pool.
 pub struct Gate<L> {
@@ -40,6 +43,8 @@ pub struct Gate<L> {
 /// What is asked of a gate.
 #[derive(Clone, Copy)]
 pub struct Wish<'a> {
+    /// Whose the first of the jobs is.
+    pub tenant: &'a TenantId,
     /// The class of the jobs.
     pub class: Class,
     /// Their kind.
@@ -59,7 +64,8 @@ pub struct Permit {
     units: u32,
     /// It tries whether the provider works again.
     probe: bool,
-    freed: Arc<Notify>,
+    /// Whom to wake when its room is free again; `None`: it is not granted yet, so nobody has missed its room.
+    freed: Option<Arc<Notify>>,
 }
 
 // === impl Gate ===
@@ -78,7 +84,10 @@ impl<L: Limits> Gate<L> {
         loop {
             let freed = self.freed.notified();
             let wait = match self.attempt(wish, &waiting).await {
-                Ok(permit) => return Some(permit),
+                Ok(permit) => {
+                    waiting.served();
+                    return Some(permit);
+                }
                 Err(wait) => wait.clamp(Duration::from_millis(1), LOOK_EVERY),
             };
             if watch.elapsed() >= patience {
@@ -153,8 +162,7 @@ impl<L: Limits> Gate<L> {
         if jobs == 0 {
             return Err(LOOK_EVERY);
         }
-        let mut permit =
-            Permit { provider: Arc::clone(provider), jobs, units, probe: false, freed: Arc::clone(&self.freed) };
+        let mut permit = Permit { provider: Arc::clone(provider), jobs, units, probe: false, freed: None };
         if let Some(rate) = rate {
             let bucket = rates::provider(&provider.profile.id, rate, wish.class);
             let tokens = self.tokens(provider, &bucket, (wish, &costs[..jobs]), now).await?;
@@ -163,6 +171,7 @@ impl<L: Limits> Gate<L> {
             permit.shrink(jobs, units);
         }
         provider.sending(permit.units, now);
+        permit.freed = Some(Arc::clone(&self.freed));
         Ok(permit)
     }
 
@@ -188,7 +197,8 @@ impl<L: Limits> Gate<L> {
             let forced = self.pacer.take(bucket, missing, LeaseMode::Force).await;
             return Ok(granted.tokens + forced.map_or(missing, |forced| forced.tokens));
         }
-        Err(granted.next_at.since(now).max(Duration::from_millis(1)))
+        let next = granted.next_at.since(now);
+        Err(next + if wish.class.urgent() { Duration::ZERO } else { worth_a_claim(bucket, want) })
     }
 
     /// Returns the providers to ask, in turn: see [`choice`].
@@ -216,8 +226,12 @@ impl Permit {
         (self.jobs, self.units) = (jobs, self.units - freed);
         self.provider.free_room(freed);
         if freed > 0 {
-            self.freed.notify_waiters();
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        self.freed.iter().for_each(|freed| freed.notify_waiters());
     }
 
     fn into_probe(mut self) -> Self {
@@ -237,7 +251,7 @@ impl Drop for Permit {
         if self.probe {
             self.provider.probed();
         }
-        self.freed.notify_waiters();
+        self.wake();
     }
 }
 
@@ -253,8 +267,12 @@ impl<'a> Waiting<'a> {
         // Who avoids a provider may have to wait where others need not, and who has no time would never be the first.
         let in_turn = wish.avoid.is_empty() && patience > LOOK_EVERY;
         let kind = Some(wish.kind).filter(|_| in_turn);
-        let place = locked(line).join(wish.class, kind);
+        let place = locked(line).join(wish.tenant, wish.class, kind);
         Self { line, place, freed }
+    }
+
+    fn served(&self) {
+        locked(self.line).served(self.place);
     }
 
     fn is_next(&self) -> bool {
@@ -271,6 +289,13 @@ impl Drop for Waiting<'_> {
 
 fn locked(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
     line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns how long after the first token there are enough for a claim by somebody who wants so many.
+fn worth_a_claim(bucket: &Bucket, want: u32) -> Duration {
+    let most = bucket.rate.burst.get() - bucket.keep;
+    let each = Duration::from_secs(1) / bucket.rate.per_s.get();
+    (each * want.min(most).saturating_sub(1)).min(TOKENS_FOR)
 }
 
 /// Returns how many of the first jobs fit into `room`, and their units.

@@ -193,7 +193,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
     /// Waits for leave to hand over some of the jobs in front.
     async fn permit(&self) -> Option<Permit> {
         let front = self.line.front()?;
-        let (class, kind) = (front.shared.class, front.shared.kind);
+        let (tenant, class, kind) = (&front.shared.tenant, front.shared.class, front.shared.kind);
         let now = self.context.clock.now();
         let same = |item: &&Item| {
             let Item { shared, due_at, avoid, .. } = item;
@@ -202,10 +202,11 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
         let costs = |channel: &dyn Channel| {
             self.line.iter().take_while(same).map(|item| channel.cost(&item.handover)).collect::<Vec<_>>()
         };
+        let wish = Wish { tenant, class, kind, avoid: &front.avoid, costs: &costs };
         let gate = self.context.gates.get(&front.shared.pool);
         let patience = self.hold.saturating_sub(self.watch.elapsed()).min(Duration::from_secs(1));
         match gate {
-            Some(gate) => gate.acquire(Wish { class, kind, avoid: &front.avoid, costs: &costs }, patience).await,
+            Some(gate) => gate.acquire(wish, patience).await,
             None => {
                 // The pool's providers are on other nodes, or gone from the settings: wait like for a provider.
                 self.context.clock.pause(patience).await;

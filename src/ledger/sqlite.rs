@@ -64,9 +64,13 @@ const STATEMENTS: usize = 96;
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 4 * 1024;
 
-/// Pages (4 KiB) in the write-ahead log before they are copied into the file. At the default of 1000, the random pages
-/// of the indexes are copied so often that this costs more than the log itself.
-const CHECKPOINT_PAGES: i64 = 16 * 1024;
+/// Bytes of a page, of a file that is made new. Each row of a job lands on a page of its own in the indexes by address
+/// and message, and the log takes pages whole: a quarter of the usual size writes a quarter less in all.
+const PAGE: i64 = 1024;
+
+/// Bytes of the write-ahead log before its pages are copied into the file. At the default of 4 MB, the random pages of
+/// the indexes are copied so often that this costs more than the log itself.
+const CHECKPOINT: i64 = 64 << 20;
 
 /// The ledger in one file. Cheap to clone.
 #[derive(Clone)]
@@ -85,9 +89,11 @@ impl Sqlite {
         let connect = |cache_kib: i64| -> Result<Connection, LedgerError> {
             let conn = Connection::open_with_flags(path, flags)?;
             conn.busy_timeout(Duration::from_secs(5))?;
+            conn.pragma_update(None, "page_size", PAGE)?;
             conn.pragma_update(None, "journal_mode", "wal")?;
             conn.pragma_update(None, "synchronous", "full")?;
-            conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            let page: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+            conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT / page)?;
             conn.pragma_update(None, "cache_size", -cache_kib)?;
             conn.pragma_update(None, "temp_store", "memory")?;
             conn.set_prepared_statement_cache_capacity(STATEMENTS);

@@ -1,16 +1,26 @@
-//! Who may ask a gate next: higher classes first, and of one class and kind whoever came first. Pure.
+//! Who may ask a gate next: higher classes first, and in one class and kind tenants by turns. Pure.
 //!
-//! Where a provider carries less than there is, those who wait would otherwise race for each token, and a tenant with one
-//! frame beside another's many would lose most of these races.
+//! Where a provider carries less than there is, those who wait would otherwise race for each token, or stand behind all
+//! the frames of a tenant that has many. By turns, who has one frame waits for one hand-over of each other tenant.
 
 use std::collections::BTreeSet;
 
+use hashbrown::HashMap;
+
+use crate::domain::ids::TenantId;
 use crate::domain::job::{Class, Kind};
+
+/// So many tenants are remembered before those are forgotten whose turns are over.
+const TENANTS: usize = 256;
 
 /// Those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     places: BTreeSet<Place>,
+    /// In which turn who was served last had its place.
+    turn: u64,
+    /// The turn of a tenant's next place, unless it is over by then.
+    turns: HashMap<TenantId, u64>,
     next: u64,
 }
 
@@ -20,16 +30,24 @@ pub(super) struct Place {
     class: Class,
     /// `None`: it neither waits for those of its class nor holds them up.
     kind: Option<Kind>,
+    turn: u64,
     number: u64,
 }
 
 impl Line {
-    /// Returns a place behind all others of its class and kind; or beside them, for those who may not take what they may.
-    pub(super) fn join(&mut self, class: Class, kind: Option<Kind>) -> Place {
-        let place = Place { class, kind, number: self.next };
+    /// Returns a tenant's place: one turn behind its last one, or in the present turn if that is over. Without a kind,
+    /// beside all others of its class: for those who may not take what they may.
+    pub(super) fn join(&mut self, tenant: &TenantId, class: Class, kind: Option<Kind>) -> Place {
+        let turn = if kind.is_some() { self.turn_of(tenant) } else { 0 };
+        let place = Place { class, kind, turn, number: self.next };
         self.next += 1;
         self.places.insert(place);
         place
+    }
+
+    /// Notes that a place was served: earlier turns are over.
+    pub(super) fn served(&mut self, place: Place) {
+        self.turn = self.turn.max(place.turn);
     }
 
     /// Gives a place up.
@@ -40,8 +58,20 @@ impl Line {
     /// Returns whether it is a place's turn.
     pub(super) fn is_next(&self, place: Place) -> bool {
         let higher = self.places.first().is_some_and(|first| first.class < place.class);
-        let before = place.kind.is_some() && self.places.range(Place { number: 0, ..place }..place).next().is_some();
+        let first = Place { turn: 0, number: 0, ..place };
+        let before = place.kind.is_some() && self.places.range(first..place).next().is_some();
         !higher && !before
+    }
+
+    fn turn_of(&mut self, tenant: &TenantId) -> u64 {
+        let now = self.turn;
+        if self.turns.len() >= TENANTS && !self.turns.contains_key(tenant) {
+            self.turns.retain(|_, next| *next > now);
+        }
+        let next = self.turns.entry_ref(tenant).or_default();
+        let turn = now.max(*next);
+        *next = turn + 1;
+        turn
     }
 }
 
@@ -49,24 +79,72 @@ impl Line {
 mod tests {
     use super::*;
 
+    fn tenant(name: &str) -> TenantId {
+        name.parse().unwrap()
+    }
+
     #[test]
     fn who_came_first_is_next_unless_a_higher_class_waits() {
-        let mut line = Line::default();
-        let sale = line.join(Class::Marketing, Some(Kind::Sms));
-        let again = line.join(Class::Marketing, Some(Kind::Sms));
-        let call = line.join(Class::Marketing, Some(Kind::Call));
-        let other = line.join(Class::Marketing, None);
-        let next = |line: &Line| [sale, again, call, other].map(|place| line.is_next(place));
-        assert_eq!(next(&line), [true, false, true, true]);
-        let code = line.join(Class::Otp, Some(Kind::Sms));
-        assert_eq!(next(&line), [false; 4]);
+        let (mut line, shop) = (Line::default(), tenant("shop"));
+        let mut join = |class, kind| line.join(&shop, class, kind);
+        let sale = join(Class::Marketing, Some(Kind::Sms));
+        let again = join(Class::Marketing, Some(Kind::Sms));
+        let call = join(Class::Marketing, Some(Kind::Call));
+        let other = join(Class::Marketing, None);
+        let next = |line: &Line| [sale, again, other].map(|place| line.is_next(place));
+        assert_eq!(next(&line), [true, false, true]);
+        assert!(line.is_next(call));
+        let code = line.join(&shop, Class::Otp, Some(Kind::Sms));
+        assert_eq!(next(&line), [false; 3]);
         assert!(line.is_next(code));
         line.leave(code);
         line.leave(sale);
-        assert_eq!(next(&line)[1..], [true, true, true]);
-        let sale = line.join(Class::Marketing, Some(Kind::Sms));
+        assert_eq!(next(&line)[1..], [true, true]);
+        let sale = line.join(&shop, Class::Marketing, Some(Kind::Sms));
         assert!(!line.is_next(sale), "its next chunk goes behind what waits");
         line.leave(again);
         assert!(line.is_next(sale));
+    }
+
+    /// Serves whoever is next; returns whose it was.
+    fn serve(line: &mut Line, waiting: &mut Vec<(&'static str, Place)>) -> &'static str {
+        let next = waiting.iter().position(|(_, place)| line.is_next(*place)).unwrap();
+        let (name, place) = waiting.remove(next);
+        line.served(place);
+        line.leave(place);
+        name
+    }
+
+    #[test]
+    fn who_has_one_frame_waits_for_one_of_each_other_and_not_for_all_that_one_has() {
+        let mut line = Line::default();
+        let join = |line: &mut Line, name| (name, line.join(&tenant(name), Class::Marketing, Some(Kind::Sms)));
+        let mut waiting: Vec<_> = (0..8).map(|_| join(&mut line, "noisy")).collect();
+        for _ in 0..20 {
+            assert_eq!(serve(&mut line, &mut waiting), "noisy");
+            waiting.push(join(&mut line, "noisy"));
+        }
+        waiting.extend([join(&mut line, "quiet"), join(&mut line, "other")]);
+        let mut served = [(); 3].map(|()| serve(&mut line, &mut waiting));
+        served.sort_unstable();
+        assert_eq!(served, ["noisy", "other", "quiet"]);
+        waiting.extend([join(&mut line, "quiet"), join(&mut line, "quiet")]);
+        let mut served = [(); 4].map(|()| serve(&mut line, &mut waiting));
+        served.sort_unstable();
+        assert_eq!(served, ["noisy", "noisy", "quiet", "quiet"], "nobody saves up turns by being quiet");
+    }
+
+    #[test]
+    fn tenants_whose_turns_are_over_are_forgotten() {
+        let mut line = Line::default();
+        for index in 0..10 * TENANTS {
+            let place = line.join(&tenant(&format!("t{index}")), Class::Marketing, Some(Kind::Sms));
+            line.served(place);
+            line.leave(place);
+            let place = line.join(&tenant("shop"), Class::Marketing, Some(Kind::Sms));
+            line.served(place);
+            line.leave(place);
+        }
+        assert!(line.turns.len() <= TENANTS + 1, "{}", line.turns.len());
     }
 }
