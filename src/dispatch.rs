@@ -223,7 +223,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             self.insist(&self.checks, near_checks, QueueName::Soon),
             self.insist(&self.checks, far_checks, QueueName::Later),
         );
-        facts && near && far && near_checks && far_checks
+        let confirmed = facts && near && far && near_checks && far_checks;
+        confirmed && self.insist(&self.facts, std::mem::take(&mut out.last), QueueName::Record).await
     }
 
     /// Publishes until it is confirmed, or the process stops: results stay in memory through a broker's absence.

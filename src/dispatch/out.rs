@@ -16,12 +16,14 @@ pub(super) struct Out {
     pub(super) facts: Vec<Fact>,
     pub(super) waiting: Vec<(Item, UnixMicros)>,
     pub(super) checks: Vec<Check>,
+    /// What record may learn once all of that is confirmed.
+    pub(super) last: Vec<Fact>,
 }
 
 impl Out {
     /// Returns an empty one.
     pub(super) fn new(metrics: Arc<DispatchMetrics>) -> Self {
-        Self { metrics, facts: vec![], waiting: vec![], checks: vec![] }
+        Self { metrics, facts: vec![], waiting: vec![], checks: vec![], last: vec![] }
     }
 
     /// The job has its outcome.
@@ -63,9 +65,11 @@ impl Out {
         self.waiting.push((item, until));
     }
 
-    /// The attempt in hand certainly did not go out, and its claim stands: the next one takes its place, in the caps too.
-    pub(super) fn again(&mut self, mut item: Item, until: UnixMicros) {
+    /// The attempt in hand certainly did not go out, and its claim stands: the next one takes its place, in the caps too. Once
+    /// that one is durable record is told, and no check asks any more what became of this one.
+    pub(super) fn again(&mut self, mut item: Item, until: UnixMicros, now: UnixMicros) {
         let attempt = item.job.attempt.saturating_add(1);
+        self.last.push(fact(&item, attempt, Change::Progress(State::Scheduled), now));
         (item.job.attempt, item.job.supersedes, item.job.seen) = (attempt, attempt, None);
         self.wait(item, until);
     }
@@ -124,16 +128,20 @@ impl Out {
     }
 
     fn push(&mut self, item: &Item, attempt: u16, change: Change, at: UnixMicros) {
-        self.facts.push(Fact::Event(Event {
-            job: item.job.id,
-            tenant: item.shared.tenant.clone(),
-            kind: item.shared.kind,
-            class: item.shared.class,
-            at,
-            attempt,
-            change,
-        }));
+        self.facts.push(fact(item, attempt, change, at));
     }
+}
+
+fn fact(item: &Item, attempt: u16, change: Change, at: UnixMicros) -> Fact {
+    Fact::Event(Event {
+        job: item.job.id,
+        tenant: item.shared.tenant.clone(),
+        kind: item.shared.kind,
+        class: item.shared.class,
+        at,
+        attempt,
+        change,
+    })
 }
 
 fn alone(item: &Item) -> Envelope {

@@ -121,7 +121,8 @@ pub enum Change {
         /// To whom, if that is known: a copy that meets a claim does not know who holds it.
         provider: Option<ProviderId>,
     },
-    /// It moved on without reaching its end: a call that rings, an operator who is asked.
+    /// It moved on without reaching its end: a call that rings, an operator who is asked, an attempt that did not go out and
+    /// is followed by another.
     Progress(State),
     /// One attempt to call somebody has ended; what follows from that is told beside it.
     Called {
@@ -303,7 +304,8 @@ impl Change {
     /// Returns whether the job was handed over then, or had been: nothing before it says so.
     pub fn hands_over(&self) -> bool {
         match self {
-            Self::Sent { .. } | Self::Unresolved { .. } | Self::Progress(_) | Self::Called { .. } => true,
+            Self::Sent { .. } | Self::Unresolved { .. } | Self::Called { .. } => true,
+            Self::Progress(state) => *state > State::Ready,
             Self::Deferred { .. } | Self::Settled(_) => false,
         }
     }

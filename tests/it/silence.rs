@@ -7,8 +7,8 @@ use postrider::domain::time::Clock;
 use postrider::pb::admin_service_client::AdminServiceClient;
 use postrider::pb::{self, AttemptVerdict, Class, Fate};
 use postrider::shutdown::Tasks;
-use postrider::simulator::Behaviour;
 use postrider::simulator::smpp::{Account, Smsc};
+use postrider::simulator::{Behaviour, Fared};
 
 use crate::support::api::{self, Watched};
 use crate::support::service::{Backends, Service, smpp_provider};
@@ -58,27 +58,45 @@ async fn pass(service: &Service, secs: u32) {
     }
 }
 
-/// Answers come 15 to 45 s after the hand-over; a frame is let go after 20.
+/// So long a frame is held, in real time, and a little longer.
+const HELD: Duration = Duration::from_millis(20_500);
+/// Longer than what follows takes, on a machine that compiles.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The carrier's clock stands until the frame was let go: then it says that it throttles, and takes what comes from then on.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "long: answers that come after their frame was let go"]
 async fn what_is_throttled_when_nobody_waits_for_it_is_tried_again() {
-    let (tasks, clock) = (Tasks::new(), Clock::system());
-    let slow = Behaviour { latency: Duration::from_secs(30), throttled: 1.0, ..Behaviour::default() };
+    const JOBS: usize = 10;
+    let (tasks, clock, carriers) = (Tasks::new(), Clock::system(), Clock::virtual_at(Clock::system().now()));
     let listen = ([127, 0, 0, 1], 0).into();
-    let smsc = Smsc::start(Account::default(), listen, (slow, 7), &tasks, &clock).await.unwrap();
-    let provider = smpp_provider(smsc.address().port(), "response_timeout = \"60s\"\n");
-    let service = Service::start(&Backends::Embedded, &format!("\n[shutdown]\ngrace = \"90s\"\n{provider}"));
-    let (client, numbers) = (api::jobs(&service), api::numbers(0, 10));
+    let busy = Behaviour { throttled: 1.0, ..Behaviour::default() };
+    let smsc = Smsc::start(Account::default(), listen, (busy, 7), &tasks, &carriers).await.unwrap();
+    let provider = smpp_provider(smsc.address().port(), "response_timeout = \"60s\"\nreceipts = false\n");
+    let settings = format!("\n[shutdown]\ngrace = \"90s\"\n{provider}");
+    let service = tokio::task::spawn_blocking(move || Service::start(&Backends::Embedded, &settings)).await.unwrap();
+    let (client, numbers) = (api::jobs(&service), api::numbers(0, JOBS));
     let ids = api::insist(&client, &api::batch("late", api::text(Class::Marketing, "hello"), &numbers)).await;
-    clock.pause(Duration::from_secs(50)).await;
-    smsc.behave(Behaviour::default());
-    let (mut watched, watch) = (Watched::default(), clock.stopwatch());
-    while watched.outcomes.len() < ids.len() && watch.elapsed() < Duration::from_secs(120) {
-        watched.follow(&client, Duration::from_millis(500)).await;
+    let watch = clock.stopwatch();
+    while smsc.messages().len() < JOBS {
+        assert!(watch.elapsed() < PATIENCE, "not all are handed over");
+        clock.pause(Duration::from_millis(50)).await;
     }
-    for id in &ids {
-        let fates: Vec<_> = watched.outcomes.get(id).into_iter().flatten().map(|(fate, _)| *fate).collect();
-        assert_eq!(fates, [Fate::Delivered], "{id}: {:?}", watched.states.get(id));
+    clock.pause(HELD).await;
+    smsc.behave(Behaviour { latency: Duration::ZERO, ..Behaviour::default() });
+    let (mut watched, watch) = (Watched::default(), clock.stopwatch());
+    while watched.outcomes.len() < JOBS {
+        assert!(watch.elapsed() < PATIENCE, "not all have an outcome: {:?}", watched.states);
+        carriers.advance(Duration::from_secs(1));
+        watched.follow(&client, Duration::from_millis(200)).await;
+    }
+    assert!(ids.iter().all(|id| watched.outcomes[id] == [(Fate::Sent, String::new())]), "{:?}", watched.outcomes);
+    assert_eq!(watched.unresolved.len(), 0);
+    let messages = smsc.messages();
+    for number in &numbers {
+        let to = number.trim_start_matches('+');
+        let of = messages.iter().filter(|(message, _)| message.to.trim_start_matches('+') == to);
+        let fared: Vec<_> = of.map(|(_, fared)| fared).collect();
+        assert!(matches!(&fared[..], [Fared::Throttled, Fared::Taken(_)]), "{fared:?}");
     }
     drop(service);
     tasks.finish(&clock, Duration::from_secs(5)).await;

@@ -154,7 +154,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         for (mut item, retry) in again.into_iter().rev() {
             if !given {
                 let at = if let When::At(at, _) = retry { at } else { now };
-                self.out.again(item, at.max(now.plus(DEADLINE_SLACK)));
+                self.out.again(item, at.max(now.plus(DEADLINE_SLACK)), now);
                 continue;
             }
             item.job.seen = None;
@@ -226,10 +226,10 @@ impl Late {
                     Verdict::Again { retry_after } => {
                         self.permit.provider.throttled(retry_after, now);
                         if once {
-                            out.again(item, now.plus(retry_after.unwrap_or(AGAIN_AFTER)));
+                            out.again(item, now.plus(retry_after.unwrap_or(AGAIN_AFTER)), now);
                         }
                     }
-                    Verdict::RetryAt { at, .. } if once => out.again(item, at),
+                    Verdict::RetryAt { at, .. } if once => out.again(item, at, now),
                     Verdict::RetryAt { .. } => {}
                 }
             }

@@ -250,6 +250,8 @@ fn a_result_of_the_attempt_or_a_later_one_leaves_nothing_to_decide() {
     assert_eq!(decided(vec![sent(id(1), 3, &["a"])], &check, NOW), nothing);
     let settled = event(id(1), 1, Change::Settled(Outcome::new(Fate::Cancelled, "")));
     assert_eq!(decided(vec![settled], &check, NOW), nothing);
+    let not_sent = event(id(1), 2, Change::Progress(State::Scheduled));
+    assert_eq!(decided(vec![not_sent], &check, NOW), nothing, "its next attempt waits");
     let deferral = event(id(1), 2, Change::Deferred { reason: "cap".into(), until: NOW });
     for no_result in [sent(id(1), 1, &["a"]), deferral] {
         assert_eq!(decided(vec![no_result], &check, NOW).1.len(), 1);
