@@ -23,6 +23,7 @@ use self::post::{Letter, Post, Said};
 use super::{Behaviour, Fared, Message, REMEMBERED, Script, attempt, draw};
 use crate::channel::Answer;
 use crate::channel::simulated::plan::{Later, Plan, Word};
+use crate::channel::sms::gsm7;
 use crate::domain::event::{Fate, Report};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::shutdown::Tasks;
@@ -303,6 +304,7 @@ fn message(submit: &Submit<'_>, number: u64) -> Message {
             let units: Vec<u16> = text.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
             String::from_utf16_lossy(&units)
         }
+        0 => gsm7::decode(text),
         _ => plain(text),
     };
     Message {
