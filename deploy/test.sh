@@ -60,13 +60,14 @@ has_venv() { python3 -c 'import venv, ensurepip'; }
 has_cc() { command -v cc; }
 has_sipp() { command -v sipp; }
 has_espeak() { command -v espeak-ng; }
+has_kannel() { [ -x /usr/sbin/bearerbox ]; }
 has_asterisk() { [ -x /usr/sbin/asterisk ]; }
 
 # Prints the Debian packages that are missing, one a line.
 missing_packages() {
   local pair
   for pair in rabbitmq:rabbitmq-server epmd:erlang-base redis:redis-server postgres:postgresql promtool:prometheus node:nodejs npm:npm \
-    venv:python3-venv cc:gcc sipp:sip-tester espeak:espeak-ng; do
+    venv:python3-venv cc:gcc sipp:sip-tester espeak:espeak-ng kannel:kannel; do
     "has_${pair%%:*}" >/dev/null 2>&1 || echo "${pair#*:}"
   done
 }

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 
 use super::News;
-use super::http::{Bytes, HeaderMap, Response};
+use super::http::{Bytes, HeaderMap, Method, Response};
 use crate::domain::time::UnixMicros;
 
 /// A request that a provider made.
@@ -50,6 +50,11 @@ pub trait Callbacks: Send + Sync + 'static {
     /// Returns the answer to a provider that asks, by a GET, whether it is we who listen here; `None`: none asks.
     fn greet(&self, _call: &Call<'_>, _at: UnixMicros) -> Option<Result<Response<Bytes>, Refused>> {
         None
+    }
+
+    /// Returns the method of the provider's callbacks.
+    fn method(&self) -> Method {
+        Method::POST
     }
 
     /// Returns what the provider wants to hear once everything is durable.

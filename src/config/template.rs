@@ -60,6 +60,7 @@ static EXPRESSIONS: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_fuel(Some(FUEL));
+    environment.add_filter("utf16", utf16);
     environment
 });
 
@@ -132,11 +133,11 @@ impl Expression {
         self.0.eval(values.clone()).is_ok_and(|value| value.is_true())
     }
 
-    /// Returns what it names as text: a text or a number that is there.
+    /// Returns what it names as text: a text or a number that is there. Bytes that are no text are one with replacements.
     pub fn text(&self, values: &Value) -> Option<String> {
         let value = self.0.eval(values.clone()).ok()?;
-        let text = match value.as_str() {
-            Some(text) => text.to_owned(),
+        let text = match value.as_bytes() {
+            Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             None if value.is_number() => value.to_string(),
             None => return None,
         };
@@ -154,6 +155,13 @@ impl Expression {
             Ok(_) | Err(_) => Vec::new(),
         }
     }
+}
+
+/// Reads bytes, or a text for which they were taken, as UTF-16, big endian.
+fn utf16(value: &Value) -> Result<String, Error> {
+    let bytes = value.as_bytes().ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "no bytes"))?;
+    let units = bytes.chunks(2).map(|pair| pair.iter().fold(0, |unit, &byte| unit << 8 | u16::from(byte)));
+    Ok(String::from_utf16_lossy(&units.collect::<Vec<_>>()))
 }
 
 fn names_nothing(kind: ErrorKind) -> bool {

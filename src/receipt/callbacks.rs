@@ -101,7 +101,7 @@ impl Router {
         }
     }
 
-    /// Counts what is not posted; returns the answer.
+    /// Counts what comes by another method than callbacks do; returns the answer.
     fn greet(&self, provider: &ProviderId, greeted: Option<Result<Response<Bytes>, Refused>>) -> Response<Bytes> {
         match greeted {
             Some(Ok(answer)) => {
@@ -111,7 +111,7 @@ impl Router {
             Some(Err(why)) => self.refuse(provider, why),
             None => {
                 self.metrics.count(provider, CallbackResult::Unreadable);
-                say(StatusCode::METHOD_NOT_ALLOWED, "callbacks are posted\n")
+                say(StatusCode::METHOD_NOT_ALLOWED, "callbacks of this provider come by another method\n")
             }
         }
     }
@@ -157,7 +157,7 @@ impl Handler for Router {
             return Some(say(StatusCode::NOT_FOUND, "no provider calls back here\n"));
         };
         let count = |result| self.metrics.count(provider, result);
-        if head.method != Method::POST {
+        if head.method != desk.method() {
             let call = Call { token, target, headers: &head.headers, body: &Bytes::new() };
             let greeted = if head.method == Method::GET { desk.greet(&call, self.clock.now()) } else { None };
             return Some(self.greet(provider, greeted));

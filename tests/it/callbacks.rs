@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use postrider::channel::call::twilio::{self as voice, Switchboard};
 use postrider::channel::callback::Callbacks;
 use postrider::channel::sms::twilio::{callback::Desk, signature};
 use postrider::channel::template::{crypt::Crypt, wechat, wecom};
@@ -141,6 +142,34 @@ async fn what_is_not_the_providers_is_refused_and_counted_and_does_no_harm() {
     let counts = ["taken", "replayed", "signature", "unreadable", "body"].map(|result| counted("beset", result));
     assert_eq!(counts, [1.0, 1.0, 2.0, 2.0, 2.0]);
     assert!(counted("unknown", "unknown") >= 2.0);
+    assert_eq!(beset.tasks.finish(&beset.clock, PATIENCE).await, 0, "tasks left");
+}
+
+/// The same of calls, where nobody drives the call that they are about.
+#[tokio::test]
+async fn what_twilio_did_not_say_of_a_call_is_refused_and_counted_and_does_no_harm() {
+    let desk =
+        |id, url: &str| Box::new(voice::callback::Desk::new(id, url, Secret::new(TOKEN), Switchboard::default())) as _;
+    let mut beset = Beset::with("beset-voice", desk).await;
+    let about = format!("{}?job=0198c9d6-7f3a-7c44-a0de-6d2d3f0c2b11&attempt=1", beset.path);
+    let ended = "CallSid=CA0123456789abcdef0123456789abcdef&CallStatus=busy&From=%2B15005550006&To=%2B8613800000001";
+    assert_eq!(beset.ask(post(&about, "AAAA", ended.as_bytes())).await, "HTTP/1.1 403 Forbidden");
+    let of_another = String::from_utf8(beset.signed(&about, ended)).unwrap().replace("attempt=1", "attempt=2");
+    assert_eq!(beset.ask(of_another.into_bytes()).await, "HTTP/1.1 403 Forbidden");
+    assert_eq!(beset.ask(beset.signed(&about, "colour=blue")).await, "HTTP/1.1 400 Bad Request");
+    assert_eq!(beset.ask(beset.signed(&beset.path, ended)).await, "HTTP/1.1 400 Bad Request", "of no job");
+    let huge = beset.ask(beset.signed(&about, &"x".repeat(10 * 1024 * 1024))).await;
+    assert!(["", "HTTP/1.1 413 Payload Too Large"].contains(&&*huge), "{huge}");
+    // Who asks what to say to the callee of a call that nobody drives is told to hang up.
+    assert_eq!(beset.ask(beset.signed(&format!("{about}&step=0"), ended)).await, "HTTP/1.1 200 OK");
+    assert!(beset.inbox.try_recv().is_err(), "none of it says anything");
+    let (status, news) = beset.ask_and_take(beset.signed(&about, ended)).await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(matches!(news, News::Call(_)), "{news:?}");
+    assert_eq!(beset.ask(beset.signed(&about, ended)).await, "HTTP/1.1 200 OK");
+    assert!(beset.inbox.try_recv().is_err(), "a replay says nothing");
+    let counts = ["taken", "replayed", "signature", "unreadable", "body"].map(|result| counted("beset-voice", result));
+    assert_eq!(counts, [2.0, 1.0, 2.0, 2.0, 1.0]);
     assert_eq!(beset.tasks.finish(&beset.clock, PATIENCE).await, 0, "tasks left");
 }
 

@@ -4,6 +4,7 @@ mod aliyun;
 mod aliyun_voice;
 mod custom;
 mod customers;
+mod kannel;
 mod service;
 mod simulate;
 mod tencent;

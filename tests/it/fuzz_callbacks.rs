@@ -170,16 +170,23 @@ fn no_bytes_break_what_reads_tencent() {
     beat("tencent", &tencent::callback::Desk::new("cloud".parse().unwrap(), Secret::new(TOKEN)), unsigned);
 }
 
-#[test]
-fn no_bytes_break_what_reads_a_cloud_that_settings_describe() {
+/// What reads a cloud that the settings describe, from the body or the query of its callbacks.
+fn described(items: &str) -> custom::Desk {
     let settings = crate::support::cloud::provider(&format!(
         "[[provider]]\nid = \"cloud\"\nkind = \"http\"\nendpoint = \"http://127.0.0.1:1\"\nbody = \"x\"\n\
-         callback_token = \"{TOKEN}\"\ncallback_message_id = \"item.id\"\ncallback_code = \"item.why or query.why\"\n\
-         callback_delivered = \"item.status == 'ok'\"\ncallback_undelivered = \"item.status in ['no', 7]\"\n\
-         callback_from = \"item.from\"\ncallback_to = \"item.to\"\ncallback_text = \"item.text\"\n"
+         callback_token = \"{TOKEN}\"\ncallback_items = \"{items}\"\ncallback_message_id = \"item.id\"\n\
+         callback_code = \"item.why or query.why\"\ncallback_delivered = \"item.status == 'ok'\"\n\
+         callback_undelivered = \"item.status in ['no', 7]\"\ncallback_from = \"item.from\"\n\
+         callback_to = \"item.to\"\ncallback_text = \"item.text|utf16 if query.charset else item.text\"\n"
     ));
     let Link::Custom(link) = &settings.providers[0].link else { panic!("custom") };
-    beat("custom", &custom::Desk::new("cloud".parse().unwrap(), link.callbacks.clone().unwrap()), unsigned);
+    custom::Desk::new("cloud".parse().unwrap(), link.callbacks.clone().unwrap())
+}
+
+#[test]
+fn no_bytes_break_what_reads_a_cloud_that_settings_describe() {
+    beat("custom", &described("body"), unsigned);
+    beat("custom_get", &described("query"), unsigned);
 }
 
 fn bounded(news: &News) {

@@ -3,12 +3,14 @@
 use std::fmt;
 
 use minijinja::value::{Serde, Value};
+use percent_encoding::percent_decode;
 use serde_json::Value as Json;
 
 use super::super::callback::{Call, Callbacks, Refused, clipped, code, same};
-use super::super::http::{Bytes, Request, Response, StatusCode, answer, header};
+use super::super::http::{Bytes, Method, Request, Response, StatusCode, answer, header};
 use super::super::{Answer, Handover, News};
 use super::cloud::{Api, Meaning, Moment, foreign, not_sent, refused, segments, throttled};
+use super::gsm7;
 use crate::config::{self, Expression};
 use crate::domain::event::{Fate, Receipt, Reply, Report};
 use crate::domain::ids::{JobId, ProviderId};
@@ -55,6 +57,7 @@ impl Custom {
             ("to", Value::from(phone.map_or("", |phone| phone.as_str()))),
             ("digits", Value::from(phone.map_or("", |phone| phone.digits()))),
             ("text", Value::from(text)),
+            ("unicode", Value::from(text.chars().any(|c| gsm7::septets(c).is_none()))),
             ("sender", Value::from(&**sender)),
             ("extension", Value::from(job.extension.as_deref().unwrap_or_default())),
             ("job", Value::from(job.job.to_string())),
@@ -195,14 +198,21 @@ impl Callbacks for Desk {
         let is_form = call.headers.get(header::CONTENT_TYPE).is_some_and(|found| {
             found.to_str().is_ok_and(|text| text.starts_with("application/x-www-form-urlencoded"))
         });
-        let body = Value::from(Serde(if is_form { form(call.body) } else { said(call.body) }));
-        let query = call.target.split_once('?').map_or("", |(_, query)| query);
-        let query = Value::from(Serde(form(query.as_bytes())));
+        let body = if is_form { form(call.body) } else { Value::from(Serde(said(call.body))) };
+        let query = form(call.target.split_once('?').map_or("", |(_, query)| query).as_bytes());
         let values = Value::from_pairs([("body", body.clone()), ("query", query.clone())]);
         let items = self.mapping.items.as_ref().map(|items| items.list(&values, ITEMS_MAX)).unwrap_or_default();
         let news: Result<Vec<_>, _> =
             items.into_iter().filter_map(|item| self.news(item, (&body, &query), at).transpose()).collect();
         news.and_then(|news| if news.is_empty() { Err(Refused::Unreadable) } else { Ok(news) })
+    }
+
+    fn method(&self) -> Method {
+        match self.mapping.method {
+            config::Method::Post => Method::POST,
+            config::Method::Put => Method::PUT,
+            config::Method::Get => Method::GET,
+        }
     }
 
     fn thanks(&self) -> Response<Bytes> {
@@ -218,6 +228,17 @@ impl fmt::Debug for Desk {
     }
 }
 
-fn form(bytes: &[u8]) -> Json {
-    Json::Object(form_urlencoded::parse(bytes).map(|(name, value)| (name.into_owned(), value.into())).collect())
+/// Returns the values of a form by their names: each a text, or the bytes that it is.
+fn form(bytes: &[u8]) -> Value {
+    let decoded = |part: &[u8]| -> Vec<u8> {
+        let spaced: Vec<u8> = part.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+        percent_decode(&spaced).collect()
+    };
+    let pairs = bytes.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let end = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+        let value = decoded(pair.get(end + 1..).unwrap_or_default());
+        let value = String::from_utf8(value).map_or_else(|error| Value::from_bytes(error.into_bytes()), Value::from);
+        (String::from_utf8_lossy(&decoded(&pair[..end])).into_owned(), value)
+    });
+    Value::from_pairs(pairs)
 }

@@ -63,6 +63,8 @@ pub struct Answers {
 pub struct Callbacks {
     /// The secret at the end of their path.
     pub token: Secret,
+    /// The method of their requests.
+    pub method: Method,
     /// What is reported.
     pub items: Option<Expression>,
     /// The cloud's id of the message.
@@ -198,6 +200,7 @@ fn callbacks(
     let expression = |name: &str, source: &str| expression(place, name, source, &sample);
     Ok(Some(Callbacks {
         token,
+        method: word(&place.key("callback_method"), &raw.callback_method, Method::ALL, Method::as_str)?,
         items: self::expression(place, "callback_items", &raw.callback_items, &sample[..2])?,
         message_id: expression("callback_message_id", &raw.callback_message_id)?,
         job: expression("callback_job", &raw.callback_job)?,
@@ -226,6 +229,7 @@ fn job_sample() -> Vec<(&'static str, Value)> {
         ("to", "+8613800000000".into()),
         ("digits", "8613800000000".into()),
         ("text", "sample".into()),
+        ("unicode", false.into()),
         ("sender", "sample".into()),
         ("extension", "01".into()),
         ("job", "0198c9d6-7f3a-7c44-a0de-6d2d3f0c2b11".into()),

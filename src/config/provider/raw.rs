@@ -226,6 +226,7 @@ pub(in crate::config) struct RawHttp {
     pub(in crate::config) callback_token: String,
     pub(in crate::config) callback_token_env: String,
     pub(in crate::config) callback_token_file: String,
+    pub(in crate::config) callback_method: String,
     pub(in crate::config) callback_items: String,
     pub(in crate::config) callback_message_id: String,
     pub(in crate::config) callback_job: String,
