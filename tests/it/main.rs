@@ -47,6 +47,7 @@ mod recall;
 mod recorders;
 mod rehearse;
 mod rolling;
+mod routing;
 mod senders;
 mod silence;
 mod simulated_smsc;
