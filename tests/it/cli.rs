@@ -238,13 +238,31 @@ async fn shows(service: &Service, line: &str) {
 
 #[tokio::test]
 async fn a_provider_is_held_back_and_let_go() {
-    let service = Service::start(&Backends::Embedded, "[[provider]]\nid = \"carrier-a\"\nkind = \"simulated\"\n");
+    let slow = "[[provider]]\nid = \"carrier-a\"\nkind = \"simulated\"\nlatency = \"3s\"\n";
+    let service = Service::start(&Backends::Embedded, slow);
     let shell = Shell { service: &service, key: service.key() };
-    // Nothing is in flight, so it is drained at once.
+    // With nothing in flight it is drained at once.
     for (act, state) in [("pause", "paused"), ("resume", "up"), ("drain", "paused"), ("resume", "up")] {
         let shown = shell.one(&["provider", act, "carrier-a"]);
         assert_eq!((shown["provider_id"].as_str(), shown["state"].as_str()), (Some("carrier-a"), Some(state)), "{act}");
     }
+    let accepted = shell.one(&["submit", "sms", "--to", "+4915112345678", "--text", "x"]);
+    let becomes = async |wanted: &str| {
+        let (clock, watch) = (Clock::system(), Clock::system().stopwatch());
+        loop {
+            let shown = shell.one(&["provider", "list"]);
+            if shown["state"] == wanted || (wanted == "busy" && shown["in_flight"] != 0) {
+                return;
+            }
+            assert!(watch.elapsed() < PATIENCE, "{shown} does not become {wanted}");
+            clock.pause(Duration::from_millis(50)).await;
+        }
+    };
+    becomes("busy").await;
+    assert_eq!(shell.one(&["provider", "drain", "carrier-a"])["state"], "draining");
+    becomes("paused").await;
+    settled(&shell, accepted["job_id"].as_str().unwrap()).await;
+    assert_eq!(shell.one(&["provider", "resume", "carrier-a"])["state"], "up");
     shell.refused(&["provider", "pause", "nobody"], "NOT_FOUND");
     let moved = shell.one(&["provider", "reassign-sender", "li", "chen"]);
     assert_eq!(

@@ -222,6 +222,49 @@ async fn a_paused_provider_gets_nothing_over_a_restart_and_goes_on_when_it_is_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_drains_ends_what_is_in_flight_and_gets_nothing_new_until_it_is_resumed() {
+    let slow = "\n[[provider]]\nid = \"slow\"\nkind = \"simulated\"\nlatency = \"3s\"\nreceipts = false\n";
+    let service = Service::start(&Backends::Embedded, slow);
+    let (client, held, mut watched) = (api::jobs(&service), providers(&service), Watched::default());
+    let (taken, all) = ("postrider_attempts_total{provider=\"slow\",verdict=\"taken\"}", api::numbers(0, 30));
+    let submit = async |batch: &str, numbers: &[String]| {
+        api::insist(&client, &api::batch(batch, api::text(Class::Marketing, "drained"), numbers)).await
+    };
+    let before = submit("before", &all[..20]).await;
+    let watch = Clock::system().stopwatch();
+    while provider(&held, "slow").await.in_flight < 20 {
+        assert!(watch.elapsed() < PATIENCE, "not all are in flight");
+        Clock::system().pause(Duration::from_millis(20)).await;
+    }
+    let drain = ProviderServiceDrainRequest { provider_id: "slow".into() };
+    let shown = held.clone().drain(drain).await.unwrap().into_inner().provider.unwrap();
+    assert_eq!(shown.state(), ProviderState::Draining);
+    let after = submit("after", &all[20..]).await;
+    loop {
+        let shown = provider(&held, "slow").await;
+        match shown.state() {
+            ProviderState::Draining => assert!((1..=20).contains(&shown.in_flight), "{shown:?}"),
+            ProviderState::Paused => break assert_eq!(shown.in_flight, 0),
+            other => panic!("{other:?}"),
+        }
+        assert!(watch.elapsed() < PATIENCE, "it does not become drained");
+        Clock::system().pause(Duration::from_millis(50)).await;
+    }
+    watched.follow(&client, Duration::from_secs(1)).await;
+    let sent = [(Fate::Sent, String::new())];
+    assert!(before.iter().all(|id| watched.outcomes.get(id).is_some_and(|outcomes| *outcomes == sent)));
+    assert!(!after.iter().any(|id| watched.outcomes.contains_key(id)), "nothing new goes there");
+    assert_eq!(value(&service, taken), 20.0);
+    let resume = ProviderServiceResumeRequest { provider_id: "slow".into() };
+    held.clone().resume(resume).await.unwrap();
+    while !after.iter().all(|id| watched.outcomes.contains_key(id)) {
+        assert!(watch.elapsed() < PATIENCE, "it was resumed, and not all went");
+        watched.follow(&client, Duration::from_millis(100)).await;
+    }
+    assert_eq!(value(&service, taken), 30.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pause_holds_on_every_node() {
     let backends = Backends::servers();
     let settings = simulated("a", "");
