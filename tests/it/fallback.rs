@@ -3,6 +3,7 @@
 
 mod chaos;
 mod kills;
+mod protocols;
 
 use std::time::Duration;
 
