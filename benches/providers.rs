@@ -1,10 +1,10 @@
-//! What hand-overs cost from dispatch's call to the provider's answer, over real sockets. Run it with
+//! What hand-overs cost from frames in memory to the provider's answer, over real sockets. Run it with
 //! `cargo bench --bench providers`.
 //!
-//! Modelled: jobs that are ready, handed over as permits come free: never more than the window at once. Over SMPP, one
-//! bind with a window of 100 to `postrider-load sink`, a process of its own; through a cloud, Aliyun SMS to its simulator,
-//! which answers after 20 ms, in a thread of its own. What is not: queue, claims and ledger. Printed besides: the
-//! processor time of the thread that hands over, for each hand-over.
+//! Modelled: sealed frames that are opened, and their jobs handed over as permits come free: never more than the window at
+//! once. Over SMPP, one bind with a window of 100 to `postrider-load sink`, a process of its own; through a cloud, Aliyun
+//! SMS to its simulator, which answers after 20 ms, in a thread of its own. What is not: queue, claims and ledger. Printed
+//! besides: the processor time of the thread that hands over, for each hand-over.
 
 #![expect(clippy::unwrap_used, reason = "a bench ends at the first surprise")]
 
@@ -13,7 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use postrider::channel::http::client::Client;
 use postrider::channel::sms::aliyun::Aliyun;
 use postrider::channel::sms::cloud::{self, Cloud};
@@ -21,9 +22,12 @@ use postrider::channel::sms::smpp::{Account, Settings, Smpp};
 use postrider::channel::{Answer, Channel, Handover};
 use postrider::config::{self, Link};
 use postrider::domain::ids::JobId;
-use postrider::domain::job::{Class, Content, Kind};
+use postrider::domain::job::{Class, Content, ENVELOPE_JOBS_MAX, Envelope, Job, Kind, OnMissed, Origin, Shared};
 use postrider::domain::recipient::Recipient;
 use postrider::domain::time::{Clock, UnixMicros};
+use postrider::leave::filled;
+use postrider::queue::frame::{FRAME_JOBS_MAX, Frame};
+use postrider::seal::Sealer;
 use postrider::shutdown::Tasks;
 use postrider::simulator::{Behaviour, Simulator, aliyun};
 use tokio::runtime::{Builder, Runtime};
@@ -31,7 +35,7 @@ use tokio::sync::mpsc;
 
 /// Hand-overs of one measurement.
 const JOBS: usize = 20_000;
-/// Jobs that one call of dispatch hands over at most: what a frame holds.
+/// Jobs that one call of dispatch hands over at most.
 const CALL: usize = 128;
 
 /// The sink, which ends with its standard input.
@@ -67,31 +71,62 @@ impl Drop for Sink {
     }
 }
 
-fn jobs() -> Vec<Handover> {
-    let job = |number: usize| Handover {
-        job: JobId::new(UnixMicros::from_secs(1_700_000_000), (number as u128) << 64),
-        attempt: 1,
+/// Returns frames as dispatch takes them from a lane, sealed.
+fn frames(sealer: &Sealer) -> Vec<Bytes> {
+    let shared = Arc::new(Shared {
+        tenant: "acme".parse().unwrap(),
         kind: Kind::Sms,
         class: Class::Marketing,
-        recipient: Arc::new(Recipient {
-            phone: Some(format!("+86138{number:08}").parse().unwrap()),
-            ..Recipient::default()
-        }),
-        sender: "10690000".into(),
+        pool: "sms".parse().unwrap(),
         content: Content::Text("x".repeat(140).into()),
-        params: Vec::new(),
-        template: None,
-        validity: Duration::from_secs(86_400),
-        extension: None,
-        call: None,
+        sender: "10690000".into(),
+        topic: "sale".into(),
+        labels: vec![],
+        origin: Origin::default(),
+        batch: None,
+        priority: 0,
+        accepted_at: UnixMicros::from_secs(1_700_000_000),
+        expires_at: UnixMicros::from_secs(1_700_086_400),
+        windows: vec![],
+        on_missed: OnMissed::Defer,
+        moved_at: None,
+        chain: None,
+        trace: None,
+    });
+    let job = |number: usize| Job {
+        id: JobId::new(UnixMicros::from_secs(1_700_000_000), (number as u128) << 64),
+        recipient: Recipient { phone: Some(format!("+86138{number:08}").parse().unwrap()), ..Recipient::default() },
+        params: vec![],
+        cancel_key: "".into(),
+        collapse_key: "".into(),
+        attempt: 0,
+        supersedes: 0,
+        seen: None,
     };
-    (0..JOBS).map(job).collect()
+    let numbers: Vec<_> = (0..JOBS).collect();
+    let envelope = |numbers: &[usize]| Envelope {
+        shared: Arc::clone(&shared),
+        due_at: shared.accepted_at,
+        jobs: numbers.iter().copied().map(job).collect(),
+    };
+    let frame = |numbers: &[usize]| Frame::Jobs(numbers.chunks(ENVELOPE_JOBS_MAX).map(envelope).collect());
+    numbers.chunks(FRAME_JOBS_MAX).map(|numbers| frame(numbers).encode(sealer).unwrap()).collect()
+}
+
+/// Opens a frame and makes of its jobs what is handed over, as dispatch does.
+fn opened(frame: &Bytes, sealer: &Sealer) -> Vec<Handover> {
+    let Frame::Jobs(envelopes) = Frame::decode(frame, sealer).unwrap() else { panic!("no jobs") };
+    let handovers = envelopes.iter().flat_map(|envelope| {
+        envelope.jobs.iter().map(|job| filled::handover(&envelope.shared, job, envelope.due_at, None))
+    });
+    handovers.collect()
 }
 
 /// Hands all over, never more than `window` without an answer, as dispatch does with its permits.
-async fn hand_over(channel: &dyn Channel, jobs: Vec<Handover>, window: usize) {
+async fn hand_over(channel: &dyn Channel, (frames, sealer): (&[Bytes], &Sealer), window: usize) {
     let (sender, mut answers) = mpsc::unbounded_channel();
-    let (mut jobs, mut free, mut left) = (jobs.into_iter().peekable(), window, JOBS);
+    let mut jobs = frames.iter().flat_map(|frame| opened(frame, sealer)).peekable();
+    let (mut free, mut left) = (window, JOBS);
     let mut come = Vec::with_capacity(CALL);
     while left > 0 {
         while free > 0 && jobs.peek().is_some() {
@@ -118,17 +153,15 @@ fn measure(c: &mut Criterion, name: &str, runtime: &Runtime, channel: &dyn Chann
     let mut group = c.benchmark_group("hand over");
     group.throughput(Throughput::Elements(JOBS as u64)).sample_size(10);
     let (mut spent, mut handed) = (0.0, 0);
+    let sealer = Sealer::ephemeral().unwrap();
+    let frames = frames(&sealer);
     group.bench_function(name, |b| {
-        b.iter_batched(
-            jobs,
-            |jobs| {
-                let before = busy();
-                runtime.block_on(hand_over(channel, jobs, window));
-                spent += busy() - before;
-                handed += JOBS;
-            },
-            BatchSize::PerIteration,
-        );
+        b.iter(|| {
+            let before = busy();
+            runtime.block_on(hand_over(channel, (&frames, &sealer), window));
+            spent += busy() - before;
+            handed += JOBS;
+        });
     });
     println!("{name}: {:.2} us of the processor for each of {handed} hand-overs", spent * 1e6 / handed as f64);
     group.finish();
