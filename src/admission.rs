@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use uuid::Uuid;
 
+use crate::domain::call::Skill;
 use crate::domain::cap::CalendarUnit;
 use crate::domain::ids::{JobId, PoolId, RuleName};
 use crate::domain::job::{Class, Content, Kind, OnMissed, Origin};
@@ -48,6 +49,8 @@ pub struct Request {
     pub class: Class,
     /// What they say.
     pub content: Content,
+    /// What their calls ask of whoever makes them.
+    pub asks: Vec<Skill>,
     /// What follows each where it does not get through.
     pub fallback: Vec<Fallback>,
     /// The sender shown; empty: the provider's default.
@@ -85,6 +88,8 @@ pub struct Fallback {
     pub kind: Kind,
     /// What it says.
     pub content: Content,
+    /// What its calls ask of whoever makes them.
+    pub asks: Vec<Skill>,
     /// The sender shown; empty: the provider's default.
     pub sender: Box<str>,
     /// How long the job before it may take to be delivered.
@@ -164,6 +169,16 @@ pub enum Refusal {
          class for what the recipient asked for, or route marketing to another pool"
     )]
     NoticesOnly(PoolId),
+    /// A provider of the pool that would carry these calls cannot do what they ask for.
+    #[error("a provider of the pool {pool}, which carries {}, {skill}", step.map_or_else(|| "these calls".to_owned(), |step| format!("fallback[{step}]")))]
+    Lacks {
+        /// The step that follows; `None`: the jobs themselves.
+        step: Option<usize>,
+        /// The pool.
+        pool: PoolId,
+        /// What it cannot do.
+        skill: Skill,
+    },
     /// A step that follows names a pool of senders.
     #[error(
         "fallback[{0}].sender is a pool of senders, and a step that follows leaves from one: name a sender, or none"

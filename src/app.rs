@@ -51,6 +51,7 @@ use crate::telemetry::traces::{self, Traces};
 
 use self::backends::Backends;
 use self::binds::Node;
+use self::follow_ups::FollowUps;
 pub use self::doctor::{Logins, examine};
 pub use self::error::StartError;
 pub use self::first_start::FirstKey;
@@ -224,6 +225,7 @@ impl Base {
         let pen = Record {
             queue: self.queue.clone(),
             limits: self.limits.clone(),
+            follow_ups: Arc::new(FollowUps::new(self)),
             ledger: self.ledger.clone(),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),

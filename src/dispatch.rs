@@ -204,8 +204,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             delivery.ack();
         }
         for late in late {
-            let out = late.finish(self).await;
-            self.confirm(out).await;
+            late.finish(self).await;
         }
     }
 

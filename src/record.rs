@@ -10,8 +10,8 @@ mod intake;
 mod losses;
 mod merge;
 mod meters;
+mod owed;
 mod reads;
-
 mod resend;
 mod rows;
 mod standing;
@@ -34,6 +34,7 @@ use crate::domain::time::Clock;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::queue::Queue;
+use crate::receipt::FollowUps;
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
 
@@ -52,8 +53,10 @@ pub struct Settings {
 pub struct Record<Q, L, M> {
     /// Where frames come from, and what goes out again goes to.
     pub queue: Q,
-    /// Told which steps of fallback chains are not to leave any more.
+    /// Told which steps of fallback chains are not to leave any more, and who opts out at the end of a call.
     pub limits: M,
+    /// Takes the jobs that follow calls.
+    pub follow_ups: Arc<dyn FollowUps>,
     /// Where all is written.
     pub ledger: L,
     /// Opens frames, seals rows.
@@ -80,7 +83,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Record<Q, L, M> {
     /// Starts to record, until the group of tasks is told to stop. What is in hand then is still written, unless the
     /// ledger is away; it then stays in the queue. Returns who writes.
     pub fn spawn(self) -> Pen {
-        let Self { queue, limits, ledger, sealer, clock, tasks, settings, committed } = self;
+        let Self { queue, limits, follow_ups, ledger, sealer, clock, tasks, settings, committed } = self;
         let (stop, pen) = (tasks.stop().clone(), Pen::default());
         let current = Arc::clone(&pen.0);
         let intake = Intake { queue: queue.clone(), sealer: sealer.clone(), clock: clock.clone(), stop: stop.clone() };
@@ -95,7 +98,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Record<Q, L, M> {
         };
         let (merger, meters) = (Merger::new(0, settings.jobs_known), Meters::new());
         let writer =
-            Writer { queue, limits, ledger, sealer, clock, stop, settings, committed, meters, merger, current };
+            Writer { queue, limits, follow_ups, ledger, sealer, clock, stop, settings, committed, meters, merger, current };
         let (full, batches) = mpsc::channel(1);
         tasks.spawn("record intake", intake.run(full));
         tasks.spawn("record writer", writer.run(batches));

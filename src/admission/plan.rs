@@ -253,6 +253,7 @@ mod tests {
             kind: Kind::Sms,
             class: Class::Marketing,
             content: Content::Text("hello".into()),
+            asks: vec![],
             fallback: vec![],
             sender: "".into(),
             topic: "".into(),

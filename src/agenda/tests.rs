@@ -73,6 +73,7 @@ impl Rig {
             counting: Counting::GsmIntl,
             signature: "".into(),
             notices_only: false,
+            skills: vec![],
         };
         let routes = Arc::new(Routes::new(&pools.iter().map(member).collect::<Vec<_>>()));
         queue.declare(&routes.lanes()).await.unwrap();

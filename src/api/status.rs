@@ -187,6 +187,8 @@ impl Error {
             Self::Refused(Refusal::NoProviderForStep(step, _) | Refusal::SenderPoolInStep(step)) => {
                 STEPS.get(*step).copied()
             }
+            Self::Refused(Refusal::Lacks { step: None, .. }) => Some("spec.call"),
+            Self::Refused(Refusal::Lacks { step: Some(step), .. }) => STEPS.get(*step).copied(),
             Self::Refused(Refusal::KeyConflict) => Some("idempotency_key"),
             Self::Refused(Refusal::NoticesOnly(_)) => Some("spec.class"),
             _ => None,
@@ -210,6 +212,7 @@ impl Meaning {
             | Refusal::NeverOpen(_)
             | Refusal::SenderPoolInStep(_)
             | Refusal::NoZone(_) => (Code::InvalidArgument, "INVALID_FIELD", As::Invalid),
+            Refusal::Lacks { .. } => (Code::InvalidArgument, "UNSUPPORTED_BY_POOL", As::Invalid),
             Refusal::NoticesOnly(_) => (Code::InvalidArgument, "NOTICES_ONLY", As::Invalid),
             Refusal::TooLarge => (Code::InvalidArgument, "TOO_LARGE", As::Invalid),
             Refusal::KeyConflict => (Code::FailedPrecondition, "KEY_CONFLICT", As::KeyConflict),

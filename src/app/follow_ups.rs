@@ -7,7 +7,8 @@ use ring::digest::{SHA256, digest};
 
 use super::{Base, SharedLimits};
 use crate::admission::{Admission, Batch, Item, Refusal, Request, Start};
-use crate::channel::call::Followed;
+use crate::channel::call::{Followed, asks};
+use crate::domain::call::Skill;
 use crate::domain::job::{Content, Kind};
 use crate::domain::keys::Fingerprint;
 use crate::domain::text;
@@ -16,6 +17,13 @@ use crate::queue::AnyQueue;
 use crate::receipt::{self, NotFollowed};
 
 type Params = Vec<(Box<str>, Box<str>)>;
+
+/// What a job says.
+struct Said {
+    content: Content,
+    asks: Vec<Skill>,
+    params: Params,
+}
 
 pub(super) struct FollowUps {
     admission: Admission<AnyQueue, SharedLimits, AnyLedger>,
@@ -35,7 +43,7 @@ impl FollowUps {
     }
 
     /// Returns the template that a job is to use, and what of the call fills it.
-    async fn content(&self, Followed { shared, follow_up, .. }: &Followed) -> Result<(Content, Params), NotFollowed> {
+    async fn content(&self, Followed { shared, follow_up, .. }: &Followed) -> Result<Said, NotFollowed> {
         let never = |why: String| NotFollowed::Never(why.into());
         let found = self.templates.newest(&self.ledger, &shared.tenant, &follow_up.template).await;
         let found = found.map_err(|error| NotFollowed::NotNow(error.to_string().into()))?;
@@ -55,10 +63,10 @@ impl FollowUps {
             signature: signature.unwrap_or_default().into(),
             plan: Arc::default(),
         };
-        Ok((content, params))
+        Ok(Said { asks: asks(follow_up.kind, &content, Some(&*template)), content, params })
     }
 
-    fn request(&self, followed: &Followed, (content, params): (Content, Params)) -> Option<Request> {
+    fn request(&self, followed: &Followed, Said { content, asks, params }: Said) -> Option<Request> {
         let Followed { job, shared, recipient, follow_up, at: _ } = followed;
         // The same call and place are the same job, however often it is handed in, by whichever attempt.
         let key = format!("call/{job}/{}", follow_up.from);
@@ -69,6 +77,7 @@ impl FollowUps {
             kind: follow_up.kind,
             class: shared.class,
             content,
+            asks,
             fallback: vec![],
             sender: "".into(),
             topic: shared.topic.clone(),

@@ -31,6 +31,7 @@ use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Counting, Link, Messages, Provider, Settings, To};
 use crate::dialer::{CallerRule, Lines, TrunkRules};
 use crate::dispatch::{self, Gate, Gates};
+use crate::domain::call::Skill;
 use crate::domain::ids::{PoolId, ProviderId};
 use crate::domain::job::Kind;
 use crate::domain::time::Clock;
@@ -61,6 +62,7 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
             | Link::Wechat(_)
             | Link::Wecom(_) => Counting::GsmIntl,
         },
+        skills: skills(&provider.link),
         notices_only: matches!(&provider.link, Link::Wechat(link) if link.messages == Messages::Template),
         signature: match &provider.link {
             Link::Aliyun(link) => link.sign_name.clone(),
@@ -78,6 +80,30 @@ pub(super) fn members(settings: &Settings) -> Vec<Member> {
         },
     };
     settings.providers.iter().map(member).collect()
+}
+
+/// Returns what a provider can do in calls, if it makes any.
+fn skills(link: &Link) -> Vec<Skill> {
+    let with = |transfer: bool, play: bool| {
+        let more = [transfer.then_some(Skill::Transfer), play.then_some(Skill::Play)];
+        std::iter::once(Skill::Flow).chain(more.into_iter().flatten()).collect()
+    };
+    match link {
+        Link::Asterisk(link) => with(!link.transfer.is_empty(), true),
+        Link::TwilioVoice(link) => with(link.transfer, !link.media_url.is_empty()),
+        Link::SimulatedTrunk(_) => with(true, true),
+        // Whatever it is given, it reaches nobody.
+        Link::Simulated(_) => Skill::ALL.into(),
+        // Says a text, or what is set up at the cloud.
+        Link::AliyunVoice(_)
+        | Link::Smpp(_)
+        | Link::Twilio(_)
+        | Link::Aliyun(_)
+        | Link::Tencent(_)
+        | Link::Custom(_)
+        | Link::Wechat(_)
+        | Link::Wecom(_) => vec![],
+    }
 }
 
 /// Returns how each pool counts the segments of a text: as the first of its providers does.

@@ -16,11 +16,12 @@ use tokio::sync::SetOnce;
 use self::flow::{Flow, Form};
 use self::runner::FollowUp;
 use crate::channel::Handover;
-use crate::domain::call::{CallReport, CallResult};
-use crate::domain::event::{Outcome, State};
+use crate::domain::call::{CallReport, CallResult, Skill};
+use crate::domain::event::{Left, Outcome, State};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Content, Envelope, Job, Kind, Shared};
 use crate::domain::recipient::Recipient;
+use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
 
 /// What a call is given besides what every hand-over is.
@@ -71,8 +72,8 @@ pub struct CallNews {
 pub enum Step {
     /// It moved on.
     Moved(State),
-    /// It ended: how, and the job as it would be called again, unless nobody has it any more.
-    Ended(CallReport, Option<Box<Envelope>>),
+    /// It ended: how, and what is left of it for what follows, unless nobody has its job any more.
+    Ended(CallReport, Option<Box<Left>>),
     /// It was hung up before anybody answered, because its job was taken back: this is the job's outcome.
     Withdrawn(Outcome),
     /// It is gone, and nobody knows how it ended.
@@ -151,6 +152,31 @@ fn flow_of(handover: &Handover) -> Result<Arc<Flow>, &'static str> {
         (Content::Call { .. } | Content::Text(_) | Content::Template { .. }, _) => return Err("unknown_flow"),
     };
     flow::parse(&document, Form::Json).map(Arc::new).map_err(|_| "bad_flow")
+}
+
+/// Returns what jobs ask of whoever makes their calls; `template` is the one that they name, if there is one.
+pub fn asks(kind: Kind, content: &Content, template: Option<&Template>) -> Vec<Skill> {
+    match (content, template) {
+        (_, _) if kind != Kind::Call => vec![],
+        (Content::Call { plan, .. }, _) if !plan.document.is_empty() => asked_by(&plan.document),
+        // Where a vendor has it, the vendor knows what it does.
+        (Content::Template { .. }, Some(template)) if template.providers.is_empty() => {
+            let flows = template.bodies.iter().map(|body| &body.call_flow).filter(|flow| !flow.is_empty());
+            let mut asked: Vec<_> = flows.flat_map(|flow| asked_by(flow)).collect();
+            asked.dedup();
+            asked
+        }
+        (Content::Call { .. }, _) => vec![Skill::NamedFlow],
+        (Content::Template { .. } | Content::Text(_), _) => vec![],
+    }
+}
+
+fn asked_by(document: &str) -> Vec<Skill> {
+    let Ok(flow) = flow::parse(document, Form::Json) else { return vec![] };
+    let does = |wanted: fn(&flow::Act) -> bool| flow.nodes().any(|(_, node)| wanted(&node.act));
+    let transfers = does(|act| matches!(act, flow::Act::Transfer(_))).then_some(Skill::Transfer);
+    let plays = does(|act| matches!(act, flow::Act::Play { .. })).then_some(Skill::Play);
+    [Some(Skill::Flow), transfers, plays].into_iter().flatten().collect()
 }
 
 /// Returns the flow of a call that says a text once.

@@ -98,10 +98,11 @@ impl Out {
     }
 
     /// Record settles a call that was taken, if nobody has said how it ended by the time it must have.
-    pub(super) fn check_call(&mut self, item: &Item, provider: &ProviderId, now: UnixMicros) {
+    pub(super) fn check_call(&mut self, item: &Item, provider: &Profile, now: UnixMicros) {
         if item.handover.call.is_some() {
-            let due_at = now.plus(item.shared.content.plan().over_after());
-            self.check_claimed(item, Some(provider.clone()), due_at);
+            // A call may wait at its provider for as long as an answer may.
+            let due_at = now.plus(item.shared.content.plan().over_after() + provider.response_timeout);
+            self.check_claimed(item, Some(provider.id.clone()), due_at);
             self.checks.iter_mut().rev().take(1).for_each(|check| check.ends_call = true);
         }
     }

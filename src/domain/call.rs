@@ -29,6 +29,19 @@ pub struct Plan {
     pub after: Vec<After>,
 }
 
+/// Something that a call may ask for and that not everybody who makes calls can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Skill {
+    /// Runs a flow that comes with the job or with its template.
+    Flow,
+    /// Knows a flow by its name.
+    NamedFlow,
+    /// Puts callees through to somebody.
+    Transfer,
+    /// Plays recordings.
+    Play,
+}
+
 /// Most things that follow a call.
 pub const AFTER_MAX: usize = 8;
 
@@ -67,6 +80,8 @@ pub enum AfterAct {
         /// Of everything.
         everything: bool,
     },
+    /// The next step of the job's fallback chain: it starts, and the job is not called again.
+    NextStep,
 }
 
 /// How a call went.
@@ -86,7 +101,7 @@ pub struct CallReport {
     pub talk: Duration,
     /// `callee` or `us`; empty: not known.
     pub hung_up_by: Box<str>,
-    /// Where the transcript is; empty: none, as no provider that is spoken to makes one.
+    /// Where the transcript is, or will be; empty: none, where its provider makes none.
     pub transcript: Box<str>,
     /// Where the recording is, as its provider names it; empty: none.
     pub recording: Box<str>,
@@ -154,6 +169,27 @@ const DEFAULTS: [Retry; 5] = [
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Tries([u8; CallResult::ALL.len()]);
 
+// === impl Skill ===
+
+impl Skill {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Flow, Self::NamedFlow, Self::Transfer, Self::Play];
+}
+
+impl fmt::Display for Skill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flow => {
+                "runs no flow: name a template with a call text, or route these calls to providers that run flows, such as \
+                 `asterisk` or `twilio-voice`"
+            }
+            Self::NamedFlow => "knows no flow of that name, and no template is called so: store one, or bring the flow",
+            Self::Transfer => "puts nobody through: set its `transfer`, or route these calls to others",
+            Self::Play => "plays no recordings: set its `media_url`, say a text, or route these calls to others",
+        })
+    }
+}
+
 // === impl Plan ===
 
 impl Default for Plan {
@@ -163,6 +199,12 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// Returns the places of what follows a call that ended with this result, in which these tags were set.
+    pub fn follows(&self, result: CallResult, tags: &[Box<str>]) -> Vec<u8> {
+        let places = (0_u8..).zip(&self.after).filter(|(_, after)| after.follows(result, tags));
+        places.map(|(place, _)| place).collect()
+    }
+
     /// Returns after which time a call that was taken has ended, and has been reported if it ever is.
     pub fn over_after(&self) -> Duration {
         self.ring_max + self.talk_max + SETTLED_WITHIN
@@ -191,7 +233,7 @@ impl After {
             AfterAct::Submit { template, params, .. } => {
                 template.len() + params.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>() + 8
             }
-            AfterAct::OptOut { .. } => 8,
+            AfterAct::OptOut { .. } | AfterAct::NextStep => 8,
         }
     }
 }
@@ -229,6 +271,7 @@ impl fmt::Debug for AfterAct {
         f.write_str(match self {
             Self::Submit { .. } => "Submit",
             Self::OptOut { .. } => "OptOut",
+            Self::NextStep => "NextStep",
         })
     }
 }

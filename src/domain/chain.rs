@@ -62,6 +62,8 @@ impl Passes {
     /// Returns what an outcome means.
     pub fn of(outcome: &Outcome) -> Self {
         match outcome.fate {
+            // They were talked to, and that called for another means.
+            Fate::Completed if *outcome.reason == *Outcome::NEXT_STEP => Self::Failed,
             Fate::Delivered | Fate::Completed | Fate::Sent => Self::Reached,
             // The vendor's limit, not one that we keep: another means may still reach them.
             Fate::Suppressed if *outcome.reason == *Outcome::VENDOR_LIMIT => Self::Failed,

@@ -185,13 +185,40 @@ pub enum CallStep {
         report: Box<str>,
         /// What it cost; `None`: no price is known.
         cost: Option<Money>,
-        /// The job, alone in its envelope, as it would be called again; `None`: nobody has it any more.
-        again: Option<Box<Envelope>>,
+        /// What is left of the call; `None`: whoever tells of its end has nothing of its job.
+        left: Option<Box<Left>>,
     },
     /// It was hung up before anybody answered, because its job was taken back: this is the job's outcome.
     Withdrawn(Outcome),
     /// It is gone, and nobody knows how it ended.
     Lost,
+}
+
+/// What is left of a call that ended, for what follows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The job, alone in its envelope, as it would be called again.
+    pub again: Envelope,
+    /// The places, in its plan, of what follows this call.
+    pub follows: Vec<u8>,
+    /// What was pressed, under the names of the nodes that asked for it.
+    pub heard: Heard,
+}
+
+/// What was pressed in a call, under the names of the nodes that asked for it.
+pub type Heard = Vec<(Box<str>, Box<str>)>;
+
+/// Something that follows a call and has not happened yet.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Owed {
+    /// The call's job, alone in its envelope.
+    pub call: Envelope,
+    /// Its place in the job's plan.
+    pub place: u8,
+    /// What was pressed in the call.
+    pub heard: Heard,
+    /// When the call ended.
+    pub at: UnixMicros,
 }
 
 /// What a receipt says.
@@ -247,6 +274,31 @@ pub enum Fact {
     Elapsed(TenantId, JobId),
     /// Something about a recipient that a platform told.
     Signal(Box<Signal>),
+    /// It is time to try again what is to follow a call.
+    Owed(Box<Owed>),
+}
+
+// === impl Left ===
+
+impl Left {
+    /// Returns what is left of a call whose flow is gone: what follows it by its result alone.
+    pub fn of_result(again: Envelope, result: CallResult) -> Self {
+        let follows = again.shared.content.plan().follows(result, &[]);
+        Self { again, follows, heard: vec![] }
+    }
+}
+
+impl fmt::Debug for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never what was pressed: this ends in logs and panics.
+        f.debug_struct("Left").field("follows", &self.follows).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Owed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owed").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 // === impl Fate ===
@@ -270,6 +322,9 @@ impl Outcome {
     pub const NO_ANSWER: &str = "no_answer";
     /// The reason of a suppression by the vendor: the recipient has had as many messages as it lets through.
     pub const VENDOR_LIMIT: &str = "vendor_limit";
+
+    /// The reason of a call's completion that calls for the next step of its chain all the same.
+    pub const NEXT_STEP: &str = "next_step";
 
     /// Returns an outcome with a reason.
     pub fn new(fate: Fate, reason: impl Into<Box<str>>) -> Self {

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::numbers::{self, NonePorted, Ported};
 use crate::config::{Counting, HouseRoute};
+use crate::domain::call::Skill;
 use crate::domain::ids::{Lane, PoolId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::money::Money;
@@ -33,6 +34,8 @@ pub struct Member {
     pub signature: Box<str>,
     /// Whether it carries service notices alone, and no marketing.
     pub notices_only: bool,
+    /// What it can do in calls, where it makes any.
+    pub skills: Vec<Skill>,
 }
 
 /// What a pool asks for, whichever of its providers carries a job: which one that is is known only when it goes.
@@ -83,6 +86,8 @@ struct Pool {
     tariff: Tariff,
     /// One of its providers carries no marketing.
     notices_only: bool,
+    /// What one of those of its providers that make calls cannot do in them.
+    lacks: Vec<Skill>,
 }
 
 impl Routes {
@@ -91,17 +96,21 @@ impl Routes {
         let mut pools: Vec<Pool> = Vec::new();
         for member in members {
             let per_s = member.rate.map(|rate| rate.per_s.get());
+            let calls = member.kinds.contains(&Kind::Call);
+            let lacks = Skill::ALL.into_iter().filter(|skill| calls && !member.skills.contains(skill));
             match pools.iter_mut().find(|pool| pool.id == member.pool) {
                 Some(pool) => {
                     pool.kinds.extend(&member.kinds);
                     pool.per_s = pool.per_s.zip(per_s).map(|(sum, more)| sum.saturating_add(more));
                     pool.tariff.or_dearer(member);
                     pool.notices_only |= member.notices_only;
+                    pool.lacks.extend(lacks);
                 }
                 None => {
                     let (id, kinds) = (member.pool.clone(), member.kinds.clone());
                     let notices_only = member.notices_only;
-                    pools.push(Pool { id, kinds, per_s, tariff: Tariff::of(member), notices_only });
+                    let lacks = lacks.collect();
+                    pools.push(Pool { id, kinds, per_s, tariff: Tariff::of(member), notices_only, lacks });
                 }
             }
         }
@@ -183,6 +192,12 @@ impl Routes {
     pub fn takes(&self, pool: &PoolId, class: Class) -> bool {
         let known = self.pools.iter().find(|candidate| candidate.id == *pool);
         class != Class::Marketing || known.is_none_or(|pool| !pool.notices_only)
+    }
+
+    /// Returns what of `asked` a pool cannot do in calls, whichever of its providers makes them; `None`: it can do all.
+    pub fn lacks(&self, pool: &PoolId, asked: &[Skill]) -> Option<Skill> {
+        let known = self.pools.iter().find(|candidate| candidate.id == *pool)?;
+        asked.iter().copied().find(|skill| known.lacks.contains(skill))
     }
 
     /// Returns every lane there is.
@@ -274,7 +289,7 @@ mod tests {
         let rate = rate.map(|rate| rate.parse().unwrap());
         let (counting, signature) = (Counting::GsmIntl, "".into());
         let kinds = kinds.to_vec();
-        Member { pool: pool.parse().unwrap(), kinds, rate, price: None, counting, signature, notices_only: false }
+        Member { pool: pool.parse().unwrap(), kinds, rate, price: None, counting, signature, notices_only: false, skills: vec![] }
     }
 
     #[test]

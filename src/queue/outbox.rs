@@ -271,11 +271,17 @@ impl Item for Check {
     }
 }
 
-fn again_bytes(called: &Called) -> usize {
+fn left_bytes(called: &Called) -> usize {
     match &called.step {
-        CallStep::Ended { again: Some(again), .. } => envelope_bytes(again),
-        CallStep::Ended { again: None, .. } | CallStep::Moved(_) | CallStep::Withdrawn(_) | CallStep::Lost => 0,
+        CallStep::Ended { left: Some(left), .. } => {
+            envelope_bytes(&left.again) + left.follows.len() + 1 + pairs_bytes(&left.heard)
+        }
+        CallStep::Ended { left: None, .. } | CallStep::Moved(_) | CallStep::Withdrawn(_) | CallStep::Lost => 0,
     }
+}
+
+fn pairs_bytes(pairs: &[(Box<str>, Box<str>)]) -> usize {
+    pairs.iter().map(|(name, value)| name.len() + value.len() + 6).sum::<usize>() + 3
 }
 
 impl Item for Fact {
@@ -284,12 +290,13 @@ impl Item for Fact {
             Self::Event(event) => 96 + event.change.weight(),
             Self::Receipt(receipt) => 96 + receipt.message_id.len() + receipt.code.len(),
             Self::Reply(reply) => 160 + reply.text.len(),
-            Self::Called(called) => 160 + called.report_len() + again_bytes(called),
+            Self::Called(called) => 160 + called.report_len() + left_bytes(called),
             Self::Suppressed(_, plain) => 120 + plain.address.len() + plain.word.len(),
             Self::Unsuppressed(..) => 160,
             Self::Ruled(_) => 128 + NAMES_BYTES_MAX,
             Self::Elapsed(..) => 96,
             Self::Signal(signal) => 1 + signal_bytes(signal),
+            Self::Owed(owed) => 32 + envelope_bytes(&owed.call) + pairs_bytes(&owed.heard),
         }
     }
 

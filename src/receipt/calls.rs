@@ -76,10 +76,10 @@ pub(super) fn fact(news: CallNews, sealer: &Sealer, (meters, prices): (&CallMetr
     let CallNews { provider, job, attempt, at, step } = news;
     let step = match step {
         Step::Moved(state) => CallStep::Moved(state),
-        Step::Ended(report, again) => {
+        Step::Ended(report, left) => {
             meters.ended(report.result, report.talk);
             let cost = prices.charge(&provider, &report);
-            CallStep::Ended { result: report.result, report: seal_report(&report, sealer), cost, again }
+            CallStep::Ended { result: report.result, report: seal_report(&report, sealer), cost, left }
         }
         Step::Withdrawn(outcome) => CallStep::Withdrawn(outcome),
         Step::Lost => CallStep::Lost,

@@ -2,6 +2,7 @@
 
 use super::chains::opened;
 use super::merge::Merger;
+use crate::domain::event::Left;
 use crate::domain::job::Envelope;
 use crate::ledger::{Ledger, LedgerError};
 use crate::seal::Sealer;
@@ -18,8 +19,8 @@ pub(super) async fn follow<L: Ledger>(ledger: &L, merger: &mut Merger, sealer: &
     let envelopes = opened(ledger, merger, sealer, &jobs).await?;
     for (event, result) in ended {
         let of = |envelope: &&Envelope| envelope.jobs.iter().any(|job| job.id == event.job);
-        let again = envelopes.iter().find(of).cloned();
-        merger.after_call(event, result, again);
+        let left = envelopes.iter().find(of).map(|again| Left::of_result(again.clone(), result));
+        merger.after_call(event, result, left);
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub(super) fn fact(fact: &mut Fact) {
         Fact::Reply(_)
         | Fact::Called(_)
         | Fact::Signal(_)
+        | Fact::Owed(_)
         | Fact::Suppressed(..)
         | Fact::Unsuppressed(..)
         | Fact::Ruled(_)

@@ -23,9 +23,9 @@ use self::segments::{MessageKey, MessageRef, Segments};
 use super::standing::{Admission, Standing};
 use super::tally::Tally;
 use crate::domain::call::CallResult;
-use crate::domain::event::{Change, Event, Fact, Fate, Receipt, Reply};
+use crate::domain::event::{Change, Event, Fact, Fate, Owed, Receipt, Reply};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
-use crate::domain::job::{Class, Envelope, Kind};
+use crate::domain::job::{Check, Class, Envelope, Kind};
 use crate::domain::keys::WordKey;
 use crate::domain::recent::Recent;
 use crate::domain::rule::{Act, JobRule, Names};
@@ -62,6 +62,10 @@ pub(super) struct Merged {
     pub(super) starts: Vec<Envelope>,
     /// Jobs of chains that are being given time to be delivered: their timers are set with the recording.
     pub(super) timers: Vec<Timer>,
+    /// What follows calls: carried out before the recording is written.
+    pub(super) owed: Vec<Owed>,
+    /// Checks of calls whose own were lost: put into the agenda with the recording.
+    pub(super) checks: Vec<Check>,
     /// Steps that are not to leave any more: told to limits before the recording is written.
     pub(super) withdrawn: Vec<Withdrawal>,
     pub(super) tally: Tally,
@@ -259,6 +263,7 @@ impl Merger {
             }
             Fact::Ruled(rule) => self.merged.recording.ruled.push(rule),
             Fact::Elapsed(_, job) => _ = self.touched.insert(job),
+            Fact::Owed(owed) => self.merged.owed.push(*owed),
             Fact::Signal(signal) => {
                 if self.heard.insert(signal.id) {
                     let seq = self.number();
@@ -367,6 +372,8 @@ impl Merged {
             resends: Vec::new(),
             starts: Vec::new(),
             timers: Vec::new(),
+            owed: Vec::new(),
+            checks: Vec::new(),
             withdrawn: Vec::new(),
             tally: Tally::default(),
         }

@@ -157,7 +157,7 @@ impl Wants {
             Fact::Elapsed(_, job) => self.job(merger, *job),
             Fact::Called(called) => self.job(merger, called.job),
             Fact::Signal(signal) => self.signals.push(signal.id),
-            Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) => {}
+            Fact::Reply(_) | Fact::Suppressed(..) | Fact::Unsuppressed(..) | Fact::Ruled(_) | Fact::Owed(_) => {}
         }
     }
 

@@ -134,6 +134,12 @@ impl Standing {
         self.marks.contains(&(u32::from(attempt) << 8 | CALLED))
     }
 
+    /// Returns whether a driver has spoken of the call of an attempt, and not of its end.
+    pub(super) fn in_call(&self, attempt: u16) -> bool {
+        let moved = [State::Dialing, State::Ringing, State::Answered].map(|state| mark(attempt, &Change::Progress(state)));
+        !self.call_ended(attempt) && self.marks.iter().any(|mark| moved.contains(mark))
+    }
+
     /// Returns whether all that is known is that it was handed over.
     pub(super) fn unresolved(&self) -> bool {
         self.state == Some(State::Unresolved)

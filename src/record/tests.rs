@@ -4,16 +4,20 @@ mod calls;
 mod chains;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use fastrand::Rng;
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
 use super::intake::{Work, open};
 use super::*;
+use crate::channel::call;
+use crate::channel::call::runner::FollowUp;
 use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::{JobId, Lane};
 use crate::domain::job::{Check, Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
@@ -26,6 +30,7 @@ use crate::limits::embedded::Embedded as EmbeddedLimits;
 use crate::queue::embedded::{Embedded, Options};
 use crate::queue::frame::{Frame, Heard, open_heard};
 use crate::queue::{Delivery, QueueName, Route, Settled};
+use crate::receipt::NotFollowed;
 
 const START: UnixMicros = UnixMicros::from_secs(1_000_000);
 
@@ -37,7 +42,29 @@ struct Rig {
     sealer: Sealer,
     clock: Clock,
     tasks: Tasks,
+    follow_ups: Arc<Followed>,
     _dir: TempDir,
+}
+
+/// Takes the jobs that follow calls, after it was asked so often in vain.
+#[derive(Default)]
+struct Followed {
+    in_vain: AtomicU32,
+    taken: Mutex<Vec<FollowUp>>,
+}
+
+impl FollowUps for Followed {
+    fn submit<'a>(&'a self, followed: &'a call::Followed) -> BoxFuture<'a, Result<(), NotFollowed>> {
+        let less = |left: u32| left.checked_sub(1);
+        let refuses = self.in_vain.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        Box::pin(async move {
+            if refuses {
+                return Err(NotFollowed::NotNow("the broker is away".into()));
+            }
+            self.taken.lock().unwrap().push(followed.follow_up.clone());
+            Ok(())
+        })
+    }
 }
 
 impl Rig {
@@ -48,7 +75,7 @@ impl Rig {
         ledger.migrate().await.unwrap();
         let queue = Embedded::open(&dir.path().join("queue"), Options::default(), &tasks, &clock).await.unwrap();
         let limits = EmbeddedLimits::open(&dir.path().join("limits"), START).unwrap();
-        Self { queue, limits, ledger, sealer: Sealer::ephemeral().unwrap(), clock, tasks, _dir: dir }
+        Self { queue, limits, ledger, sealer: Sealer::ephemeral().unwrap(), clock, tasks, follow_ups: Arc::default(), _dir: dir }
     }
 
     /// Returns a writer that remembers about `jobs_known` jobs, and who hears what it commits.
@@ -61,6 +88,7 @@ impl Rig {
         Writer {
             queue: self.queue.clone(),
             limits,
+            follow_ups: Arc::clone(&self.follow_ups) as Arc<dyn FollowUps>,
             ledger: self.ledger.clone(),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
@@ -93,7 +121,8 @@ impl Rig {
         let (queue, ledger, sealer) = (self.queue.clone(), self.ledger.clone(), self.sealer.clone());
         let limits = self.limits.clone();
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
-        Record { queue, limits, ledger, sealer, clock, tasks, settings, committed }.spawn();
+        let follow_ups = Arc::clone(&self.follow_ups) as Arc<dyn FollowUps>;
+        Record { queue, limits, follow_ups, ledger, sealer, clock, tasks, settings, committed }.spawn();
         seen.wait_for(|seen| *seen >= last).await.unwrap();
         seen
     }

@@ -4,7 +4,8 @@
 //! Nothing is acknowledged before its recording is committed, so a crash at any point brings the batch again; frames that
 //! were committed are then dropped by their id. An unanswered hand-over that goes out again is published before its
 //! decision is committed: a crash between the two publishes it twice, and the second copy meets the claim of the first.
-//! A step of a fallback chain is a part of the recording, row and agenda entry: it starts with what it follows from, or not.
+//! What follows a call is brought before the recording that says how the call ended: a crash between brings it again, which
+//! changes nothing. A step of a fallback chain is a part of the recording, row and agenda entry: it starts with what it follows from, or not.
 //!
 //! # Two writers
 //! When the broker takes the queue from a recorder that still writes, the fence of [`crate::ledger::Recording::after`] lets one of the
@@ -24,7 +25,8 @@ use super::intake::{Body, Work, is_full, open};
 use super::merge::{Merged, Merger};
 use super::meters::Meters;
 use super::resend::Resender;
-use super::{Settings, calls, chains, reads};
+use super::owed::Means;
+use super::{Settings, calls, chains, owed, reads};
 use crate::crash::{self, Point};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::trace::Trace;
@@ -33,6 +35,7 @@ use crate::limits::Limits;
 use crate::queue::dead::{self, Why};
 use crate::queue::frame::{seal_plain, seal_reply, seal_signal};
 use crate::queue::{Queue, QueueName};
+use crate::receipt::FollowUps;
 use crate::seal::Sealer;
 use crate::telemetry::traces::{self, Piece, With};
 
@@ -54,6 +57,7 @@ const SWEEP_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 pub(super) struct Writer<Q, L, M> {
     pub(super) queue: Q,
     pub(super) limits: M,
+    pub(super) follow_ups: Arc<dyn FollowUps>,
     pub(super) ledger: L,
     pub(super) sealer: Sealer,
     pub(super) clock: Clock,
@@ -219,8 +223,16 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     }
 
     async fn commit(&mut self, merged: Merged) -> Result<(), LedgerError> {
-        let Merged { mut recording, replies, signals, suppressed, resends, starts, mut timers, withdrawn, tally } =
+        let Merged { mut recording, replies, signals, mut suppressed, resends, starts, mut timers, withdrawn, .. } =
             merged;
+        let means = Means {
+            limits: &self.limits,
+            follow_ups: &*self.follow_ups,
+            sealer: &self.sealer,
+            clock: &self.clock,
+        };
+        let mut paid = means.bring(merged.owed).await;
+        suppressed.append(&mut paid.suppressed);
         recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {
             seq,
             tenant: reply.tenant.clone(),
@@ -247,6 +259,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         self.current.store(false, Ordering::Relaxed);
         timers.extend(chains::withdraw(&self.limits, withdrawn, self.clock.now()).await);
         recording.entries = chains::entries(starts, timers, &self.sealer)?;
+        recording.entries.extend(owed::entries(paid.still, merged.checks, &self.sealer, self.clock.now())?);
         let resender = Resender { queue: &self.queue, ledger: &self.ledger, sealer: &self.sealer };
         resender.resend(resends, self.clock.now()).await?;
         crash::point(Point::BeforeRecord);
@@ -254,7 +267,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         crash::point(Point::AfterRecord);
         self.current.store(true, Ordering::Relaxed);
         self.committed.send_replace(self.merger.last());
-        self.meters.count(&recording, &tally, self.clock.now());
+        self.meters.count(&recording, &merged.tally, self.clock.now());
         Ok(())
     }
 

@@ -34,6 +34,7 @@ const FAILS: u8 = 6;
 const LEAVES: u8 = 7;
 const LISTENS: u8 = 8;
 const HELLO: u8 = 9;
+const GREETS: u8 = 0;
 
 fn number(index: usize, does: u8) -> String {
     format!("+86138000{index:04}{does}")

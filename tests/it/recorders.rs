@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use postrider::channel::call::Followed;
 use postrider::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Report};
 use postrider::domain::ids::{JobId, ProviderId, TenantId};
 use postrider::domain::job::{Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
@@ -16,6 +18,7 @@ use postrider::limits::embedded::Embedded as EmbeddedLimits;
 use postrider::queue::embedded::{Embedded, Options};
 use postrider::queue::frame::Frame;
 use postrider::queue::{Queue, QueueName, Route};
+use postrider::receipt::{FollowUps, NotFollowed};
 use postrider::record::{Record, Settings};
 use postrider::seal::Sealer;
 use postrider::shutdown::Tasks;
@@ -23,6 +26,15 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::support::servers;
+
+/// No job here follows from a call.
+struct Nobody;
+
+impl FollowUps for Nobody {
+    fn submit<'a>(&'a self, _: &'a Followed) -> BoxFuture<'a, Result<(), NotFollowed>> {
+        Box::pin(async { Ok(()) })
+    }
+}
 
 const JOBS: u32 = 400;
 /// So small a memory that most of what is merged is read first.
@@ -57,7 +69,8 @@ async fn recorders_come_and_go(ledger: AnyLedger) {
         let (queue, ledger, sealer, clock) = (queue.clone(), ledger.clone(), sealer.clone(), clock.clone());
         let limits = limits.clone();
         let committed = watch::Sender::new(0);
-        Record { queue, limits, ledger, sealer, clock, tasks: tasks.clone(), settings, committed }.spawn();
+        let follow_ups = Arc::new(Nobody);
+        Record { queue, limits, follow_ups, ledger, sealer, clock, tasks: tasks.clone(), settings, committed }.spawn();
         tasks
     };
     // Two at once: the queue gives some frames to each, and neither knows of the other.

@@ -28,7 +28,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
     /// Finds the pools of all jobs of a request and of what follows them.
     ///
     /// # Errors
-    /// [`Refusal::NoProvider`], [`Refusal::NoProviderForStep`], [`Refusal::NoticesOnly`].
+    /// [`Refusal::NoProvider`], [`Refusal::NoProviderForStep`], [`Refusal::NoticesOnly`], [`Refusal::Lacks`].
     pub(super) fn ways(&self, request: &Request) -> Result<Ways, Refusal> {
         let Request { kind, sender, content, .. } = request;
         let first = self.routed(request, (*kind, content.signature().unwrap_or(sender)), sender);
@@ -46,6 +46,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         if let Some(pool) = pools.find(|pool| !self.settings.routes.takes(pool, request.class)) {
             return Err(Refusal::NoticesOnly(pool.clone()));
         }
+        self.able(request, &first, &steps)?;
         // An expiry that was given holds for all of a chain.
         let life = request.expires_at.is_none().then(|| self.life(request.class));
         let chain = |pools: &[usize]| {
@@ -54,6 +55,18 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
             Chain { first: None, step: 0, life, next }
         };
         Ok(combined(first, &steps, request.items.len(), chain))
+    }
+
+    /// Checks that those who would make the calls can do what these ask for.
+    fn able(&self, request: &Request, first: &Places, steps: &[Places]) -> Result<(), Refusal> {
+        let of_steps = (0..).zip(&request.fallback).zip(steps).map(|((at, step), places)| (Some(at), &step.asks, places));
+        for (step, asks, places) in std::iter::once((None, &request.asks, first)).chain(of_steps) {
+            let lacks = |pool: &PoolId| Some((pool.clone(), self.settings.routes.lacks(pool, asks)?));
+            if let Some((pool, skill)) = places.pools.iter().find_map(lacks) {
+                return Err(Refusal::Lacks { step, pool, skill });
+            }
+        }
+        Ok(())
     }
 
     fn routed(&self, request: &Request, (kind, signature): (Kind, &str), sender: &str) -> Option<Places> {
@@ -93,7 +106,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
 
 impl Fallback {
     fn place(&self, pool: &PoolId) -> Step {
-        let Self { kind, content, sender, after } = self.clone();
+        let Self { kind, content, sender, after, asks: _ } = self.clone();
         Step { kind, pool: pool.clone(), content, sender, after }
     }
 }

@@ -106,6 +106,7 @@ fn follows(raw: pb::AfterCall) -> Result<After, Invalid> {
         Some(RawAct::OptOut(opt_out)) => {
             AfterAct::OptOut { everything: super::flow::scope(opt_out.scope)? == OptOut::Everything.as_str() }
         }
+        Some(RawAct::NextStep(pb::NextStepNode {})) => AfterAct::NextStep,
     };
     Ok(After { when, act })
 }
@@ -139,7 +140,7 @@ fn unasked<'a>(plan: &'a Plan, flow: &Flow) -> impl Iterator<Item = &'a str> {
 fn used(plan: &Plan) -> impl Iterator<Item = &str> {
     let values = plan.after.iter().flat_map(|after| match &after.act {
         AfterAct::Submit { params, .. } => &params[..],
-        AfterAct::OptOut { .. } => &[],
+        AfterAct::OptOut { .. } | AfterAct::NextStep => &[],
     });
     values.flat_map(|(_, value)| placeholders(value))
 }
@@ -150,12 +151,25 @@ fn used(plan: &Plan) -> impl Iterator<Item = &str> {
 /// The first parameter that it does not have.
 pub(super) fn after_fits(plan: &Plan, template: &Template) -> Result<(), Invalid> {
     let known = |name: &str| template.variables.iter().any(|variable| *variable.name == *name);
-    let flows = || template.bodies.iter().filter_map(|body| parse(&body.call_flow, Form::Json).ok());
-    let asked =
-        |name: &str| flows().any(|flow| matches!(flow.node(name).map(|node| &node.act), Some(Act::Gather { .. })));
+    let flows: Vec<_> = template.bodies.iter().filter_map(|body| parse(&body.call_flow, Form::Json).ok()).collect();
+    let asks = |flow: &Flow, name: &str| matches!(flow.node(name).map(|node| &node.act), Some(Act::Gather { .. }));
+    // Whichever of them the recipient's locale takes.
+    let asked = |name: &str| !flows.is_empty() && flows.iter().all(|flow| asks(flow, name));
     match used(plan).find(|name| !known(name) && !asked(name)) {
         Some(name) => Err(Invalid::new("call.after", Problem::Undeclared(name.into()))),
         None => Ok(()),
+    }
+}
+
+/// Checks that a step follows where a call's end is to lead to one.
+pub(super) fn leads_somewhere(content: &Content, step_follows: bool) -> Result<(), Invalid> {
+    let leads = |after: &After| after.act == AfterAct::NextStep;
+    match content.plan().after.iter().position(leads) {
+        Some(place) if !step_follows => {
+            let what = "has no step to lead to: give the job a `fallback` with one more step";
+            Err(Invalid::new("next_step", Problem::Flow(what.into())).at("after", place).within("call"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -231,6 +245,7 @@ fn after_to_pb(after: &After) -> pb::AfterCall {
                 kind: super::kind_to_pb(*kind).into(),
                 params: params.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             }),
+            AfterAct::NextStep => RawAct::NextStep(pb::NextStepNode {}),
             AfterAct::OptOut { everything } => RawAct::OptOut(pb::OptOutNode {
                 scope: if *everything { pb::SuppressionScope::Everything } else { pb::SuppressionScope::Brand }.into(),
             }),

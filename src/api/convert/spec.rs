@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call::leads_somewhere;
 use super::enums::class;
 use super::item::{WORD_CHARS_MAX, locale};
 use super::time::{When, schedule};
@@ -79,6 +80,7 @@ pub(crate) struct Fallback {
 pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, Invalid> {
     let raw = raw.ok_or_else(|| Invalid::new("", Problem::Missing))?;
     let (kind, content, placeholders) = content(raw.content)?;
+    leads_somewhere(&content, !raw.fallback.is_empty())?;
     not_yet("links", raw.links.is_empty(), "links need link domains, which are")?;
     not_yet("require_link", !raw.require_link, "links need link domains, which are")?;
     Ok(Spec {
@@ -100,7 +102,12 @@ pub(crate) fn spec(raw: Option<pb::JobSpec>, now: UnixMicros) -> Result<Spec, In
 
 fn fallback(raw: Vec<pb::FallbackStep>) -> Result<Vec<Fallback>, Invalid> {
     check_count("fallback", raw.len(), STEPS_MAX)?;
-    raw.into_iter().enumerate().map(|(index, raw)| step(raw).map_err(|e| e.at("fallback", index))).collect()
+    let last = raw.len().saturating_sub(1);
+    let step = |(index, raw)| {
+        let step = step(raw).and_then(|step| leads_somewhere(&step.content, index < last).map(|()| step));
+        step.map_err(|e| e.at("fallback", index))
+    };
+    raw.into_iter().enumerate().map(step).collect()
 }
 
 fn step(raw: pb::FallbackStep) -> Result<Fallback, Invalid> {

@@ -11,6 +11,7 @@ use super::Jobs;
 use crate::admission::{Accepted, Batch, Fallback, ITEMS_MAX, Item, Request};
 use crate::api::convert::{self, Invalid, Problem, Spec};
 use crate::api::status::Error;
+use crate::channel::call::asks;
 use crate::domain::ids::JobId;
 use crate::domain::keys::Fingerprint;
 use crate::domain::trace::Trace;
@@ -188,6 +189,7 @@ pub(super) fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items)
         tenant: Arc::clone(tenant),
         kind: spec.kind,
         class: spec.class,
+        asks: asks(spec.kind, &spec.content, spec.template.as_deref()),
         content: spec.content,
         fallback: spec.fallback.into_iter().map(step).collect(),
         sender: spec.sender,
@@ -207,8 +209,8 @@ pub(super) fn request(tenant: &Arc<Tenant>, spec: Spec, key: Key, (batch, items)
 }
 
 fn step(step: convert::Fallback) -> Fallback {
-    let convert::Fallback { kind, content, sender, after, .. } = step;
-    Fallback { kind, content, sender, after }
+    let convert::Fallback { kind, content, sender, after, template, .. } = step;
+    Fallback { kind, asks: asks(kind, &content, template.as_deref()), content, sender, after }
 }
 
 fn refused(index: u32, invalid: Invalid) -> pb::BatchItemResult {

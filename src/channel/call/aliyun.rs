@@ -90,10 +90,6 @@ impl Api for Aliyun {
             // A flow of one's own needs lines of one's own.
             return Err(refused("not_a_template"));
         }
-        if !handover.content.plan().after.is_empty() {
-            // How its calls end is told to record alone.
-            return Err(refused("after_unsupported"));
-        }
         let (template, params) = self.template(handover);
         if handover.recipient.phone.is_none() {
             Err(refused("no_phone"))

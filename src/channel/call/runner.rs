@@ -165,6 +165,13 @@ impl Runner {
         }
     }
 
+    /// Returns what was pressed, under the names of the nodes that asked for it.
+    pub fn heard(&self) -> Vec<(Box<str>, Box<str>)> {
+        let asks = |name: &str| matches!(self.flow.node(name).map(|node| &node.act), Some(Act::Gather { .. }));
+        let asked = |(name, _): &&(Box<str>, Box<str>)| asks(name);
+        self.variables.iter().filter(asked).cloned().collect()
+    }
+
     /// Returns whether the flow is over.
     pub fn ended(&self) -> bool {
         self.at == At::Ended
@@ -193,7 +200,7 @@ impl Runner {
         template: &str,
         own: impl Iterator<Item = (&'a Box<str>, &'a Box<str>)>,
     ) -> FollowUp {
-        FollowUp { from, kind, template: template.into(), params: self.params(own) }
+        FollowUp::filled(from, (kind, template), own, &self.variables)
     }
 
     /// Takes in what happened; returns what is to be done, in order.
@@ -433,16 +440,27 @@ impl Runner {
     fn variable(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
+}
 
-    /// Returns the parameters of a follow-up: the call's own hold where it names none.
-    fn params<'a>(&self, own: impl Iterator<Item = (&'a Box<str>, &'a Box<str>)>) -> Vec<(Box<str>, Box<str>)> {
-        let mut params: Vec<_> = own.map(|(name, value)| (name.clone(), self.filled(value))).collect();
-        for (name, value) in &self.variables {
+// === impl FollowUp ===
+
+impl FollowUp {
+    /// Returns a follow-up job: its own values are filled in with the call's variables, and what it names none for, these
+    /// hold.
+    pub fn filled<'a>(
+        from: Box<str>,
+        (kind, template): (Kind, &str),
+        own: impl Iterator<Item = (&'a Box<str>, &'a Box<str>)>,
+        variables: &[(Box<str>, Box<str>)],
+    ) -> Self {
+        let filled = |value: &str| Box::from(text::fill(value, variables));
+        let mut params: Vec<_> = own.map(|(name, value)| (name.clone(), filled(value))).collect();
+        for (name, value) in variables {
             if !params.iter().any(|(known, _)| known == name) {
                 params.push((name.clone(), value.clone()));
             }
         }
-        params
+        Self { from, kind, template: template.into(), params }
     }
 }
 

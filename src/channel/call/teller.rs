@@ -1,6 +1,5 @@
 //! What a driver says of its calls: again and again, until it is durable.
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use tokio::task::JoinHandle;
 use super::runner::{FollowUp, Runner};
 use super::{CallNews, Carried, Followed, OptedOut, Step};
 use crate::channel::{Handover, Inbound, News};
-use crate::domain::call::{AfterAct, CallReport, CallResult};
-use crate::domain::event::{Outcome, State};
+use crate::domain::call::CallReport;
+use crate::domain::event::{Left, Outcome, State};
 use crate::domain::ids::{JobId, ProviderId};
 use crate::domain::recipient::Recipient;
 use crate::domain::time::Clock;
@@ -77,6 +76,11 @@ impl Teller {
         &self.carried
     }
 
+    /// Returns a name for what is recorded of the call.
+    pub(super) fn name(&self) -> Box<str> {
+        format!("{}.{}", self.job, self.attempt).into()
+    }
+
     /// Tells that the call moved on.
     pub(super) fn moved(&self, state: State) {
         self.voice.mention(self.news(Step::Moved(state)));
@@ -109,18 +113,13 @@ impl Teller {
         }
     }
 
-    /// Tells how the call ended, its line free again, and brings what follows.
+    /// Tells how the call ended, its line free again, and what follows it: record brings that with the end.
     pub(super) async fn ended(&self, runner: &Runner, report: CallReport) {
         self.carried.line.ended(Some(report.result));
-        let result = report.result;
         let again = self.carried.again(self.voice.clock.now());
-        let ended = self.voice.say(self.news(Step::Ended(report, Some(Box::new(again)))));
-        let mut follows = pin!(self.follow(runner, result));
-        // First, so that a process that dies in between says it again; but how a call ended is not held up for long.
-        match self.voice.clock.timeout(FOLLOW_MAX, &mut follows).await {
-            Ok(()) => ended.await,
-            Err(_) => _ = tokio::join!(follows, ended),
-        }
+        let follows = again.shared.content.plan().follows(report.result, &report.tags);
+        let left = Left { again, follows, heard: runner.heard() };
+        self.voice.say(self.news(Step::Ended(report, Some(Box::new(left))))).await;
     }
 
     /// Tells that the call was hung up before anybody answered, since its job was taken back.
@@ -133,26 +132,6 @@ impl Teller {
     pub(super) async fn lost(&self) {
         self.carried.line.ended(None);
         self.voice.say(self.news(Step::Lost)).await;
-    }
-
-    /// Brings what follows a call that ended so. Said again by a later call of the job, it is the same.
-    async fn follow(&self, runner: &Runner, result: CallResult) {
-        let plan = self.carried.shared.content.plan();
-        let follows = plan.after.iter().enumerate().filter(|(_, after)| after.follows(result, runner.tags()));
-        for (place, after) in follows {
-            let news = match &after.act {
-                AfterAct::Submit { kind, template, params } => {
-                    // A dot: no node has that in its name.
-                    let from = format!("after.{place}");
-                    let params = params.iter().map(|(name, value)| (name, value));
-                    Some(self.follows(runner.follow_up(from.into(), *kind, template, params)))
-                }
-                AfterAct::OptOut { everything } => self.opted_out(*everything),
-            };
-            if let Some(news) = news {
-                self.voice.say(news).await;
-            }
-        }
     }
 
     fn follows(&self, follow_up: FollowUp) -> News {

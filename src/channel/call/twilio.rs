@@ -243,7 +243,8 @@ impl Shared {
             locale => locale,
         };
         let language = twiml::language(locale).into();
-        Manner { language, voice: link.voice.clone(), media: link.media_url.clone(), caller: handover.sender.clone() }
+        let (voice, media, caller) = (link.voice.clone(), link.media_url.clone(), handover.sender.clone());
+        Manner { language, voice, media, caller, transcribe: link.transcribe }
     }
 
     /// Returns where the callbacks of an attempt come, without [`AGAIN`].

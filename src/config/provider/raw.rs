@@ -322,6 +322,7 @@ pub(in crate::config) struct RawTwilioVoice {
     pub(in crate::config) detect: bool,
     pub(in crate::config) voice: String,
     pub(in crate::config) media_url: String,
+    pub(in crate::config) transcribe: bool,
     pub(in crate::config) lines: i64,
     pub(in crate::config) lines_per_port: i64,
     pub(in crate::config) calls_per_s: i64,

@@ -25,6 +25,8 @@ pub struct TwilioVoice {
     pub voice: Box<str>,
     /// What URLs of recordings begin with; empty: none are played.
     pub media_url: Box<str>,
+    /// Whether Twilio writes down what is recorded.
+    pub transcribe: bool,
 }
 
 pub(super) fn twilio_voice(
@@ -57,6 +59,7 @@ pub(super) fn twilio_voice(
         transfer: raw.transfer,
         detect: raw.detect,
         voice: raw.voice.as_str().into(),
+        transcribe: raw.transcribe,
         media_url: media_url(&key("media_url"), &raw.media_url)?,
     };
     Ok(Provider {

@@ -111,7 +111,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                 Verdict::Event(change) => {
                     if matches!(change, Change::Sent { .. }) {
                         self.context.metrics.sent(item.shared.class, now.since(item.due_at));
-                        self.out.check_call(&item, &provider.profile.id, now);
+                        self.out.check_call(&item, &provider.profile, now);
                     }
                     provider.cost(&change);
                     self.out.answered(&item, change, &provider.profile, now);
@@ -191,54 +191,67 @@ fn trace(item: &Item, provider: &Provider, verdict: metrics::Verdict, (took, now
 }
 
 impl Late {
-    /// Takes the answers that are still to come; returns the events they make.
-    pub(in crate::dispatch) async fn finish<Q: Queue, L: Limits, B: Ledger>(
-        mut self,
-        context: &Context<Q, L, B>,
-    ) -> Out {
-        let mut out = Out::new(Arc::clone(&context.metrics));
+    /// Takes the answers that are still to come, and publishes what follows from them as they come: whoever dies now leaves
+    /// behind what was known so far.
+    pub(in crate::dispatch) async fn finish<Q: Queue, L: Limits, B: Ledger>(mut self, context: &Context<Q, L, B>) {
+        let watch = context.clock.stopwatch();
         let patience = self.permit.provider.profile.response_timeout + DEADLINE_SLACK;
-        let mut back = Vec::new();
-        let answers = async {
-            while let Some((index, answer)) = self.answers.recv().await {
-                let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
-                let now = context.clock.now();
-                self.permit.provider.answered(&answer, self.watch.elapsed(), now);
-                let Claimed { item, give_back, .. } = claimed;
-                let provider = &self.permit.provider.profile;
-                let unsent = answer.definitely_not_sent();
-                // Of what goes out at least once, that check repeats it.
-                let once = item.shared.class.at_most_once(item.shared.kind);
-                // Its check is on its way; what matters now is that the job arrived, or never will, or that it went out for all
-                // that is known (that check is due at once, and so comes before the other), or that it did not.
-                match verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
-                    Verdict::Event(change) => {
-                        self.permit.provider.cost(&change);
-                        if matches!(change, Change::Sent { .. }) {
-                            out.check_call(&item, &provider.id, now);
-                        }
-                        out.answered(&item, change, provider, now);
-                        if unsent {
-                            back.push(give_back);
-                        }
-                    }
-                    Verdict::Check => out.check_unanswered(&item, &provider.id, now),
-                    Verdict::Again { retry_after } => {
-                        self.permit.provider.throttled(retry_after, now);
-                        if once {
-                            out.again(item, now.plus(retry_after.unwrap_or(AGAIN_AFTER)), now);
-                        }
-                    }
-                    Verdict::RetryAt { at, .. } if once => out.again(item, at, now),
-                    Verdict::RetryAt { .. } => {}
-                }
+        while self.open.iter().any(Option::is_some) {
+            let mut some = Vec::new();
+            let left = patience.saturating_sub(watch.elapsed());
+            let received = context.clock.timeout(left, self.answers.recv_many(&mut some, ANSWERS_MAX)).await;
+            if !matches!(received, Ok(1..)) {
+                return;
             }
-        };
-        let _late = context.clock.timeout(patience, answers).await;
-        if !back.is_empty() {
-            // Lost, the caps are too strict until their windows end.
-            let _lost = context.give_back(&back).await;
+            let (out, back) = self.take(some, context);
+            context.confirm(out).await;
+            if !back.is_empty() {
+                // Lost, the caps are too strict until their windows end.
+                let _lost = context.give_back(&back).await;
+            }
         }
-        out
+    }
+
+    /// Takes some answers; returns what follows, and what is given back.
+    fn take<Q: Queue, L: Limits, B: Ledger>(
+        &mut self,
+        answers: Vec<Answered>,
+        context: &Context<Q, L, B>,
+    ) -> (Out, Vec<GiveBack>) {
+        let (mut out, mut back) = (Out::new(Arc::clone(&context.metrics)), Vec::new());
+        for (index, answer) in answers {
+            let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
+            let now = context.clock.now();
+            self.permit.provider.answered(&answer, self.watch.elapsed(), now);
+            let Claimed { item, give_back, .. } = claimed;
+            let provider = &self.permit.provider.profile;
+            let unsent = answer.definitely_not_sent();
+            // Of what goes out at least once, that check repeats it.
+            let once = item.shared.class.at_most_once(item.shared.kind);
+            // Its check is on its way; what matters now is that the job arrived, or never will, or that it went out for all
+            // that is known (that check is due at once, and so comes before the other), or that it did not.
+            match verdict::after(answer, provider, (&item.shared, &item.job), now, 0.5) {
+                Verdict::Event(change) => {
+                    self.permit.provider.cost(&change);
+                    if matches!(change, Change::Sent { .. }) {
+                        out.check_call(&item, provider, now);
+                    }
+                    out.answered(&item, change, provider, now);
+                    if unsent {
+                        back.push(give_back);
+                    }
+                }
+                Verdict::Check => out.check_unanswered(&item, &provider.id, now),
+                Verdict::Again { retry_after } => {
+                    self.permit.provider.throttled(retry_after, now);
+                    if once {
+                        out.again(item, now.plus(retry_after.unwrap_or(AGAIN_AFTER)), now);
+                    }
+                }
+                Verdict::RetryAt { at, .. } if once => out.again(item, at, now),
+                Verdict::RetryAt { .. } => {}
+            }
+        }
+        (out, back)
     }
 }

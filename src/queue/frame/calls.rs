@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::FrameError;
 use super::wire::{Reader, Writer};
 use crate::domain::call::{After, AfterAct, CallReport, CallResult, Plan, RETRIES_MAX, Retry, When};
-use crate::domain::event::{CallStep, Called, Fate, Outcome, State};
+use crate::domain::event::{CallStep, Called, Fate, Left, Outcome, Owed, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::Kind;
 
@@ -16,6 +16,9 @@ const AFTER_BYTES_MIN: usize = 4;
 
 /// Marks [`CallStep::Ended`] with a cost, which is 1 without.
 const ENDED_AT_A_COST: u8 = 16;
+/// The same two with something that follows the call.
+const ENDED_WITH_MORE: u8 = 17;
+const ENDED_WITH_MORE_AT_A_COST: u8 = 18;
 
 impl Writer<'_> {
     pub(super) fn plan(&mut self, plan: &Plan) {
@@ -58,6 +61,7 @@ impl Writer<'_> {
                 self.byte(1);
                 self.byte(u8::from(*everything));
             }
+            AfterAct::NextStep => self.byte(2),
         }
     }
 
@@ -71,12 +75,23 @@ impl Writer<'_> {
                 self.byte(0);
                 self.byte(*state as u8);
             }
-            CallStep::Ended { result, report, cost, again } => {
-                self.byte(if cost.is_some() { ENDED_AT_A_COST } else { 1 });
+            CallStep::Ended { result, report, cost, left } => {
+                let more = left.as_ref().filter(|left| !left.follows.is_empty());
+                self.byte(match (cost, more) {
+                    (None, None) => 1,
+                    (Some(_), None) => ENDED_AT_A_COST,
+                    (None, Some(_)) => ENDED_WITH_MORE,
+                    (Some(_), Some(_)) => ENDED_WITH_MORE_AT_A_COST,
+                });
                 self.byte(*result as u8);
                 self.text(report);
                 cost.iter().for_each(|cost| self.money(*cost));
-                self.option(again.as_ref(), |writer, again| writer.envelope(again));
+                self.option(left.as_ref(), |writer, left| writer.envelope(&left.again));
+                if let Some(left) = more {
+                    self.count(left.follows.len());
+                    left.follows.iter().for_each(|place| self.byte(*place));
+                    self.pairs(&left.heard);
+                }
             }
             CallStep::Lost => self.byte(2),
             CallStep::Withdrawn(outcome) => {
@@ -85,6 +100,13 @@ impl Writer<'_> {
                 self.text(&outcome.reason);
             }
         }
+    }
+
+    pub(super) fn owed(&mut self, owed: &Owed) {
+        self.envelope(&owed.call);
+        self.byte(owed.place);
+        self.pairs(&owed.heard);
+        self.time(owed.at);
     }
 
     pub(super) fn report(&mut self, report: &CallReport) {
@@ -126,6 +148,7 @@ impl Reader<'_> {
                 AfterAct::Submit { kind: self.word(Kind::ALL, "kind")?, template: self.text()?, params: self.pairs()? }
             }
             1 => AfterAct::OptOut { everything: self.flag()? },
+            2 => AfterAct::NextStep,
             _ => return Err(FrameError::Field("after")),
         };
         Ok(After { when, act })
@@ -146,17 +169,27 @@ impl Reader<'_> {
             at: self.time()?,
             step: match self.byte()? {
                 0 => CallStep::Moved(self.word(State::ALL, "state")?),
-                form @ (1 | ENDED_AT_A_COST) => CallStep::Ended {
-                    result: self.word(CallResult::ALL, "result")?,
-                    report: self.text()?,
-                    cost: if form == ENDED_AT_A_COST { Some(self.money()?) } else { None },
-                    again: self.option(Self::envelope)?.map(Box::new),
-                },
+                form @ (1 | ENDED_AT_A_COST | ENDED_WITH_MORE | ENDED_WITH_MORE_AT_A_COST) => self.ended(form)?,
                 2 => CallStep::Lost,
                 3 => CallStep::Withdrawn(Outcome { fate: self.word(Fate::ALL, "fate")?, reason: self.text()? }),
                 _ => return Err(FrameError::Field("call")),
             },
         })
+    }
+
+    fn ended(&mut self, form: u8) -> Result<CallStep, FrameError> {
+        let costs = matches!(form, ENDED_AT_A_COST | ENDED_WITH_MORE_AT_A_COST);
+        let more = matches!(form, ENDED_WITH_MORE | ENDED_WITH_MORE_AT_A_COST);
+        let (result, report) = (self.word(CallResult::ALL, "result")?, self.text()?);
+        let cost = if costs { Some(self.money()?) } else { None };
+        let again = self.option(Self::envelope)?;
+        let (follows, heard) = if more { (self.list(1, Self::byte)?, self.pairs()?) } else { (vec![], vec![]) };
+        let left = again.map(|again| Box::new(Left { again, follows, heard }));
+        Ok(CallStep::Ended { result, report, cost, left })
+    }
+
+    pub(super) fn owed(&mut self) -> Result<Owed, FrameError> {
+        Ok(Owed { call: self.envelope()?, place: self.byte()?, heard: self.pairs()?, at: self.time()? })
     }
 
     pub(super) fn report(&mut self) -> Result<CallReport, FrameError> {

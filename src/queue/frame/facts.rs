@@ -60,6 +60,10 @@ impl Writer<'_> {
                 self.byte(8);
                 self.signal(signal);
             }
+            Fact::Owed(owed) => {
+                self.byte(9);
+                self.owed(owed);
+            }
         }
     }
 
@@ -189,6 +193,7 @@ impl Reader<'_> {
             6 => Fact::Elapsed(self.tenant()?, JobId(self.uuid()?)),
             7 => Fact::Called(self.called()?),
             8 => Fact::Signal(Box::new(self.signal()?)),
+            9 => Fact::Owed(Box::new(self.owed()?)),
             _ => return Err(FrameError::Field("fact")),
         })
     }

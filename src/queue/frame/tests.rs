@@ -11,7 +11,9 @@ use super::wire::{Reader, Writer};
 use super::*;
 use crate::domain::call::{After, AfterAct, CallReport, CallResult, Plan, RETRIES_MAX, Retry, When};
 use crate::domain::chain::{Chain, STEPS_MAX, Step};
-use crate::domain::event::{CallStep, Called, Change, Event, Fate, Outcome, Receipt, Reply, Report, State};
+use crate::domain::event::{
+    CallStep, Called, Change, Event, Fate, Left, Outcome, Owed, Receipt, Reply, Report, State,
+};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -194,6 +196,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             params
         }),
         any::<bool>().prop_map(|everything| AfterAct::OptOut { everything }),
+        Just(AfterAct::NextStep),
     ];
     let after = (when, act).prop_map(|(when, act)| After { when, act });
     let lengths = (0_u64..100, 0_u64..10_000);
@@ -208,6 +211,20 @@ fn plan() -> impl Strategy<Value = Plan> {
     prop_oneof![Just(Plan::default()), plan]
 }
 
+fn left() -> impl Strategy<Value = Left> {
+    let follows = prop::collection::vec(any::<u8>(), 0..3);
+    (envelope(), follows, pairs()).prop_map(|(again, follows, heard)| {
+        // Only what follows needs to know what was pressed.
+        let heard = if follows.is_empty() { vec![] } else { heard };
+        Left { again, follows, heard }
+    })
+}
+
+fn owed() -> impl Strategy<Value = Box<Owed>> {
+    (envelope(), any::<u8>(), pairs(), time())
+        .prop_map(|(call, place, heard, at)| Box::new(Owed { call, place, heard, at }))
+}
+
 prop_compose! {
     fn called()(
         provider in name(),
@@ -216,8 +233,8 @@ prop_compose! {
         at in time(),
         step in prop_oneof![
             pick(State::ALL).prop_map(CallStep::Moved),
-            (pick(CallResult::ALL), text(), prop::option::of(cost()), prop::option::of(envelope())).prop_map(
-                |(result, report, cost, again)| CallStep::Ended { result, report, cost, again: again.map(Box::new) }
+            (pick(CallResult::ALL), text(), prop::option::of(cost()), prop::option::of(left())).prop_map(
+                |(result, report, cost, left)| CallStep::Ended { result, report, cost, left: left.map(Box::new) }
             ),
             Just(CallStep::Lost),
             (pick(Fate::ALL), text()).prop_map(|(fate, reason)| CallStep::Withdrawn(Outcome { fate, reason })),
@@ -344,6 +361,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         signal().prop_map(Fact::Signal),
         any::<u128>().prop_map(|id| Fact::Elapsed("acme".parse().unwrap(), JobId(Uuid::from_u128(id)))),
         called().prop_map(Fact::Called),
+        owed().prop_map(Fact::Owed),
     ]
 }
 

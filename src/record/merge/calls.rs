@@ -1,8 +1,8 @@
 //! What follows from calls: the next try, or the outcome.
 
-use super::Merger;
-use crate::domain::call::{CallResult, retry_after};
-use crate::domain::event::{CallStep, Called, Change, Event, Fate, Outcome};
+use super::{Known, Merger};
+use crate::domain::call::{AfterAct, CallResult, retry_after};
+use crate::domain::event::{CallStep, Called, Change, Event, Fate, Left, Outcome, Owed};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Check, Envelope, Job};
 use crate::domain::time::UnixMicros;
@@ -25,10 +25,10 @@ impl Merger {
             CallStep::Moved(state) => _ = self.event(event(Change::Progress(state))),
             CallStep::Withdrawn(outcome) => _ = self.event(event(Change::Settled(outcome))),
             CallStep::Lost => _ = self.event(event(Change::Settled(Outcome::new(Fate::Unknown, LOST)))),
-            CallStep::Ended { result, report, cost, again } => {
+            CallStep::Ended { result, report, cost, left } => {
                 let ended = event(Change::Called { provider, result, report, cost });
-                match again {
-                    Some(again) if self.event(ended.clone()) => self.after_call(ended, result, Some(*again)),
+                match left {
+                    Some(left) if self.event(ended.clone()) => self.after_call(ended, result, Some(*left)),
                     Some(_) => {}
                     // Its driver has nothing of the job any more.
                     None => self.call_reported(ended, result),
@@ -40,10 +40,7 @@ impl Merger {
     /// Merges how a call went of whose job nobody has anything: what follows is decided once the job is brought.
     pub(super) fn call_reported(&mut self, ended: Event, result: CallResult) {
         if self.event(ended.clone()) {
-            match result {
-                CallResult::Completed => self.after_call(ended, result, None),
-                _ => self.ended_calls.push((ended, result)),
-            }
+            self.ended_calls.push((ended, result));
         }
     }
 
@@ -52,11 +49,12 @@ impl Merger {
         std::mem::take(&mut self.ended_calls)
     }
 
-    /// Calls again later, or settles.
-    pub(in crate::record) fn after_call(&mut self, ended: Event, result: CallResult, again: Option<Envelope>) {
+    /// Brings what follows a call that ended; then it is made again later, or its job settled.
+    pub(in crate::record) fn after_call(&mut self, ended: Event, result: CallResult, left: Option<Left>) {
+        let goes_on = left.as_ref().is_some_and(|left| self.owe(left, ended.at));
         let Some(known) = self.known.get(&ended.job).filter(|known| known.standing.fate().is_none()) else { return };
         let tries = known.standing.calls();
-        let next = again.and_then(|again| {
+        let next = left.filter(|_| !goes_on).and_then(|Left { again, .. }| {
             let plan = again.shared.content.plan();
             let after = retry_after(result, tries, &plan.retries, chance(ended.job, ended.attempt))?;
             next_call(again, ended.attempt, ended.at.plus(after))
@@ -68,11 +66,39 @@ impl Merger {
                 Change::Deferred { reason: result.as_str().into(), until }
             }
             None => Change::Settled(match result {
+                CallResult::Completed if goes_on => Outcome::new(Fate::Completed, Outcome::NEXT_STEP),
                 CallResult::Completed => Outcome::new(Fate::Completed, ""),
                 other => Outcome::new(Fate::Undelivered, other.as_str()),
             }),
         };
         self.event(Event { change, ..ended });
+    }
+
+    /// Notes what is to follow a call that ended; returns whether the next step of its chain is called for.
+    fn owe(&mut self, left: &Left, at: UnixMicros) -> bool {
+        let Left { again, follows, heard } = left;
+        let mut goes_on = false;
+        for &place in follows {
+            match again.shared.content.plan().after.get(usize::from(place)).map(|after| &after.act) {
+                Some(AfterAct::Submit { .. } | AfterAct::OptOut { .. }) => {
+                    self.merged.owed.push(Owed { call: again.clone(), place, heard: heard.clone(), at });
+                }
+                Some(AfterAct::NextStep) => goes_on = true,
+                None => {}
+            }
+        }
+        goes_on
+    }
+
+    /// Looks again, once it must have ended, at a call that its driver has spoken of, and whose own check nobody has: a
+    /// process that dies right after it has handed a call over takes that along.
+    pub(super) fn check_again(&mut self, check: &Check, job: &Job, now: UnixMicros) {
+        let known = self.known.get(&job.id);
+        if known.is_some_and(|Known { standing, .. }| standing.fate().is_none() && standing.in_call(check.attempt)) {
+            let due_at = now.plus(check.envelope.shared.content.plan().over_after());
+            let envelope = check.envelope.with_jobs(vec![job.clone()]);
+            self.merged.checks.push(Check { envelope, due_at, ends_call: true, ..check.clone() });
+        }
     }
 
     /// Settles a call that has long ended, if nobody has said how: its driver lost it with its process.

@@ -48,7 +48,7 @@ impl Merger {
         let shared = &check.envelope.shared;
         let standing = self.known.get_mut(&job.id).map(|known| &known.standing);
         if standing.is_some_and(|standing| standing.fate().is_some() || standing.answered() >= check.attempt) {
-            return;
+            return self.check_again(check, job, now);
         }
         let next = next(check, standing);
         let change = if shared.class.at_most_once(shared.kind) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::call::CallResult;
-use crate::domain::event::{CallStep, Called, Outcome, Report, State};
+use crate::domain::event::{CallStep, Called, Left, Outcome, Report, State};
 use crate::domain::job::{Check, Content, Job, OnMissed, Origin, Shared};
 use crate::domain::keys::AddressKey;
 use crate::domain::recipient::Recipient;
@@ -385,8 +385,8 @@ fn called(attempt: u16, step: CallStep) -> Fact {
 }
 
 fn call_ended(attempt: u16, result: CallResult) -> Fact {
-    let again = Some(Box::new(call_check(attempt).envelope));
-    called(attempt, CallStep::Ended { result, report: "sealed".into(), cost: None, again })
+    let left = Some(Box::new(Left { again: call_check(attempt).envelope, follows: vec![], heard: vec![] }));
+    called(attempt, CallStep::Ended { result, report: "sealed".into(), cost: None, left })
 }
 
 /// Returns the check that comes after the call of an attempt must have ended.
@@ -454,5 +454,31 @@ fn a_call_has_one_outcome_however_it_is_told() {
         facts.into_iter().for_each(|fact| merger.fact(fact));
         merger.check(&call_check(1), NOW);
         assert_eq!(outcomes(&merger.finish()), expected);
+    }
+}
+
+/// A process dies right after its driver has said that somebody's phone rings: nobody has the check that belongs to the call.
+#[test]
+fn a_call_whose_own_check_was_lost_is_looked_at_again_once_it_must_have_ended() {
+    let rings = || called(1, CallStep::Moved(State::Ringing));
+    for (facts, again) in [
+        (vec![rings()], true),
+        (vec![rings(), sent(id(1), 1, &[])], true),
+        (vec![rings(), call_ended(1, CallResult::Completed)], false),
+        (vec![rings(), call_ended(1, CallResult::Busy)], false),
+        (vec![sent(id(1), 1, &[])], false),
+        (vec![], false),
+    ] {
+        let mut merger = Merger::new(0, 1_000);
+        merger.accept(accepted(id(1)));
+        facts.into_iter().for_each(|fact| merger.fact(fact));
+        merger.check(&Check { ends_call: false, ..call_check(1) }, NOW);
+        let checks = merger.finish().checks;
+        assert_eq!(checks.len(), usize::from(again));
+        for check in checks {
+            assert_eq!((check.ends_call, check.attempt, check.due_at > NOW), (true, 1, true));
+            merger.check(&check, check.due_at);
+            assert_eq!(outcomes(&merger.finish()), [Outcome::new(Fate::Unknown, "call_lost")]);
+        }
     }
 }

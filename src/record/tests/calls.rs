@@ -1,8 +1,9 @@
 //! Calls whose providers have nothing of their jobs: what follows a report comes from the ledger, once.
 
 use super::*;
-use crate::domain::call::CallResult;
-use crate::domain::event::{CallStep, Called};
+use crate::domain::call::{After, AfterAct, CallResult, Plan, When};
+use crate::domain::chain::{Chain, Step};
+use crate::domain::event::{CallStep, Called, Left};
 
 fn called_for(id: JobId) -> Envelope {
     let plain = envelope(Class::Marketing, &[id]);
@@ -28,7 +29,7 @@ async fn check(facts: Vec<Fact>) -> (Vec<Outcome>, Vec<UnixMicros>) {
     let mut writer = rig.writer(1);
     for frame in frames.iter().chain(frames.last()) {
         let mut batch = vec![delivered(frame, 1, &rig.sealer).0];
-        writer.current.store(false, std::sync::atomic::Ordering::Relaxed);
+        writer.current.store(false, Ordering::Relaxed);
         writer.try_write(&mut batch).await.unwrap();
     }
     let history = rig.history(job).await;
@@ -72,7 +73,7 @@ async fn a_call_that_a_cloud_reports_is_tried_again_or_settled_by_its_rules() {
 async fn a_call_that_no_driver_has_any_more_is_tried_again_or_settled_by_its_rules() {
     let job = JobId::new(START, 7);
     let ended = |result: CallResult| {
-        let step = CallStep::Ended { result, report: "how it went".into(), cost: None, again: None };
+        let step = CallStep::Ended { result, report: "how it went".into(), cost: None, left: None };
         Fact::Called(Called { provider: "carrier".parse().unwrap(), job, attempt: 1, at: START, step })
     };
     let (outcomes, waits) = check(vec![sent(job, &["a".to_owned()]), ended(CallResult::Busy)]).await;
@@ -84,4 +85,100 @@ async fn a_call_that_no_driver_has_any_more_is_tried_again_or_settled_by_its_rul
     assert_eq!((outcomes, waits.len()), (vec![Outcome::new(Fate::Undelivered, "invalid_number")], 0));
     let (outcomes, waits) = check(vec![sent(job, &["a".to_owned()]), ended(CallResult::Completed)]).await;
     assert_eq!((outcomes, waits.len()), (vec![Outcome::new(Fate::Completed, "")], 0));
+}
+
+/// A call that is followed by a text and an opt-out where the line is busy, and by a text where its flow set a tag.
+fn followed(job: JobId) -> Envelope {
+    let submit = |template: &str| {
+        let params = vec![("said".into(), "{name} pressed {menu}".into())];
+        AfterAct::Submit { kind: Kind::Sms, template: template.into(), params }
+    };
+    let busy = || When::Result(CallResult::Busy);
+    let after = vec![
+        After { when: busy(), act: submit("missed") },
+        After { when: When::Tag("yes".into()), act: submit("link") },
+        After { when: busy(), act: AfterAct::OptOut { everything: false } },
+    ];
+    let mut call = called_for(job);
+    let plan = Arc::new(Plan { after, ..Plan::default() });
+    Arc::make_mut(&mut call.shared).content = Content::Call { flow: "hello".into(), plan };
+    call.jobs[0].params = vec![("name".into(), "Li".into())];
+    call
+}
+
+fn ended(job: JobId, result: CallResult, left: Option<Left>) -> Fact {
+    let step = CallStep::Ended { result, report: "how it went".into(), cost: None, left: left.map(Box::new) };
+    Fact::Called(Called { provider: "carrier".parse().unwrap(), job, attempt: 1, at: START, step })
+}
+
+#[tokio::test]
+async fn what_follows_a_call_comes_once_with_its_end_and_again_until_it_can() {
+    let (rig, job) = (Rig::new().await, JobId::new(START, 7));
+    rig.follow_ups.in_vain.store(1, Ordering::SeqCst);
+    let left = Left { again: followed(job), follows: vec![0, 1, 2], heard: vec![("menu".into(), "1".into())] };
+    let end = rig.frame(Frame::Facts(vec![ended(job, CallResult::Busy, Some(left))]));
+    let mut writer = rig.writer(100);
+    rig.write(&mut writer, &[rig.frame(Frame::Jobs(vec![followed(job)])), end.clone()]).await;
+    let taken = || {
+        let taken = rig.follow_ups.taken.lock().unwrap();
+        let mut taken: Vec<_> = taken.iter().map(|taken| (taken.from.clone(), taken.params[0].1.clone())).collect();
+        taken.sort();
+        taken
+    };
+    assert_eq!(taken().len(), 1, "one was refused");
+    let number = rig.sealer.address_key("+15550000000");
+    assert_eq!(rig.limits.suppressions(&"acme".parse().unwrap(), number).await.unwrap().len(), 1);
+    // What was refused is tried again by a timer, which comes back as a fact; the same end again brings nothing.
+    let timers: Vec<_> = rig.agenda().await.into_iter().filter(|entry| matches!(entry.tag, Tag::Timer { .. })).collect();
+    let [timer] = &timers[..] else { panic!("{timers:?}") };
+    assert!(timer.due_at > START);
+    rig.write(&mut writer, &[(Uuid::new_v4(), timer.payload.clone()), (Uuid::new_v4(), end.1)]).await;
+    let said = |place: &str| (Box::from(place), Box::from("Li pressed 1"));
+    assert_eq!(taken(), [said("after.0"), said("after.1")]);
+}
+
+#[tokio::test]
+async fn what_follows_a_call_by_its_result_comes_although_its_process_is_gone() {
+    let (rig, job) = (Rig::new().await, JobId::new(START, 7));
+    let frames = [Frame::Jobs(vec![followed(job)]), Frame::Facts(vec![ended(job, CallResult::Busy, None)])];
+    let mut writer = rig.writer(100);
+    rig.write(&mut writer, &frames.map(|frame| rig.frame(frame))).await;
+    let taken: Vec<_> = rig.follow_ups.taken.lock().unwrap().iter().map(|taken| taken.template.clone()).collect();
+    assert_eq!(taken, ["missed".into()]);
+    let number = rig.sealer.address_key("+15550000000");
+    assert_eq!(rig.limits.suppressions(&"acme".parse().unwrap(), number).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_was_talked_in_may_still_lead_to_the_next_step_of_its_chain() {
+    for (result, tagged, expected) in [
+        (CallResult::Completed, true, Some(Outcome::new(Fate::Completed, Outcome::NEXT_STEP))),
+        (CallResult::Completed, false, Some(Outcome::new(Fate::Completed, ""))),
+        // It would be called again otherwise.
+        (CallResult::Busy, true, Some(Outcome::new(Fate::Undelivered, "busy"))),
+        (CallResult::Busy, false, None),
+    ] {
+        let (rig, job) = (Rig::new().await, JobId::new(START, 7));
+        let mut call = called_for(job);
+        let shared = Arc::make_mut(&mut call.shared);
+        let after = vec![After { when: When::Tag("later".into()), act: AfterAct::NextStep }];
+        let plan = Arc::new(Plan { after, ..Plan::default() });
+        shared.content = Content::Call { flow: "hello".into(), plan };
+        let text = Step {
+            kind: Kind::Sms,
+            pool: "default".parse().unwrap(),
+            content: Content::Text("as you wished".into()),
+            sender: "".into(),
+            after: Duration::from_secs(600),
+        };
+        shared.chain = Some(Box::new(Chain { first: None, step: 0, life: None, next: vec![text] }));
+        let follows = if tagged { vec![0] } else { vec![] };
+        let left = Left { again: call.clone(), follows, heard: vec![] };
+        let frames = [Frame::Jobs(vec![call]), Frame::Facts(vec![ended(job, result, Some(left))])];
+        let mut writer = rig.writer(100);
+        rig.write(&mut writer, &frames.map(|frame| rig.frame(frame))).await;
+        let starts: Vec<_> = rig.agenda().await.into_iter().filter(|entry| entry.tag == Tag::Send).collect();
+        assert_eq!(rig.outcomes(job).await, Vec::from_iter(expected), "{result}");
+        assert_eq!(starts.len(), usize::from(tagged), "{result}");
+    }
 }

@@ -30,12 +30,12 @@ fn elapsed(job: JobId) -> Fact {
 }
 
 impl Rig {
-    async fn write<M: Limits>(&self, writer: &mut Writer<Embedded, Sqlite, M>, frames: &[(Uuid, Bytes)]) {
+    pub(super) async fn write<M: Limits>(&self, writer: &mut Writer<Embedded, Sqlite, M>, frames: &[(Uuid, Bytes)]) {
         let mut batch = frames.iter().map(|frame| delivered(frame, 1, &self.sealer).0).collect();
         writer.try_write(&mut batch).await.unwrap();
     }
 
-    async fn agenda(&self) -> Vec<Entry> {
+    pub(super) async fn agenda(&self) -> Vec<Entry> {
         let groups: Vec<_> = self.ledger.agenda_groups().await.unwrap().into_iter().map(|group| (group, 100)).collect();
         self.ledger.due_entries(&groups, UnixMicros::MAX).await.unwrap()
     }

@@ -60,7 +60,7 @@ fn verb(node: Node<'_, '_>) -> Result<Verb, String> {
         "Redirect" => known(&["method"]).map(|()| Verb::Redirect(text())),
         "Hangup" => known(&[]).map(|()| Verb::Hangup),
         "Record" => {
-            known(&["action", "method", "maxLength", "timeout", "finishOnKey", "playBeep"])?;
+            known(&["action", "method", "maxLength", "timeout", "finishOnKey", "playBeep", "transcribe"])?;
             Ok(Verb::Record { action: attribute("action") })
         }
         "Dial" => {

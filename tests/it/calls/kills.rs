@@ -7,10 +7,18 @@ async fn calls_that_a_kill_interrupts_are_found_again_and_nobody_is_called_twice
     let Some(exchange) = Exchange::start() else { return };
     let provider = exchange.provider("lines = 6\ncalls_per_s = 20");
     let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    api::put_template(&service, api::template("missed", "{name}: sorry, we were interrupted")).await;
     let client = api::jobs(&service);
     let numbers: Vec<String> = (0..8).map(|index| number(index, if index < 4 { LISTENS } else { RINGS })).collect();
     // A phone rings for longer than the service takes to come back.
-    let ids = submit_calls(&client, "killed", rings(flow(60), 60), &numbers[..6]).await;
+    let mut spec = rings(flow(60), 60);
+    let Some(job_spec::Content::Call(content)) = &mut spec.content else { panic!("a call") };
+    let text = SubmitNode { template: "missed".into(), kind: Kind::Sms.into(), params: BTreeMap::new() };
+    content.after = vec![pb::AfterCall {
+        when: Some(pb::after_call::When::Result(CallResult::Completed.into())),
+        act: Some(pb::after_call::Act::Submit(text)),
+    }];
+    let ids = submit_calls(&client, "killed", spec, &numbers[..6]).await;
     for number in &numbers[..4] {
         until(&client, &ids[number], "answered", |job| state(job) == State::Answered).await;
     }
@@ -27,6 +35,10 @@ async fn calls_that_a_kill_interrupts_are_found_again_and_nobody_is_called_twice
         let expected = if number.ends_with('8') { Fate::Completed } else { Fate::Unknown };
         assert_eq!(fate, expected, "{number}");
     }
+    // What follows by the result follows all the same, once.
+    let mut followed: Vec<_> = texts(&client, 4).await.into_iter().map(|(number, _)| number).collect();
+    followed.sort();
+    assert_eq!(followed, numbers[..4]);
     // The last is told of before it is wholly gone.
     within_a_minute("no line leaks", || exchange.calls() == 0).await;
     // The lines are whole: as many calls again.

@@ -245,7 +245,7 @@ const EVERYTHING: &str = r##"{"start": "hello", "locale": "zh-CN", "nodes": {
 }}"##;
 
 const SHORT: &str = r#"{"start": "a", "nodes": {"a": {"say": {"text": "hello"}}}}"#;
-const ALL: &str = "transfer = true\nmedia_url = \"http://127.0.0.1:1/media\"\nvoice = \"Polly.Zhiyu\"\n";
+const ALL: &str = "transfer = true\nmedia_url = \"http://127.0.0.1:1/media\"\nvoice = \"Polly.Zhiyu\"\ntranscribe = true\n";
 
 #[tokio::test]
 async fn a_flow_that_does_everything_is_run_by_documents() {
@@ -258,6 +258,7 @@ async fn a_flow_that_does_everything_is_run_by_documents() {
     assert_eq!((report.result, &*report.digits, &*report.tags), (CallResult::Completed, "11", &["heard".into()][..]));
     assert_eq!(&*report.intent, "speak");
     assert!(report.recording.starts_with("https://api.twilio.com/"), "{}", report.recording);
+    assert_eq!(*report.transcript, format!("{}/Transcriptions.json", report.recording));
     let [News::FollowUp(followed), News::OptOut(opted_out)] = &others[..] else { panic!("{others:?}") };
     assert_eq!((&*followed.follow_up.from, opted_out.everything), ("link", true));
     let calls = rig.account.calls();
@@ -326,6 +327,7 @@ async fn a_recording_that_ends_with_the_call_is_kept_and_what_follows_it_follows
         let (report, others) = rig.ended().await;
         assert_eq!((report.result, &*report.tags), (CallResult::Completed, &["spoke".into()][..]));
         assert!(report.recording.contains("/Recordings/RE"), "{}", report.recording);
+        assert_eq!(&*report.transcript, "", "nobody asked for one");
         assert!(matches!(&others[..], [News::FollowUp(_)]), "{others:?}");
     }
     rig.finish().await;

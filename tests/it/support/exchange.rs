@@ -221,19 +221,22 @@ fn asterisk(ari: u16, callee: u16, rtp: u16) -> Janitor {
     janitor
 }
 
-/// Returns what somebody says who picks up: a word of half a second, and silence, as PCMU.
-fn said_hello() -> Vec<u8> {
+/// Returns what is heard of somebody who picks up, as PCMU: a word of that length, and silence.
+fn said(word_ms: usize, silence_ms: usize) -> Vec<u8> {
     let loud = [0x80_u8, 0x80, 0x80, 0x80, 0x00, 0x00, 0x00, 0x00];
-    let word = loud.iter().copied().cycle().take(4_000);
-    word.chain(std::iter::repeat_n(0xff, 48_000)).collect()
+    let word = loud.iter().copied().cycle().take(word_ms * 8);
+    word.chain(std::iter::repeat_n(0xff, silence_ms * 8)).collect()
 }
 
 fn callees(port: u16, media: u16) -> (Janitor, PathBuf) {
     let dir = server_dir("callees");
     let scenario = dir.join("callee.xml");
-    let hello = dir.join("hello.ul");
-    fs::write(&hello, said_hello()).unwrap();
-    let callee = include_str!("../../peers/callee.xml").replace("@HELLO@", hello.to_str().unwrap());
+    let mut callee = include_str!("../../peers/callee.xml").to_owned();
+    for (mark, said) in [("@HELLO@", said(500, 6_000)), ("@GREETING@", said(5_000, 2_000))] {
+        let file = dir.join(mark.trim_matches('@')).with_extension("ul");
+        fs::write(&file, said).unwrap();
+        callee = callee.replace(mark, file.to_str().unwrap());
+    }
     fs::write(&scenario, callee).unwrap();
     let messages = dir.join("messages");
     let program = servers::program("sipp", &[], "sip-tester");

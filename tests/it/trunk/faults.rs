@@ -1,9 +1,12 @@
 //! Campaigns that are taken back, trunks that fail, and calls that are lost, on a clock that stands until it is moved.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use postrider::pb::{
-    CallRetry, CancelJobsRequest, FallbackStep, JobSelector, RescheduleJobsRequest, SmsContent, fallback_step,
-    job_selector,
+    CallRetry, CancelJobsRequest, FallbackStep, JobSelector, RescheduleJobsRequest, SmsContent, SubmitRequest,
+    fallback_step, job_selector,
 };
+use tonic_types::StatusExt as _;
 
 use super::*;
 
@@ -97,7 +100,6 @@ async fn a_trunk_that_fails_rests_instead_of_failing_every_call() {
 /// An answer that comes after its frame was let go has its check like any other: of a call that is up when its process is
 /// killed nobody tells anything.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: such a job stays open until it expires"]
 async fn a_call_that_was_taken_late_and_lost_with_its_process_ends_as_unknown() {
     let mut desk = Desk::open(&answering(""));
     api::insist(&desk.client, &api::batch("late", calls("spring"), &api::numbers(0, 1))).await;
@@ -146,6 +148,143 @@ async fn who_cannot_be_called_gets_the_next_step_of_their_chain() {
     assert_eq!(desk.jobs(Kind::Sms).await.len(), 3);
 }
 
+/// Somebody who is asked whether to go on by text, by a call that is completed: the tag decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_pressed_in_a_call_leads_to_the_next_step_of_its_chain() {
+    let mut desk = Desk::open(&answering(""));
+    let mut spec = calls("");
+    let Some(job_spec::Content::Call(content)) = &mut spec.content else { panic!("a call") };
+    let act = || Some(pb::after_call::Act::NextStep(pb::NextStepNode {}));
+    content.after = vec![pb::AfterCall { when: Some(pb::after_call::When::Tag("yes".into())), act: act() }];
+    // Nowhere to go.
+    let status = desk.client.clone().submit_batch(api::batch("alone", spec.clone(), &api::numbers(0, 1))).await;
+    let details = status.unwrap_err().get_details_bad_request().unwrap();
+    assert_eq!(details.field_violations[0].field, "spec.call.after[0].next_step");
+    let text = SmsContent { text: "here it is".into(), ..SmsContent::default() };
+    let text = Some(fallback_step::Content::Sms(text));
+    spec.fallback = vec![FallbackStep { content: text, ..FallbackStep::default() }];
+    api::insist(&desk.client, &api::batch("chain", spec, &api::numbers(0, 2))).await;
+    let jobs = desk.settle(2).await;
+    for job in &jobs {
+        assert_eq!((fate(job), &*job.outcome.clone().unwrap().reason), (Some(Fate::Completed), "next_step"));
+    }
+    while desk.jobs(Kind::Sms).await.len() < 2 {
+        desk.pass(Duration::from_secs(1)).await;
+    }
+}
+
+/// What is said into a recording is there to be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_call_says_where_recording_and_transcript_are() {
+    let mut desk = Desk::open(&answering(""));
+    let mut spec = calls("");
+    let Some(job_spec::Content::Call(content)) = &mut spec.content else { panic!("a call") };
+    let length_max = Some(prost_types::Duration { seconds: 20, nanos: 0 });
+    let record = pb::RecordNode { length_max };
+    let node = pb::FlowNode { act: Some(flow_node::Act::Record(record)), next: String::new() };
+    let flow = pb::CallFlow { start: "speak".into(), nodes: [("speak".into(), node)].into(), ..pb::CallFlow::default() };
+    (content.source, content.after) = (Some(call_content::Source::InlineFlow(flow)), vec![]);
+    api::insist(&desk.client, &api::batch("recorded", spec, &api::numbers(0, 1))).await;
+    let report = desk.settle(1).await.remove(0).call.unwrap();
+    assert!(report.transcript_ref.starts_with("data:,") && !report.recording_ref.is_empty(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_called_outside_the_hours_of_calls_where_they_are() {
+    let mut desk = Desk::open(&(answering("busy") + "\n[windows]\ndefaults = \"shipped\"\n"));
+    let mut spec = calls("");
+    spec.class = Class::Notification.into();
+    let mut submit = desk.client.clone();
+    let mut submit = async |number: &str| {
+        let recipient = Some(api::phone(number));
+        submit.submit(SubmitRequest { spec: Some(spec.clone()), recipient, ..SubmitRequest::default() }).await
+    };
+    // A number that may be in any of several zones.
+    let status = submit("+12025550100").await.unwrap_err();
+    assert!(status.message().contains("recipient.time_zone"), "{status:?}");
+    let (china, germany, late) = ("+8613800000001", "+4915112345678", "+8613800000002");
+    let (shanghai, berlin) = ("Asia/Shanghai", "Europe/Berlin");
+    desk.go(shanghai, "08:30:00").await;
+    submit(china).await.unwrap();
+    submit(germany).await.unwrap();
+    desk.go(shanghai, "08:59:50").await;
+    desk.dialled(china, 1).await;
+    // Busy just before the hours end: the next call would come five minutes later, and comes two hours later.
+    desk.go(shanghai, "11:58:00").await;
+    submit(late).await.unwrap();
+    desk.dialled(late, 1).await;
+    desk.go(shanghai, "12:20:00").await;
+    desk.go(shanghai, "13:59:50").await;
+    desk.dialled(late, 2).await;
+    desk.go(berlin, "08:59:50").await;
+    desk.dialled(germany, 1).await;
+    for job in desk.jobs(Kind::Call).await {
+        let zone = if job.recipient.clone().unwrap().phone == germany { berlin } else { shanghai };
+        for at in dials(&job) {
+            let hour = Timestamp::from_second(at).unwrap().to_zoned(TimeZone::get(zone).unwrap()).hour();
+            assert!((9..12).contains(&hour) || (14..20).contains(&hour), "dialled at {hour} in {zone}");
+        }
+    }
+}
+
+/// One pool of two: what one of its providers cannot do is refused by its field, and not when it is that one's turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pool_cannot_do_in_calls_is_refused_when_it_is_submitted() {
+    let bare = "[[provider]]\nid = \"bare\"\nkind = \"asterisk\"\nendpoint = \"http://127.0.0.1:1\"\nuser = \"dialer\"\n\
+                password = \"sesame\"\ntrunk = \"PJSIP/{number}@carrier\"\n";
+    let desk = Desk::open(&(TRUNK.to_owned() + bare));
+    let transfer = flow_node::Act::Transfer(pb::TransferNode { target: "+861050".into() });
+    let node = pb::FlowNode { act: Some(transfer), next: String::new() };
+    let flow = pb::CallFlow { start: "desk".into(), nodes: [("desk".into(), node)].into(), ..pb::CallFlow::default() };
+    let source = Some(call_content::Source::InlineFlow(flow));
+    let puts_through = CallContent { source, ..CallContent::default() };
+    let source = Some(call_content::Source::Flow("not-stored".into()));
+    let unknown = CallContent { source, ..CallContent::default() };
+    let call = |call: &CallContent| {
+        JobSpec { content: Some(job_spec::Content::Call(call.clone())), class: Class::Transactional.into(), ..JobSpec::default() }
+    };
+    let step = FallbackStep { content: Some(fallback_step::Content::Call(puts_through.clone())), ..FallbackStep::default() };
+    let chain = JobSpec { fallback: vec![step], ..api::text(Class::Transactional, "first") };
+    for (spec, field, says) in [
+        (call(&puts_through), "spec.call", "set its `transfer`"),
+        (call(&unknown), "spec.call", "no template is called so"),
+        (chain, "spec.fallback[0]", "set its `transfer`"),
+    ] {
+        let request = SubmitRequest { spec: Some(spec), recipient: Some(api::phone("+8613800000001")), ..SubmitRequest::default() };
+        let status = desk.client.clone().submit(request).await.unwrap_err();
+        let details = status.get_details_bad_request().unwrap();
+        assert_eq!(details.field_violations[0].field, field);
+        assert!(status.message().contains(says), "{}", status.message());
+    }
+}
+
+/// Who was called for one campaign is not called for another on the same day; a call that is made again is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn callees_are_called_as_often_as_caps_let_whichever_campaign_calls() {
+    let cap = "\n[[cap]]\nname = \"calls\"\nkinds = [\"call\"]\nlimit = 1\nwindow = \"24h\"\non_limit = \"drop\"\n";
+    let mut desk = Desk::open(&(answering("busy") + cap));
+    let numbers = api::numbers(0, 3);
+    api::insist(&desk.client, &api::batch("spring", calls("spring"), &numbers)).await;
+    while desk.calls_ended().await < 3 {
+        desk.pass(Duration::from_secs(1)).await;
+    }
+    let others = api::insist(&desk.client, &api::batch("summer", calls("summer"), &numbers)).await;
+    for job in desk.settle(6).await {
+        let capped = others.contains(&job.job_id);
+        let expected = if capped { (Fate::Suppressed, 0) } else { (Fate::Undelivered, 3) };
+        assert_eq!((fate(&job).unwrap(), tries(&job).len()), expected, "{job:?}");
+    }
+}
+
+/// Returns when somebody was dialled.
+fn dials(job: &Job) -> Vec<i64> {
+    let dialled = |event: &pb::Event| match &event.what {
+        Some(event::What::StateChange(change)) if change.state == i32::from(State::Dialing) => Some(event.at?.seconds),
+        _ => None,
+    };
+    job.events.iter().filter_map(dialled).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_campaign_of_calls_is_paused_drained_and_resumed_by_moving_it() {
     let mut desk = Desk::open(TRUNK);
@@ -172,6 +311,30 @@ async fn a_campaign_of_calls_is_paused_drained_and_resumed_by_moving_it() {
 }
 
 impl Desk {
+    /// Moves the clock to the next time at which clocks of `zone` show this.
+    async fn go(&mut self, zone: &str, time: &str) {
+        let now = self.now().await;
+        let now = Timestamp::from_second(now.seconds).unwrap().to_zoned(TimeZone::get(zone).unwrap());
+        let time: jiff::civil::Time = time.parse().unwrap();
+        let then = now.date().to_datetime(time).to_zoned(now.time_zone().clone()).unwrap();
+        let then = if then > now { then } else { then.tomorrow().unwrap() };
+        let left = then.timestamp().as_second() - now.timestamp().as_second();
+        self.pass(Duration::from_secs(left.cast_unsigned())).await;
+    }
+
+    /// Lets seconds pass until somebody was dialled so often.
+    async fn dialled(&mut self, number: &str, times: usize) {
+        for _ in 0..900 {
+            let jobs = self.jobs(Kind::Call).await;
+            let is = |job: &&Job| job.recipient.as_ref().is_some_and(|recipient| recipient.phone == number);
+            if jobs.iter().find(is).is_some_and(|job| dials(job).len() >= times) {
+                return;
+            }
+            self.pass(Duration::from_secs(1)).await;
+        }
+        panic!("{number} is not dialled {times} times; the log:\n{}", self.service.log());
+    }
+
     async fn now(&mut self) -> prost_types::Timestamp {
         let by = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
         let mut admin = AdminServiceClient::new(self.service.connect());

@@ -8,6 +8,9 @@ use crate::config::SimulatedTrunk;
 use crate::domain::call::CallResult;
 use crate::domain::ids::JobId;
 
+/// What callees say.
+const WORDS: [&str; 8] = ["yes", "no", "please", "call", "me", "tomorrow", "thank", "you"];
+
 /// What one callee does in one call.
 #[derive(Clone, Debug)]
 pub(super) struct Callee {
@@ -44,6 +47,13 @@ impl Callee {
             keys: link.keys.clone(),
             chance,
         }
+    }
+
+    /// Draws what they say when they are recorded.
+    pub(super) fn says(&mut self) -> String {
+        let many = 2 + self.chance.usize(..5);
+        let words: Vec<_> = (0..many).map(|_| WORDS[self.chance.usize(..WORDS.len())]).collect();
+        words.join(" ")
     }
 
     /// Draws what they press when they are asked; `None`: nothing.

@@ -23,6 +23,8 @@ struct Ahead {
     over: Option<(Duration, Event)>,
     timer: Option<(Duration, u32)>,
     key: Option<(Duration, char)>,
+    /// What was said into the last recording.
+    said: Option<String>,
 }
 
 impl Shared {
@@ -58,7 +60,12 @@ impl Shared {
         }
         runner.take(Event::HungUp);
         let result = callee.result;
+        let said = ahead.said.take();
+        let name = said.as_ref().map(|_| teller.name());
         CallReport {
+            // What was said is all that there is of it, so it stands in its own address (RFC 2397).
+            transcript: said.map_or_else(|| "".into(), |said| format!("data:,{}", said.replace(' ', "%20")).into()),
+            recording: name.unwrap_or_default(),
             talk: elapsed(),
             answered_by: if result == CallResult::Machine { "machine" } else { "human" }.into(),
             hung_up_by: hung_up_by.into(),
@@ -93,7 +100,10 @@ fn obey(
                 Command::OptOut(scope) => teller.opt_out(scope == OptOut::Everything),
                 Command::Submit(follow_up) => teller.submit(follow_up),
                 Command::Transfer(_) => ahead.over = Some((now + PUT_THROUGH, Event::Transferred)),
-                Command::Record(longest) => ahead.over = Some((now + longest.min(RECORDING), Event::Recorded)),
+                Command::Record(longest) => {
+                    ahead.said = Some(callee.says());
+                    ahead.over = Some((now + longest.min(RECORDING), Event::Recorded));
+                }
                 Command::HangUp => return true,
             }
         }

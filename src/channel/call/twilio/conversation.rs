@@ -415,6 +415,14 @@ impl Conversation {
         over
     }
 
+    /// Returns where Twilio puts what it writes down of a recording (its transcriptions, a list below the recording).
+    fn transcript(&self) -> Box<str> {
+        match self.shared.settings.link.transcribe && !self.recording.is_empty() {
+            true => format!("{}/Transcriptions.json", self.recording).into(),
+            false => "".into(),
+        }
+    }
+
     fn report(&self, result: CallResult, talk: Option<Duration>) -> CallReport {
         let talked = talk.or_else(|| self.talk.map(|talk| talk.elapsed())).unwrap_or_default();
         let reached = result.reached();
@@ -429,6 +437,7 @@ impl Conversation {
             }
             .into(),
             answered_by: self.answered_by.map_or("", Who::as_str).into(),
+            transcript: self.transcript(),
             recording: self.recording.clone(),
             ..self.script.runner().report(result)
         }

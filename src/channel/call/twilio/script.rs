@@ -47,6 +47,8 @@ pub(super) struct Manner {
     pub(super) media: Box<str>,
     /// Whom people see that the call is put through to.
     pub(super) caller: Box<str>,
+    /// Whether what is recorded is written down.
+    pub(super) transcribe: bool,
 }
 
 /// What a document waits for at its end.
@@ -190,7 +192,7 @@ impl Script {
             }
             Command::Record(longest) => {
                 self.prompt(said, &mut document);
-                document.record(longest, url);
+                document.record((longest, self.manner.transcribe), url);
                 Open::Recording
             }
             Command::Transfer(target) => {

@@ -74,8 +74,9 @@ impl Document {
         self.0.push_str("</Gather>");
     }
 
-    /// Records the callee; asks `url` when that is over. Where nothing was heard, Twilio goes on behind it.
-    pub(super) fn record(&mut self, longest: Duration, url: &str) {
+    /// Records the callee, and writes down what they say if it is to `transcribe`; asks `url` when that is over. Where nothing
+    /// was heard, Twilio goes on behind it.
+    pub(super) fn record(&mut self, (longest, transcribe): (Duration, bool), url: &str) {
         let (longest, silence) = (seconds(longest).to_string(), SILENCE.to_string());
         self.0.push_str("<Record");
         for (name, value) in [
@@ -87,6 +88,9 @@ impl Document {
             ("playBeep", "true"),
         ] {
             self.attribute(name, value);
+        }
+        if transcribe {
+            self.attribute("transcribe", "true");
         }
         self.0.push_str("/>");
         self.redirect(url);

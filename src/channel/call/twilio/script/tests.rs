@@ -14,6 +14,7 @@ fn script(nodes: &str) -> Script {
         voice: "".into(),
         media: "https://media.example.com/".into(),
         caller: "+15005550006".into(),
+        transcribe: true,
     };
     Script::new(Arc::new(flow), params, manner, "https://x/callback/voice?job=1&attempt=1")
 }
@@ -124,7 +125,7 @@ fn a_recording_and_a_transfer_ask_when_they_are_over() {
     );
     script.turn(0, "");
     assert_eq!(verbs(&script), ["Say speak", "Record", "Redirect 1"]);
-    assert!(script.document().contains("maxLength=\"20\""));
+    assert!(script.document().contains("maxLength=\"20\"") && script.document().contains("transcribe=\"true\""));
     script.turn(1, "");
     assert_eq!(verbs(&script), ["Redirect 2"], "a name is nothing to dial");
     script.turn(2, "");
@@ -160,7 +161,7 @@ fn long_talks_are_cut_into_documents() {
         .collect();
     let flow = format!("start = \"n0\"\n{nodes}[nodes.n12]\nhang_up = {{}}\n");
     let flow = parse(&flow, Form::Toml).unwrap();
-    let manner = Manner { language: "".into(), voice: "".into(), media: "".into(), caller: "".into() };
+    let manner = Manner { language: "".into(), voice: "".into(), media: "".into(), caller: "".into(), transcribe: false };
     let mut script = Script::new(Arc::new(flow), vec![], manner, "https://x/?a=1");
     let mut says = 0;
     for step in 0.. {

@@ -1,0 +1,196 @@
+//! Brings what follows calls: hands jobs in and opts callees out, before the recording that says how the calls ended is
+//! written. A batch that comes again brings the same again, which changes nothing; what cannot be brought now is put into the
+//! agenda with the recording, and tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::channel::call::Followed;
+use crate::channel::call::runner::FollowUp;
+use crate::domain::call::AfterAct;
+use crate::domain::event::{Fact, Owed};
+use crate::domain::ids::{Lane, TenantId};
+use crate::domain::job::{Check, Job, Kind};
+use crate::domain::suppression::{Plain, Scope, Source, Suppression};
+use crate::domain::time::{Clock, UnixMicros};
+use crate::ledger::{Entry, LedgerError, Tag};
+use crate::limits::Limits;
+use crate::queue::frame::{Frame, FrameError};
+use crate::receipt::{FollowUps, NotFollowed};
+use crate::seal::Sealer;
+use crate::telemetry::metrics;
+
+/// How long a batch waits for what follows the calls in it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// When it is tried again, and for how long after the call.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// How much is brought at the same time.
+const TOGETHER_MAX: usize = 64;
+/// What the timers are called.
+const AFTER_CALL: &str = "after-call";
+
+/// By which it is brought.
+pub(super) struct Means<'a, M> {
+    pub(super) limits: &'a M,
+    pub(super) follow_ups: &'a dyn FollowUps,
+    pub(super) sealer: &'a Sealer,
+    pub(super) clock: &'a Clock,
+}
+
+/// What came of something that follows a call.
+enum Brought {
+    /// It is there, or never will be.
+    Done,
+    /// The callee is opted out in limits.
+    OptedOut(Suppression, Plain),
+    /// Not now.
+    NotYet,
+}
+
+/// What came of all that was owed.
+pub(super) struct Paid {
+    /// Opt-outs that bind, for the recording.
+    pub(super) suppressed: Vec<(Suppression, Plain)>,
+    /// What is tried again.
+    pub(super) still: Vec<Owed>,
+}
+
+impl<M: Limits> Means<'_, M> {
+    /// Brings what follows calls, as far as that can be done now.
+    pub(super) async fn bring(&self, owed: Vec<Owed>) -> Paid {
+        let watch = self.clock.stopwatch();
+        let mut paid = Paid { suppressed: vec![], still: vec![] };
+        let brought = stream::iter(owed).map(|owed| {
+            let watch = &watch;
+            async move {
+                let left = PATIENCE.saturating_sub(watch.elapsed());
+                let brought = self.clock.timeout(left, self.one(&owed)).await;
+                (brought.unwrap_or(Brought::NotYet), owed)
+            }
+        });
+        let mut brought = brought.buffer_unordered(TOGETHER_MAX);
+        while let Some((brought, owed)) = brought.next().await {
+            match brought {
+                Brought::Done => {}
+                Brought::OptedOut(suppression, plain) => paid.suppressed.push((suppression, plain)),
+                Brought::NotYet if self.clock.now().since(owed.at) > GIVEN_UP_AFTER => {
+                    let job = owed.call.jobs.first().map(|job| job.id);
+                    error!(?job, "what was to follow a call could not be brought for a day and is given up");
+                }
+                Brought::NotYet => paid.still.push(owed),
+            }
+        }
+        paid
+    }
+
+    async fn one(&self, owed: &Owed) -> Brought {
+        let (shared, plan) = (&owed.call.shared, owed.call.shared.content.plan());
+        let (Some(job), Some(after)) = (owed.call.jobs.first(), plan.after.get(usize::from(owed.place))) else {
+            return Brought::Done;
+        };
+        match &after.act {
+            AfterAct::Submit { kind, template, params } => {
+                // A dot: no node has that in its name.
+                let from = format!("after.{}", owed.place);
+                let variables: Vec<_> = job.params.iter().chain(&owed.heard).cloned().collect();
+                let own = params.iter().map(|(name, value)| (name, value));
+                let follow_up = FollowUp::filled(from.into(), (*kind, template), own, &variables);
+                let (shared, recipient) = (Arc::clone(shared), job.recipient.clone());
+                self.submit(Followed { job: job.id, shared, recipient, follow_up, at: owed.at }).await
+            }
+            AfterAct::OptOut { everything } => self.opt_out((owed, job), *everything).await,
+            AfterAct::NextStep => Brought::Done,
+        }
+    }
+
+    async fn submit(&self, followed: Followed) -> Brought {
+        match self.follow_ups.submit(&followed).await {
+            Ok(()) => Brought::Done,
+            Err(NotFollowed::Never(why)) => {
+                warn!(job = %followed.job, %why, "a job that was to follow a call is refused");
+                Brought::Done
+            }
+            Err(NotFollowed::NotNow(why)) => {
+                warn!(job = %followed.job, %why, "a job that is to follow a call is not accepted yet");
+                Brought::NotYet
+            }
+        }
+    }
+
+    async fn opt_out(&self, (owed, job): (&Owed, &Job), everything: bool) -> Brought {
+        let Some(number) = job.recipient.phone.as_ref().map(|phone| phone.as_str()) else { return Brought::Done };
+        let (tenant, address, source) =
+            (owed.call.shared.tenant.clone(), self.sealer.address_key(number), Source::Keyword);
+        let scope = if everything { Scope::Everything } else { Scope::Brand };
+        let suppression = Suppression { tenant, address, scope, kind: None, source, at: owed.at };
+        match self.limits.suppress(std::slice::from_ref(&suppression)).await {
+            Ok(()) => {
+                metrics::opted_out(Kind::Call, source);
+                Brought::OptedOut(suppression, Plain { address: number.into(), word: "".into() })
+            }
+            Err(problem) => {
+                warn!(%problem, "an opt-out that follows a call does not bind yet");
+                Brought::NotYet
+            }
+        }
+    }
+}
+
+/// Returns the agenda entries of what is tried again, and of calls that are looked at again.
+pub(super) fn entries(
+    still: Vec<Owed>,
+    checks: Vec<Check>,
+    sealer: &Sealer,
+    now: UnixMicros,
+) -> Result<Vec<Entry>, LedgerError> {
+    let again = still.into_iter().map(|owed| again(owed, sealer, now));
+    again.chain(checks.into_iter().map(|check| look_again(check, sealer))).collect()
+}
+
+fn again(owed: Owed, sealer: &Sealer, now: UnixMicros) -> Result<Entry, LedgerError> {
+    let (shared, lane) = (Arc::clone(&owed.call.shared), owed.call.lane());
+    let job = owed.call.jobs.first().map_or_else(Default::default, |job| job.id.0);
+    let (due_at, key) = (now.plus(AGAIN_AFTER), format!("{job}.{}", owed.place));
+    let id = Uuid::new_v5(&job, format!("{AFTER_CALL}.{}.{}", owed.place, due_at.0).as_bytes());
+    let tag = Tag::Timer { kind: AFTER_CALL.into(), owner: shared.tenant.as_str().into(), key: key.into() };
+    let frame = Frame::Facts(vec![Fact::Owed(Box::new(owed))]);
+    entry((id, tag), (&shared.tenant, lane), due_at, frame.encode(sealer))
+}
+
+fn look_again(check: Check, sealer: &Sealer) -> Result<Entry, LedgerError> {
+    let (tenant, lane, due_at) = (check.envelope.shared.tenant.clone(), check.envelope.lane(), check.due_at);
+    let job = check.envelope.jobs.first().map_or_else(Default::default, |job| job.id.0);
+    // Whichever check leads to it, and however often.
+    let id = Uuid::new_v5(&job, format!("call-check.{}", check.attempt).as_bytes());
+    entry((id, Tag::Check), (&tenant, lane), due_at, Frame::Checks(vec![check]).encode(sealer))
+}
+
+fn entry(
+    (id, tag): (Uuid, Tag),
+    (tenant, lane): (&TenantId, Lane),
+    due_at: UnixMicros,
+    payload: Result<Bytes, FrameError>,
+) -> Result<Entry, LedgerError> {
+    // It came out of a frame, so it fits into one.
+    let payload = payload.map_err(|problem| LedgerError::Corrupt(problem.to_string().into()))?;
+    let (tenant, jobs) = (tenant.clone(), u32::from(tag == Tag::Check));
+    Ok(Entry {
+        id,
+        tag,
+        tenant,
+        lane,
+        sender: 0,
+        priority: 0,
+        due_at,
+        accepted_at: None,
+        jobs,
+        releasing_since: None,
+        payload,
+    })
+}
