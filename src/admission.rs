@@ -170,7 +170,7 @@ pub enum Refusal {
     )]
     NoticesOnly(PoolId),
     /// A provider of the pool that would carry these calls cannot do what they ask for.
-    #[error("a provider of the pool {pool}, which carries {}, {skill}", step.map_or_else(|| "these calls".to_owned(), |step| format!("fallback[{step}]")))]
+    #[error("a provider of the pool {pool}, which carries {}, {skill}", which(*.step))]
     Lacks {
         /// The step that follows; `None`: the jobs themselves.
         step: Option<usize>,
@@ -273,6 +273,11 @@ pub enum Refusal {
     /// One job does not fit a frame.
     #[error("a job with its content and parameters takes more than a frame's 64 KiB")]
     TooLarge,
+}
+
+/// Returns what is carried: a step that follows, or the jobs themselves.
+fn which(step: Option<usize>) -> String {
+    step.map_or_else(|| "these calls".to_owned(), |step| format!("fallback[{step}]"))
 }
 
 /// Returns a moment as people read it, in UTC.

@@ -51,10 +51,10 @@ use crate::telemetry::traces::{self, Traces};
 
 use self::backends::Backends;
 use self::binds::Node;
-use self::follow_ups::FollowUps;
 pub use self::doctor::{Logins, examine};
 pub use self::error::StartError;
 pub use self::first_start::FirstKey;
+use self::follow_ups::FollowUps;
 use self::running::Addresses;
 pub use self::running::Running;
 

@@ -97,8 +97,20 @@ impl<Q: Queue, L: Ledger, M: Limits> Record<Q, L, M> {
             current: Arc::clone(&current),
         };
         let (merger, meters) = (Merger::new(0, settings.jobs_known), Meters::new());
-        let writer =
-            Writer { queue, limits, follow_ups, ledger, sealer, clock, stop, settings, committed, meters, merger, current };
+        let writer = Writer {
+            queue,
+            limits,
+            follow_ups,
+            ledger,
+            sealer,
+            clock,
+            stop,
+            settings,
+            committed,
+            meters,
+            merger,
+            current,
+        };
         let (full, batches) = mpsc::channel(1);
         tasks.spawn("record intake", intake.run(full));
         tasks.spawn("record writer", writer.run(batches));

@@ -289,7 +289,16 @@ mod tests {
         let rate = rate.map(|rate| rate.parse().unwrap());
         let (counting, signature) = (Counting::GsmIntl, "".into());
         let kinds = kinds.to_vec();
-        Member { pool: pool.parse().unwrap(), kinds, rate, price: None, counting, signature, notices_only: false, skills: vec![] }
+        Member {
+            pool: pool.parse().unwrap(),
+            kinds,
+            rate,
+            price: None,
+            counting,
+            signature,
+            notices_only: false,
+            skills: vec![],
+        }
     }
 
     #[test]

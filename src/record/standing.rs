@@ -136,7 +136,8 @@ impl Standing {
 
     /// Returns whether a driver has spoken of the call of an attempt, and not of its end.
     pub(super) fn in_call(&self, attempt: u16) -> bool {
-        let moved = [State::Dialing, State::Ringing, State::Answered].map(|state| mark(attempt, &Change::Progress(state)));
+        let moved =
+            [State::Dialing, State::Ringing, State::Answered].map(|state| mark(attempt, &Change::Progress(state)));
         !self.call_ended(attempt) && self.marks.iter().any(|mark| moved.contains(mark))
     }
 

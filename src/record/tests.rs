@@ -75,7 +75,16 @@ impl Rig {
         ledger.migrate().await.unwrap();
         let queue = Embedded::open(&dir.path().join("queue"), Options::default(), &tasks, &clock).await.unwrap();
         let limits = EmbeddedLimits::open(&dir.path().join("limits"), START).unwrap();
-        Self { queue, limits, ledger, sealer: Sealer::ephemeral().unwrap(), clock, tasks, follow_ups: Arc::default(), _dir: dir }
+        Self {
+            queue,
+            limits,
+            ledger,
+            sealer: Sealer::ephemeral().unwrap(),
+            clock,
+            tasks,
+            follow_ups: Arc::default(),
+            _dir: dir,
+        }
     }
 
     /// Returns a writer that remembers about `jobs_known` jobs, and who hears what it commits.

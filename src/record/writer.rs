@@ -24,8 +24,8 @@ use uuid::Uuid;
 use super::intake::{Body, Work, is_full, open};
 use super::merge::{Merged, Merger};
 use super::meters::Meters;
-use super::resend::Resender;
 use super::owed::Means;
+use super::resend::Resender;
 use super::{Settings, calls, chains, owed, reads};
 use crate::crash::{self, Point};
 use crate::domain::time::{Clock, UnixMicros};
@@ -225,12 +225,8 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     async fn commit(&mut self, merged: Merged) -> Result<(), LedgerError> {
         let Merged { mut recording, replies, signals, mut suppressed, resends, starts, mut timers, withdrawn, .. } =
             merged;
-        let means = Means {
-            limits: &self.limits,
-            follow_ups: &*self.follow_ups,
-            sealer: &self.sealer,
-            clock: &self.clock,
-        };
+        let means =
+            Means { limits: &self.limits, follow_ups: &*self.follow_ups, sealer: &self.sealer, clock: &self.clock };
         let mut paid = means.bring(merged.owed).await;
         suppressed.append(&mut paid.suppressed);
         recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {

@@ -59,7 +59,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
 
     /// Checks that those who would make the calls can do what these ask for.
     fn able(&self, request: &Request, first: &Places, steps: &[Places]) -> Result<(), Refusal> {
-        let of_steps = (0..).zip(&request.fallback).zip(steps).map(|((at, step), places)| (Some(at), &step.asks, places));
+        let of_steps =
+            (0..).zip(&request.fallback).zip(steps).map(|((at, step), places)| (Some(at), &step.asks, places));
         for (step, asks, places) in std::iter::once((None, &request.asks, first)).chain(of_steps) {
             let lacks = |pool: &PoolId| Some((pool.clone(), self.settings.routes.lacks(pool, asks)?));
             if let Some((pool, skill)) = places.pools.iter().find_map(lacks) {

@@ -11,9 +11,7 @@ use super::wire::{Reader, Writer};
 use super::*;
 use crate::domain::call::{After, AfterAct, CallReport, CallResult, Plan, RETRIES_MAX, Retry, When};
 use crate::domain::chain::{Chain, STEPS_MAX, Step};
-use crate::domain::event::{
-    CallStep, Called, Change, Event, Fate, Left, Outcome, Owed, Receipt, Reply, Report, State,
-};
+use crate::domain::event::{CallStep, Called, Change, Event, Fate, Left, Outcome, Owed, Receipt, Reply, Report, State};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::{AddressKey, WordKey};

@@ -129,7 +129,8 @@ async fn what_follows_a_call_comes_once_with_its_end_and_again_until_it_can() {
     let number = rig.sealer.address_key("+15550000000");
     assert_eq!(rig.limits.suppressions(&"acme".parse().unwrap(), number).await.unwrap().len(), 1);
     // What was refused is tried again by a timer, which comes back as a fact; the same end again brings nothing.
-    let timers: Vec<_> = rig.agenda().await.into_iter().filter(|entry| matches!(entry.tag, Tag::Timer { .. })).collect();
+    let timers: Vec<_> =
+        rig.agenda().await.into_iter().filter(|entry| matches!(entry.tag, Tag::Timer { .. })).collect();
     let [timer] = &timers[..] else { panic!("{timers:?}") };
     assert!(timer.due_at > START);
     rig.write(&mut writer, &[(Uuid::new_v4(), timer.payload.clone()), (Uuid::new_v4(), end.1)]).await;
@@ -144,7 +145,7 @@ async fn what_follows_a_call_by_its_result_comes_although_its_process_is_gone() 
     let mut writer = rig.writer(100);
     rig.write(&mut writer, &frames.map(|frame| rig.frame(frame))).await;
     let taken: Vec<_> = rig.follow_ups.taken.lock().unwrap().iter().map(|taken| taken.template.clone()).collect();
-    assert_eq!(taken, ["missed".into()]);
+    assert_eq!(taken, [Box::<str>::from("missed")]);
     let number = rig.sealer.address_key("+15550000000");
     assert_eq!(rig.limits.suppressions(&"acme".parse().unwrap(), number).await.unwrap().len(), 1);
 }

@@ -245,7 +245,8 @@ const EVERYTHING: &str = r##"{"start": "hello", "locale": "zh-CN", "nodes": {
 }}"##;
 
 const SHORT: &str = r#"{"start": "a", "nodes": {"a": {"say": {"text": "hello"}}}}"#;
-const ALL: &str = "transfer = true\nmedia_url = \"http://127.0.0.1:1/media\"\nvoice = \"Polly.Zhiyu\"\ntranscribe = true\n";
+const ALL: &str =
+    "transfer = true\nmedia_url = \"http://127.0.0.1:1/media\"\nvoice = \"Polly.Zhiyu\"\ntranscribe = true\n";
 
 #[tokio::test]
 async fn a_flow_that_does_everything_is_run_by_documents() {

@@ -182,7 +182,8 @@ async fn a_recorded_call_says_where_recording_and_transcript_are() {
     let length_max = Some(prost_types::Duration { seconds: 20, nanos: 0 });
     let record = pb::RecordNode { length_max };
     let node = pb::FlowNode { act: Some(flow_node::Act::Record(record)), next: String::new() };
-    let flow = pb::CallFlow { start: "speak".into(), nodes: [("speak".into(), node)].into(), ..pb::CallFlow::default() };
+    let flow =
+        pb::CallFlow { start: "speak".into(), nodes: [("speak".into(), node)].into(), ..pb::CallFlow::default() };
     (content.source, content.after) = (Some(call_content::Source::InlineFlow(flow)), vec![]);
     api::insist(&desk.client, &api::batch("recorded", spec, &api::numbers(0, 1))).await;
     let report = desk.settle(1).await.remove(0).call.unwrap();
@@ -240,17 +241,24 @@ async fn what_a_pool_cannot_do_in_calls_is_refused_when_it_is_submitted() {
     let puts_through = CallContent { source, ..CallContent::default() };
     let source = Some(call_content::Source::Flow("not-stored".into()));
     let unknown = CallContent { source, ..CallContent::default() };
-    let call = |call: &CallContent| {
-        JobSpec { content: Some(job_spec::Content::Call(call.clone())), class: Class::Transactional.into(), ..JobSpec::default() }
+    let call = |call: &CallContent| JobSpec {
+        content: Some(job_spec::Content::Call(call.clone())),
+        class: Class::Transactional.into(),
+        ..JobSpec::default()
     };
-    let step = FallbackStep { content: Some(fallback_step::Content::Call(puts_through.clone())), ..FallbackStep::default() };
+    let step =
+        FallbackStep { content: Some(fallback_step::Content::Call(puts_through.clone())), ..FallbackStep::default() };
     let chain = JobSpec { fallback: vec![step], ..api::text(Class::Transactional, "first") };
     for (spec, field, says) in [
         (call(&puts_through), "spec.call", "set its `transfer`"),
         (call(&unknown), "spec.call", "no template is called so"),
         (chain, "spec.fallback[0]", "set its `transfer`"),
     ] {
-        let request = SubmitRequest { spec: Some(spec), recipient: Some(api::phone("+8613800000001")), ..SubmitRequest::default() };
+        let request = SubmitRequest {
+            spec: Some(spec),
+            recipient: Some(api::phone("+8613800000001")),
+            ..SubmitRequest::default()
+        };
         let status = desk.client.clone().submit(request).await.unwrap_err();
         let details = status.get_details_bad_request().unwrap();
         assert_eq!(details.field_violations[0].field, field);

@@ -161,7 +161,8 @@ fn long_talks_are_cut_into_documents() {
         .collect();
     let flow = format!("start = \"n0\"\n{nodes}[nodes.n12]\nhang_up = {{}}\n");
     let flow = parse(&flow, Form::Toml).unwrap();
-    let manner = Manner { language: "".into(), voice: "".into(), media: "".into(), caller: "".into(), transcribe: false };
+    let manner =
+        Manner { language: "".into(), voice: "".into(), media: "".into(), caller: "".into(), transcribe: false };
     let mut script = Script::new(Arc::new(flow), vec![], manner, "https://x/?a=1");
     let mut says = 0;
     for step in 0.. {
