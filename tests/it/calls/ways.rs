@@ -148,7 +148,11 @@ async fn a_machine_is_hung_up_on_and_a_person_is_talked_to() {
     let client = api::jobs(&service);
     // Who says a word and waits is a person, who speaks on and on is a machine.
     let numbers = [HELLO, GREETS].map(|does| number(usize::from(does), does));
-    let ids = submit_calls(&client, "who", call(flow(1)), &numbers).await;
+    // A machine is called again a day later, if the job lives so long.
+    let seconds = Clock::system().now().as_secs() + 3 * 86_400;
+    let expires_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let schedule = Some(pb::Schedule { expires_at, ..pb::Schedule::default() });
+    let ids = submit_calls(&client, "who", JobSpec { schedule, ..call(flow(1)) }, &numbers).await;
     let person = until(&client, &ids[&numbers[0]], "settled", |job| state(job) == State::Settled).await;
     let report = person.call.unwrap();
     assert_eq!((report.result, &*report.answered_by), (CallResult::Completed.into(), "human"));
