@@ -193,28 +193,31 @@ async fn a_recorded_call_says_where_recording_and_transcript_are() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_called_outside_the_hours_of_calls_where_they_are() {
     let mut desk = Desk::open(&(answering("busy") + "\n[windows]\ndefaults = \"shipped\"\n"));
-    let mut spec = calls("");
-    spec.class = Class::Notification.into();
-    let mut submit = desk.client.clone();
-    let mut submit = async |number: &str| {
+    let client = desk.client.clone();
+    let submit = async |number: &str, times: u32| {
+        let mut spec = calls("");
+        spec.class = Class::Notification.into();
+        let Some(job_spec::Content::Call(content)) = &mut spec.content else { panic!("a call") };
+        let after = Some(prost_types::Duration { seconds: 1_800, nanos: 0 });
+        content.retries = vec![CallRetry { result: CallResult::Busy.into(), after, times }];
         let recipient = Some(api::phone(number));
-        submit.submit(SubmitRequest { spec: Some(spec.clone()), recipient, ..SubmitRequest::default() }).await
+        client.clone().submit(SubmitRequest { spec: Some(spec), recipient, ..SubmitRequest::default() }).await
     };
     // A number that may be in any of several zones.
-    let status = submit("+12025550100").await.unwrap_err();
+    let status = submit("+12025550100", 0).await.unwrap_err();
     assert!(status.message().contains("recipient.time_zone"), "{status:?}");
     let (china, germany, late) = ("+8613800000001", "+4915112345678", "+8613800000002");
     let (shanghai, berlin) = ("Asia/Shanghai", "Europe/Berlin");
     desk.go(shanghai, "08:30:00").await;
-    submit(china).await.unwrap();
-    submit(germany).await.unwrap();
+    submit(china, 0).await.unwrap();
+    submit(germany, 0).await.unwrap();
     desk.go(shanghai, "08:59:50").await;
     desk.dialled(china, 1).await;
-    // Busy just before the hours end: the next call would come five minutes later, and comes two hours later.
-    desk.go(shanghai, "11:58:00").await;
-    submit(late).await.unwrap();
+    // Busy before the hours end: the next call would come half an hour later, which is after them.
+    desk.go(shanghai, "11:40:00").await;
+    submit(late, 1).await.unwrap();
     desk.dialled(late, 1).await;
-    desk.go(shanghai, "12:20:00").await;
+    desk.go(shanghai, "12:40:00").await;
     desk.go(shanghai, "13:59:50").await;
     desk.dialled(late, 2).await;
     desk.go(berlin, "08:59:50").await;
@@ -330,15 +333,16 @@ impl Desk {
         self.pass(Duration::from_secs(left.cast_unsigned())).await;
     }
 
-    /// Lets seconds pass until somebody was dialled so often.
+    /// Lets some minutes pass, slowly, until somebody was dialled so often and that is over.
     async fn dialled(&mut self, number: &str, times: usize) {
         for _ in 0..900 {
             let jobs = self.jobs(Kind::Call).await;
             let is = |job: &&Job| job.recipient.as_ref().is_some_and(|recipient| recipient.phone == number);
-            if jobs.iter().find(is).is_some_and(|job| dials(job).len() >= times) {
+            let dialled = jobs.iter().find(is).is_some_and(|job| dials(job).len() >= times);
+            if self.pass(Duration::from_secs(1)).await == 0 && dialled {
                 return;
             }
-            self.pass(Duration::from_secs(1)).await;
+            Clock::system().pause(Duration::from_millis(30)).await;
         }
         panic!("{number} is not dialled {times} times; the log:\n{}", self.service.log());
     }
