@@ -114,14 +114,7 @@ impl Exchange {
     }
 
     fn request(&self, method: &str, path: &str) -> Option<String> {
-        use std::io::{Read as _, Write as _};
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ari)).unwrap();
-        // dialer:sesame
-        let head = "Authorization: Basic ZGlhbGVyOnNlc2FtZQ==\r\nContent-Length: 0\r\n\r\n";
-        stream.write_all(format!("{method} /ari{path} HTTP/1.0\r\n{head}").as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        asked(self.ari, method, path)?.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
     }
 
     /// Returns how often each number was called, by the calls that reached its phone.
@@ -166,7 +159,7 @@ impl Exchange {
 
     /// Starts Asterisk again.
     pub(crate) fn restart(&self) {
-        self.asterisk.start(|| TcpStream::connect((Ipv4Addr::LOCALHOST, self.ari)).is_ok());
+        self.asterisk.start(|| ready(self.ari));
     }
 }
 
@@ -217,8 +210,26 @@ fn asterisk(ari: u16, callee: u16, rtp: u16) -> Janitor {
     let conf = dir.join("asterisk.conf");
     let command = [program.to_str().unwrap(), "-C", conf.to_str().unwrap(), "-f"].map(str::to_owned);
     let janitor = Janitor::hire(&Job { dir: &dir, end_signal: "KILL", command: &command, env: &[] });
-    janitor.start(|| TcpStream::connect((Ipv4Addr::LOCALHOST, ari)).is_ok());
+    janitor.start(|| ready(ari));
     janitor
+}
+
+/// Returns what an exchange answers, head and all; `None`: nobody listens.
+fn asked(ari: u16, method: &str, path: &str) -> Option<String> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, ari)).ok()?;
+    // dialer:sesame
+    let head = "Authorization: Basic ZGlhbGVyOnNlc2FtZQ==\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(format!("{method} /ari{path} HTTP/1.0\r\n{head}").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// Returns whether an exchange has loaded what calls need: it listens before that.
+fn ready(ari: u16) -> bool {
+    let said = |answer: String| answer.lines().next().is_some_and(|status| status.contains(" 200"));
+    asked(ari, "GET", "/channels").is_some_and(said)
 }
 
 /// Returns what is heard of somebody who picks up, as PCMU: a word of that length, and silence.
