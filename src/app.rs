@@ -42,7 +42,7 @@ use crate::queue::depths::Depths;
 use crate::queue::outbox::Outbox;
 use crate::queue::{AnyQueue, Queue};
 use crate::receipt::Senders;
-use crate::record::{self, Losses, Record};
+use crate::record::{self, Consents, Losses, Record};
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
 use crate::telemetry::exporter::Exporter;
@@ -238,6 +238,17 @@ impl Base {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
             directory: self.directory.clone(),
+            sealer: self.sealer.clone(),
+            clock: self.clock.clone(),
+            tasks: self.groups.record.clone(),
+            committed: self.committed.subscribe(),
+            pen: pen.clone(),
+        }
+        .spawn();
+        Consents {
+            limits: self.limits.clone(),
+            ledger: self.ledger.clone(),
+            tenants: providers::consenting(&self.settings),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             tasks: self.groups.record.clone(),

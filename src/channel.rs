@@ -51,6 +51,8 @@ pub struct Handover {
     pub template: Option<Filled>,
     /// How long the provider may keep trying; from the job's expiry.
     pub validity: Duration,
+    /// When it expires: what waits for a connection or a token until then is not handed over.
+    pub expires_at: UnixMicros,
     /// What the provider is told so that it leaves from the number of its signature; `None`: as the provider is set up.
     pub extension: Option<Box<str>>,
     /// What else a call is given; `None` for everything else, and for calls of providers without lines of ours.
@@ -260,6 +262,17 @@ pub trait Channel: Send + Sync + 'static {
     /// Returns how many segments the provider counts it as, at least 1: what caps over segments count.
     fn segments(&self, handover: &Handover) -> u32 {
         self.cost(handover)
+    }
+
+    /// Returns what stands for the one-time consent that a job needs here, where this provider counts them; `provider` is its
+    /// own id.
+    fn consent(&self, _handover: &Handover, _provider: &ProviderId) -> Option<String> {
+        None
+    }
+
+    /// Returns whether a refusal with this code says that there is no such consent left.
+    fn says_no_consent(&self, _code: &str) -> bool {
+        false
     }
 
     /// Hands jobs over.

@@ -37,7 +37,7 @@ pub use self::provider::clouds::{Aliyun, AliyunVoice, Api, Tencent, Twilio};
 pub use self::provider::custom::{Answers, Callbacks, Custom, Method};
 pub use self::provider::trunk::{SimulatedTrunk, Trunk};
 pub use self::provider::twilio_voice::TwilioVoice;
-pub use self::provider::wechat::{AesKey, Crypt, Messages, Wechat};
+pub use self::provider::wechat::{AesKey, Consents, Crypt, Messages, Wechat};
 pub use self::provider::wecom::{To, Wecom, is_employee};
 pub use self::provider::{Alphabet, Counting, IdForm, InPool, Link, Provider, Simulated, Smpp, SmppTls};
 pub use self::reference::{cap_reference, extension_reference, provider_reference, reference, route_reference};

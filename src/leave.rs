@@ -17,5 +17,7 @@ pub use takes::{Caps, vacated};
 pub const SEND_AT: &str = "send_at";
 /// Stands as a rule's name for a move to another time.
 pub const RESCHEDULED: &str = "rescheduled";
+/// Stands as a rule's name for a one-time consent that there is none of.
+pub const NO_CONSENT: &str = "no_consent";
 /// Stands as a rule's name for limits that reload what they lost.
 pub const RECOVERING: &str = "limits_recovering";

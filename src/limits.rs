@@ -19,6 +19,7 @@ pub mod rates;
 
 mod against;
 mod any;
+pub mod consent;
 pub mod core;
 pub mod embedded;
 pub mod redis;
@@ -34,6 +35,7 @@ use uuid::Uuid;
 
 pub use against::Words;
 pub use any::AnyLimits;
+pub use consent::{ConsentAct, Consented};
 pub use core::{opens_at, short};
 pub use share::{SHARE_LIFE, Share};
 pub use shared::{Borrow, Borrowed, Shared};
@@ -457,6 +459,14 @@ pub trait Limits: Clone + Send + Sync + 'static {
         by: (&str, u64),
         value: &Shared,
     ) -> impl Future<Output = Result<bool, LimitsError>> + Send;
+
+    /// Does what happens to one-time consents, up to 256 in order and more in any, and says what is known of each
+    /// then. `Ok` means durable, but for what is returned: lost, a consent stays taken.
+    fn consent(
+        &self,
+        now: UnixMicros,
+        acts: &[ConsentAct],
+    ) -> impl Future<Output = Result<Vec<Consented>, LimitsError>> + Send;
 
     /// Makes what is written durable and closes.
     fn close(&self) -> impl Future<Output = ()> + Send;

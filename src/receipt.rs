@@ -6,6 +6,7 @@
 
 mod callbacks;
 mod calls;
+mod consents;
 mod keywords;
 mod replies;
 mod senders;
@@ -29,7 +30,7 @@ use crate::domain::event::{Fact, Fate, Receipt, Report};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
-use crate::limits::Limits;
+use crate::limits::{ConsentAct, Limits};
 use crate::policy::extensions::Extensions;
 use crate::queue::frame::seal_report;
 use crate::queue::outbox::Outbox;
@@ -115,6 +116,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
             return;
         }
         let (mut facts, mut told) = (Vec::with_capacity(inbound.len()), Vec::with_capacity(inbound.len()));
+        let mut acts = Vec::new();
         for Inbound { news, done } in inbound.drain(..) {
             match news {
                 News::Receipt(receipt) => {
@@ -136,6 +138,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                     told.push(done);
                 }
                 News::Signal(signal) => {
+                    acts.extend(ConsentAct::of(&signal, &reception.sealer));
                     facts.push(Fact::Signal(signal));
                     told.push(done);
                 }
@@ -149,7 +152,8 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
         }
         let publishing = Arc::clone(&reception);
         reception.tasks.spawn("receipts", async move {
-            match publishing.publish(facts).await {
+            let (published, ()) = tokio::join!(publishing.publish(facts), publishing.count(&acts));
+            match published {
                 Ok(()) => told.into_iter().for_each(tell),
                 Err(problem) => {
                     warn!(%problem, receipts = told.len(), "receipts are not durable; the provider keeps them")

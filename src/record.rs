@@ -6,6 +6,7 @@
 mod calls;
 mod chains;
 mod clean;
+mod consents;
 mod intake;
 mod losses;
 mod merge;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub use self::consents::Consents;
 use self::intake::Intake;
 pub use self::losses::{Losses, Pen};
 use self::merge::Merger;

@@ -41,7 +41,7 @@ use crate::domain::event::{Fate, Report};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Kind};
 use crate::domain::recipient::Recipient;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, UnixMicros};
 use crate::shutdown::Tasks;
 
 /// Longest request.
@@ -367,6 +367,7 @@ fn draw(message: &Message, attempt: u16, (behaviour, script): (&Behaviour, &Scri
         params: Vec::new(),
         template: None,
         validity: Duration::ZERO,
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     };

@@ -1,5 +1,6 @@
 //! Providers from the settings: their channels, and their places in the pools.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +27,14 @@ use crate::channel::template::token::{Alone, Vault};
 use crate::channel::template::wechat::{self, Wechat};
 use crate::channel::template::wecom::customers::Customers;
 use crate::channel::template::wecom::watch::{Needs, Watch};
+use crate::channel::template::wecom::welcome::Welcome;
 use crate::channel::template::wecom::{self, Wecom};
 use crate::channel::{Channel, Inbound, Profile};
 use crate::config::{self, Counting, Link, Messages, Provider, Settings, To};
 use crate::dialer::{CallerRule, Lines, TrunkRules};
 use crate::dispatch::{self, Gate, Gates};
 use crate::domain::call::Skill;
-use crate::domain::ids::{PoolId, ProviderId};
+use crate::domain::ids::{PoolId, ProviderId, TenantId};
 use crate::domain::job::Kind;
 use crate::domain::time::Clock;
 use crate::policy::routes::Member;
@@ -104,6 +106,15 @@ fn skills(link: &Link) -> Vec<Skill> {
         | Link::Wechat(_)
         | Link::Wecom(_) => vec![],
     }
+}
+
+/// Returns the tenants whose one-time consents are counted, each once.
+pub(super) fn consenting(settings: &Settings) -> Vec<TenantId> {
+    let counted = settings.providers.iter().filter_map(|provider| match &provider.link {
+        Link::Wechat(link) if link.consents == config::Consents::Counted => Some(&link.tenant),
+        _ => None,
+    });
+    counted.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 /// Returns how each pool counts the segments of a text: as the first of its providers does.
@@ -242,6 +253,7 @@ fn way<'a>(settings: &Settings, provider: &'a Provider, (vault, clock): (Arc<dyn
             let api: Box<dyn Api> = match link.messages {
                 To::Employees => Box::new(Wecom::new(link.clone(), vault, clock)),
                 To::Customers => Box::new(Customers::new(link.clone(), vault, clock)),
+                To::Welcome => Box::new(Welcome::new(link.clone(), vault, clock)),
             };
             Way::Cloud(api, &link.api)
         }

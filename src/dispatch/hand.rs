@@ -2,6 +2,7 @@
 //! published here.
 
 mod answers;
+mod consents;
 mod item;
 mod lines;
 mod rules;
@@ -147,6 +148,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
             let chunk: Vec<Item> = self.line.drain(..permit.jobs).collect();
             let chunk = self.take_lines(chunk, &mut permit).await;
             let claimed = self.claim(chunk, &mut permit).await;
+            let claimed = self.take_consents(claimed, &permit).await;
             let now = self.context.clock.now();
             claimed.iter().for_each(|claimed| {
                 self.context.metrics.waited(claimed.item.shared.class, now.since(claimed.item.due_at));
@@ -283,7 +285,7 @@ impl<'a, Q: Queue, L: Limits, B: Ledger> Hand<'a, Q, L, B> {
                     }
                     let units = permit.provider.channel.cost(&item.handover);
                     self.context.senders.note(&item.shared.tenant, [claim.against.address], now);
-                    claimed.push(Claimed { give_back: claim.give_back(), item, units });
+                    claimed.push(Claimed { give_back: claim.give_back(), item, units, consent: None });
                 }
                 next => self.follow(item, next, now),
             }

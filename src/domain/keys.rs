@@ -44,6 +44,8 @@ pub mod space {
     pub const CAMPAIGN: &str = "campaign";
     /// A run.
     pub const RUN: &str = "run";
+    /// The consents of a person to a template.
+    pub const CONSENT: &str = "consent";
     /// A quota with its window.
     pub const QUOTA: &str = "quota";
     /// A topic.

@@ -68,6 +68,35 @@ impl Signal {
     }
 }
 
+/// The detail of a popup's signal that names the template.
+pub const TEMPLATE_ID: &str = "template_id";
+/// The detail of a popup's signal that names where the user said it, and what it says of the account's settings.
+pub const BY: &str = "by";
+/// As [`BY`]: asked.
+pub const BY_POPUP: &str = "popup";
+/// As [`BY`]: not asked, in the account's settings.
+pub const BY_SETTINGS: &str = "settings";
+
+/// The detail of a popup's signal that names the platform's time of it, in seconds since the epoch.
+pub const SAID_AT: &str = "said_at";
+
+/// Returns what stands for the consents of a user of an account to a template.
+pub fn consent(appid: &str, openid: &str, template_id: &str) -> String {
+    [appid, openid, template_id].join("\0")
+}
+
+impl Signal {
+    /// Returns the value of a detail.
+    pub fn detail(&self, name: &str) -> Option<&str> {
+        self.details.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+    }
+
+    /// Returns when the platform says that it was, or else when it came.
+    pub fn said_at(&self) -> UnixMicros {
+        self.detail(SAID_AT).and_then(|second| second.parse().ok()).map_or(self.at, UnixMicros::from_secs)
+    }
+}
+
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the recipient or details: this ends in logs and panics.

@@ -32,6 +32,7 @@ pub fn handover(shared: &Shared, job: &Job, due_at: UnixMicros, template: Option
         params,
         template: filled,
         validity: shared.expires_at.since(due_at),
+        expires_at: shared.expires_at,
         extension: None,
         call: None,
     }

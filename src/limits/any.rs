@@ -3,8 +3,8 @@
 use super::embedded::Embedded;
 use super::redis::Redis;
 use super::{
-    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Shared,
-    Spend, Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, ConsentAct, Consented, Decision, GiveBack, Granted, Held, Identity, Lease, Limits,
+    LimitsError, Share, Shared, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -113,6 +113,10 @@ impl Limits for AnyLimits {
 
     async fn lend(&self, now: UnixMicros, by: (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
         ask!(self.lend(now, by, value))
+    }
+
+    async fn consent(&self, now: UnixMicros, acts: &[ConsentAct]) -> Result<Vec<Consented>, LimitsError> {
+        ask!(self.consent(now, acts))
     }
 
     async fn close(&self) {

@@ -7,6 +7,7 @@
 mod buckets;
 mod change;
 mod claims;
+mod consents;
 mod counters;
 mod memos;
 mod people;
@@ -25,6 +26,7 @@ pub use buckets::{Bucket, Buckets};
 pub use change::{Change, Damaged, Reader};
 pub(super) use change::{kind_number, kind_of, source_number, source_of, write_bucket, write_entry, write_memo};
 pub use claims::{Memory, When, claim, give_back, peek, places, restore, vacate};
+pub use consents::{Consent, Consents};
 pub use counters::{Counter, Counters};
 pub use memos::{Memo, Memos};
 pub use people::{Entry, People};

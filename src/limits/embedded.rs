@@ -27,8 +27,8 @@ use self::shelf::Kept;
 use self::state::{Locked, State};
 use super::core::{self, When, key_of};
 use super::{
-    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Shared,
-    Spend, Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, ConsentAct, Consented, Decision, GiveBack, Granted, Held, Identity, Lease, Limits,
+    LimitsError, Share, Shared, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -348,6 +348,24 @@ impl Limits for Embedded {
         let lend = move || inner.shelf.lend(&name, who, value);
         // It writes a file, which blocks.
         tokio::task::spawn_blocking(lend).await.map_err(|_| LimitsError::Storage("the shelf is not written".into()))?
+    }
+
+    async fn consent(&self, now: UnixMicros, acts: &[ConsentAct]) -> Result<Vec<Consented>, LimitsError> {
+        let Inner { state, log, .. } = &*self.inner;
+        log.check()?;
+        let now = state.now(now);
+        let act = |act: &ConsentAct| {
+            let mut shard = state.shard(&key_of(&act.tenant, act.of.0));
+            let (known, change) = shard.consents.act(now, act);
+            // Still under the lock: the log has the changes of a key in order.
+            change.inspect(|change| {
+                log.append(change);
+            });
+            known
+        };
+        let known = acts.iter().map(act).collect();
+        // Also for what was there before: the call that did it may not have seen it to the disk yet.
+        log.durable(log.end()).await.map(|()| known)
     }
 
     async fn close(&self) {

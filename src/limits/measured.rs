@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, Share, Shared,
-    Spend, Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, ConsentAct, Consented, Decision, GiveBack, Granted, Held, Identity, Lease, Limits,
+    LimitsError, Share, Shared, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, WordKey};
@@ -125,6 +125,10 @@ impl<L: Limits> Limits for Measured<L> {
 
     async fn lend(&self, now: UnixMicros, by: (&str, u64), value: &Shared) -> Result<bool, LimitsError> {
         self.measure(LimitsOp::Lease, self.limits.lend(now, by, value)).await
+    }
+
+    async fn consent(&self, now: UnixMicros, acts: &[ConsentAct]) -> Result<Vec<Consented>, LimitsError> {
+        self.measure(LimitsOp::Consent, self.limits.consent(now, acts)).await
     }
 
     async fn close(&self) {

@@ -18,6 +18,7 @@
 //!   taken first and given back where the recipient's refuse: too strict for a moment, never too lax.
 
 mod checkup;
+mod consent;
 mod link;
 mod places;
 mod rules;
@@ -40,8 +41,8 @@ use self::scripts::Scripts;
 use self::wire::Strange;
 use super::core::{Key, key_of, source_number};
 use super::{
-    Borrow, Borrowed, Claim, Decision, GiveBack, Granted, Held, Identity, Lease, Limits, LimitsError, RECOVERY_LEAD,
-    Remembered, SHARE_LIFE, Share, Shared, Spend, Spent, Touch, Vacate,
+    Borrow, Borrowed, Claim, ConsentAct, Consented, Decision, GiveBack, Granted, Held, Identity, Lease, Limits,
+    LimitsError, RECOVERY_LEAD, Remembered, SHARE_LIFE, Share, Shared, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
@@ -402,6 +403,11 @@ impl Limits for Redis {
         self.inner.lend(now, by, value).await
     }
 
+    async fn consent(&self, _now: UnixMicros, acts: &[ConsentAct]) -> Result<Vec<Consented>, LimitsError> {
+        let calls = acts.chunks(KEYS_PER_CALL).map(|acts| self.inner.consent(acts));
+        Ok(try_join_all(calls).await?.concat())
+    }
+
     async fn close(&self) {
         // Whatever was answered is the server's; the connection ends with its last clone.
     }
@@ -459,6 +465,10 @@ impl Names {
 
     fn counter(&self, tenant: &TenantId, key: WordKey) -> Vec<u8> {
         self.name(b'q', &key_of(tenant, key.0))
+    }
+
+    fn consent(&self, tenant: &TenantId, of: WordKey) -> Vec<u8> {
+        self.name(b'o', &key_of(tenant, of.0))
     }
 
     fn bucket(&self, name: &str) -> Vec<u8> {

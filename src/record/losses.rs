@@ -75,7 +75,7 @@ struct Place {
 
 /// Why it cannot go on.
 #[derive(Debug, thiserror::Error)]
-enum Stuck {
+pub(super) enum Stuck {
     #[error(transparent)]
     Limits(#[from] LimitsError),
     #[error(transparent)]

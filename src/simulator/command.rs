@@ -99,6 +99,9 @@ struct Door {
     /// Of `wechat`: messages a day, by China's clock
     #[arg(long, default_value_t = 100_000)]
     daily_max: u32,
+    /// Of `wechat`: each subscription message needs a consent; no popup is answered, so there is none
+    #[arg(long)]
+    consents: bool,
 }
 
 /// Of `twilio-voice`: how callees behave. What they do is up to the last digit of their number: 0 lets it ring, 1 and 2
@@ -363,7 +366,8 @@ impl Door {
 
     fn account(&self, appid: String, secret: String, callback: Option<String>) -> wechat::Account {
         let callback = self.callback(&appid, callback);
-        wechat::Account { appid, secret, token_life: self.token_life, daily_max: self.daily_max, callback }
+        let Self { token_life, daily_max, consents, .. } = *self;
+        wechat::Account { appid, secret, token_life, daily_max, consents, callback }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -38,6 +38,8 @@ pub struct Account {
     pub token_life: Duration,
     /// Messages a day, by China's clock.
     pub daily_max: u32,
+    /// Whether each subscription message needs a consent, which is given in a popup and good once.
+    pub consents: bool,
     /// Where it calls back, and its secrets for that; `None`: nowhere. A whole URL.
     pub callback: Option<(String, Crypt)>,
 }
@@ -56,6 +58,8 @@ struct State {
     day: (i64, u32),
     /// What was sent under its own id, with whom it reached.
     sent: HashSet<(String, String)>,
+    /// Consents that are left, by openid and template.
+    consents: HashMap<(String, String), u32>,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +85,7 @@ struct AskedToken {
 impl Wechat {
     /// Returns an account that has sent nothing.
     pub fn new(account: Account, clock: &Clock) -> Self {
-        let state = State { door: Door::default(), day: (0, 0), sent: HashSet::new() };
+        let state = State { door: Door::default(), day: (0, 0), sent: HashSet::new(), consents: HashMap::new() };
         Self { shared: Arc::new(Shared { account, clock: clock.clone(), state: Mutex::new(state) }) }
     }
 
@@ -110,6 +114,24 @@ impl Wechat {
              <CreateTime>{at}</CreateTime>{inner}</xml>"
         );
         Some(encrypted((url, crypt), appid, &said, &self.shared.clock))
+    }
+
+    /// Notes that a user has accepted one more message of a template.
+    pub fn consent(&self, openid: &str, template_id: &str) {
+        *self.state().consents.entry((openid.to_owned(), template_id.to_owned())).or_default() += 1;
+    }
+
+    /// Returns the call that says what a user answered to a popup that asks for one more message of a template, at some
+    /// time, in seconds since the epoch.
+    pub fn popup_at(&self, openid: &str, template_id: &str, accepts: bool, at: i64) -> Option<Post> {
+        let said = if accepts { "accept" } else { "reject" };
+        let inner = format!(
+            "<MsgType><![CDATA[event]]></MsgType><Event><![CDATA[subscribe_msg_popup_event]]></Event>\
+             <SubscribeMsgPopupEvent><List><TemplateId><![CDATA[{template_id}]]></TemplateId>\
+             <SubscribeStatusString><![CDATA[{said}]]></SubscribeStatusString><PopupScene>2</PopupScene></List>\
+             </SubscribeMsgPopupEvent>"
+        );
+        self.event_at(openid, &inner, at)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,7 +173,7 @@ impl Wechat {
     }
 
     /// Checks whether a message may be sent, and counts it.
-    fn admit(&self, query: &str, asked: &Asked) -> Result<(), (i64, &'static str)> {
+    fn admit(&self, query: &str, asked: &Asked, template: bool) -> Result<(), (i64, &'static str)> {
         let token = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "access_token");
         let token = token.map(|(_, token)| token.into_owned()).ok_or((41_001, "access_token missing"))?;
         let now = self.shared.clock.now();
@@ -173,6 +195,10 @@ impl Wechat {
         if !asked.client_msg_id.is_empty() && state.sent.contains(&(asked.touser.clone(), asked.client_msg_id.clone()))
         {
             return Err((45_065, "clientmsgid exist"));
+        }
+        if self.shared.account.consents && !template {
+            let left = state.consents.entry((asked.touser.clone(), asked.template_id.clone())).or_default();
+            *left = left.checked_sub(1).ok_or((43_101, "user refuse to accept the msg"))?;
         }
         let sent = if state.day.0 == today { state.day.1 } else { 0 };
         if sent >= self.shared.account.daily_max {
@@ -197,7 +223,8 @@ impl Vendor for Wechat {
         let Ok(asked) = serde_json::from_slice::<Asked>(body) else {
             return Err(Box::new(error(47_001, "data format error")));
         };
-        self.admit(head.uri.query().unwrap_or_default(), &asked).map_err(|(code, why)| Box::new(error(code, why)))?;
+        let query = head.uri.query().unwrap_or_default();
+        self.admit(query, &asked, template).map_err(|(code, why)| Box::new(error(code, why)))?;
         let text: Vec<_> = asked
             .data
             .iter()
@@ -228,6 +255,13 @@ impl Vendor for Wechat {
     }
 
     fn answer(&self, messages: &[(Message, Fared)]) -> Response<Bytes> {
+        // What it did not send used no consent.
+        for (message, fared) in messages {
+            let template_id = message.text.split(' ').next().unwrap_or_default();
+            if self.shared.account.consents && message.id.is_empty() && !matches!(fared, Fared::Taken(_)) {
+                self.consent(&message.to, template_id);
+            }
+        }
         match messages {
             [(_, Fared::Error(code)), ..] => error(code.parse().unwrap_or(-1), "as the script says"),
             [(message, Fared::Taken(_)), ..] => {

@@ -3,6 +3,8 @@
 
 mod posts;
 
+mod welcomes;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +12,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::posts::{FAILED, Posts};
+use self::welcomes::Welcomes;
 use super::door::{Door, encrypted};
 use super::{Fared, Message, Post, Vendor, Wrong};
 use crate::channel::http::{Bytes, Parts, Response, StatusCode, answer};
 use crate::channel::template::crypt::Crypt;
 use crate::domain::event::Fate;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, UnixMicros};
 
 /// Most employees in a request.
 const USERS_MAX: usize = 1_000;
@@ -24,6 +27,8 @@ pub const NOT_THERE: &str = "invaliduser";
 
 /// How the ids of messages to customers begin.
 const TO_CUSTOMERS: &str = "mass-";
+/// How the ids of welcome messages begin.
+const WELCOME: &str = "welcome-";
 
 /// A simulated corporation with one application. Clones are the same one. Whoever's userid begins with `nobody` is no
 /// employee.
@@ -64,6 +69,7 @@ struct Shared {
     clock: Clock,
     door: Mutex<Door>,
     posts: Mutex<Posts>,
+    welcomes: Mutex<Welcomes>,
 }
 
 #[derive(Deserialize)]
@@ -84,14 +90,8 @@ struct Text {
 impl Wecom {
     /// Returns a corporation to whose employees nothing was sent.
     pub fn new(corporation: Corporation, clock: &Clock) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                corporation,
-                clock: clock.clone(),
-                door: Mutex::default(),
-                posts: Mutex::default(),
-            }),
-        }
+        let (door, posts, welcomes) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { corporation, clock: clock.clone(), door, posts, welcomes }) }
     }
 
     /// Returns how often another token was given, and how often any was asked for.
@@ -164,6 +164,21 @@ impl Wecom {
         posts
     }
 
+    /// Lets a customer become an employee's friend at some time, in seconds since the epoch; returns the call that says so,
+    /// with this code for a welcome. Told again, it is the same one.
+    pub fn befriend(&self, employee: &str, customer: &str, code: &str, at: i64) -> Option<Post> {
+        self.welcomes().give(code, UnixMicros::from_secs(at));
+        let inner = format!(
+            "<Event><![CDATA[change_external_contact]]></Event><ChangeType>add_external_contact</ChangeType>\
+             <UserID>{employee}</UserID><ExternalUserID>{customer}</ExternalUserID><WelcomeCode>{code}</WelcomeCode>"
+        );
+        self.event_at(&inner, at)
+    }
+
+    fn welcomes(&self) -> MutexGuard<'_, Welcomes> {
+        self.shared.welcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn door(&self) -> MutexGuard<'_, Door> {
         self.shared.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,6 +209,11 @@ impl Wecom {
         if what == "add_msg_template" {
             let asked = serde_json::from_slice(body).map_err(unreadable)?;
             return self.posts().add(asked, (format!("{TO_CUSTOMERS}{}", number()), now)).map_err(wrong);
+        }
+        if what == "send_welcome_msg" {
+            let asked = serde_json::from_slice(body).map_err(unreadable)?;
+            let message = self.welcomes().check(asked, (format!("{WELCOME}{}", number()), now));
+            return message.map(|message| vec![message]).map_err(wrong);
         }
         let asked = serde_json::from_slice(body).map_err(unreadable)?;
         Err(Box::new(self.posts().ask(what, &asked).map_or_else(|(code, why)| error(code, why), |said| respond(&said))))
@@ -251,6 +271,9 @@ impl Vendor for Wecom {
     fn taken(&self, message: &Message) {
         if message.id.starts_with(TO_CUSTOMERS) {
             self.posts().taken(message);
+        }
+        if message.id.starts_with(WELCOME) {
+            self.welcomes().taken(message);
         }
     }
 

@@ -2,10 +2,12 @@
 
 mod aliyun;
 mod aliyun_voice;
+mod consents;
 mod custom;
 mod customers;
 mod kannel;
 mod service;
+mod signals;
 mod simulate;
 mod tencent;
 mod twilio;
@@ -13,3 +15,4 @@ mod twilio_voice;
 mod wechat;
 mod wechatpy;
 mod wecom;
+mod welcome;

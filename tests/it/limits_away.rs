@@ -27,17 +27,6 @@ fn provider(sink: &Sink) -> String {
     smpp_provider(sink.port(), &settings)
 }
 
-/// Redis behind a proxy, with the other servers.
-fn behind(proxy: &Proxy) -> Backends {
-    let limits = servers::redis().database();
-    let number = limits.rsplit_once('/').unwrap().1;
-    Backends::Servers {
-        queue: servers::rabbitmq().vhost(),
-        limits: format!("redis://127.0.0.1:{}/{number}", proxy.port()),
-        ledger: servers::postgres().database(),
-    }
-}
-
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let clock = Clock::system();
     let watch = clock.stopwatch();
@@ -62,7 +51,7 @@ async fn limits_are_away(cut: Duration) {
     let clock = Clock::system();
     let sink = Sink::start(&["--latency", "5"]);
     let proxy = Proxy::to(servers::redis().port());
-    let service = Service::start(&behind(&proxy), &provider(&sink));
+    let service = Service::start(&Backends::behind(&proxy), &provider(&sink));
     let client = api::jobs(&service);
     // Somebody has opted out of everything, and the ledger knows.
     let opted_out = numbers(900, 1);
@@ -138,7 +127,7 @@ async fn answers_lost_after_limits_took_the_places_take_none_twice() {
     let clock = Clock::system();
     let sink = Sink::start(&["--latency", "5"]);
     let proxy = Proxy::to(servers::redis().port());
-    let service = Service::start(&behind(&proxy), &provider(&sink));
+    let service = Service::start(&Backends::behind(&proxy), &provider(&sink));
     let client = api::jobs(&service);
     cap_marketing(&service).await;
     // Two for each, one of which goes: as it does if no place is taken twice, nor given away twice.

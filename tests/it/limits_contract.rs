@@ -3,6 +3,7 @@
 mod caps;
 mod claims;
 mod concurrency;
+mod consents;
 mod equivalence;
 mod faults;
 mod places;

@@ -240,6 +240,7 @@ pub(super) fn settled_code(outcome: &Outcome) -> pb::ReasonCode {
         (_, "unreachable") => pb::ReasonCode::Unreachable,
         (_, "machine") => pb::ReasonCode::Machine,
         (Fate::Suppressed, reason) if reason.starts_with("opt_out") => pb::ReasonCode::OptOut,
+        (Fate::Suppressed, leave::NO_CONSENT) => pb::ReasonCode::NoConsent,
         (Fate::Suppressed | Fate::Expired, reason) if of_window(reason) => pb::ReasonCode::Window,
         (Fate::Suppressed, _) => pb::ReasonCode::Cap,
         (Fate::Expired, _) => pb::ReasonCode::Expiry,

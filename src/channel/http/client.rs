@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::super::tls::{Tls, TlsError};
 use crate::config::Endpoint;
-use crate::domain::time::{Clock, Stopwatch};
+use crate::domain::time::{Clock, Stopwatch, UnixMicros};
 use crate::shutdown::Tasks;
 
 /// Longest answer; clouds send some hundred bytes for each job.
@@ -29,6 +29,8 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Waiting for a free connection and making one may each take one part in so many of a request's time. What is left is
 /// the server's.
 const WAIT_PARTS: u32 = 4;
+/// Why what has expired is not sent.
+pub const TOO_LATE: &str = "expires_at";
 
 /// Why a request was not sent: the server cannot be reached.
 pub const NO_CONNECTION: &str = "no_connection";
@@ -124,7 +126,20 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure`], which says whether the request may have arrived. Nothing is sent twice.
-    pub async fn send(&self, mut request: Request<Bytes>, limit: Duration) -> Result<Response<Bytes>, Failure> {
+    pub async fn send(&self, request: Request<Bytes>, limit: Duration) -> Result<Response<Bytes>, Failure> {
+        self.send_before(UnixMicros::MAX, request, limit).await
+    }
+
+    /// The same, of what is not to be sent from `too_late` on, however long a connection is waited for.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`TOO_LATE`] is never sent.
+    pub async fn send_before(
+        &self,
+        too_late: UnixMicros,
+        mut request: Request<Bytes>,
+        limit: Duration,
+    ) -> Result<Response<Bytes>, Failure> {
         let watch = self.shared.clock.stopwatch();
         if !request.headers().contains_key(header::HOST) {
             let host = self.shared.endpoint.authority().parse().map_err(|_| Failure::NotSent("no_host"))?;
@@ -138,6 +153,10 @@ impl Client {
                 Some(sender) => (sender, false),
                 None => (self.connect(limit / WAIT_PARTS).await?, true),
             };
+            if self.shared.clock.now() >= too_late {
+                self.keep(sender);
+                return Err(Failure::NotSent(TOO_LATE));
+            }
             let left = limit.saturating_sub(watch.elapsed());
             let sent = self.shared.clock.timeout(left, async {
                 match sender.try_send_request(request).await {

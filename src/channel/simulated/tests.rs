@@ -37,6 +37,7 @@ fn handover(number: u32, kind: Kind) -> Handover {
         params: vec![],
         template: None,
         validity: Duration::from_secs(3600),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::super::http::client::{Client, Failure, NO_CONNECTION};
+use super::super::http::client::{Client, Failure, NO_CONNECTION, TOO_LATE};
 use super::super::http::{Bytes, Request, Response, StatusCode, header};
 use super::super::login::Login;
 use super::super::template::token::{NoToken, Tokens};
@@ -61,6 +61,16 @@ pub trait Api: Send + Sync + 'static {
     /// Returns how many segments the cloud counts a job as, at least 1.
     fn segments(&self, _handover: &Handover) -> u32 {
         1
+    }
+
+    /// As [`Channel::consent`].
+    fn consent(&self, _handover: &Handover, _provider: &ProviderId) -> Option<String> {
+        None
+    }
+
+    /// As [`Channel::says_no_consent`].
+    fn says_no_consent(&self, _code: &str) -> bool {
+        false
     }
 
     /// Returns the request that hands jobs over: one, or a batch that was joined.
@@ -120,6 +130,8 @@ pub enum Meaning {
     Alone,
     /// Nothing went out, because the token is none any more.
     NotLetIn,
+    /// Nothing went out, because some had expired.
+    Late,
 }
 
 /// How a cloud is used.
@@ -179,6 +191,9 @@ impl Cloud {
             return Err(not_sent("stopping"));
         }
         self.shared.api.check(handover)?;
+        if handover.expires_at <= self.shared.clock.now() {
+            return Err(not_sent(TOO_LATE));
+        }
         if self.shared.enter() { Ok(()) } else { Err(Answer::Throttled { retry_after: None }) }
     }
 }
@@ -190,6 +205,14 @@ impl Channel for Cloud {
 
     fn segments(&self, handover: &Handover) -> u32 {
         self.shared.api.segments(handover).max(1)
+    }
+
+    fn consent(&self, handover: &Handover, provider: &ProviderId) -> Option<String> {
+        self.shared.api.consent(handover, provider)
+    }
+
+    fn says_no_consent(&self, code: &str) -> bool {
+        self.shared.api.says_no_consent(code)
     }
 
     fn submit(&self, handovers: Vec<Handover>, answers: mpsc::UnboundedSender<Answered>) {
@@ -231,10 +254,24 @@ impl fmt::Debug for Cloud {
 
 impl Shared {
     /// Hands a batch over and answers each of its jobs.
-    async fn hand_over(self: Arc<Self>, batch: Batch, answers: &mpsc::UnboundedSender<Answered>) {
+    async fn hand_over(self: Arc<Self>, mut batch: Batch, answers: &mpsc::UnboundedSender<Answered>) {
         let watch = self.clock.stopwatch();
         let limit = self.settings.response_timeout;
-        let each = match self.exchange(&batch.jobs, limit).await {
+        let meaning = loop {
+            let meaning = self.exchange(&batch.jobs, limit.saturating_sub(watch.elapsed())).await;
+            let before = batch.jobs.len();
+            if meaning == Meaning::Late {
+                batch = self.in_time(batch, answers);
+            }
+            if batch.jobs.is_empty() {
+                return;
+            }
+            // Those that are left go together.
+            if batch.jobs.len() == before {
+                break meaning;
+            }
+        };
+        let each = match meaning {
             Meaning::Each(each) if each.len() == batch.jobs.len() => each,
             // One of the answers is missing, and nobody knows whose.
             Meaning::Each(_) => vec![Answer::NoAnswer; batch.jobs.len()],
@@ -250,11 +287,25 @@ impl Shared {
                 }
                 return;
             }
+            Meaning::Late => vec![not_sent(TOO_LATE); batch.jobs.len()],
             Meaning::Alone | Meaning::NotLetIn => vec![not_sent("batch_refused"); batch.jobs.len()],
         };
         for (place, answer) in batch.places.into_iter().zip(each) {
             self.settle(place, answer, answers);
         }
+    }
+
+    /// Answers those of a batch that have expired; returns the others.
+    fn in_time(&self, batch: Batch, answers: &mpsc::UnboundedSender<Answered>) -> Batch {
+        let (now, mut left) = (self.clock.now(), Batch::default());
+        for (place, job) in batch.places.into_iter().zip(batch.jobs) {
+            if job.expires_at <= now {
+                self.settle(place, not_sent(TOO_LATE), answers);
+            } else {
+                left.push(place, job);
+            }
+        }
+        left
     }
 
     /// Hands over a job whose batch was refused.
@@ -265,6 +316,7 @@ impl Shared {
         match self.exchange(std::slice::from_ref(job), limit).await {
             Meaning::Each(mut each) => each.pop().unwrap_or(Answer::NoAnswer),
             Meaning::All(answer) => answer,
+            Meaning::Late => not_sent(TOO_LATE),
             Meaning::Alone | Meaning::NotLetIn => not_sent("batch_refused"),
         }
     }
@@ -309,7 +361,9 @@ impl Shared {
     }
 
     async fn send(&self, jobs: &[Handover], request: Request<Bytes>, limit: Duration) -> Meaning {
-        match self.client.send(request, limit).await {
+        let too_late = jobs.iter().map(|job| job.expires_at).min().unwrap_or(UnixMicros::MAX);
+        match self.client.send_before(too_late, request, limit).await {
+            Err(Failure::NotSent(TOO_LATE)) => Meaning::Late,
             Ok(answer) => {
                 self.heard();
                 self.api.read(jobs, &answer)

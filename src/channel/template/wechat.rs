@@ -21,8 +21,10 @@ use super::super::login::Login;
 use super::super::sms::cloud::{Api, CHINA, Meaning, Moment, closed, foreign, not_sent, refused, throttled};
 use super::super::{Answer, Handover, Opens};
 use super::token::{Fresh, Gate, Tokens, Vault};
-use crate::config::{self, Messages};
+use crate::config::{self, Consents, Messages};
+use crate::domain::ids::ProviderId;
 use crate::domain::job::{Class, Content};
+use crate::domain::signal;
 use crate::domain::time::Clock;
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -111,6 +113,17 @@ impl Api for Wechat {
         } else {
             Ok(())
         }
+    }
+
+    fn consent(&self, handover: &Handover, provider: &ProviderId) -> Option<String> {
+        let template = handover.template.as_ref()?.template.at(provider)?;
+        let openid = self.openid(handover).filter(|_| self.settings.consents == Consents::Counted)?;
+        Some(signal::consent(&self.settings.appid, openid, &template.template_id))
+    }
+
+    fn says_no_consent(&self, code: &str) -> bool {
+        // "user refuse to accept the msg": refused, or every consent was used.
+        code == "43101"
     }
 
     fn request(&self, jobs: &[Handover], _moment: Moment) -> Result<Request<Bytes>, Answer> {

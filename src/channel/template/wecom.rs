@@ -7,6 +7,7 @@ mod door;
 mod page;
 mod reminders;
 pub mod watch;
+pub mod welcome;
 
 use std::fmt;
 use std::sync::Arc;

@@ -261,6 +261,7 @@ pub(in crate::config) struct RawWechat {
     pub(in crate::config) secret_file: String,
     pub(in crate::config) tenant: String,
     pub(in crate::config) messages: String,
+    pub(in crate::config) consents: String,
     pub(in crate::config) callback_token: String,
     pub(in crate::config) callback_token_env: String,
     pub(in crate::config) callback_token_file: String,

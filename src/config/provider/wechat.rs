@@ -25,6 +25,16 @@ words! {
     }
 }
 
+words! {
+    /// Who knows whether a user has consented to one more subscription message.
+    Consents {
+        /// WeChat, which refuses what was not consented to.
+        Asked = "asked",
+        /// We, who count what users accept in popups and what is sent, as far as anything was heard of it.
+        Counted = "counted",
+    }
+}
+
 /// An account at WeChat.
 #[derive(Clone, Debug)]
 pub struct Wechat {
@@ -38,6 +48,8 @@ pub struct Wechat {
     pub tenant: TenantId,
     /// What its jobs are.
     pub messages: Messages,
+    /// Who knows of one-time consents.
+    pub consents: Consents,
     /// How it calls back; `None`: it does not.
     pub callbacks: Option<Crypt>,
 }
@@ -88,6 +100,7 @@ pub(super) fn wechat(
         secret: Secret::new(required(&key("secret"), &secret(&places, place, environment)?)?),
         tenant: parsed(&key("tenant"), &raw.tenant)?,
         messages,
+        consents: word(&key("consents"), &raw.consents, Consents::ALL, Consents::as_str)?,
         callbacks: crypt(token, aes_key, place, environment)?,
     };
     // Of subscription messages no callback says which job it is about.
@@ -95,6 +108,17 @@ pub(super) fn wechat(
     if receipts && link.callbacks.is_none() {
         let reason = Reason::Needed("receipts come as callbacks that it signs; or set `receipts = false`");
         return Err(invalid(&key("callback_token"), reason));
+    }
+    if link.consents == Consents::Counted {
+        let wrong = |field: &str, why| invalid(&key(field), Reason::Needed(why));
+        if messages == Messages::Template {
+            let why =
+                "template messages need no consents: set it to `subscribe` or `mini_program`, or leave out `consents`";
+            return Err(wrong("messages", why));
+        }
+        if link.callbacks.is_none() {
+            return Err(wrong("callback_token", "consents are counted by the callbacks that it signs"));
+        }
     }
     Ok(Provider {
         id: parsed(&key("id"), &raw.id)?,

@@ -20,6 +20,8 @@ words! {
         Employees = "employees",
         /// Its customers and their groups, once an employee has confirmed it.
         Customers = "customers",
+        /// Customers who have just become an employee's friends.
+        Welcome = "welcome",
     }
 }
 

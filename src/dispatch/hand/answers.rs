@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use super::{DEADLINE_SLACK, Hand, Item};
+use super::{DEADLINE_SLACK, Hand, Item, consents};
 use crate::channel::Answered;
 use crate::crash;
 use crate::dispatch::gate::{Permit, Provider};
@@ -13,9 +13,10 @@ use crate::dispatch::out::Out;
 use crate::dispatch::verdict::{self, Verdict};
 use crate::dispatch::{Context, HOLD};
 use crate::domain::event::Change;
+use crate::domain::keys::WordKey;
 use crate::domain::time::{Stopwatch, UnixMicros};
 use crate::ledger::Ledger;
-use crate::limits::{GiveBack, Limits};
+use crate::limits::{ConsentAct, GiveBack, Limits};
 use crate::queue::Queue;
 use crate::telemetry::metrics;
 use crate::telemetry::traces::{self, Piece, With};
@@ -30,6 +31,8 @@ pub(super) struct Claimed {
     pub(super) item: Item,
     pub(super) give_back: GiveBack,
     pub(super) units: u32,
+    /// What stands for the one-time consent that it took, if it needed one.
+    pub(super) consent: Option<WordKey>,
 }
 
 /// A job that did not go out, and when it is tried again.
@@ -94,7 +97,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
     async fn take_answers(&mut self, answers: Vec<Answered>, late: &mut Late) {
         let now = self.context.clock.now();
         let provider = Arc::clone(&late.permit.provider);
-        let (mut back, mut again) = (Vec::new(), Vec::new());
+        let (mut back, mut again, mut consents) = (Vec::new(), Vec::new(), Vec::new());
         let (mut jobs, mut units) = (0, 0);
         for (index, answer) in answers {
             let Some(claimed) = late.open.get_mut(index).and_then(Option::take) else { continue };
@@ -103,6 +106,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
             trace(&claimed.item, &provider, verdict::word(&answer), (late.watch.elapsed(), now));
             provider.answered(&answer, late.watch.elapsed(), now);
             let blamed = answer.blames_provider();
+            consents.extend(consents::after(&claimed, &answer, &provider));
             let Claimed { item, give_back, .. } = claimed;
             if answer.definitely_not_sent() {
                 back.push(give_back);
@@ -133,6 +137,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         }
         crash::point(crash::Point::AfterAnswer);
         late.permit.shrink(late.permit.jobs - jobs, late.permit.units().saturating_sub(units));
+        self.context.give_consents_back(consents).await;
         self.give_back(back, again, &provider).await;
     }
 
@@ -203,8 +208,9 @@ impl Late {
             if !matches!(received, Ok(1..)) {
                 return;
             }
-            let (out, back) = self.take(some, context);
+            let (out, back, consents) = self.take(some, context);
             context.confirm(out).await;
+            context.give_consents_back(consents).await;
             if !back.is_empty() {
                 // Lost, the caps are too strict until their windows end.
                 let _lost = context.give_back(&back).await;
@@ -217,12 +223,14 @@ impl Late {
         &mut self,
         answers: Vec<Answered>,
         context: &Context<Q, L, B>,
-    ) -> (Out, Vec<GiveBack>) {
-        let (mut out, mut back) = (Out::new(Arc::clone(&context.metrics)), Vec::new());
+    ) -> (Out, Vec<GiveBack>, Vec<ConsentAct>) {
+        let mut out = Out::new(Arc::clone(&context.metrics));
+        let (mut back, mut consents) = (Vec::new(), Vec::new());
         for (index, answer) in answers {
             let Some(claimed) = self.open.get_mut(index).and_then(Option::take) else { continue };
             let now = context.clock.now();
             self.permit.provider.answered(&answer, self.watch.elapsed(), now);
+            let consent = consents::after(&claimed, &answer, &self.permit.provider);
             let Claimed { item, give_back, .. } = claimed;
             let provider = &self.permit.provider.profile;
             let unsent = answer.definitely_not_sent();
@@ -239,6 +247,7 @@ impl Late {
                     out.answered(&item, change, provider, now);
                     if unsent {
                         back.push(give_back);
+                        consents.extend(consent);
                     }
                 }
                 Verdict::Check => out.check_unanswered(&item, &provider.id, now),
@@ -252,6 +261,6 @@ impl Late {
                 Verdict::RetryAt { .. } => {}
             }
         }
-        (out, back)
+        (out, back, consents)
     }
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::Key;
 use super::buckets::Bucket;
+use super::consents::Consent;
 use super::counters::Counter;
 use super::memos::Memo;
 use super::people::Entry;
@@ -96,6 +97,13 @@ pub enum Change {
         /// The submit, if it has a key.
         memo: Option<(Key, Memo)>,
     },
+    /// So much is known of the consents of a person to a template.
+    Consent {
+        /// Which.
+        of: Key,
+        /// What.
+        consent: Consent,
+    },
     /// A bucket is at a level.
     Bucket {
         /// Which.
@@ -126,6 +134,7 @@ const FILTER: u8 = 10;
 /// A memo of a submit of which some items were let in.
 const CUT_MEMO: u8 = 11;
 const SPENT: u8 = 12;
+const CONSENT: u8 = 13;
 const ENTRY: u8 = 20;
 const VACATED: u8 = 21;
 
@@ -190,6 +199,24 @@ impl Change {
                 }
                 out.push(u8::from(memo.is_some()));
                 memo.iter().for_each(|(id, memo)| write_memo(out, id, memo));
+            }
+            Self::Consent { of, consent } => {
+                let Consent { left, exact, withdrawn_at, given, jobs, until } = consent;
+                out.push(CONSENT);
+                out.extend_from_slice(of);
+                // Of each there are REMEMBERED at most.
+                let counts = [given.len(), jobs.len()].map(|count| u8::try_from(count).unwrap_or(u8::MAX));
+                out.extend_from_slice(&[*left, u8::from(*exact), counts[0], counts[1]]);
+                out.extend_from_slice(&withdrawn_at.to_le_bytes());
+                for (id, second) in given {
+                    out.extend_from_slice(&id.to_le_bytes());
+                    out.extend_from_slice(&second.to_le_bytes());
+                }
+                for (id, since) in jobs {
+                    out.extend_from_slice(&id.to_le_bytes());
+                    out.push(*since);
+                }
+                out.extend_from_slice(&until.0.to_le_bytes());
             }
             Self::Bucket { name, bucket } => write_bucket(out, name, bucket),
         }
@@ -334,6 +361,14 @@ impl<'a> Reader<'a> {
                     }
                 };
                 Change::Spent { counters, memo }
+            }
+            CONSENT => {
+                let of = self.array()?;
+                let [left, exact, given, jobs] = self.array()?;
+                let (exact, withdrawn_at) = (exact != 0, self.u32()?);
+                let given = (0..given).map(|_| Ok((self.u64()?, self.u32()?))).collect::<Result<_, _>>()?;
+                let jobs = (0..jobs).map(|_| Ok((self.u64()?, self.u8()?))).collect::<Result<_, _>>()?;
+                Change::Consent { of, consent: Consent { left, exact, withdrawn_at, given, jobs, until: self.time()? } }
             }
             OPTOUT => {
                 let address = self.array()?;

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use crate::domain::time::UnixMicros;
 use crate::limits::LimitsError;
 use crate::limits::core::{
-    Buckets, Change, Counters, Key, Memory, Memos, People, Reader, Refusals, write_bucket, write_entry, write_memo,
+    Buckets, Change, Consents, Counters, Key, Memory, Memos, People, Reader, Refusals, write_bucket, write_entry,
+    write_memo,
 };
 
 /// Shards of recipients and memos: enough that 16 workers rarely meet, and that a snapshot holds each lock for a
@@ -31,6 +32,8 @@ pub(super) struct Shard {
     pub people: People,
     /// Submits.
     pub memos: Memos,
+    /// One-time consents.
+    pub consents: Consents,
 }
 
 /// The shards of some keys, all locked.
@@ -48,7 +51,8 @@ impl Memory for Locked<'_> {
 
 impl State {
     pub(super) fn new() -> Self {
-        let shard = || Mutex::new(Shard { people: People::default(), memos: Memos::default() });
+        let shard =
+            || Mutex::new(Shard { people: People::default(), memos: Memos::default(), consents: Consents::default() });
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             refusals: RwLock::default(),
@@ -139,6 +143,7 @@ impl State {
                     self.shard(&id).memos.set(id, memo);
                 }
             }
+            Change::Consent { of, consent } => self.shard(&of).consents.set(of, consent),
             Change::Bucket { name, bucket } => self.buckets().set(name, bucket),
         }
     }
@@ -154,6 +159,7 @@ impl State {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.people.each(now, |person, entry, kept| write_entry(&mut out, person, entry, kept));
             shard.memos.each(now, |id, memo| write_memo(&mut out, id, memo));
+            shard.consents.each(now, |change| change.write(&mut out));
             drop(shard);
             if out.len() >= DUMP_BYTES {
                 block(&out)?;

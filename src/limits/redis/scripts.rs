@@ -8,6 +8,7 @@ pub(super) struct Scripts {
     pub borrow: Loaded,
     pub claim: Loaded,
     pub collapse: Loaded,
+    pub consent: Loaded,
     pub give_back: Loaded,
     pub lead: Loaded,
     pub lease: Loaded,
@@ -38,6 +39,7 @@ impl Scripts {
             borrow: Loaded::new(include_str!("borrow.lua")),
             claim: Loaded::new(concat!(include_str!("memory.lua"), include_str!("claim.lua"))),
             collapse: Loaded::new(include_str!("collapse.lua")),
+            consent: Loaded::new(include_str!("consent.lua")),
             give_back: Loaded::new(concat!(include_str!("memory.lua"), include_str!("give_back.lua"))),
             lead: Loaded::new(include_str!("lead.lua")),
             lease: Loaded::new(include_str!("lease.lua")),
@@ -59,11 +61,23 @@ impl Scripts {
     /// Returns the code of each.
     pub(super) fn sources(&self) -> impl Iterator<Item = &'static str> {
         let Self { accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, .. } = self;
-        let Self { borrow, lend, share, spend, standing, suppress, suppressions, unlease, unsuppress, vacate, .. } =
-            self;
+        let Self {
+            borrow,
+            consent,
+            lend,
+            share,
+            spend,
+            standing,
+            suppress,
+            suppressions,
+            unlease,
+            unsuppress,
+            vacate,
+            ..
+        } = self;
         [accepted, claim, collapse, give_back, lead, lease, places, recovered, rule, standing, suppress]
             .into_iter()
-            .chain([borrow, lend, share, spend, suppressions, unlease, unsuppress, vacate])
+            .chain([borrow, consent, lend, share, spend, suppressions, unlease, unsuppress, vacate])
             .map(|script| script.code)
     }
 }

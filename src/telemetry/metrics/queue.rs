@@ -25,6 +25,8 @@ words! {
         Rule = "rule",
         /// Peek.
         Peek = "peek",
+        /// One-time consents: given, taken, returned.
+        Consent = "consent",
         /// Tokens of shared buckets.
         Lease = "lease",
         /// Reload what was lost.

@@ -225,6 +225,7 @@ fn call(number: &str, flow: &str) -> Handover {
         params: vec![("name".into(), "Li & <Söhne>".into())],
         template: None,
         validity: Duration::from_secs(3_600),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: Some(Arc::new(carried)),
     }

@@ -26,11 +26,11 @@ use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, each_cod
 use crate::support::janitor::free_port;
 use crate::support::service::{Backends, Service};
 
-const APPID: &str = "wx0123456789";
+pub(super) const APPID: &str = "wx0123456789";
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 
 /// The settings of an account; `more` goes on with them.
-fn settings(endpoint: &str, more: &str) -> String {
+pub(super) fn settings(endpoint: &str, more: &str) -> String {
     format!(
         "[[provider]]\nid = \"cloud\"\nkind = \"wechat\"\nendpoint = \"{endpoint}\"\nappid = \"{APPID}\"\n\
          callback_token = \"token\"\naes_key = \"{KEY}\"\nresponse_timeout = \"3s\"\n{more}"
@@ -44,13 +44,14 @@ fn link(endpoint: &str, more: &str) -> config::Wechat {
 }
 
 /// A simulated account with this secret, that calls back to `url`.
-fn account(url: &str, clock: &Clock, change: impl FnOnce(&mut wechat::Account)) -> wechat::Wechat {
+pub(super) fn account(url: &str, clock: &Clock, change: impl FnOnce(&mut wechat::Account)) -> wechat::Wechat {
     let secrets = link("http://127.0.0.1:1", "secret = \"x\"").callbacks.unwrap();
     let mut account = wechat::Account {
         appid: APPID.into(),
         secret: "geheim".into(),
         token_life: Duration::from_secs(7_200),
         daily_max: 100_000,
+        consents: false,
         callback: Some((url.into(), Crypt::new(secrets, APPID))),
     };
     change(&mut account);
@@ -73,7 +74,7 @@ async fn start(behaviour: Behaviour, more: &str, change: impl FnOnce(&mut wechat
     Beset { rig: rig.await, account }
 }
 
-const GOOD: &str = "secret = \"geheim\"\n";
+pub(super) const GOOD: &str = "secret = \"geheim\"\n";
 
 /// A service notice to an openid of its own.
 fn handover(number: u64) -> Handover {
@@ -103,6 +104,7 @@ fn handover(number: u64) -> Handover {
             id: Some("tpl-1".into()),
         }),
         validity: Duration::from_secs(3_600),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }
@@ -237,6 +239,19 @@ async fn wechatpy_agrees() {
 
 const TEMPLATE_DONE: &str = "<MsgType><![CDATA[event]]></MsgType><Event><![CDATA[TEMPLATESENDJOBFINISH]]></Event>\
                              <MsgID>200163836</MsgID><Status><![CDATA[success]]></Status>";
+
+/// What has expired when it is to be sent is not, nor are others that would share its request held up by it.
+#[tokio::test]
+async fn what_has_expired_is_not_sent() {
+    let Beset { rig, .. } = start(quick(), GOOD, |_| {}).await;
+    let mut jobs = handovers(0..3);
+    jobs[1].expires_at = rig.clock.now();
+    let answers = rig.submit(jobs).await;
+    assert_eq!(words(&answers), ["taken", "not_sent", "taken"]);
+    assert!(matches!(&answers[1], Answer::NotSent { code, .. } if **code == *"expires_at"));
+    assert_eq!(rig.simulator.messages().len(), 2);
+    rig.finish().await;
+}
 
 /// Jobs of a run.
 const JOBS: usize = 200;
@@ -393,6 +408,20 @@ async fn what_users_do_is_watched_once_and_soon() {
         });
         thanked.await.expect("thanks");
     }
+    // So it is with whatever they do.
+    let place = "<MsgType>event</MsgType><Event>LOCATION</Event><Latitude>23.1</Latitude><Longitude>113.3</Longitude>";
+    let taken = simulator.callbacks().0 + 9;
+    for _ in 0..3 {
+        simulator.post(account.event_at("o-2", place, at));
+        simulator.post(account.popup_at("o-2", "tpl-1", true, at));
+        simulator.post(account.popup_at("o-2", "tpl-2", false, at));
+    }
+    let thanked = clock.timeout(PATIENCE, async {
+        while simulator.callbacks().0 < taken {
+            clock.pause(Duration::from_millis(10)).await;
+        }
+    });
+    thanked.await.expect("thanks");
     let last = account.event("o-last", again);
     simulator.post(last);
     let request = pb::WatchEventsRequest { from_start: true, ..pb::WatchEventsRequest::default() };
@@ -405,8 +434,11 @@ async fn what_users_do_is_watched_once_and_soon() {
             seen.push((signal.kind(), signal.recipient.unwrap().wechat[0].openid.clone()));
         }
     }
-    assert_eq!(seen.len(), told + 2);
-    assert_eq!(seen.iter().filter(|(kind, _)| *kind == pb::SignalKind::Unsubscribed).count(), 2);
+    assert_eq!(seen.len(), told + 5);
+    let count = |wanted| seen.iter().filter(|(kind, _)| *kind == wanted).count();
+    assert_eq!(count(pb::SignalKind::Unsubscribed), 2);
+    let others = [pb::SignalKind::Location, pb::SignalKind::PopupAccepted, pb::SignalKind::PopupRejected];
+    assert_eq!(others.map(count), [1; 3]);
     drop(service);
     tasks.finish(&clock, PATIENCE).await;
 }

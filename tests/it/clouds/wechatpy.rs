@@ -122,8 +122,10 @@ async fn every_job_goes_out_as_wechatpy_would_send_it() {
     // Both tokens end while jobs go out.
     platform.command("end wechat");
     ids.extend(api::insist(&client, &batch("odd", notice(Class::Notification), followers(1))).await);
-    let employees = api::insist(&client, &batch("employees", reminder(), (0..JOBS).map(employee))).await;
+    let mut employees = api::insist(&client, &batch("first", reminder(), (0..JOBS / 2).map(employee))).await;
+    outcomes(&client, &employees).await;
     platform.command("end wecom");
+    employees.extend(api::insist(&client, &batch("second", reminder(), (JOBS / 2..JOBS).map(employee))).await);
     for (id, (fate, reason)) in outcomes(&client, &ids).await.into_iter().enumerate() {
         let number = id % (JOBS / 2) * 2 + id / (JOBS / 2);
         let expected = match number % 10 {
@@ -138,6 +140,9 @@ async fn every_job_goes_out_as_wechatpy_would_send_it() {
         assert_eq!((fate, &*reason), expected, "{number}");
     }
     assert_eq!(platform.events("odd"), Vec::<Value>::new(), "wechatpy would send the same");
+    let tokens = platform.events("token");
+    let of = |who: &str| tokens.iter().filter(|token| token["of"] == who).count();
+    assert_eq!((of("wechat"), of("wecom")), (2, 2), "the first, and the one after it");
     let notices = sent(&platform, "/cgi-bin/message/template/send");
     assert!(notices.len() == JOBS * 9 / 10 && notices.values().all(|&times| times == 1), "{notices:?}");
     let reminders = sent(&platform, "/cgi-bin/message/send");

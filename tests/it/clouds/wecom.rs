@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::channel::callback::{Call, Callbacks};
+use postrider::channel::http::client::Client;
 use postrider::channel::http::{Bytes, HeaderMap};
+use postrider::channel::sms::cloud::{Cloud, Settings};
 use postrider::channel::template::crypt::Crypt;
 use postrider::channel::template::token::Alone;
 use postrider::channel::template::wecom::{Wecom, callback::Desk};
@@ -22,7 +24,9 @@ use postrider::shutdown::Tasks;
 use postrider::simulator::{Behaviour, Fared, Simulator, wecom};
 
 use crate::support::api::{self, Watched};
-use crate::support::cloud::{PATIENCE, Rig, ask_python, callback_server, each_code_means, provider, quick, words};
+use crate::support::cloud::{
+    PATIENCE, Rig, ask_python, callback_server, each_code_means, provider, quick, short, words,
+};
 use crate::support::janitor::free_port;
 use crate::support::service::{Backends, Service};
 
@@ -54,7 +58,7 @@ pub(super) fn corporation_at(url: &str, clock: &Clock) -> wecom::Wecom {
     corporation_with(url, Duration::from_secs(7_200), clock)
 }
 
-fn corporation(url: &str, token_life: Duration) -> wecom::Wecom {
+pub(super) fn corporation(url: &str, token_life: Duration) -> wecom::Wecom {
     corporation_with(url, token_life, &Clock::system())
 }
 
@@ -110,9 +114,58 @@ pub(super) fn handover(number: u64, userid: &str, text: &str) -> Handover {
         params: vec![],
         template: Some(Filled { template: Arc::new(template), locale: "".into(), text: text.into(), id: None }),
         validity: Duration::from_secs(3_600),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }
+}
+
+/// The only connection is in use until one of them has expired: the others go, in one request.
+#[tokio::test]
+async fn what_expires_while_it_waits_for_a_connection_does_not_go_out() {
+    let (rig, _corporation) = start(quick()).await;
+    let endpoint = format!("http://{}", rig.simulator.address());
+    let client = Client::new(&endpoint.parse().unwrap(), None, 1.try_into().unwrap(), &rig.tasks, &rig.clock).unwrap();
+    let settings = Settings {
+        provider: "cloud".parse().unwrap(),
+        window: 10.try_into().unwrap(),
+        rate_per_s: 0.0,
+        response_timeout: Duration::from_secs(8),
+    };
+    let api = Box::new(Wecom::new(link(&endpoint), Arc::new(Alone), &rig.clock));
+    let cloud = Cloud::new(api, client, settings, &rig.tasks, &rig.clock);
+    assert_eq!(words(&rig.submit_to(&cloud, vec![handover(0, "warm", "a token")]).await), ["taken"]);
+    rig.simulator.behave(Behaviour { latency: Duration::from_millis(1_200), ..quick() });
+    let soon = rig.clock.now().plus(Duration::from_millis(400));
+    let late = |number| Handover { expires_at: soon, ..handover(number, &format!("late{number}"), "two posts wait") };
+    let (first, second, third) = tokio::join!(
+        rig.submit_to(&cloud, vec![handover(1, "holds", "the connection")]),
+        async {
+            rig.clock.pause(Duration::from_millis(50)).await;
+            rig.simulator.behave(quick());
+            rig.submit_to(
+                &cloud,
+                vec![late(2), handover(3, "li", "two posts wait"), handover(4, "wu", "two posts wait")],
+            )
+            .await
+        },
+        async {
+            rig.clock.pause(Duration::from_millis(100)).await;
+            rig.submit_to(&cloud, vec![late(5)]).await
+        },
+    );
+    assert_eq!(short(&first), ["taken"]);
+    assert_eq!(short(&second), ["not sent expires_at", "taken", "taken"]);
+    assert_eq!(short(&third), ["not sent expires_at"]);
+    let messages = rig.simulator.messages();
+    let ids: Vec<_> = messages
+        .iter()
+        .filter(|(message, _)| message.text == "two posts wait")
+        .map(|(message, _)| &message.id)
+        .collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "those that have time go together: {ids:?}");
+    assert!(!messages.iter().any(|(message, _)| message.to.starts_with("late")));
+    rig.finish().await;
 }
 
 #[tokio::test]
@@ -241,41 +294,70 @@ async fn employees_are_told_and_friends_are_watched() {
         let taken = messages.iter().filter(|(message, fared)| message.to == to && matches!(fared, Fared::Taken(_)));
         assert_eq!(taken.count(), usize::from(number % 10 != 9));
     }
-    a_friend_is_watched_once(&corporation, &simulator, &mut client).await;
+    what_customers_do_is_watched_once(&corporation, &simulator, &mut client).await;
     drop(service);
     tasks.finish(&clock, PATIENCE).await;
 }
 
-/// WeCom says three times that a friend was added, and once of another.
-async fn a_friend_is_watched_once(corporation: &wecom::Wecom, simulator: &Simulator, client: &mut api::Client) {
+/// WeCom says everything three times.
+async fn what_customers_do_is_watched_once(
+    corporation: &wecom::Wecom,
+    simulator: &Simulator,
+    client: &mut api::Client,
+) {
     let clock = Clock::system();
-    let added = "<Event><![CDATA[change_external_contact]]></Event><ChangeType>add_external_contact</ChangeType>\
-                 <UserID>zhang</UserID><ExternalUserID>wm1</ExternalUserID><State>shop-7</State>\
-                 <WelcomeCode>w1</WelcomeCode>";
-    let at = clock.now().as_secs();
-    (0..3).for_each(|_| simulator.post(corporation.event_at(added, at)));
-    let thanked = clock.timeout(PATIENCE, async {
-        while simulator.callbacks().0 < 3 {
-            clock.pause(Duration::from_millis(10)).await;
-        }
-    });
-    thanked.await.expect("thanks");
-    simulator.post(corporation.event(&added.replace("wm1", "wm2")));
+    let contact = |change: &str, more: &str| {
+        format!(
+            "<Event><![CDATA[change_external_contact]]></Event><ChangeType>{change}</ChangeType><UserID>zhang</UserID>\
+             <ExternalUserID>wm1</ExternalUserID>{more}"
+        )
+    };
+    let group = |detail: &str| {
+        format!(
+            "<Event><![CDATA[change_external_chat]]></Event><ChatId>wr1</ChatId><ChangeType>update</ChangeType>\
+             <UpdateDetail>{detail}</UpdateDetail><MemChangeCnt>1</MemChangeCnt><MemChangeList><Item>wm1</Item>\
+             </MemChangeList>"
+        )
+    };
+    let events = [
+        contact("add_external_contact", "<State>shop-7</State><WelcomeCode>w1</WelcomeCode>"),
+        group("add_member"),
+        group("del_member"),
+        "<Event>LOCATION</Event><Latitude>23.1</Latitude><Longitude>113.3</Longitude>".to_owned(),
+        contact("del_follow_user", ""),
+    ];
+    for (at, event) in (clock.now().as_secs()..).zip(&events) {
+        let thanked = simulator.callbacks().0 + 3;
+        (0..3).for_each(|_| simulator.post(corporation.event_at(event, at)));
+        let thanks = clock.timeout(PATIENCE, async {
+            while simulator.callbacks().0 < thanked {
+                clock.pause(Duration::from_millis(10)).await;
+            }
+        });
+        thanks.await.expect("thanks");
+    }
+    simulator.post(corporation.event(&events[0].replace("wm1", "wm2")));
     let request = pb::WatchEventsRequest { from_start: true, ..pb::WatchEventsRequest::default() };
     let mut stream = client.watch_events(request).await.unwrap().into_inner();
-    let mut friends = Vec::new();
-    while friends.last().is_none_or(|(friend, _)| friend != "wm2") {
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|(_, who, _)| who != "wm2") {
         let answer = clock.timeout(PATIENCE, stream.message()).await.expect("signals").unwrap().unwrap();
         for event in answer.events {
             let Some(pb::event::What::Signal(signal)) = event.what else { continue };
-            assert_eq!(signal.kind(), pb::SignalKind::FriendAdded);
-            friends.push((
-                signal.recipient.unwrap().wecom.unwrap().external_userid,
-                signal.details["welcome_code"].clone(),
-            ));
+            let (kind, who) = (signal.kind(), signal.recipient.unwrap());
+            let person = who.wecom.map(|at| at.external_userid).unwrap_or(who.wecom_userid);
+            seen.push((kind, person, who.wecom_chat_id));
         }
     }
-    assert_eq!(friends, [("wm1".to_owned(), "w1".to_owned()), ("wm2".to_owned(), "w1".to_owned())]);
+    let expected = [
+        (pb::SignalKind::FriendAdded, "wm1", ""),
+        (pb::SignalKind::GroupJoined, "wm1", "wr1"),
+        (pb::SignalKind::GroupLeft, "wm1", "wr1"),
+        (pb::SignalKind::Location, "sys", ""),
+        (pb::SignalKind::FriendRemoved, "wm1", ""),
+        (pb::SignalKind::FriendAdded, "wm2", ""),
+    ];
+    assert_eq!(seen, expected.map(|(kind, who, group)| (kind, who.to_owned(), group.to_owned())), "each once");
 }
 
 #[tokio::test]

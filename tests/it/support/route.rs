@@ -53,6 +53,7 @@ pub(crate) fn handover(number: u64, text: &str) -> Handover {
         params: Vec::new(),
         template: None,
         validity: Duration::from_secs(3_600),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }

@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::janitor::{Janitor, Job, free_port};
+use super::proxy::Proxy;
 use super::servers::{self, server_dir};
 
 /// A `postrider serve` that ends with the test process.
@@ -200,6 +201,17 @@ impl Backends {
         Self::Servers {
             queue: servers::rabbitmq().vhost(),
             limits: servers::redis().database(),
+            ledger: servers::postgres().database(),
+        }
+    }
+
+    /// Returns the same, with a proxy of Redis before it.
+    pub(crate) fn behind(proxy: &Proxy) -> Self {
+        let database = servers::redis().database();
+        let number = database.rsplit_once('/').unwrap().1;
+        Self::Servers {
+            queue: servers::rabbitmq().vhost(),
+            limits: format!("redis://127.0.0.1:{}/{number}", proxy.port()),
             ledger: servers::postgres().database(),
         }
     }

@@ -6,7 +6,7 @@ use crate::config;
 use crate::domain::event::{Change, Outcome};
 use crate::domain::sender::SenderPool;
 use crate::domain::time::UnixMicros;
-use crate::leave::{Outlook, RECOVERING, RESCHEDULED, Ruling, SEND_AT, Said};
+use crate::leave::{NO_CONSENT, Outlook, RECOVERING, RESCHEDULED, Ruling, SEND_AT, Said};
 use crate::ledger::{History, Tenant};
 use crate::policy::windows;
 
@@ -109,6 +109,7 @@ fn because(ruling: &Ruling) -> String {
         windows::OWN_REASON => format!("{} is closed", windows::words(&ruling.rule)),
         rule if rule.starts_with(windows::REASON) => format!("{} is closed", windows::words(rule)),
         rule if rule.starts_with("opt_out") => format!("an opt-out binds the address (`{rule}`)"),
+        NO_CONSENT => "of the one-time consents that its recipient gave to its template none is left".to_owned(),
         "request" => "it was taken back".to_owned(),
         "collapsed" => "a newer job with its collapse key replaces it".to_owned(),
         "expires_at" => "its expiry has passed".to_owned(),

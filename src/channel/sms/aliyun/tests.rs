@@ -43,6 +43,7 @@ fn job(number: &str) -> Handover {
         params: Vec::new(),
         template: None,
         validity: Duration::from_secs(60),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }

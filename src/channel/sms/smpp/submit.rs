@@ -140,6 +140,7 @@ mod tests {
             params: Vec::new(),
             template: None,
             validity: Duration::from_secs(3_600 + 61),
+            expires_at: UnixMicros::MAX,
             extension: None,
             call: None,
         }

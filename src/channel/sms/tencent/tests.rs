@@ -45,6 +45,7 @@ fn job(number: &str, text: &str) -> Handover {
         params: vec![("code".into(), "1234".into())],
         template: None,
         validity: Duration::from_secs(60),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }

@@ -44,6 +44,7 @@ fn job(sender: &str, text: &str) -> Handover {
         params: Vec::new(),
         template: None,
         validity: Duration::from_secs(86_400),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }

@@ -16,7 +16,7 @@ use crate::config;
 use crate::domain::event::{Fate, Receipt, Report};
 use crate::domain::ids::{ProviderId, TenantId};
 use crate::domain::recipient::{Recipient, Wechat};
-use crate::domain::signal::{DETAIL_LEN_MAX, Signal, Told};
+use crate::domain::signal::{BY, BY_POPUP, BY_SETTINGS, DETAIL_LEN_MAX, SAID_AT, Signal, TEMPLATE_ID, Told};
 use crate::domain::time::UnixMicros;
 
 /// Most bytes of an id.
@@ -58,8 +58,8 @@ impl Desk {
                 Told::Location,
                 &[("latitude", of("Latitude")), ("longitude", of("Longitude")), ("precision", of("Precision"))],
             ),
-            "subscribe_msg_popup_event" => self.consents(root, ("SubscribeMsgPopupEvent", "popup"), at),
-            "subscribe_msg_change_event" => self.consents(root, ("SubscribeMsgChangeEvent", "settings"), at),
+            "subscribe_msg_popup_event" => self.consents(root, ("SubscribeMsgPopupEvent", BY_POPUP), at),
+            "subscribe_msg_change_event" => self.consents(root, ("SubscribeMsgChangeEvent", BY_SETTINGS), at),
             _ => Ok(vec![]),
         }
     }
@@ -75,7 +75,8 @@ impl Desk {
                 _ => return Err(Refused::Unreadable),
             };
             let template = xml::text(*item, "TemplateId");
-            let details = [("template_id", template), ("by", by), ("scene", xml::text(*item, "PopupScene"))];
+            let (scene, said_at) = (xml::text(*item, "PopupScene"), xml::text(root, "CreateTime"));
+            let details = [(TEMPLATE_ID, template), (BY, by), ("scene", scene), (SAID_AT, said_at)];
             self.signal(root, (told, template), &details, at)
         };
         items.iter().map(signal).collect()

@@ -64,6 +64,7 @@ fn job() -> Handover {
             id: Some("tpl-1".into()),
         }),
         validity: Duration::from_secs(60),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }

@@ -2,7 +2,7 @@
 //! 24 hours. Pure: time is an argument.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,10 @@ const A_DAY: i64 = 24 * 3_600;
 const KEPT: i64 = 4 * A_DAY;
 /// Most messages that are remembered, of an employee or as stopped; one that is forgotten may be on a list once more.
 const MESSAGES_MAX: usize = 1_000;
+/// Most that are remembered of all employees: half a megabyte. The more employees, the fewer of each.
+const ALL_MESSAGES_MAX: usize = 20_000;
+/// Most employees: those who had a list last.
+const EMPLOYEES_MAX: usize = 1_000;
 /// Longest list, in bytes; WeCom cuts what is longer.
 const LIST_LEN_MAX: usize = 2_048;
 /// So much of what a message says stands in a list, in bytes.
@@ -25,7 +29,7 @@ const EXCERPT_LEN_MAX: usize = 60;
 const REST_LEN_MAX: usize = 32;
 
 /// A message that waits for an employee, or was stopped because it waited too long.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Line {
     /// Stands for the message.
     pub(super) id: u64,
@@ -38,7 +42,7 @@ pub(super) struct Line {
 }
 
 /// What employees were told, and when. All times in seconds since the epoch.
-#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Memory {
     employees: BTreeMap<Box<str>, Told>,
     /// What was stopped, and somebody was told of it. Messages by what stands for them, with when they were handed over.
@@ -106,22 +110,48 @@ impl Memory {
         }
         self.escalated.extend(other.escalated);
         let since = now.as_secs().saturating_sub(KEPT);
-        newest(&mut self.escalated, since);
+        newest(&mut self.escalated, since, MESSAGES_MAX);
         for told in self.employees.values_mut() {
             told.at.retain(|at| now.as_secs().saturating_sub(*at) < A_DAY);
-            newest(&mut told.listed, since);
         }
+        self.bound(since);
         self.employees.retain(|_, told| *told != Told::default());
+    }
+
+    /// Forgets the employees whose last list is longest ago, and of the others what was handed over first.
+    fn bound(&mut self, since: i64) {
+        let mut told: Vec<_> =
+            self.employees.iter().map(|(who, told)| (told.at.last().copied(), who.clone())).collect();
+        told.sort_unstable();
+        for (_, who) in told.iter().take(self.employees.len().saturating_sub(EMPLOYEES_MAX)) {
+            self.employees.remove(who);
+        }
+        let most = (ALL_MESSAGES_MAX / self.employees.len().max(1)).min(MESSAGES_MAX);
+        self.employees.values_mut().for_each(|told| newest(&mut told.listed, since, most));
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never what it says: this ends in panics.
+        f.debug_struct("Line").field("created", &self.created).field("targets", &self.targets).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never who.
+        f.debug_struct("Memory").field("employees", &self.employees.len()).finish_non_exhaustive()
     }
 }
 
 /// Keeps what was handed over after `since`, and of that no more than is reasonable.
-fn newest(messages: &mut BTreeMap<u64, i64>, since: i64) {
+fn newest(messages: &mut BTreeMap<u64, i64>, since: i64, most: usize) {
     messages.retain(|_, created| *created > since);
-    if messages.len() > MESSAGES_MAX {
+    if messages.len() > most {
         let mut all: Vec<_> = messages.iter().map(|(id, created)| (*created, *id)).collect();
         all.sort_unstable();
-        for (_, id) in &all[..all.len() - MESSAGES_MAX] {
+        for (_, id) in &all[..all.len() - most] {
             messages.remove(id);
         }
     }
@@ -163,6 +193,25 @@ mod tests {
     fn line(created: i64) -> Line {
         let id = u64::try_from(created).unwrap();
         Line { id, created, targets: 100, text: excerpt("今日会员日\n全场八折") }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_latest_of_it_is_kept() {
+        let mut memory = Memory::default();
+        let lines: Vec<_> = (1..=2_000).map(line).collect();
+        for number in 0..1_100 {
+            let lines = if number % 2 == 0 { &lines[..] } else { &lines[1_990..] };
+            memory.remind(&format!("e{number}"), lines, HALF_AN_HOUR, UnixMicros::from_secs(10_000 + number / 2));
+        }
+        memory.merge(Memory::default(), UnixMicros::from_secs(20_000));
+        assert_eq!(memory.employees.len(), EMPLOYEES_MAX);
+        assert!(!memory.employees.contains_key("e99") && memory.employees.contains_key("e100"));
+        let listed = &memory.employees["e1098"].listed;
+        assert!(listed.len() == ALL_MESSAGES_MAX / EMPLOYEES_MAX && listed.contains_key(&2_000), "{}", listed.len());
+        assert!(serde_json::to_string(&memory).unwrap().len() < 500_000);
+        assert!(
+            !format!("{memory:?} {:?}", lines[0]).contains("e100") && !format!("{:?}", lines[0]).contains("会员日")
+        );
     }
 
     #[test]

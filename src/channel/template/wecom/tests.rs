@@ -62,6 +62,7 @@ fn job(userid: &str, text: &str) -> Handover {
         params: vec![],
         template: Some(Filled { template: Arc::new(template), locale: "".into(), text: text.into(), id: None }),
         validity: Duration::from_secs(60),
+        expires_at: UnixMicros::MAX,
         extension: None,
         call: None,
     }
@@ -212,4 +213,34 @@ fn what_is_another_corporations_says_nothing() {
     };
     assert_eq!(greet(&crypt.seal(b"1616140317555161061", [2; 16])), Ok(Bytes::from("1616140317555161061")));
     assert_eq!(greet("in the clear"), Err(Refused::Signature));
+}
+
+#[test]
+fn a_welcome_has_its_code_and_no_more_than_its_time() {
+    let welcome = welcome::Welcome::new(settings(), Arc::new(Alone), &Clock::system());
+    let mut job = job("", "Welcome, Li");
+    job.validity = Duration::from_secs(20);
+    let refused = |job: &Handover| match welcome.check(job) {
+        Err(Answer::Refused { code }) => code.to_string(),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(refused(&job), "no_welcome_code");
+    job.params = vec![("welcome_code".into(), "CODE".into())];
+    assert_eq!(refused(&job), "Ok(())");
+    assert_eq!(refused(&Handover { validity: Duration::from_millis(20_001), ..job.clone() }), "expires_too_late");
+    assert_eq!(refused(&Handover { template: None, ..job.clone() }), "no_wecom_text");
+    let moment = Moment { now: UnixMicros(0), nonce: uuid::Uuid::nil() };
+    let request = welcome.request(std::slice::from_ref(&job), moment).unwrap();
+    assert_eq!(request.uri(), "/cgi-bin/externalcontact/send_welcome_msg");
+    let said: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+    assert_eq!(said, json!({"welcome_code": "CODE", "text": {"content": "Welcome, Li"}}));
+    let means = |body: &str| {
+        welcome.read(std::slice::from_ref(&job), &answer(StatusCode::OK, "application/json", body.to_owned()))
+    };
+    let taken = Answer::Taken { message_ids: vec![], segments: 1, receipt_expected: false };
+    assert_eq!(means(r#"{"errcode":0}"#), Meaning::All(taken));
+    assert_eq!(means(r#"{"errcode":41051}"#), Meaning::All(Answer::Refused { code: "41051".into() }));
+    assert_eq!(means(r#"{"errcode":41096}"#), Meaning::All(not_sent("41096")));
+    assert_eq!(means(r#"{"errcode":42001}"#), Meaning::NotLetIn);
+    assert_eq!(means("<html>"), Meaning::All(Answer::NoAnswer));
 }

@@ -57,7 +57,8 @@ use crate::telemetry::metrics::{PollMetrics, PollResult};
 const STILL: Duration = Duration::from_secs(24 * 3_600);
 /// Messages that are asked about at a time: WeCom does not like more (45033).
 const AT_ONCE: usize = 4;
-/// A look takes no longer than this, or than it is to the next one if that is longer.
+/// A look begins with no more messages after this, or after the time to the next one if that is longer; asking about one
+/// message takes no longer either.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 /// A process that died has its turn for twice as long at most, or for two answers that are waited for.
 const TURN_MAX: Duration = Duration::from_secs(60);
@@ -211,7 +212,10 @@ impl Watch {
             post.complete(&mut kept);
             ours.push((msgid, post.created, kept));
         }
-        let looks = ours.iter().map(|(msgid, created, kept)| self.ask_about(msgid, *created, kept));
+        let looks = ours.iter().map(async |(msgid, created, kept)| {
+            let asked = self.clock.timeout(LOOK_MAX, self.ask_about(msgid, *created, kept)).await;
+            asked.unwrap_or_else(|_| Err(Trouble::Silence("it takes too long".into())))
+        });
         let looks = join_all(looks).await;
         let silent = looks.iter().filter(|look| matches!(look, Err(Trouble::Silence(_)))).count();
         let mut all = if silent == AT_ONCE { Err(Trouble::Everything("no answers".into())) } else { Ok(()) };
@@ -277,9 +281,9 @@ impl Watch {
     async fn results(&self, msgid: &str) -> Result<Vec<(Box<str>, Entry)>, Trouble> {
         let asked = json!({ "msgid": msgid, "limit": 1_000 });
         let mut results = Vec::new();
-        for Sender { userid } in self.asks.pages::<Sender>("get_groupmsg_task", asked).await?.entries {
+        for Sender { userid } in self.asks.pages::<Sender>("get_groupmsg_task", asked).await?.whole()? {
             let asked = json!({ "msgid": msgid, "userid": userid, "limit": 1_000 });
-            let entries = self.asks.pages::<Entry>("get_groupmsg_send_result", asked).await?.entries;
+            let entries = self.asks.pages::<Entry>("get_groupmsg_send_result", asked).await?.whole()?;
             results.extend(entries.into_iter().map(|entry| (userid.clone(), entry)));
         }
         Ok(results)

@@ -96,6 +96,18 @@ impl Asks {
     }
 }
 
+// === impl Pages ===
+
+impl<T> Pages<T> {
+    /// Returns all entries.
+    ///
+    /// # Errors
+    /// [`Trouble::Silence`] where there are more: what is not known of some says nothing of them.
+    pub(super) fn whole(self) -> Result<Vec<T>, Trouble> {
+        if self.cut { Err(Trouble::Silence("the pages have no end".into())) } else { Ok(self.entries) }
+    }
+}
+
 // === impl Trouble ===
 
 impl Trouble {

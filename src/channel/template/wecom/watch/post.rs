@@ -28,7 +28,6 @@ mod status {
 }
 
 /// A message of ours.
-#[derive(Debug)]
 pub(super) struct Post {
     /// When it was handed over, by WeCom's clock.
     pub(super) created: UnixMicros,
