@@ -110,9 +110,9 @@ fn skills(link: &Link) -> Vec<Skill> {
 
 /// Returns the tenants whose one-time consents are counted, each once.
 pub(super) fn consenting(settings: &Settings) -> Vec<TenantId> {
-    let counted = settings.providers.iter().filter_map(|provider| match &provider.link {
-        Link::Wechat(link) if link.consents == config::Consents::Counted => Some(&link.tenant),
-        _ => None,
+    let counted = settings.providers.iter().filter_map(|provider| {
+        let Link::Wechat(link) = &provider.link else { return None };
+        (link.consents == config::Consents::Counted).then_some(&link.tenant)
     });
     counted.collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }

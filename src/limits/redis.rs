@@ -20,6 +20,7 @@
 mod checkup;
 mod consent;
 mod link;
+mod names;
 mod places;
 mod rules;
 mod scripts;
@@ -36,10 +37,11 @@ use futures_util::future::try_join_all;
 
 pub use self::checkup::checkup;
 use self::link::Link;
+use self::names::Names;
 use self::rules::Sort;
 use self::scripts::Scripts;
 use self::wire::Strange;
-use super::core::{Key, key_of, source_number};
+use super::core::source_number;
 use super::{
     Borrow, Borrowed, Claim, ConsentAct, Consented, Decision, GiveBack, Granted, Held, Identity, Lease, Limits,
     LimitsError, RECOVERY_LEAD, Remembered, SHARE_LIFE, Share, Shared, Spend, Spent, Touch, Vacate,
@@ -47,7 +49,7 @@ use super::{
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
 use crate::domain::rule::JobRule;
-use crate::domain::suppression::{Scope, Source, Suppression};
+use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
 
 /// Claims in one call. Measured on one core of Redis 7.0 with three caps, opt-outs and cancellations looked up: 13.4 us a
@@ -92,11 +94,6 @@ enum Then {
     Take = 1,
     /// It is taken as of the claim's deadline, whether there is room or not: the touch has happened.
     Restore = 2,
-}
-
-/// The names of keys.
-struct Names {
-    prefix: Box<str>,
 }
 
 // === impl Settings ===
@@ -416,79 +413,6 @@ impl Limits for Redis {
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis").field("prefix", &self.inner.names.prefix).finish_non_exhaustive()
-    }
-}
-
-// === impl Names ===
-
-impl Names {
-    fn identity(&self) -> Vec<u8> {
-        self.name(b'i', &[])
-    }
-
-    fn recipient(&self, tenant: &TenantId, key: Key) -> Vec<u8> {
-        self.name(b'r', &key_of(tenant, key))
-    }
-
-    fn optouts(&self, tenant: &TenantId, address: AddressKey) -> Vec<u8> {
-        self.name(b's', &key_of(tenant, address.0))
-    }
-
-    /// Names where an opt-out is kept.
-    fn kept(&self, suppression: &Suppression) -> Vec<u8> {
-        match suppression.scope {
-            Scope::Global => self.globals(),
-            _ => self.optouts(&suppression.tenant, suppression.address),
-        }
-    }
-
-    fn globals(&self) -> Vec<u8> {
-        self.name(b'g', &[])
-    }
-
-    fn rules(&self, tenant: &TenantId, sort: Sort) -> Vec<u8> {
-        let kind = match sort {
-            Sort::Cancel => b'c',
-            Sort::Move => b'm',
-            Sort::Filter => b'f',
-        };
-        self.name(kind, tenant.as_str().as_bytes())
-    }
-
-    fn newest(&self, tenant: &TenantId, key: WordKey) -> Vec<u8> {
-        self.name(b'n', &key_of(tenant, key.0))
-    }
-
-    fn memo(&self, id: JobId) -> Vec<u8> {
-        self.name(b'k', id.0.as_bytes())
-    }
-
-    fn counter(&self, tenant: &TenantId, key: WordKey) -> Vec<u8> {
-        self.name(b'q', &key_of(tenant, key.0))
-    }
-
-    fn consent(&self, tenant: &TenantId, of: WordKey) -> Vec<u8> {
-        self.name(b'o', &key_of(tenant, of.0))
-    }
-
-    fn bucket(&self, name: &str) -> Vec<u8> {
-        self.name(b'b', name.as_bytes())
-    }
-
-    fn shared(&self, name: &str) -> Vec<u8> {
-        self.name(b'v', name.as_bytes())
-    }
-
-    fn share(&self, what: &str) -> Vec<u8> {
-        self.name(b'h', what.as_bytes())
-    }
-
-    fn name(&self, kind: u8, rest: &[u8]) -> Vec<u8> {
-        let mut name = Vec::with_capacity(self.prefix.len() + 1 + rest.len());
-        name.extend_from_slice(self.prefix.as_bytes());
-        name.push(kind);
-        name.extend_from_slice(rest);
-        name
     }
 }
 

@@ -263,12 +263,10 @@ impl Shared {
             if meaning == Meaning::Late {
                 batch = self.in_time(batch, answers);
             }
-            if batch.jobs.is_empty() {
-                return;
-            }
-            // Those that are left go together.
-            if batch.jobs.len() == before {
-                break meaning;
+            match batch.jobs.len() {
+                0 => return,
+                left if left == before => break meaning,
+                _ => {} // Those that are left go together.
             }
         };
         let each = match meaning {

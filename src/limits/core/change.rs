@@ -201,22 +201,9 @@ impl Change {
                 memo.iter().for_each(|(id, memo)| write_memo(out, id, memo));
             }
             Self::Consent { of, consent } => {
-                let Consent { left, exact, withdrawn_at, given, jobs, until } = consent;
                 out.push(CONSENT);
                 out.extend_from_slice(of);
-                // Of each there are REMEMBERED at most.
-                let counts = [given.len(), jobs.len()].map(|count| u8::try_from(count).unwrap_or(u8::MAX));
-                out.extend_from_slice(&[*left, u8::from(*exact), counts[0], counts[1]]);
-                out.extend_from_slice(&withdrawn_at.to_le_bytes());
-                for (id, second) in given {
-                    out.extend_from_slice(&id.to_le_bytes());
-                    out.extend_from_slice(&second.to_le_bytes());
-                }
-                for (id, since) in jobs {
-                    out.extend_from_slice(&id.to_le_bytes());
-                    out.push(*since);
-                }
-                out.extend_from_slice(&until.0.to_le_bytes());
+                consent.write(out);
             }
             Self::Bucket { name, bucket } => write_bucket(out, name, bucket),
         }
@@ -362,14 +349,7 @@ impl<'a> Reader<'a> {
                 };
                 Change::Spent { counters, memo }
             }
-            CONSENT => {
-                let of = self.array()?;
-                let [left, exact, given, jobs] = self.array()?;
-                let (exact, withdrawn_at) = (exact != 0, self.u32()?);
-                let given = (0..given).map(|_| Ok((self.u64()?, self.u32()?))).collect::<Result<_, _>>()?;
-                let jobs = (0..jobs).map(|_| Ok((self.u64()?, self.u8()?))).collect::<Result<_, _>>()?;
-                Change::Consent { of, consent: Consent { left, exact, withdrawn_at, given, jobs, until: self.time()? } }
-            }
+            CONSENT => Change::Consent { of: self.array()?, consent: self.consent()? },
             OPTOUT => {
                 let address = self.array()?;
                 let optout =
@@ -450,6 +430,14 @@ impl<'a> Reader<'a> {
 
     fn positive(&mut self) -> Result<NonZeroU32, Damaged> {
         NonZeroU32::new(self.u32()?).ok_or(Damaged)
+    }
+
+    fn consent(&mut self) -> Result<Consent, Damaged> {
+        let [left, exact, given, jobs] = self.array()?;
+        let (exact, withdrawn_at) = (exact != 0, self.u32()?);
+        let given = (0..given).map(|_| Ok((self.u64()?, self.u32()?))).collect::<Result<_, _>>()?;
+        let jobs = (0..jobs).map(|_| Ok((self.u64()?, self.u8()?))).collect::<Result<_, _>>()?;
+        Ok(Consent { left, exact, withdrawn_at, given, jobs, until: self.time()? })
     }
 
     fn time(&mut self) -> Result<UnixMicros, Damaged> {

@@ -79,6 +79,24 @@ impl Consents {
 // === impl Consent ===
 
 impl Consent {
+    /// Writes all of it, for the log.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let Self { left, exact, withdrawn_at, given, jobs, until } = self;
+        // Of each there are REMEMBERED at most.
+        let counts = [given.len(), jobs.len()].map(|count| u8::try_from(count).unwrap_or(u8::MAX));
+        out.extend_from_slice(&[*left, u8::from(*exact), counts[0], counts[1]]);
+        out.extend_from_slice(&withdrawn_at.to_le_bytes());
+        for (id, second) in given {
+            out.extend_from_slice(&id.to_le_bytes());
+            out.extend_from_slice(&second.to_le_bytes());
+        }
+        for (id, since) in jobs {
+            out.extend_from_slice(&id.to_le_bytes());
+            out.push(*since);
+        }
+        out.extend_from_slice(&until.0.to_le_bytes());
+    }
+
     /// Does what happens; returns whether that changes anything, and what is known then.
     fn act(&mut self, act: Act) -> (bool, Consented) {
         let (_, id, second) = act.parts();

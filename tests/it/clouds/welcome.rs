@@ -177,6 +177,14 @@ async fn friends_are_welcomed_once_soon_or_never(backends: Backends, size: Size)
     let (median, late) = (took[size.friends / 2], took[size.friends * 99 / 100]);
     println!("behind {} jobs, callback to welcome: p50 {median:?}, p99 {late:?}, of {}", size.waiting, size.friends);
 
+    // Whoever asks for more time than there is, or comes too late, is told so.
+    beset.befriend("code-long", 1);
+    let (signal, at) = beset.signal("code-long").await;
+    let id = beset.client.submit(welcome(&signal, at, 3_600)).await.unwrap().into_inner().job_id;
+    assert_eq!(beset.outcome(&id).await, (Fate::Rejected, "expires_too_late".into()));
+    let past = pb::SubmitRequest { idempotency_key: "past".into(), ..welcome(&signal, at, 0) };
+    assert_eq!(beset.client.submit(past).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+
     // WeCom takes nothing until the code has ended: it expires, and is not sent then.
     beset.simulator.behave(Behaviour { throttled: 1.0, ..quick() });
     beset.befriend("code-late", 1);
@@ -185,14 +193,6 @@ async fn friends_are_welcomed_once_soon_or_never(backends: Backends, size: Size)
     beset.clock.pause(Duration::from_secs(size.life_s.unsigned_abs() + 1)).await;
     beset.simulator.behave(quick());
     assert_eq!(beset.outcome(&id).await.0, Fate::Expired);
-    // Whoever comes too late is told so, and who asks for more time than there is.
-    let past = welcome(&signal, at, 0);
-    let past = pb::SubmitRequest { idempotency_key: "past".into(), ..past };
-    assert_eq!(beset.client.submit(past).await.unwrap_err().code(), tonic::Code::InvalidArgument);
-    beset.befriend("code-long", 1);
-    let (signal, at) = beset.signal("code-long").await;
-    let id = beset.client.submit(welcome(&signal, at, 3_600)).await.unwrap().into_inner().job_id;
-    assert_eq!(beset.outcome(&id).await, (Fate::Rejected, "expires_too_late".into()));
 
     for number in 0..size.friends {
         assert_eq!(beset.welcomed(&format!("code-{number}")), 1, "once");

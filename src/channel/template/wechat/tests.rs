@@ -228,15 +228,15 @@ fn what_users_do_is_a_signal_with_an_id_of_its_own() {
     };
     let popup = said("SubscribeMsgPopupEvent", &[("tpl-1", "accept"), ("tpl-2", "reject")]);
     let both = [
-        (Told::PopupAccepted, "template_id=tpl-1 by=popup".to_owned()),
-        (Told::PopupRejected, "template_id=tpl-2 by=popup".to_owned()),
+        (Told::PopupAccepted, "template_id=tpl-1 by=popup said_at=123456789".to_owned()),
+        (Told::PopupRejected, "template_id=tpl-2 by=popup said_at=123456789".to_owned()),
     ];
     assert_eq!(told("subscribe_msg_popup_event", &popup), both);
     let ids: std::collections::BTreeSet<_> =
         signals("subscribe_msg_popup_event", &popup).into_iter().map(|(.., id)| id).collect();
     assert_eq!(ids.len(), 2);
     let change = said("SubscribeMsgChangeEvent", &[("tpl-1", "reject")]);
-    let one = [(Told::PopupRejected, "template_id=tpl-1 by=settings".to_owned())];
+    let one = [(Told::PopupRejected, "template_id=tpl-1 by=settings said_at=123456789".to_owned())];
     assert_eq!(told("subscribe_msg_change_event", &change), one);
     let odd = said("SubscribeMsgPopupEvent", &[("tpl-1", "maybe")]);
     let odd = format!("<FromUserName>o</FromUserName><Event>subscribe_msg_popup_event</Event>{odd}");
