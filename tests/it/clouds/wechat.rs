@@ -401,12 +401,7 @@ async fn what_users_do_is_watched_once_and_soon() {
             service.restart(None);
         }
         simulator.post(account.event_at("o-1", again, at));
-        let thanked = clock.timeout(PATIENCE, async {
-            while simulator.callbacks().0 < taken {
-                clock.pause(Duration::from_millis(10)).await;
-            }
-        });
-        thanked.await.expect("thanks");
+        thanked(&simulator, taken).await;
     }
     // So it is with whatever they do.
     let place = "<MsgType>event</MsgType><Event>LOCATION</Event><Latitude>23.1</Latitude><Longitude>113.3</Longitude>";
@@ -416,12 +411,7 @@ async fn what_users_do_is_watched_once_and_soon() {
         simulator.post(account.popup_at("o-2", "tpl-1", true, at));
         simulator.post(account.popup_at("o-2", "tpl-2", false, at));
     }
-    let thanked = clock.timeout(PATIENCE, async {
-        while simulator.callbacks().0 < taken {
-            clock.pause(Duration::from_millis(10)).await;
-        }
-    });
-    thanked.await.expect("thanks");
+    thanked(&simulator, taken).await;
     let last = account.event("o-last", again);
     simulator.post(last);
     let request = pb::WatchEventsRequest { from_start: true, ..pb::WatchEventsRequest::default() };
@@ -441,6 +431,17 @@ async fn what_users_do_is_watched_once_and_soon() {
     assert_eq!(others.map(count), [1; 3]);
     drop(service);
     tasks.finish(&clock, PATIENCE).await;
+}
+
+/// Waits until the service has thanked so often.
+async fn thanked(simulator: &Simulator, times: u64) {
+    let clock = Clock::system();
+    let thanked = clock.timeout(PATIENCE, async {
+        while simulator.callbacks().0 < times {
+            clock.pause(Duration::from_millis(10)).await;
+        }
+    });
+    thanked.await.expect("thanks");
 }
 
 /// Events whose way is measured.
