@@ -48,6 +48,7 @@ impl Vendors {
             secret: "geheim".into(),
             token_life: Duration::from_secs(7_200),
             daily_max: 1_000,
+            consents: false,
             callback: Some((format!("{url}/callback/messenger"), crypt())),
         };
         let serve = async |vendor: Box<dyn Vendor>, behaviour| {
