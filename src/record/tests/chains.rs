@@ -41,7 +41,7 @@ impl Rig {
     }
 
     /// Returns the jobs that the agenda is to send.
-    async fn starting(&self) -> Vec<JobId> {
+    pub(super) async fn starting(&self) -> Vec<JobId> {
         let entries = self.agenda().await;
         let jobs = entries.iter().filter_map(|entry| match Frame::decode(&entry.payload, &self.sealer).unwrap() {
             Frame::Jobs(envelopes) => Some(envelopes[0].jobs[0].id),
