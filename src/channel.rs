@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::call::{CallNews, Carried, Followed, OptedOut};
 use crate::domain::call::CallReport;
 use crate::domain::event::{Receipt, Reply};
-use crate::domain::ids::{JobId, ProviderId};
+use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Class, Content, Kind};
 use crate::domain::money::Money;
 use crate::domain::recipient::Recipient;
@@ -264,9 +264,9 @@ pub trait Channel: Send + Sync + 'static {
         self.cost(handover)
     }
 
-    /// Returns what stands for the one-time consent that a job needs here, where this provider counts them; `provider` is its
-    /// own id.
-    fn consent(&self, _handover: &Handover, _provider: &ProviderId) -> Option<String> {
+    /// Returns what stands for the one-time consent that a job needs here, and whose account it is given to, where this
+    /// provider counts them; `provider` is its own id.
+    fn consent(&self, _handover: &Handover, _provider: &ProviderId) -> Option<(TenantId, String)> {
         None
     }
 

@@ -18,6 +18,6 @@ pub const SEND_AT: &str = "send_at";
 /// Stands as a rule's name for a move to another time.
 pub const RESCHEDULED: &str = "rescheduled";
 /// Stands as a rule's name for a one-time consent that there is none of.
-pub const NO_CONSENT: &str = "no_consent";
+pub const NO_CONSENT: &str = crate::domain::event::Outcome::NO_CONSENT;
 /// Stands as a rule's name for limits that reload what they lost.
 pub const RECOVERING: &str = "limits_recovering";

@@ -258,17 +258,18 @@ impl Drop for Permit {
 /// A place in the line, for as long as somebody waits.
 struct Waiting<'a> {
     line: &'a Mutex<Line>,
+    tenant: &'a TenantId,
     place: Place,
     freed: &'a Notify,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(line: &'a Mutex<Line>, wish: Wish<'_>, patience: Duration, freed: &'a Notify) -> Self {
+    fn new(line: &'a Mutex<Line>, wish: Wish<'a>, patience: Duration, freed: &'a Notify) -> Self {
         // Who avoids a provider may have to wait where others need not, and who has no time would never be the first.
         let in_turn = wish.avoid.is_empty() && patience > LOOK_EVERY;
         let kind = Some(wish.kind).filter(|_| in_turn);
         let place = locked(line).join(wish.tenant, wish.class, kind);
-        Self { line, place, freed }
+        Self { line, tenant: wish.tenant, place, freed }
     }
 
     fn served(&self) {
@@ -282,7 +283,7 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        locked(self.line).leave(self.place);
+        locked(self.line).leave(self.tenant, self.place);
         self.freed.notify_waiters();
     }
 }
@@ -291,11 +292,12 @@ fn locked(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
     line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns how long after the first token there are enough for a claim by somebody who wants so many.
+/// Returns how long after the first token there are enough for a claim by somebody who wants so many; a bucket is half
+/// full by then at most, so that nothing is lost to a late look.
 fn worth_a_claim(bucket: &Bucket, want: u32) -> Duration {
-    let most = bucket.rate.burst.get() - bucket.keep;
+    let half = (bucket.rate.burst.get() - bucket.keep) / 2;
     let each = Duration::from_secs(1) / bucket.rate.per_s.get();
-    (each * want.min(most).saturating_sub(1)).min(TOKENS_FOR)
+    (each * want.min(half).saturating_sub(1)).min(TOKENS_FOR)
 }
 
 /// Returns how many of the first jobs fit into `room`, and their units.

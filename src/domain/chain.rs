@@ -65,8 +65,10 @@ impl Passes {
             // They were talked to, and that called for another means.
             Fate::Completed if *outcome.reason == *Outcome::NEXT_STEP => Self::Failed,
             Fate::Delivered | Fate::Completed | Fate::Sent => Self::Reached,
-            // The vendor's limit, not one that we keep: another means may still reach them.
-            Fate::Suppressed if *outcome.reason == *Outcome::VENDOR_LIMIT => Self::Failed,
+            // What the vendor lets through, not what we keep: another means may still reach them.
+            Fate::Suppressed if [Outcome::VENDOR_LIMIT, Outcome::NO_CONSENT].contains(&&*outcome.reason) => {
+                Self::Failed
+            }
             Fate::Cancelled | Fate::Suppressed => Self::Stopped,
             Fate::Undelivered | Fate::Expired | Fate::Rejected | Fate::Failed | Fate::Unknown => Self::Failed,
         }

@@ -322,6 +322,8 @@ impl Outcome {
     pub const NO_ANSWER: &str = "no_answer";
     /// The reason of a suppression by the vendor: the recipient has had as many messages as it lets through.
     pub const VENDOR_LIMIT: &str = "vendor_limit";
+    /// The reason where none of the one-time consents is left that its means needs.
+    pub const NO_CONSENT: &str = "no_consent";
 
     /// The reason of a call's completion that calls for the next step of its chain all the same.
     pub const NEXT_STEP: &str = "next_step";

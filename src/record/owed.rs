@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use tracing::{error, warn};
+use tracing::error;
 use uuid::Uuid;
 
 use crate::channel::call::Followed;
@@ -21,14 +21,17 @@ use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Entry, LedgerError, Tag};
 use crate::limits::Limits;
 use crate::queue::frame::{Frame, FrameError};
+use crate::rate_limited;
 use crate::receipt::{FollowUps, NotFollowed};
 use crate::seal::Sealer;
 use crate::telemetry::metrics;
 
 /// How long a batch waits for what follows the calls in it.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// When it is tried again, and for how long after the call.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// What a batch brings at most; the rest is tried again.
+const BROUGHT_MAX: usize = 256;
+/// When it is tried again at first and at last, in between after half the time since the call; and for how long after it.
+const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How much is brought at the same time.
 const TOGETHER_MAX: usize = 64;
@@ -63,9 +66,10 @@ pub(super) struct Paid {
 
 impl<M: Limits> Means<'_, M> {
     /// Brings what follows calls, as far as that can be done now.
-    pub(super) async fn bring(&self, owed: Vec<Owed>) -> Paid {
+    pub(super) async fn bring(&self, mut owed: Vec<Owed>) -> Paid {
         let watch = self.clock.stopwatch();
-        let mut paid = Paid { suppressed: vec![], still: vec![] };
+        let still = owed.split_off(owed.len().min(BROUGHT_MAX));
+        let mut paid = Paid { suppressed: vec![], still };
         let brought = stream::iter(owed).map(|owed| {
             let watch = &watch;
             async move {
@@ -113,11 +117,12 @@ impl<M: Limits> Means<'_, M> {
         match self.follow_ups.submit(&followed).await {
             Ok(()) => Brought::Done,
             Err(NotFollowed::Never(why)) => {
-                warn!(job = %followed.job, %why, "a job that was to follow a call is refused");
+                rate_limited!(per_min = 60, warn, job = %followed.job, %why, "a job that was to follow a call is refused");
                 Brought::Done
             }
             Err(NotFollowed::NotNow(why)) => {
-                warn!(job = %followed.job, %why, "a job that is to follow a call is not accepted yet");
+                let job = followed.job;
+                rate_limited!(per_min = 6, warn, %job, %why, "a job that is to follow a call is not accepted yet");
                 Brought::NotYet
             }
         }
@@ -135,7 +140,7 @@ impl<M: Limits> Means<'_, M> {
                 Brought::OptedOut(suppression, Plain { address: number.into(), word: "".into() })
             }
             Err(problem) => {
-                warn!(%problem, "an opt-out that follows a call does not bind yet");
+                rate_limited!(per_min = 6, warn, %problem, "an opt-out that follows a call does not bind yet");
                 Brought::NotYet
             }
         }
@@ -156,7 +161,8 @@ pub(super) fn entries(
 fn again(owed: Owed, sealer: &Sealer, now: UnixMicros) -> Result<Entry, LedgerError> {
     let (shared, lane) = (Arc::clone(&owed.call.shared), owed.call.lane());
     let job = owed.call.jobs.first().map_or_else(Default::default, |job| job.id.0);
-    let (due_at, key) = (now.plus(AGAIN_AFTER), format!("{job}.{}", owed.place));
+    let wait = (now.since(owed.at) / 2).clamp(AGAIN_AFTER.0, AGAIN_AFTER.1);
+    let (due_at, key) = (now.plus(wait), format!("{job}.{}", owed.place));
     let id = Uuid::new_v5(&job, format!("{AFTER_CALL}.{}.{}", owed.place, due_at.0).as_bytes());
     let tag = Tag::Timer { kind: AFTER_CALL.into(), owner: shared.tenant.as_str().into(), key: key.into() };
     let frame = Frame::Facts(vec![Fact::Owed(Box::new(owed))]);

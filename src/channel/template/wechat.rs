@@ -22,7 +22,7 @@ use super::super::sms::cloud::{Api, CHINA, Meaning, Moment, closed, foreign, not
 use super::super::{Answer, Handover, Opens};
 use super::token::{Fresh, Gate, Tokens, Vault};
 use crate::config::{self, Consents, Messages};
-use crate::domain::ids::ProviderId;
+use crate::domain::ids::{ProviderId, TenantId};
 use crate::domain::job::{Class, Content};
 use crate::domain::signal;
 use crate::domain::time::Clock;
@@ -115,10 +115,11 @@ impl Api for Wechat {
         }
     }
 
-    fn consent(&self, handover: &Handover, provider: &ProviderId) -> Option<String> {
+    fn consent(&self, handover: &Handover, provider: &ProviderId) -> Option<(TenantId, String)> {
         let template = handover.template.as_ref()?.template.at(provider)?;
         let openid = self.openid(handover).filter(|_| self.settings.consents == Consents::Counted)?;
-        Some(signal::consent(&self.settings.appid, openid, &template.template_id))
+        let text = signal::consent(&self.settings.appid, openid, &template.template_id);
+        Some((self.settings.tenant.clone(), text))
     }
 
     fn says_no_consent(&self, code: &str) -> bool {

@@ -17,11 +17,17 @@ const TENANTS: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Line {
     places: BTreeSet<Place>,
-    /// In which turn who was served last had its place.
-    turn: u64,
-    /// The turn of a tenant's next place, unless it is over by then.
-    turns: HashMap<TenantId, u64>,
+    turns: HashMap<(Class, Kind), Turns>,
     next: u64,
+}
+
+/// The turns in one class and kind.
+#[derive(Debug, Default)]
+struct Turns {
+    /// In which one whoever was served last had its place.
+    now: u64,
+    /// That of a tenant's next place, unless it is over by then.
+    next: HashMap<TenantId, u64>,
 }
 
 /// A place in the line.
@@ -38,21 +44,28 @@ impl Line {
     /// Returns a tenant's place: one turn behind its last one, or in the present turn if that is over. Without a kind,
     /// beside all others of its class: for those who may not take what they may.
     pub(super) fn join(&mut self, tenant: &TenantId, class: Class, kind: Option<Kind>) -> Place {
-        let turn = if kind.is_some() { self.turn_of(tenant) } else { 0 };
+        let turn = kind.map_or(0, |kind| self.turns.entry((class, kind)).or_default().take(tenant));
         let place = Place { class, kind, turn, number: self.next };
         self.next += 1;
         self.places.insert(place);
         place
     }
 
-    /// Notes that a place was served: earlier turns are over.
+    /// Takes a place out that was served: earlier turns are over.
     pub(super) fn served(&mut self, place: Place) {
-        self.turn = self.turn.max(place.turn);
+        self.places.remove(&place);
+        if let Some(turns) = place.kind.and_then(|kind| self.turns.get_mut(&(place.class, kind))) {
+            turns.now = turns.now.max(place.turn);
+        }
     }
 
-    /// Gives a place up.
-    pub(super) fn leave(&mut self, place: Place) {
-        self.places.remove(&place);
+    /// Gives a tenant's place up, and with it its turn, unless it was served.
+    pub(super) fn leave(&mut self, tenant: &TenantId, place: Place) {
+        let waited = self.places.remove(&place);
+        let turns = place.kind.filter(|_| waited).and_then(|kind| self.turns.get_mut(&(place.class, kind)));
+        if let Some(next) = turns.and_then(|turns| turns.next.get_mut(tenant)) {
+            *next = next.saturating_sub(1);
+        }
     }
 
     /// Returns whether it is a place's turn.
@@ -62,13 +75,15 @@ impl Line {
         let before = place.kind.is_some() && self.places.range(first..place).next().is_some();
         !higher && !before
     }
+}
 
-    fn turn_of(&mut self, tenant: &TenantId) -> u64 {
-        let now = self.turn;
-        if self.turns.len() >= TENANTS && !self.turns.contains_key(tenant) {
-            self.turns.retain(|_, next| *next > now);
+impl Turns {
+    fn take(&mut self, tenant: &TenantId) -> u64 {
+        let now = self.now;
+        if self.next.len() >= TENANTS && !self.next.contains_key(tenant) {
+            self.next.retain(|_, next| *next > now);
         }
-        let next = self.turns.entry_ref(tenant).or_default();
+        let next = self.next.entry_ref(tenant).or_default();
         let turn = now.max(*next);
         *next = turn + 1;
         turn
@@ -97,12 +112,12 @@ mod tests {
         let code = line.join(&shop, Class::Otp, Some(Kind::Sms));
         assert_eq!(next(&line), [false; 3]);
         assert!(line.is_next(code));
-        line.leave(code);
-        line.leave(sale);
+        line.served(code);
+        line.served(sale);
         assert_eq!(next(&line)[1..], [true, true]);
         let sale = line.join(&shop, Class::Marketing, Some(Kind::Sms));
         assert!(!line.is_next(sale), "its next chunk goes behind what waits");
-        line.leave(again);
+        line.leave(&shop, again);
         assert!(line.is_next(sale));
     }
 
@@ -111,7 +126,6 @@ mod tests {
         let next = waiting.iter().position(|(_, place)| line.is_next(*place)).unwrap();
         let (name, place) = waiting.remove(next);
         line.served(place);
-        line.leave(place);
         name
     }
 
@@ -135,16 +149,45 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_in_vain_loses_no_turn() {
+        let mut line = Line::default();
+        let join = |line: &mut Line, name| (name, line.join(&tenant(name), Class::Marketing, Some(Kind::Sms)));
+        let mut waiting: Vec<_> = (0..20).map(|_| join(&mut line, "noisy")).collect();
+        waiting.push(join(&mut line, "quiet"));
+        for _ in 0..100 {
+            // Each looks anew after its second, and few were served.
+            for (name, place) in std::mem::take(&mut waiting) {
+                line.leave(&tenant(name), place);
+                waiting.push(join(&mut line, name));
+            }
+            let mut served = [(); 2].map(|()| serve(&mut line, &mut waiting));
+            served.sort_unstable();
+            assert_eq!(served, ["noisy", "quiet"]);
+            waiting.extend([join(&mut line, "noisy"), join(&mut line, "quiet")]);
+        }
+    }
+
+    #[test]
+    fn ones_sale_puts_none_of_its_codes_back() {
+        let mut line = Line::default();
+        for _ in 0..20 {
+            line.join(&tenant("shop"), Class::Marketing, Some(Kind::Sms));
+        }
+        let code = line.join(&tenant("shop"), Class::Otp, Some(Kind::Sms));
+        let other = line.join(&tenant("bank"), Class::Otp, Some(Kind::Sms));
+        assert!(line.is_next(code) && !line.is_next(other));
+    }
+
+    #[test]
     fn tenants_whose_turns_are_over_are_forgotten() {
         let mut line = Line::default();
         for index in 0..10 * TENANTS {
             let place = line.join(&tenant(&format!("t{index}")), Class::Marketing, Some(Kind::Sms));
             line.served(place);
-            line.leave(place);
             let place = line.join(&tenant("shop"), Class::Marketing, Some(Kind::Sms));
             line.served(place);
-            line.leave(place);
         }
-        assert!(line.turns.len() <= TENANTS + 1, "{}", line.turns.len());
+        let known = line.turns.values().map(|turns| turns.next.len()).sum::<usize>();
+        assert!(known <= TENANTS + 1, "{known}");
     }
 }

@@ -13,6 +13,7 @@ use crate::dispatch::out::Out;
 use crate::dispatch::verdict::{self, Verdict};
 use crate::dispatch::{Context, HOLD};
 use crate::domain::event::Change;
+use crate::domain::ids::TenantId;
 use crate::domain::keys::WordKey;
 use crate::domain::time::{Stopwatch, UnixMicros};
 use crate::ledger::Ledger;
@@ -31,8 +32,8 @@ pub(super) struct Claimed {
     pub(super) item: Item,
     pub(super) give_back: GiveBack,
     pub(super) units: u32,
-    /// What stands for the one-time consent that it took, if it needed one.
-    pub(super) consent: Option<WordKey>,
+    /// What stands for the one-time consent that it took, if it needed one, and whose account that was given to.
+    pub(super) consent: Option<(TenantId, WordKey)>,
 }
 
 /// A job that did not go out, and when it is tried again.

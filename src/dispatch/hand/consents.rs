@@ -11,6 +11,7 @@ use crate::channel::Answer;
 use crate::dispatch::Context;
 use crate::dispatch::gate::{Permit, Provider};
 use crate::domain::event::{Fate, Outcome};
+use crate::domain::ids::TenantId;
 use crate::domain::keys::{WordKey, space};
 use crate::leave::{NO_CONSENT, Next};
 use crate::ledger::Ledger;
@@ -43,7 +44,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
         let mut told = told.into_iter();
         let (mut go, mut stay) = (Vec::with_capacity(claimed.len()), Vec::new());
         for one in claimed {
-            match one.consent.and_then(|_| told.next()) {
+            match one.consent.as_ref().and_then(|_| told.next()) {
                 Some(Consented::None) => stay.push(one),
                 Some(Consented::Left(_) | Consented::Unknown) | None => go.push(one),
             }
@@ -82,11 +83,14 @@ pub(super) fn after(one: &Claimed, answer: &Answer, provider: &Provider) -> Opti
     }
 }
 
-fn needed<Q, L, B>(item: &Item, provider: &Provider, context: &Context<Q, L, B>) -> Option<WordKey> {
-    let text = provider.channel.consent(&item.handover, &provider.profile.id)?;
-    Some(context.sealer.word_key(&item.shared.tenant, space::CONSENT, &text))
+/// Returns the consent that a job needs, and whose account it was given to: another tenant's job may leave by it.
+fn needed<Q, L, B>(item: &Item, provider: &Provider, context: &Context<Q, L, B>) -> Option<(TenantId, WordKey)> {
+    let (tenant, text) = provider.channel.consent(&item.handover, &provider.profile.id)?;
+    let of = context.sealer.word_key(&tenant, space::CONSENT, &text);
+    Some((tenant, of))
 }
 
 fn act(one: &Claimed, act: Act) -> Option<ConsentAct> {
-    Some(ConsentAct { tenant: one.item.shared.tenant.clone(), of: one.consent?, act })
+    let (tenant, of) = one.consent.clone()?;
+    Some(ConsentAct { tenant, of, act })
 }

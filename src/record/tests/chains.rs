@@ -87,8 +87,10 @@ async fn a_step_follows_what_failed_or_has_had_its_time() {
     for fate in [Fate::Delivered, Fate::Completed, Fate::Sent, Fate::Cancelled, Fate::Suppressed] {
         check(0, vec![settled(job, fate)], false, None).await;
     }
-    // The vendor's limit is none of ours: another way may be open.
-    check(0, vec![event(job, 1, Change::Settled(Outcome::new(Fate::Suppressed, "vendor_limit")))], true, None).await;
+    // What the vendor lets through is no limit of ours: another way may be open.
+    for reason in ["vendor_limit", "no_consent"] {
+        check(0, vec![event(job, 1, Change::Settled(Outcome::new(Fate::Suppressed, reason)))], true, None).await;
+    }
     // Somebody may still let it go out; then it would reach them twice.
     let asked = || event(job, 1, Change::Progress(State::AwaitingOperator));
     check(60, vec![sent(), asked(), elapsed(job)], false, Some(60)).await;
