@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -48,23 +50,32 @@ async fn next(from: &mut mpsc::Receiver<Delivery>) -> Delivery {
 /// Copies a queue's directory as a stop of the machine leaves it: without the mark of a close in order, the newest
 /// segment cut at `cut` if it is longer.
 fn copy_cut(from: &Path, cut: u64) -> TempDir {
-    let to = tempfile::tempdir().unwrap();
-    let mut segments = Vec::new();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            let copy = to.path().join(path.file_name().unwrap());
-            // The queue may remove a segment meanwhile; what it holds was copied on before.
-            fs::copy(&path, &copy).unwrap();
-            segments.push(copy);
+    let (to, mut segments) = loop {
+        // The queue may remove a segment meanwhile; what it holds was copied on before, perhaps past what was read by then.
+        match copy(from) {
+            Ok(copied) => break copied,
+            Err(problem) => assert_eq!(problem.kind(), ErrorKind::NotFound, "{problem}"),
         }
-    }
+    };
     segments.sort();
     if let Some(newest) = segments.last() {
         let file = fs::OpenOptions::new().write(true).open(newest).unwrap();
         file.set_len(file.metadata().unwrap().len().min(cut)).unwrap();
     }
     to
+}
+
+fn copy(from: &Path) -> io::Result<(TempDir, Vec<PathBuf>)> {
+    let (to, mut segments) = (tempfile::tempdir()?, Vec::new());
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let copy = to.path().join(path.file_name().unwrap());
+            fs::copy(&path, &copy)?;
+            segments.push(copy);
+        }
+    }
+    Ok((to, segments))
 }
 
 #[tokio::test]
