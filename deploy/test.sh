@@ -186,6 +186,7 @@ peers() {
 
 # Tests of how late something is: they have the machine to themselves.
 timed=million
+threads=$(($(nproc) + 1))
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --no-deps --quiet; }
 # The program that the tests ran: with the features that only tests need left out, cargo would compile it all again.
@@ -201,7 +202,8 @@ stage "docs" docs
 stage "build of the tests" cargo test --locked --release --quiet --no-run
 stage "unit and property tests" cargo test --locked --release --quiet --lib --bins
 stage "examples in the docs" cargo test --locked --release --quiet --doc
-stage "contracts and whole service" cargo test --locked --release --test it -- --skip "$timed"
+# They wait more than they work.
+stage "contracts and whole service" cargo test --locked --release --test it -- --skip "$timed" --test-threads "$threads"
 stage "promises in seconds" cargo test --locked --release --test it "$timed" -- --test-threads 1
 stage "deployment" deploy/check.sh "${CARGO_TARGET_DIR:-target}/release/postrider"
 stage "demo" demo

@@ -148,6 +148,11 @@ pub enum Opens {
 }
 
 impl Answer {
+    /// Returns the answer that says: it expired before it could go, for which nobody is to blame.
+    pub(crate) fn too_late() -> Self {
+        Self::NotSent { code: http::client::TOO_LATE.into(), retry_after: Some(Duration::ZERO) }
+    }
+
     /// Returns whether the job did not go out: what was taken for it is free again.
     pub fn definitely_not_sent(&self) -> bool {
         match self {

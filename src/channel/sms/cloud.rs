@@ -192,7 +192,7 @@ impl Cloud {
         }
         self.shared.api.check(handover)?;
         if handover.expires_at <= self.shared.clock.now() {
-            return Err(too_late());
+            return Err(Answer::too_late());
         }
         if self.shared.enter() { Ok(()) } else { Err(Answer::Throttled { retry_after: None }) }
     }
@@ -285,7 +285,7 @@ impl Shared {
                 }
                 return;
             }
-            Meaning::Late => vec![too_late(); batch.jobs.len()],
+            Meaning::Late => vec![Answer::too_late(); batch.jobs.len()],
             Meaning::Alone | Meaning::NotLetIn => vec![not_sent("batch_refused"); batch.jobs.len()],
         };
         for (place, answer) in batch.places.into_iter().zip(each) {
@@ -298,7 +298,7 @@ impl Shared {
         let (now, mut left) = (self.clock.now(), Batch::default());
         for (place, job) in batch.places.into_iter().zip(batch.jobs) {
             if job.expires_at <= now {
-                self.settle(place, too_late(), answers);
+                self.settle(place, Answer::too_late(), answers);
             } else {
                 left.push(place, job);
             }
@@ -314,7 +314,7 @@ impl Shared {
         match self.exchange(std::slice::from_ref(job), limit).await {
             Meaning::Each(mut each) => each.pop().unwrap_or(Answer::NoAnswer),
             Meaning::All(answer) => answer,
-            Meaning::Late => too_late(),
+            Meaning::Late => Answer::too_late(),
             Meaning::Alone | Meaning::NotLetIn => not_sent("batch_refused"),
         }
     }
@@ -447,11 +447,6 @@ pub(super) fn signed_segments(job: &Handover, signature: &str) -> u32 {
 /// Returns the answer that says: definitely not sent, try again.
 pub(in crate::channel) fn not_sent(code: impl Into<Box<str>>) -> Answer {
     Answer::NotSent { code: code.into(), retry_after: None }
-}
-
-/// Returns the answer that says: the job expired before it could go, for which nobody is to blame.
-fn too_late() -> Answer {
-    Answer::NotSent { code: TOO_LATE.into(), retry_after: Some(Duration::ZERO) }
 }
 
 /// Returns the answer that says: nothing goes, until somebody has seen to the account.
