@@ -218,7 +218,7 @@ async fn friends_are_welcomed_once_soon_or_never_on_servers() {
 
 /// Measures, and asserts no speed: 2 s at the 99th percentile are the aim.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "long: a million jobs wait"]
+#[ignore = "long: a million jobs wait; does not pass: signals are recorded behind the million, so the first comes too late"]
 async fn friends_are_welcomed_behind_a_million_jobs() {
     friends_are_welcomed_once_soon_or_never(Backends::Embedded, Size { waiting: 1_000_000, friends: 200, life_s: 20 })
         .await;
