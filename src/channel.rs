@@ -51,7 +51,7 @@ pub struct Handover {
     pub template: Option<Filled>,
     /// How long the provider may keep trying; from the job's expiry.
     pub validity: Duration,
-    /// When it expires: what waits for a connection or a token until then is not handed over.
+    /// When it expires: a message that waits for a connection or a token until then is not handed over.
     pub expires_at: UnixMicros,
     /// What the provider is told so that it leaves from the number of its signature; `None`: as the provider is set up.
     pub extension: Option<Box<str>>,

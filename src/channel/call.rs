@@ -162,9 +162,7 @@ pub fn asks(kind: Kind, content: &Content, template: Option<&Template>) -> Vec<S
         // Where a vendor has it, the vendor knows what it does.
         (Content::Template { .. }, Some(template)) if template.providers.is_empty() => {
             let flows = template.bodies.iter().map(|body| &body.call_flow).filter(|flow| !flow.is_empty());
-            let mut asked: Vec<_> = flows.flat_map(|flow| asked_by(flow)).collect();
-            asked.dedup();
-            asked
+            flows.flat_map(|flow| asked_by(flow)).collect()
         }
         (Content::Call { .. }, _) => vec![Skill::NamedFlow],
         (Content::Template { .. } | Content::Text(_), _) => vec![],

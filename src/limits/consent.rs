@@ -84,3 +84,33 @@ impl Act {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::recipient::{Recipient, Wechat};
+
+    #[test]
+    fn an_accept_gives_one_and_a_no_in_the_settings_takes_all_back() {
+        let (sealer, at) = (Sealer::ephemeral().unwrap(), UnixMicros::from_secs(1_700_000_000));
+        let signal = |told, by: &str| Signal {
+            id: Uuid::from_u128(7),
+            provider: "cloud".parse().unwrap(),
+            tenant: "shop".parse().unwrap(),
+            told,
+            recipient: Recipient {
+                wechat: vec![Wechat { appid: "wx1".into(), openid: "o1".into() }],
+                ..Recipient::default()
+            },
+            to: "gh_1".into(),
+            details: vec![(signal::BY.into(), by.into()), (signal::TEMPLATE_ID.into(), "tpl-1".into())],
+            at,
+        };
+        let act = |told, by| ConsentAct::of(&signal(told, by), &sealer).map(|consent| consent.act);
+        let given = Act::Given(Uuid::from_u128(7), at);
+        assert_eq!(act(Told::PopupAccepted, signal::BY_POPUP), Some(given));
+        assert_eq!(act(Told::PopupAccepted, signal::BY_SETTINGS), None, "that is none to use up");
+        assert_eq!(act(Told::PopupRejected, signal::BY_SETTINGS), Some(Act::Withdrawn(at)));
+        assert_eq!(act(Told::PopupRejected, signal::BY_POPUP), None, "who says no for once takes nothing back");
+    }
+}

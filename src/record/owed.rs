@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::channel::call::Followed;
 use crate::channel::call::runner::FollowUp;
-use crate::domain::call::AfterAct;
+use crate::domain::call::{After, AfterAct};
 use crate::domain::event::{Fact, Owed};
 use crate::domain::ids::{Lane, TenantId};
 use crate::domain::job::{Check, Job, Kind};
@@ -30,7 +30,8 @@ use crate::telemetry::metrics;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a batch brings at most; the rest is tried again.
 const BROUGHT_MAX: usize = 256;
-/// When it is tried again at first and at last, in between after half the time since the call; and for how long after it.
+/// When it is tried again at first and at last, in between after half the time since the call; and for how long after it, but for
+/// opt-outs.
 const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How much is brought at the same time.
@@ -83,7 +84,7 @@ impl<M: Limits> Means<'_, M> {
             match brought {
                 Brought::Done => {}
                 Brought::OptedOut(suppression, plain) => paid.suppressed.push((suppression, plain)),
-                Brought::NotYet if self.clock.now().since(owed.at) > GIVEN_UP_AFTER => {
+                Brought::NotYet if !opts_out(&owed) && self.clock.now().since(owed.at) > GIVEN_UP_AFTER => {
                     let job = owed.call.jobs.first().map(|job| job.id);
                     error!(?job, "what was to follow a call could not be brought for a day and is given up");
                 }
@@ -145,6 +146,12 @@ impl<M: Limits> Means<'_, M> {
             }
         }
     }
+}
+
+/// An opt-out is never given up.
+fn opts_out(owed: &Owed) -> bool {
+    let plan = owed.call.shared.content.plan();
+    matches!(plan.after.get(usize::from(owed.place)), Some(After { act: AfterAct::OptOut { .. }, .. }))
 }
 
 /// Returns the agenda entries of what is tried again, and of calls that are looked at again.

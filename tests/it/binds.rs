@@ -43,8 +43,8 @@ fn up(service: &Service) -> bool {
 }
 
 /// Waits until everybody is reached, but for those whom the killed process had claimed: they are never sent to blindly, and
-/// that they are in doubt is said of each.
-async fn reached_or_in_doubt(smsc: &Smsc, client: &api::Client, numbers: &[String], ids: &[String]) {
+/// that they are in doubt is said of each. Returns how many they are.
+async fn reached_or_in_doubt(smsc: &Smsc, client: &api::Client, numbers: &[String], ids: &[String]) -> usize {
     let clock = Clock::system();
     let watch = clock.stopwatch();
     loop {
@@ -59,7 +59,7 @@ async fn reached_or_in_doubt(smsc: &Smsc, client: &api::Client, numbers: &[Strin
             doubts.push(job.state() == State::Unresolved);
         }
         if doubts.iter().all(|doubt| *doubt) && reached.len() + doubts.len() == numbers.len() {
-            return;
+            return doubts.len();
         }
         assert!(watch.elapsed() < PATIENCE, "{} of {} are reached, {doubts:?}", reached.len(), numbers.len());
         clock.pause(Duration::from_millis(500)).await;
@@ -84,9 +84,11 @@ async fn two_processes_never_have_more_binds_or_send_faster_than_the_settings_sa
     let second = first.join(&backends, "dispatch", &provider);
     until("the second has some", || up(&second) && open(&smsc).0 == BINDS).await;
     second.kill();
+    second.restart(Some("after_claim:30"));
+    until("it has died with a claim", || second.ended()).await;
     until("the first has all again", || open(&smsc).0 == BINDS).await;
     second.restart(None);
-    reached_or_in_doubt(&smsc, &client, &all, &ids).await;
+    assert!(reached_or_in_doubt(&smsc, &client, &all, &ids).await > 0, "it died with a claim");
     first.stop();
     until("the second has what the first gave back", || open(&smsc).0 == BINDS).await;
     let (_, most) = open(&smsc);
