@@ -31,6 +31,8 @@ const ENTRIES_MAX: u32 = 32;
 /// While jobs are being released, sweeping rests so many times as long as it took: rules bind whether it has come to a
 /// job or not, and what is due must leave in time.
 const REST_TIMES: u32 = 3;
+/// Then it also rests so long for each job it ended or moved: recording that takes what recording a job that leaves takes.
+const REST_PER_JOB: Duration = Duration::from_micros(250);
 /// Entries that limits are asked about at the same time: claims must not wait long behind them.
 const ASKED_MAX: usize = 4;
 /// The second sweep comes this long after the rule: what was on its way to the agenda has arrived.
@@ -47,6 +49,15 @@ pub(super) struct Sweep {
     pub(super) releasing: bool,
     /// Since when it rests, and for how long.
     rest: Option<(Stopwatch, Duration)>,
+}
+
+/// What a part of a sweep came to.
+#[derive(Default)]
+struct Swept {
+    /// Entries looked at; at least one where there was a rule.
+    entries: usize,
+    /// Jobs ended or moved.
+    jobs: u32,
 }
 
 /// What becomes of the jobs of an entry.
@@ -89,15 +100,18 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         }
         let watch = self.clock.stopwatch();
         let swept = self.sweep_on(sweep).await;
-        sweep.rest = swept.is_ok().then(|| (self.clock.stopwatch(), watch.elapsed() * REST_TIMES));
-        swept
+        sweep.rest = swept.as_ref().ok().map(|swept| {
+            let rest = (watch.elapsed() * REST_TIMES).max(REST_PER_JOB * swept.jobs);
+            (self.clock.stopwatch(), rest)
+        });
+        Ok(swept?.entries)
     }
 
-    async fn sweep_on(&self, sweep: &mut Sweep) -> Result<usize, Stuck> {
+    async fn sweep_on(&self, sweep: &mut Sweep) -> Result<Swept, Stuck> {
         let now = self.clock.now();
         if sweep.rules.is_empty() {
             if now < sweep.look_at {
-                return Ok(0);
+                return Ok(Swept::default());
             }
             sweep.look_at = now.plus(LOOK_EVERY);
             let mut rules = self.ledger.open_rules(1, UnixMicros::MAX, RULES_MAX).await?;
@@ -107,22 +121,22 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             rules.reverse();
             (sweep.rules, sweep.place) = (rules, None);
         }
-        let Some(rule) = sweep.rules.last() else { return Ok(0) };
+        let Some(rule) = sweep.rules.last() else { return Ok(Swept::default()) };
         let after = sweep.place.unwrap_or((UnixMicros(i64::MIN), Uuid::nil()));
         let (entries, next) =
             self.ledger.entries_of(&rule.tenant, &Filter::bound(&rule.names, rule.at), after, ENTRIES_MAX).await?;
         let looked_at = entries.len();
-        self.carry_out(entries).await?;
+        let jobs = self.carry_out(entries).await?;
         sweep.place = next;
         if next.is_none() {
             self.ledger.swept(rule).await?;
             sweep.rules.pop();
         }
-        Ok(looked_at.max(1))
+        Ok(Swept { entries: looked_at.max(1), jobs })
     }
 
-    /// Carries out what binds the jobs of entries.
-    async fn carry_out(&self, entries: Vec<Entry>) -> Result<(), Stuck> {
+    /// Carries out what binds the jobs of entries; returns how many jobs it ended or moved.
+    async fn carry_out(&self, entries: Vec<Entry>) -> Result<u32, Stuck> {
         let opened = |entry: Entry| match Frame::decode(&entry.payload, &self.sealer) {
             Ok(Frame::Jobs(mut envelopes)) => envelopes.pop().filter(|_| envelopes.is_empty()).map(|of| (entry, of)),
             Ok(Frame::Checks(_) | Frame::Facts(_)) | Err(_) => None,
@@ -152,14 +166,16 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             }));
         }
         if facts.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
+        let jobs = u32::try_from(facts.len()).unwrap_or(u32::MAX);
         // In this order a crash in between leaves a job twice, and never nowhere: the second copy meets the first one's
         // claim, and the same events again are no news.
         self.ledger.put_entries(&put).await?;
         self.facts.publish(facts, Route::To(QueueName::Record)).await?;
         let releases: Vec<Release> = releases.into_iter().flatten().collect();
-        Ok(self.ledger.released(&releases).await?)
+        self.ledger.released(&releases).await?;
+        Ok(jobs)
     }
 
     /// Asks what becomes of the jobs of an envelope.

@@ -50,6 +50,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema/chains.sql"),
     include_str!("sqlite/schema/cost.sql"),
     include_str!("sqlite/schema/signals.sql"),
+    include_str!("sqlite/schema/parts.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
@@ -64,8 +65,8 @@ const STATEMENTS: usize = 96;
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 4 * 1024;
 
-/// Bytes of a page, of a file that is made new. Each row of a job lands on a page of its own in the indexes by address
-/// and message, and the log takes pages whole: a quarter of the usual size writes a quarter less in all.
+/// Bytes of a page, of a file that is made new. A row of a job may land on a page of its own in an index, and the log
+/// takes pages whole: a quarter of the usual size writes a quarter less in all.
 const PAGE: i64 = 1024;
 
 /// Bytes of the write-ahead log before its pages are copied into the file. At the default of 4 MB, the random pages of

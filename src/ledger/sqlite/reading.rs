@@ -123,9 +123,16 @@ pub(super) fn last_job_to(
     at: UnixMicros,
 ) -> Result<Option<(TenantId, JobId)>, LedgerError> {
     let mut statement = conn.prepare_cached(
-        "select tenant, id from job where address = ?1 and accepted_at <= ?2 order by accepted_at desc, id desc limit 1",
+        "select tenant, id from job where address_part = ?1 and accepted_at <= ?2 and address = ?3 \
+         order by accepted_at desc, id desc limit 1",
     )?;
-    rows::first(statement.query(params![address.0, at.0])?, |row| Ok((rows::name(row, 0)?, rows::job_id(row, 1)?)))
+    let found = statement.query(params![part(address.0), at.0, address.0])?;
+    rows::first(found, |row| Ok((rows::name(row, 0)?, rows::job_id(row, 1)?)))
+}
+
+/// Returns the part of an index that a key's rows are in: its first six bits, as the schema's columns compute them.
+fn part(key: [u8; 16]) -> i64 {
+    i64::from(key[0] >> 2)
 }
 
 /// Returns strays: scheduled jobs by their due time; immediate ones tenant by tenant, by when they were accepted.
@@ -201,11 +208,14 @@ pub(super) fn conditions(tenant: &TenantId, filter: &Filter) -> (String, Vec<Val
         }
     };
     let blob = |bytes: [u8; 16]| Value::from(bytes.to_vec());
+    let in_part = |key: [u8; 16]| Value::from(part(key));
     add("j.id =", filter.job.map(|job| blob(job.0.into_bytes())));
     add("j.batch =", filter.batch.map(|batch| blob(batch.into_bytes())));
     add("j.campaign =", filter.campaign.map(|key| blob(key.0)));
     add("j.run =", filter.run.map(|key| blob(key.0)));
+    add("j.address_part =", filter.address.map(|key| in_part(key.0)));
     add("j.address =", filter.address.map(|key| blob(key.0)));
+    add("j.recipient_part =", filter.recipient.map(|key| in_part(key.0)));
     add("j.recipient =", filter.recipient.map(|key| blob(key.0)));
     add("j.cancel_key =", filter.cancel_key.map(|key| blob(key.0)));
     add("j.kind =", filter.kind.map(|kind| Value::from(i64::from(kind.code()))));
@@ -321,4 +331,42 @@ fn seq_before(conn: &Connection, at: UnixMicros) -> Result<i64, LedgerError> {
         }
     }
     Ok(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::keys::RecipientKey;
+
+    #[test]
+    fn parts_are_as_the_schema_computes_them_and_have_an_index() {
+        let conn = Connection::open_in_memory().unwrap();
+        super::super::migrate(&conn).unwrap();
+        let insert =
+            "insert into job values (randomblob(16), 't', 1, 1, 1, 1, 1, 1, ?1, ?1, null, null, null, null, x'', null)";
+        for first in 0..=255_u8 {
+            conn.execute(insert, [[first; 16]]).unwrap();
+        }
+        let mut read = conn.prepare("select address, address_part, recipient_part from job").unwrap();
+        let rows = read.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        let rows: Vec<([u8; 16], i64, i64)> = rows.unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 256);
+        for (key, address_part, recipient_part) in rows {
+            assert_eq!((address_part, recipient_part), (part(key), part(key)), "{key:?}");
+        }
+        for (filter, index) in [
+            (Filter { address: Some(AddressKey([7; 16])), ..Filter::default() }, "job_address_part (address_part=?"),
+            (
+                Filter { recipient: Some(RecipientKey([7; 16])), ..Filter::default() },
+                "job_recipient_part (recipient_part=?",
+            ),
+        ] {
+            let (sql, values) = conditions(&"shop".parse().unwrap(), &filter);
+            let sql =
+                format!("explain query plan select id from job j where {sql} order by j.accepted_at desc limit 9");
+            let mut plan = conn.prepare(&sql).unwrap();
+            let plan: String = plan.query_row(params_from_iter(values), |row| row.get(3)).unwrap();
+            assert!(plan.contains(index), "{plan}");
+        }
+    }
 }
