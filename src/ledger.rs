@@ -23,7 +23,7 @@ mod templates;
 mod tenant;
 mod turns;
 
-pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, Sort, Tag};
+pub use agenda::{AgendaDepth, Entry, Group, Place, RULE_SWEEPS, Release, SHARDS, Shards, Sort, Tag};
 pub use answers::{Filter, History, Tally, Trail};
 pub use any::AnyLedger;
 pub use count::{COST, COST_FINALLY, Count, SENT_FINALLY};
@@ -296,9 +296,10 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     fn rules(&self, tenant: &TenantId, most: u32) -> impl Future<Output = Result<Vec<JobRule>, LedgerError>> + Send;
 
     /// Returns rules of all tenants that were given before `before` and for which the agenda was looked through fewer
-    /// than `sweeps` times, at most [`RULE_SWEEPS`], oldest first.
+    /// than `sweeps` times, at most [`RULE_SWEEPS`], oldest first; of tenants whose entries are in `shards`.
     fn open_rules(
         &self,
+        shards: Shards,
         sweeps: u8,
         before: UnixMicros,
         most: u32,
@@ -359,16 +360,17 @@ pub trait Ledger: Clone + Send + Sync + 'static {
 
     // The agenda.
 
-    /// Tries to become, or to stay, the one feeder that releases entries.
-    fn lead_agenda(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    /// Returns the shards that this feeder releases from now on, until it asks again: its part of them among the feeders
+    /// that ask, and no other's. They may be others each time. On an embedded ledger, whose file has one process, all.
+    fn lead_agenda(&self) -> impl Future<Output = Result<Shards, LedgerError>> + Send;
 
     /// Inserts entries; an id that is there is left as it is. A timer that is there is moved and takes the new entry's
     /// id, so that ending the release of the old one does not touch it.
     fn put_entries(&self, entries: &[Entry]) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Returns every group of entries that are not releasing. That takes a probe for each group, however long its
-    /// backlog is.
-    fn agenda_groups(&self) -> impl Future<Output = Result<Vec<Group>, LedgerError>> + Send;
+    /// Returns every group of entries of `shards` that are not releasing. That takes a probe for each group, however long
+    /// its backlog is.
+    fn agenda_groups(&self, shards: Shards) -> impl Future<Output = Result<Vec<Group>, LedgerError>> + Send;
 
     /// Returns entries that are due up to `due_to` and not releasing, of each of these groups at most as many as said:
     /// the groups in the order given, and in each what is due in the same second by priority, the highest first.
@@ -384,8 +386,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     /// Ends the release of entries.
     fn released(&self, releases: &[Release]) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Returns entries that were releasing when a feeder died, for a new leader.
-    fn left_releasing(&self, most: u32) -> impl Future<Output = Result<Vec<Entry>, LedgerError>> + Send;
+    /// Returns entries of `shards` that were releasing when their feeder died, for the next one.
+    fn left_releasing(&self, shards: Shards, most: u32)
+    -> impl Future<Output = Result<Vec<Entry>, LedgerError>> + Send;
 
     /// Returns how the agenda stands.
     fn agenda_depth(&self) -> impl Future<Output = Result<AgendaDepth, LedgerError>> + Send;

@@ -16,7 +16,7 @@ use crate::limits::Limits;
 use crate::queue::frame::Frame;
 use crate::queue::{Queue, QueueName, Route};
 
-/// Entries taken back in one go after another feeder has died.
+/// Entries taken back in one go after their feeder has died.
 const TAKEN_BACK_MAX: u32 = 256;
 /// How often the agenda is looked at while not much is due. Real time: entries come in real time.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ enum Turn {
     Rest,
 }
 
-/// Starts the release of due entries; of all feeders only one, the leader, does it.
+/// Starts the release of due entries, of the shards that this feeder leads.
 pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, B>>) {
     let (feeder, measuring) = (Arc::clone(context), Arc::clone(context));
     context.tasks.spawn("agenda", async move {
@@ -68,6 +68,8 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
                 }
                 Err(error) => {
                     warn!(%error, "the agenda cannot be read, waiting");
+                    // Others may lead meanwhile, and what they leave is taken back when this one leads again.
+                    memory = None;
                     RETRY_EVERY * 5
                 }
             };
@@ -88,23 +90,27 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     /// One turn of the feeder; it has a memory while it leads.
     async fn turn(&self, memory: &mut Option<Memory>, sweep: &mut Sweep) -> Result<Turn, LedgerError> {
-        if !self.ledger.lead_agenda().await? {
+        let shards = self.ledger.lead_agenda().await?;
+        if shards.is_empty() {
             *memory = None;
             return Ok(Turn::Rest);
         }
-        if memory.is_none() {
-            let left = self.ledger.left_releasing(TAKEN_BACK_MAX).await?;
+        let memory = memory.get_or_insert_default();
+        if shards != memory.shards {
+            memory.shards = memory.shards.among(shards);
+            *sweep = Sweep::default();
+            let left = self.ledger.left_releasing(shards.without(memory.shards), TAKEN_BACK_MAX).await?;
             if !left.is_empty() {
                 self.release_again(left).await?;
                 return Ok(Turn::Again);
             }
+            memory.shards = shards;
         }
         // In the same task as the release: an entry is never rewritten while it is being released.
-        let swept = self.sweep(sweep).await.unwrap_or_else(|stuck| {
+        let swept = self.sweep(sweep, shards).await.unwrap_or_else(|stuck| {
             warn!(error = %stuck, "rules cannot be carried out in the agenda; they bind all the same");
             0
         });
-        let memory = memory.get_or_insert_default();
         let plan = self.plan(memory).await?;
         let more = plan.more;
         let released = self.publish(plan).await? > 0;

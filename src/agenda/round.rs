@@ -14,7 +14,7 @@ use super::{Context, fair::Fair};
 use crate::domain::ids::{Lane, TenantId};
 use crate::domain::job::Class;
 use crate::domain::time::UnixMicros;
-use crate::ledger::{Entry, Group, Ledger, LedgerError, Release, Sort};
+use crate::ledger::{Entry, Group, Ledger, LedgerError, Release, Shards, Sort};
 use crate::limits::Limits;
 use crate::limits::rates::Bucket;
 use crate::queue::Queue;
@@ -31,11 +31,13 @@ const SIZES_MAX: usize = 4_096;
 const REST_MAX: Duration = Duration::from_secs(1);
 /// And shortest, unless it is full before: releasing a part of an entry writes the rest of it anew, whether one job goes
 /// or a hundred.
-const REST_MIN: Duration = Duration::from_millis(10);
+const REST_MIN: Duration = Duration::from_millis(40);
 
-/// What the leading feeder remembers from round to round.
+/// What a feeder remembers from round to round.
 #[derive(Default)]
 pub(super) struct Memory {
+    /// What it leads, without those of which something may have been left by the feeder before.
+    pub(super) shards: Shards,
     /// How far each tenant has come, by lane.
     fair: HashMap<Lane, Fair<TenantId>>,
     /// Buckets that are empty until a time, by name.
@@ -68,7 +70,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     pub(super) async fn plan(&self, memory: &mut Memory) -> Result<Plan, LedgerError> {
         let now = self.clock.now();
         memory.empty.retain(|_, until| *until > now);
-        let groups = self.readable(self.ledger.agenda_groups().await?, memory, now);
+        let groups = self.readable(self.ledger.agenda_groups(memory.shards).await?, memory, now);
         if groups.is_empty() {
             return Ok(Plan::default());
         }

@@ -17,7 +17,7 @@ use crate::domain::event::{Change, Event, Fact, Fate, Outcome};
 use crate::domain::job::{Envelope, Job, Shared};
 use crate::domain::rule::JobRule;
 use crate::domain::time::{Stopwatch, UnixMicros};
-use crate::ledger::{Entry, Filter, Ledger, Place, RULE_SWEEPS, Release};
+use crate::ledger::{Entry, Filter, Ledger, Place, RULE_SWEEPS, Release, Shards};
 use crate::limits::{Claim, Decision, Limits, Words};
 use crate::queue::frame::Frame;
 use crate::queue::{Queue, QueueName, Route};
@@ -90,16 +90,16 @@ impl Sweep {
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
-    /// Sweeps a part of what a rule may bind; returns how many entries were looked at.
+    /// Sweeps a part of what a rule may bind in these shards; returns how many entries were looked at.
     ///
     /// # Errors
     /// [`Stuck`].
-    pub(super) async fn sweep(&self, sweep: &mut Sweep) -> Result<usize, Stuck> {
+    pub(super) async fn sweep(&self, sweep: &mut Sweep, shards: Shards) -> Result<usize, Stuck> {
         if sweep.releasing && sweep.rest.as_ref().is_some_and(|(since, rest)| since.elapsed() < *rest) {
             return Ok(0);
         }
         let watch = self.clock.stopwatch();
-        let swept = self.sweep_on(sweep).await;
+        let swept = self.sweep_on(sweep, shards).await;
         sweep.rest = swept.as_ref().ok().map(|swept| {
             let rest = (watch.elapsed() * REST_TIMES).max(REST_PER_JOB * swept.jobs);
             (self.clock.stopwatch(), rest)
@@ -107,16 +107,16 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         Ok(swept?.entries)
     }
 
-    async fn sweep_on(&self, sweep: &mut Sweep) -> Result<Swept, Stuck> {
+    async fn sweep_on(&self, sweep: &mut Sweep, shards: Shards) -> Result<Swept, Stuck> {
         let now = self.clock.now();
         if sweep.rules.is_empty() {
             if now < sweep.look_at {
                 return Ok(Swept::default());
             }
             sweep.look_at = now.plus(LOOK_EVERY);
-            let mut rules = self.ledger.open_rules(1, UnixMicros::MAX, RULES_MAX).await?;
+            let mut rules = self.ledger.open_rules(shards, 1, UnixMicros::MAX, RULES_MAX).await?;
             if rules.is_empty() {
-                rules = self.ledger.open_rules(RULE_SWEEPS, now.minus(AGAIN_AFTER), RULES_MAX).await?;
+                rules = self.ledger.open_rules(shards, RULE_SWEEPS, now.minus(AGAIN_AFTER), RULES_MAX).await?;
             }
             rules.reverse();
             (sweep.rules, sweep.place) = (rules, None);

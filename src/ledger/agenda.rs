@@ -13,6 +13,13 @@ pub type Place = (UnixMicros, Uuid);
 /// to the agenda.
 pub const RULE_SWEEPS: u8 = 2;
 
+/// How many shards the agenda has. A tenant's entries are all in one of them, and one feeder at a time releases a shard's.
+pub const SHARDS: u8 = 16;
+
+/// Some shards of the agenda.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Shards(u16);
+
 /// What an agenda entry is for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Tag {
@@ -136,5 +143,53 @@ impl Tag {
             Self::Check => Sort::Check,
             Self::Timer { .. } => Sort::Timer,
         }
+    }
+}
+
+// === impl Shards ===
+
+impl Shards {
+    /// All of them.
+    pub const ALL: Self = Self(u16::MAX);
+
+    /// Returns whether these are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns how many these are.
+    #[must_use]
+    pub const fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Returns these as bits, the first shard's lowest.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Returns each of them, as one of [`SHARDS`].
+    pub fn each(self) -> impl Iterator<Item = u8> {
+        (0..SHARDS).filter(move |shard| self.0 & (1 << shard) != 0)
+    }
+
+    /// Returns these with one more.
+    #[must_use]
+    pub const fn with(self, shard: u8) -> Self {
+        Self(self.0 | 1 << shard)
+    }
+
+    /// Returns these but for `others`.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Returns those that are among `others`, too.
+    #[must_use]
+    pub const fn among(self, others: Self) -> Self {
+        Self(self.0 & others.0)
     }
 }

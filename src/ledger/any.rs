@@ -7,8 +7,8 @@ use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, Loss, NewTemplate,
-    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow,
-    Tenant, Trail,
+    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Shards, Tally,
+    TemplateRow, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::hold::Hold;
@@ -151,8 +151,14 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.rules(tenant, most))
     }
 
-    async fn open_rules(&self, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
-        ask!(self, ledger => ledger.open_rules(sweeps, before, most))
+    async fn open_rules(
+        &self,
+        shards: Shards,
+        sweeps: u8,
+        before: UnixMicros,
+        most: u32,
+    ) -> Result<Vec<JobRule>, LedgerError> {
+        ask!(self, ledger => ledger.open_rules(shards, sweeps, before, most))
     }
 
     async fn swept(&self, rule: &JobRule) -> Result<(), LedgerError> {
@@ -204,7 +210,7 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.put_bookmark(reader, seq))
     }
 
-    async fn lead_agenda(&self) -> Result<bool, LedgerError> {
+    async fn lead_agenda(&self) -> Result<Shards, LedgerError> {
         ask!(self, ledger => ledger.lead_agenda())
     }
 
@@ -212,8 +218,8 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.put_entries(entries))
     }
 
-    async fn agenda_groups(&self) -> Result<Vec<Group>, LedgerError> {
-        ask!(self, ledger => ledger.agenda_groups())
+    async fn agenda_groups(&self, shards: Shards) -> Result<Vec<Group>, LedgerError> {
+        ask!(self, ledger => ledger.agenda_groups(shards))
     }
 
     async fn due_entries(&self, groups: &[(Group, u32)], due_to: UnixMicros) -> Result<Vec<Entry>, LedgerError> {
@@ -228,8 +234,8 @@ impl Ledger for AnyLedger {
         ask!(self, ledger => ledger.released(releases))
     }
 
-    async fn left_releasing(&self, most: u32) -> Result<Vec<Entry>, LedgerError> {
-        ask!(self, ledger => ledger.left_releasing(most))
+    async fn left_releasing(&self, shards: Shards, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        ask!(self, ledger => ledger.left_releasing(shards, most))
     }
 
     async fn agenda_depth(&self) -> Result<AgendaDepth, LedgerError> {

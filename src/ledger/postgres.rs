@@ -15,6 +15,7 @@ mod recording;
 mod rows;
 mod rules;
 mod schema;
+mod shards;
 mod templates;
 
 use std::str::FromStr as _;
@@ -25,14 +26,14 @@ use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use self::agenda::Leader;
 pub use self::checkup::checkup;
 use self::pool::{Connector, Pool};
 use self::schema::Spans;
+use self::shards::Leader;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, Loss, NewTemplate,
-    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow,
-    Tenant, Trail,
+    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Shards, Tally,
+    TemplateRow, Tenant, Trail,
 };
 use crate::domain::event::Receipt;
 use crate::domain::hold::Hold;
@@ -199,8 +200,14 @@ impl Ledger for Postgres {
         self.inner.others.call(|conn| async move { rules::of(&conn, tenant, most).await }).await
     }
 
-    async fn open_rules(&self, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
-        self.inner.others.call(|conn| async move { rules::open(&conn, sweeps, before, most).await }).await
+    async fn open_rules(
+        &self,
+        shards: Shards,
+        sweeps: u8,
+        before: UnixMicros,
+        most: u32,
+    ) -> Result<Vec<JobRule>, LedgerError> {
+        self.inner.others.call(|conn| async move { rules::open(&conn, shards, (sweeps, before), most).await }).await
     }
 
     async fn swept(&self, rule: &JobRule) -> Result<(), LedgerError> {
@@ -255,7 +262,7 @@ impl Ledger for Postgres {
         self.inner.others.call(|conn| async move { losses::put_bookmark(&conn, reader, seq).await }).await
     }
 
-    async fn lead_agenda(&self) -> Result<bool, LedgerError> {
+    async fn lead_agenda(&self) -> Result<Shards, LedgerError> {
         self.inner.leader.lead(&self.inner.connector).await
     }
 
@@ -263,8 +270,8 @@ impl Ledger for Postgres {
         self.inner.others.call(|conn| async move { agenda::put(&conn, entries).await }).await
     }
 
-    async fn agenda_groups(&self) -> Result<Vec<Group>, LedgerError> {
-        self.inner.others.call(|conn| async move { agenda::groups(&conn).await }).await
+    async fn agenda_groups(&self, shards: Shards) -> Result<Vec<Group>, LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::groups(&conn, shards).await }).await
     }
 
     async fn due_entries(&self, groups: &[(Group, u32)], due_to: UnixMicros) -> Result<Vec<Entry>, LedgerError> {
@@ -279,8 +286,8 @@ impl Ledger for Postgres {
         self.inner.others.call(|conn| async move { agenda::released(&conn, releases).await }).await
     }
 
-    async fn left_releasing(&self, most: u32) -> Result<Vec<Entry>, LedgerError> {
-        self.inner.others.call(|conn| async move { agenda::left_releasing(&conn, most).await }).await
+    async fn left_releasing(&self, shards: Shards, most: u32) -> Result<Vec<Entry>, LedgerError> {
+        self.inner.others.call(|conn| async move { agenda::left_releasing(&conn, shards, most).await }).await
     }
 
     async fn agenda_depth(&self) -> Result<AgendaDepth, LedgerError> {

@@ -27,8 +27,8 @@ use self::threads::Threads;
 use super::tenant::keys;
 use super::{
     AgendaDepth, ApiKey, Count, Entry, Filter, Group, History, JobRow, Ledger, LedgerError, Loss, NewTemplate,
-    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Tally, TemplateRow,
-    Tenant, Trail,
+    NumberedEvent, Place, Recording, Release, SealedReply, SealedSuppression, Segment, Sent, Shards, Tally,
+    TemplateRow, Tenant, Trail,
 };
 use crate::domain::checkup::Finding;
 use crate::domain::event::Receipt;
@@ -303,7 +303,13 @@ impl Ledger for Sqlite {
         self.read(move |conn| rules::of(conn, &tenant, most)).await
     }
 
-    async fn open_rules(&self, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
+    async fn open_rules(
+        &self,
+        _all: Shards,
+        sweeps: u8,
+        before: UnixMicros,
+        most: u32,
+    ) -> Result<Vec<JobRule>, LedgerError> {
         self.read(move |conn| rules::open(conn, sweeps, before, most)).await
     }
 
@@ -364,9 +370,9 @@ impl Ledger for Sqlite {
         self.write(move |tx| losses::put_bookmark(tx, &reader, seq)).await
     }
 
-    /// Always leads: the file has one process.
-    async fn lead_agenda(&self) -> Result<bool, LedgerError> {
-        Ok(true)
+    /// Always leads all of it: the file has one process.
+    async fn lead_agenda(&self) -> Result<Shards, LedgerError> {
+        Ok(Shards::ALL)
     }
 
     async fn put_entries(&self, entries: &[Entry]) -> Result<(), LedgerError> {
@@ -374,7 +380,7 @@ impl Ledger for Sqlite {
         self.write(move |tx| agenda::put(tx, &entries)).await
     }
 
-    async fn agenda_groups(&self) -> Result<Vec<Group>, LedgerError> {
+    async fn agenda_groups(&self, _all: Shards) -> Result<Vec<Group>, LedgerError> {
         self.read(agenda::groups).await
     }
 
@@ -393,7 +399,7 @@ impl Ledger for Sqlite {
         self.write(move |tx| agenda::released(tx, &releases)).await
     }
 
-    async fn left_releasing(&self, most: u32) -> Result<Vec<Entry>, LedgerError> {
+    async fn left_releasing(&self, _all: Shards, most: u32) -> Result<Vec<Entry>, LedgerError> {
         self.read(move |conn| agenda::left_releasing(conn, most)).await
     }
 

@@ -25,7 +25,7 @@ use crate::domain::recipient::Recipient;
 use crate::domain::signal::{Signal, Told};
 use crate::domain::time::UnixMicros;
 use crate::ledger::sqlite::Sqlite;
-use crate::ledger::{History, Tag};
+use crate::ledger::{History, Shards, Tag};
 use crate::limits::embedded::Embedded as EmbeddedLimits;
 use crate::queue::embedded::{Embedded, Options};
 use crate::queue::frame::{Frame, Heard, open_heard};
@@ -330,7 +330,8 @@ async fn a_lane_that_takes_nothing_leaves_a_resend_to_the_agenda() {
         Check { envelope: envelope(Class::Otp, &[job]), attempt: 1, provider: None, due_at: START, ends_call: false };
     let mut batch = vec![delivered(&rig.frame(Frame::Checks(vec![check])), 1, &rig.sealer).0];
     rig.writer(100).try_write(&mut batch).await.unwrap();
-    let groups = rig.ledger.agenda_groups().await.unwrap().into_iter().map(|group| (group, 10)).collect::<Vec<_>>();
+    let groups =
+        rig.ledger.agenda_groups(Shards::ALL).await.unwrap().into_iter().map(|group| (group, 10)).collect::<Vec<_>>();
     let entries = rig.ledger.due_entries(&groups, START).await.unwrap();
     assert_eq!(entries.iter().map(|entry| (&entry.tag, entry.jobs)).collect::<Vec<_>>(), [(&Tag::Send, 1)]);
 }

@@ -1,20 +1,15 @@
 //! The agenda: what waits for its time or its turn.
 
-use std::sync::Arc;
-
-use tokio::sync::Mutex;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::pool::{Conn, Connector};
+use super::pool::Conn;
 use super::recording::column;
 use super::rows::{self, ENTRY, Micros};
+use super::shards::SHARD;
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code};
-use crate::ledger::{AgendaDepth, Entry, Group, LedgerError, Release, Sort, turns};
-
-/// Held by the one feeder that releases entries, as long as its session lives.
-const LEADER: i64 = 0x706f_7374_7269_6402;
+use crate::ledger::{AgendaDepth, Entry, Group, LedgerError, Release, Shards, Sort, turns};
 
 /// The groups of entries (tenant, lane, sort, sender) that wait, each found by a single probe after the one before.
 const GROUPS: &str = "recursive groups as (
@@ -31,47 +26,6 @@ const GROUPS: &str = "recursive groups as (
 /// Adds to the depth what a statement before says as `more (entries, jobs)`.
 const ADD: &str = "update agenda_sum s set entries = s.entries + more.entries, jobs = s.jobs + more.jobs \
                    from more where s.slot = pg_backend_pid() % 16 and (more.entries <> 0 or more.jobs <> 0)";
-
-/// The session that leads, or tries to.
-#[derive(Default)]
-pub(super) struct Leader {
-    session: Mutex<Option<(Arc<Conn>, Leads)>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Leads {
-    Yes,
-    No,
-}
-
-// === impl Leader ===
-
-impl Leader {
-    /// Tries to become, or to stay, the leader.
-    pub(super) async fn lead(&self, connector: &Connector) -> Result<bool, LedgerError> {
-        let mut session = self.session.lock().await;
-        // Whatever goes wrong, the session ends, and with it the lead.
-        let (conn, leads) = match session.take() {
-            Some(held) => held,
-            None => (connector.connect().await?, Leads::No),
-        };
-        let ask = async {
-            Ok(match leads {
-                Leads::Yes => conn.query("select true", &[]).await?,
-                Leads::No => conn.query("select pg_try_advisory_lock($1)", &[&LEADER]).await?,
-            })
-        };
-        let answer = connector.limit(std::time::Duration::from_secs(5), ask).await?;
-        let leads = if answer.first().is_some_and(|row| row.get(0)) { Leads::Yes } else { Leads::No };
-        *session = Some((conn, leads));
-        Ok(leads == Leads::Yes)
-    }
-
-    /// Gives the lead up.
-    pub(super) async fn close(&self) {
-        self.session.lock().await.take();
-    }
-}
 
 // === Entries ===
 
@@ -148,9 +102,11 @@ async fn insert(conn: &Conn, entries: &[&Entry]) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Returns every group of entries that wait.
-pub(super) async fn groups(conn: &Conn) -> Result<Vec<Group>, LedgerError> {
-    let sql = format!("with {GROUPS} select tenant, class, pool, sort, sender, turn from groups");
+/// Returns every group of entries of these shards that wait.
+pub(super) async fn groups(conn: &Conn, shards: Shards) -> Result<Vec<Group>, LedgerError> {
+    let sql = format!(
+        "with {GROUPS} select tenant, class, pool, sort, sender, turn from groups where ($1 >> {SHARD}) & 1 = 1"
+    );
     let read = |row: &Row| {
         Ok(Group {
             tenant: rows::tenant(row, 0)?,
@@ -160,7 +116,7 @@ pub(super) async fn groups(conn: &Conn) -> Result<Vec<Group>, LedgerError> {
             first_due: turns::second(rows::get(row, 5)?),
         })
     };
-    conn.query(&sql, &[]).await?.iter().map(read).collect()
+    conn.query(&sql, &[&i32::from(shards.bits())]).await?.iter().map(read).collect()
 }
 
 /// Returns due entries of some groups. Of what is due in this very second, some may have to be passed over.
@@ -239,12 +195,13 @@ pub(super) async fn released(conn: &Conn, releases: &[Release]) -> Result<(), Le
     Ok(conn.batch("commit").await?)
 }
 
-/// Returns entries that were releasing when a feeder died.
-pub(super) async fn left_releasing(conn: &Conn, most: u32) -> Result<Vec<Entry>, LedgerError> {
+/// Returns entries of these shards that were releasing when their feeder died.
+pub(super) async fn left_releasing(conn: &Conn, shards: Shards, most: u32) -> Result<Vec<Entry>, LedgerError> {
     let sql = format!(
-        "select {ENTRY} from agenda a where a.releasing_since is not null order by a.releasing_since, a.id limit $1"
+        "select {ENTRY} from agenda a where a.releasing_since is not null and ($2 >> {SHARD}) & 1 = 1 \
+         order by a.releasing_since, a.id limit $1"
     );
-    conn.query(&sql, &[&i64::from(most)]).await?.iter().map(rows::entry).collect()
+    conn.query(&sql, &[&i64::from(most), &i32::from(shards.bits())]).await?.iter().map(rows::entry).collect()
 }
 
 /// Returns how the agenda stands, without reading it.

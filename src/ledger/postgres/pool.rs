@@ -116,6 +116,10 @@ impl Connector {
         self.limit(CONNECT, open).await
     }
 
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Runs `call` for at most `limit`.
     pub(super) async fn limit<T>(
         &self,

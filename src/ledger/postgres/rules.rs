@@ -8,11 +8,12 @@ use super::pool::Conn;
 use super::reading::{FIRST_SPAN, conditions, typed};
 use super::recording::column;
 use super::rows::{self, ENTRY, Micros, get};
+use super::shards::SHARD;
 use crate::domain::ids::TenantId;
 use crate::domain::rule::JobRule;
 use crate::domain::time::UnixMicros;
 use crate::ledger::columns::{self, Code, REQUESTS_MAX, RULES_KEPT, What};
-use crate::ledger::{Entry, Filter, LedgerError, Place, Tally};
+use crate::ledger::{Entry, Filter, LedgerError, Place, Shards, Tally};
 
 /// Columns of [`read`], in order.
 const RULE: &str = "tenant, act, names, at, detail";
@@ -63,10 +64,20 @@ pub(super) async fn after(conn: &Conn, after: Option<&JobRule>, most: u32) -> Re
     conn.query(&sql, &[&tenant, &act, &names, &i64::from(most)]).await?.iter().map(read).collect()
 }
 
-/// Returns rules that were swept fewer than `sweeps` times and given before `before`, oldest first.
-pub(super) async fn open(conn: &Conn, sweeps: u8, before: UnixMicros, most: u32) -> Result<Vec<JobRule>, LedgerError> {
-    let sql = format!("select {RULE} from rule where sweeps < $1 and sweeps < 2 and at < $2 order by at limit $3");
-    let found = conn.query(&sql, &[&i16::from(sweeps), &Micros(before), &i64::from(most)]).await?;
+/// Returns rules of these shards that were swept fewer times than said and given before a time, oldest first.
+pub(super) async fn open(
+    conn: &Conn,
+    shards: Shards,
+    (sweeps, before): (u8, UnixMicros),
+    most: u32,
+) -> Result<Vec<JobRule>, LedgerError> {
+    let sql = format!(
+        "select {RULE} from rule where sweeps < $1 and sweeps < 2 and at < $2 and ($4 >> {SHARD}) & 1 = 1 \
+         order by at limit $3"
+    );
+    let params: [&(dyn ToSql + Sync); 4] =
+        [&i16::from(sweeps), &Micros(before), &i64::from(most), &i32::from(shards.bits())];
+    let found = conn.query(&sql, &params).await?;
     found.iter().map(read).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::chain::{Chain, Step};
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Shards};
 use crate::limits::redis::{Redis, Settings as Elsewhere};
 
 const AFTER: Duration = Duration::from_secs(60);
@@ -36,7 +36,8 @@ impl Rig {
     }
 
     pub(super) async fn agenda(&self) -> Vec<Entry> {
-        let groups: Vec<_> = self.ledger.agenda_groups().await.unwrap().into_iter().map(|group| (group, 100)).collect();
+        let groups: Vec<_> =
+            self.ledger.agenda_groups(Shards::ALL).await.unwrap().into_iter().map(|group| (group, 100)).collect();
         self.ledger.due_entries(&groups, UnixMicros::MAX).await.unwrap()
     }
 

@@ -7,7 +7,7 @@ use postrider::domain::ids::Lane;
 use postrider::domain::job::Class;
 use postrider::domain::time::Clock;
 use postrider::ledger::postgres::Postgres;
-use postrider::ledger::{AgendaDepth, Entry, Ledger, Release, Tag};
+use postrider::ledger::{AgendaDepth, Entry, Ledger, Release, Shards, Tag};
 use uuid::Uuid;
 
 use super::samples::{at, due_of_each, entry, tenant, uuid};
@@ -65,17 +65,17 @@ async fn an_entry_is_released_once(Fixture { ledger, .. }: Fixture) {
     ledger.put_entries(&[entry(1, at(1)), entry(2, at(2)), entry(3, at(3))]).await.unwrap();
     ledger.releasing(&[uuid(2), uuid(1)], at(50)).await.unwrap();
     assert_eq!(due(&ledger, 99).await, vec![uuid(3)]);
-    let left = ledger.left_releasing(10).await.unwrap();
+    let left = ledger.left_releasing(Shards::ALL, 10).await.unwrap();
     let mut expected = [1, 2].map(|n| Entry { releasing_since: Some(at(50)), ..entry(n, at(n.into())) });
     expected.sort_by_key(|entry| entry.id);
     assert_eq!(left, expected);
-    assert_eq!(ledger.left_releasing(1).await.unwrap().len(), 1);
+    assert_eq!(ledger.left_releasing(Shards::ALL, 1).await.unwrap().len(), 1);
     let depth = AgendaDepth { entries: 3, jobs: 30, oldest_due: Some(at(3)) };
     assert_eq!(ledger.agenda_depth().await, Ok(depth));
 
     ledger.released(&[Release::Done(uuid(1)), Release::Done(uuid(2)), Release::Done(uuid(9))]).await.unwrap();
     ledger.released(&[Release::Done(uuid(1))]).await.unwrap();
-    assert_eq!(ledger.left_releasing(10).await, Ok(vec![]));
+    assert_eq!(ledger.left_releasing(Shards::ALL, 10).await, Ok(vec![]));
     let depth = AgendaDepth { entries: 1, jobs: 10, oldest_due: Some(at(3)) };
     assert_eq!(ledger.agenda_depth().await, Ok(depth));
     // Settled without ever having been released.
@@ -118,7 +118,7 @@ async fn a_moved_timer_outlives_the_release_of_the_old_one(Fixture { ledger, .. 
     ledger.put_entries(&[timer(1, "x", 10)]).await.unwrap();
     ledger.releasing(&[uuid(1)], at(10)).await.unwrap();
     ledger.put_entries(&[timer(2, "x", 20)]).await.unwrap();
-    assert_eq!(ledger.left_releasing(10).await, Ok(vec![]));
+    assert_eq!(ledger.left_releasing(Shards::ALL, 10).await, Ok(vec![]));
     ledger.released(&[Release::Done(uuid(1))]).await.unwrap();
     assert_eq!(all_due(&ledger, 20).await, [timer(2, "x", 20)]);
     assert_eq!(ledger.agenda_depth().await.unwrap().entries, 1);
@@ -135,7 +135,7 @@ async fn every_tenant_lane_tag_and_sender_has_a_group(Fixture { ledger, .. }: Fi
     entries.push(Entry { sender: u32::MAX, ..of("acme", "sms", 301, 85) });
     entries.push(of("zeta", "sms", 302, 90));
     ledger.put_entries(&entries).await.unwrap();
-    let groups = ledger.agenda_groups().await.unwrap();
+    let groups = ledger.agenda_groups(Shards::ALL).await.unwrap();
     let first_due: Vec<_> = groups.iter().map(|group| group.first_due).collect();
     assert_eq!(first_due, [0, 85, 80, 20, 40, 90].map(at));
     for entry in &entries {
@@ -146,7 +146,7 @@ async fn every_tenant_lane_tag_and_sender_has_a_group(Fixture { ledger, .. }: Fi
     let ids: Vec<_> = found.iter().map(|entry| entry.id).collect();
     assert_eq!(ids, [200, 201, 202, 0].map(uuid), "as many of each as was said, in the order asked, and none early");
     ledger.releasing(&[uuid(0), uuid(302)], at(90)).await.unwrap();
-    let groups = ledger.agenda_groups().await.unwrap();
+    let groups = ledger.agenda_groups(Shards::ALL).await.unwrap();
     assert_eq!(groups.iter().map(|group| group.first_due).collect::<Vec<_>>(), [1, 85, 80, 20, 40].map(at));
 }
 
@@ -181,7 +181,7 @@ async fn a_sender_that_gets_a_rate_moves_to_a_group_of_its_own(Fixture { ledger,
     ledger.put_entries(&[entry(1, at(1)), entry(2, at(2))]).await.unwrap();
     let Entry { id, payload, jobs, due_at, .. } = entry(1, at(1));
     ledger.released(&[Release::Left { id, payload, jobs, due_at, sender: 77 }]).await.unwrap();
-    let groups = ledger.agenda_groups().await.unwrap();
+    let groups = ledger.agenda_groups(Shards::ALL).await.unwrap();
     assert_eq!(
         groups.iter().map(|group| (group.sender, group.first_due)).collect::<Vec<_>>(),
         [(0, at(2)), (77, at(1))]
@@ -212,20 +212,73 @@ async fn a_backlog_hides_nobody(fixture: Fixture) {
     }
 }
 
+/// Asks both until they have the shards as `told` says.
+async fn led(clock: &Clock, feeders: [&Postgres; 2], told: impl Fn([Shards; 2]) -> bool) -> [Shards; 2] {
+    for _ in 0..100 {
+        let [one, other] = feeders;
+        let led = [one.lead_agenda().await.unwrap(), other.lead_agenda().await.unwrap()];
+        assert_eq!(led[0].among(led[1]), Shards::default(), "two lead the same");
+        if told(led) {
+            return led;
+        }
+        clock.pause(Duration::from_millis(100)).await;
+    }
+    panic!("the shards were not shared out");
+}
+
 #[tokio::test]
-async fn one_process_leads_the_agenda() {
+async fn feeders_share_the_agenda_out() {
     let url = servers::postgres().database();
     let clock = Clock::system();
     let [one, other] = [(); 2].map(|()| Postgres::new(&url, clock.clone()).unwrap());
     one.migrate().await.unwrap();
-    for _ in 0..3 {
-        assert_eq!((one.lead_agenda().await, other.lead_agenda().await), (Ok(true), Ok(false)));
+    // A tenant's entries are all in one shard, whatever they are for.
+    let entries: Vec<Entry> = (0..60).map(|n| of(&format!("tenant-{}", n % 30), "sms", n, 1)).collect();
+    one.put_entries(&entries).await.unwrap();
+    one.releasing(&entries[30..].iter().map(|entry| entry.id).collect::<Vec<_>>(), at(2)).await.unwrap();
+    assert_eq!(one.lead_agenda().await, Ok(Shards::ALL));
+    assert_eq!(other.lead_agenda().await, Ok(Shards::default()));
+    assert_eq!(other.agenda_groups(Shards::default()).await, Ok(vec![]));
+
+    let halves = led(&clock, [&one, &other], |led| led.iter().all(|shards| shards.len() == 8)).await;
+    let mut seen = vec![];
+    for shards in halves {
+        let groups = one.agenda_groups(shards).await.unwrap();
+        let mut tenants: Vec<String> = groups.iter().map(|group| group.tenant.to_string()).collect();
+        let left = one.left_releasing(shards, 99).await.unwrap();
+        let mut left: Vec<String> = left.iter().map(|entry| entry.tenant.to_string()).collect();
+        left.sort_unstable();
+        tenants.sort_unstable();
+        assert_eq!(left, tenants);
+        assert!((1..30).contains(&tenants.len()), "{tenants:?}");
+        seen.extend(tenants);
     }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 30, "each tenant has one feeder");
+
     one.close().await;
-    let mut patience = 50;
-    while other.lead_agenda().await != Ok(true) {
-        patience -= 1;
-        assert!(patience > 0, "the lead was never given up");
+    for patience in (0..50).rev() {
+        if other.lead_agenda().await == Ok(Shards::ALL) {
+            return;
+        }
+        assert!(patience > 0, "what was led was never given up");
         clock.pause(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn a_feeder_that_knows_no_shards_leads_alone() {
+    let url = servers::postgres().database();
+    let one = Postgres::new(&url, Clock::system()).unwrap();
+    one.migrate().await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let lock = |sql: &'static str| client.query_one(sql, &[]);
+    assert!(lock("select pg_try_advisory_lock(8101821198635721730)").await.unwrap().get::<_, bool>(0));
+    assert_eq!(one.lead_agenda().await, Ok(Shards::default()));
+    lock("select pg_advisory_unlock(8101821198635721730)").await.unwrap();
+    assert_eq!(one.lead_agenda().await, Ok(Shards::ALL));
+    assert!(!lock("select pg_try_advisory_lock(8101821198635721730)").await.unwrap().get::<_, bool>(0));
 }

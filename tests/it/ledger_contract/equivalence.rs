@@ -7,7 +7,8 @@ use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
 use postrider::domain::rule::{Act, JobRule, Names};
 use postrider::domain::suppression::{Scope, Source};
 use postrider::ledger::{
-    AnyLedger, Count, Entry, Filter, JobRow, Ledger, NumberedEvent, Recording, Release, SealedReply, Segment, Tag,
+    AnyLedger, Count, Entry, Filter, JobRow, Ledger, NumberedEvent, Recording, Release, SealedReply, Segment, Shards,
+    Tag,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -99,7 +100,7 @@ async fn everything(ledger: &AnyLedger) -> Vec<String> {
         format!("{:?}", ledger.events(None, 3, 7).await),
         format!("{:?}", ledger.counts(None, at(0), at(9)).await),
         format!("{:?}", ledger.agenda_depth().await),
-        format!("{:?}", ledger.left_releasing(5).await),
+        format!("{:?}", ledger.left_releasing(Shards::ALL, 5).await),
         format!("{:?}", due_of_each(ledger, at(8), 2).await),
         format!("{:?}", due_of_each(ledger, at(99), 99).await),
         format!("{:?}", ledger.strays(at(0), at(99), 99).await),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider::domain::time::Clock;
 use postrider::ledger::postgres::Postgres;
-use postrider::ledger::{Directory, Ledger, LedgerError, Recording};
+use postrider::ledger::{Directory, Ledger, LedgerError, Recording, Shards};
 
 use super::people::customer;
 use super::samples::{at, delivered, due_of_each, entry, events, id, job, sent, tenant, uuid};
@@ -21,7 +21,7 @@ async fn a_ledger_that_comes_back_is_used_again() {
     let directory = Directory::load(&ledger).await.unwrap();
     let before = Recording { frames: vec![uuid(1)], jobs: vec![job(1)], ..events(0, vec![(1, sent())]) };
     ledger.record(&before).await.unwrap();
-    assert_eq!(ledger.lead_agenda().await, Ok(true));
+    assert_eq!(ledger.lead_agenda().await, Ok(Shards::ALL));
     // Many connections are open, and all of them die at once.
     let all = tokio::join!(ledger.last_seq(), ledger.tenants(), ledger.agenda_depth(), ledger.trails(&[]));
     assert!(all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok());
@@ -44,7 +44,7 @@ async fn a_ledger_that_comes_back_is_used_again() {
     let trail = ledger.trails(&[id(1)]).await.unwrap().pop().flatten().unwrap();
     assert_eq!(trail.events, [before.events, after.events].concat());
     assert_eq!(due_of_each(&ledger, at(9), 9).await, vec![entry(1, at(1))]);
-    assert_eq!(ledger.lead_agenda().await, Ok(true));
+    assert_eq!(ledger.lead_agenda().await, Ok(Shards::ALL));
     ledger.close().await;
     assert_eq!(unreachable(ledger.last_seq().await), "unreachable");
 }

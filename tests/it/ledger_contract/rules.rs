@@ -6,7 +6,7 @@ use postrider::domain::job::Class;
 use postrider::domain::keys::{AddressKey, RecipientKey, WordKey};
 use postrider::domain::rule::{Act, JobRule, Names};
 use postrider::domain::time::UnixMicros;
-use postrider::ledger::{Entry, Filter, JobRow, Ledger, Place, RULE_SWEEPS, Recording, Release, Tally};
+use postrider::ledger::{Entry, Filter, JobRow, Ledger, Place, RULE_SWEEPS, Recording, Release, Shards, Tally};
 use uuid::Uuid;
 
 use super::samples::{at, entry, event, id, job, key, tenant, uuid};
@@ -69,7 +69,7 @@ async fn a_rule_is_swept_twice(Fixture { ledger, .. }: Fixture) {
     let collapse = Names { collapse_key: word(1), ..Names::default() };
     let collapse = JobRule { act: Act::Collapse { into: id(1) }, ..rule(collapse, 1) };
     add(&ledger, &[new.clone(), collapse, old.clone()]).await;
-    let open = async |sweeps, before: i64| ledger.open_rules(sweeps, at(before), 9).await.unwrap();
+    let open = async |sweeps, before: i64| ledger.open_rules(Shards::ALL, sweeps, at(before), 9).await.unwrap();
     assert_eq!(open(1, 99).await, [old.clone(), new.clone()], "what was collapsed is not looked for");
     assert_eq!(open(1, 2).await, std::slice::from_ref(&old));
     ledger.swept(&old).await.unwrap();

@@ -6,7 +6,7 @@ use postrider::domain::ids::{JobId, Lane, TenantId};
 use postrider::domain::job::{Class, Kind};
 use postrider::domain::keys::AddressKey;
 use postrider::domain::time::UnixMicros;
-use postrider::ledger::{Entry, JobRow, Ledger, NumberedEvent, Recording, Tag};
+use postrider::ledger::{Entry, JobRow, Ledger, NumberedEvent, Recording, Shards, Tag};
 use uuid::Uuid;
 
 /// Some time in 2026.
@@ -86,7 +86,7 @@ pub(crate) fn events(after: i64, changes: Vec<(u32, Change)>) -> Recording {
 
 /// Returns what is due, at most so many of each group.
 pub(crate) async fn due_of_each(ledger: &impl Ledger, due_to: UnixMicros, most: u32) -> Vec<Entry> {
-    let groups = ledger.agenda_groups().await.unwrap();
+    let groups = ledger.agenda_groups(Shards::ALL).await.unwrap();
     let groups: Vec<_> = groups.into_iter().map(|group| (group, most)).collect();
     ledger.due_entries(&groups, due_to).await.unwrap()
 }
