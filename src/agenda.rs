@@ -9,6 +9,7 @@
 //! twice.
 
 mod dead;
+pub mod entry;
 mod fair;
 mod grant;
 mod later;

@@ -20,6 +20,7 @@ mod strays;
 mod tally;
 mod writer;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use self::meters::Meters;
 use self::strays::Strays;
 use self::writer::Writer;
 use crate::domain::time::Clock;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::limits::Limits;
 use crate::queue::Queue;
 use crate::receipt::FollowUps;
@@ -119,6 +120,11 @@ impl<Q: Queue, L: Ledger, M: Limits> Record<Q, L, M> {
         tasks.spawn("strays", strays.run());
         pen
     }
+}
+
+/// Of what came out of frames, and so fits into one.
+fn unwritable(problem: &impl fmt::Display) -> LedgerError {
+    LedgerError::Corrupt(problem.to_string().into())
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::{Context, RETRY_EVERY};
-use crate::domain::job::{Check, Envelope};
+use super::{Context, RETRY_EVERY, entry};
+use crate::domain::job::Envelope;
 use crate::domain::time::UnixMicros;
-use crate::ledger::{Entry, Ledger, Tag};
+use crate::ledger::{Entry, Ledger};
 use crate::limits::Limits;
 use crate::queue::dead::{self, Why};
 use crate::queue::frame::{Frame, FrameError};
@@ -80,12 +80,12 @@ fn entries_of<Q: Queue, L: Limits, B: Ledger>(
         Frame::Jobs(envelopes) => {
             let made = |(index, envelope): (usize, Envelope)| {
                 let due_at = envelope.due_at;
-                entry(context, id(index), marked(envelope, again), due_at)
+                jobs_entry(context, id(index), marked(envelope, again), due_at)
             };
             envelopes.into_iter().enumerate().filter_map(made).collect()
         }
         Frame::Checks(checks) => {
-            let made = |(index, check)| check_entry(context, id(index), check);
+            let made = |(index, check)| entry::check(id(index), check, &context.sealer).ok();
             checks.into_iter().enumerate().filter_map(made).collect()
         }
         Frame::Facts(_) => vec![],
@@ -109,40 +109,18 @@ pub(super) fn marked(mut envelope: Envelope, again: bool) -> Envelope {
 }
 
 /// Returns the agenda entry of an envelope.
-pub(super) fn entry<Q: Queue, L: Limits, B: Ledger>(
+pub(super) fn jobs_entry<Q: Queue, L: Limits, B: Ledger>(
     context: &Context<Q, L, B>,
     id: Uuid,
     envelope: Envelope,
     due_at: UnixMicros,
 ) -> Option<Entry> {
-    let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
     let sender = context
         .directory
-        .tenant(&tenant)
+        .tenant(&envelope.shared.tenant)
         .map_or(0, |tenant| tenant.mark(tenant.sender_of(&envelope.shared, UnixMicros::MAX)));
-    let (jobs, priority) = (u32::try_from(envelope.jobs.len()).ok()?, envelope.shared.priority);
-    let (tag, accepted_at, releasing_since) = (Tag::Send, Some(envelope.shared.accepted_at), None);
     // What came in a frame fits a frame.
-    let payload = Frame::Jobs(vec![envelope]).encode(&context.sealer).ok()?;
-    Some(Entry { id, tag, tenant, lane, sender, priority, due_at, accepted_at, jobs, releasing_since, payload })
-}
-
-fn check_entry<Q: Queue, L: Limits, B: Ledger>(context: &Context<Q, L, B>, id: Uuid, check: Check) -> Option<Entry> {
-    let (tenant, lane, due_at) = (check.envelope.shared.tenant.clone(), check.envelope.lane(), check.due_at);
-    let payload = Frame::Checks(vec![check]).encode(&context.sealer).ok()?;
-    Some(Entry {
-        id,
-        tag: Tag::Check,
-        tenant,
-        lane,
-        sender: 0,
-        priority: 0,
-        due_at,
-        accepted_at: None,
-        jobs: 1,
-        releasing_since: None,
-        payload,
-    })
+    entry::jobs(id, (envelope, sender), due_at, &context.sealer).ok()
 }
 
 /// Puts a frame aside that cannot be opened; the first times it goes back, since a key file may just be missing its

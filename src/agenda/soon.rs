@@ -205,7 +205,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
                 (self.checks.publish(vec![check.clone()], Route::To(QueueName::Record)).await, None)
             }
             (Thing::Send(envelope), None) => {
-                let entry = later::entry(self, kept.entry, envelope.clone(), self.clock.now());
+                let entry = later::jobs_entry(self, kept.entry, envelope.clone(), self.clock.now());
                 return entry.map_or(Released::Failed, |entry| Released::NoRoom(Box::new(entry)));
             }
             (Thing::Send(envelope), Some(reserved)) => {

@@ -162,7 +162,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
                 .push(left.next().map_or(Some(Release::Done(entry.id)), |envelope| self.rewritten(&entry, envelope)));
             put.extend(left.filter_map(|envelope| {
                 let (id, due_at) = (part_id(&entry, &envelope), envelope.due_at);
-                later::entry(self, id, envelope, due_at)
+                later::jobs_entry(self, id, envelope, due_at)
             }));
         }
         if facts.is_empty() {

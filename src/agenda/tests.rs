@@ -106,7 +106,7 @@ impl Rig {
         for _ in 0..entries {
             let envelope = self.envelope(of, jobs, due_at);
             self.next += 1;
-            made.extend(later::entry(&self.feeder, Uuid::from_u128(self.next), envelope, due_at));
+            made.extend(later::jobs_entry(&self.feeder, Uuid::from_u128(self.next), envelope, due_at));
         }
         self.feeder.ledger.put_entries(&made).await.unwrap();
     }

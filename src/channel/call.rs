@@ -21,8 +21,10 @@ use crate::domain::event::{Left, Outcome, State};
 use crate::domain::ids::{JobId, ProviderId, TenantId};
 use crate::domain::job::{Content, Envelope, Job, Kind, Shared};
 use crate::domain::recipient::Recipient;
+use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::domain::template::Template;
 use crate::domain::time::UnixMicros;
+use crate::seal::Sealer;
 
 /// What a call is given besides what every hand-over is.
 pub struct Carried {
@@ -125,6 +127,18 @@ impl Withdrawal {
     /// Returns the outcome, once the call is withdrawn.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.0.get()
+    }
+}
+
+// === impl OptedOut ===
+
+impl OptedOut {
+    /// Returns the opt-out that binds, and what its keys stand for.
+    pub fn suppression(self, sealer: &Sealer) -> (Suppression, Plain) {
+        let Self { tenant, number, everything, at } = self;
+        let (address, scope) = (sealer.address_key(&number), if everything { Scope::Everything } else { Scope::Brand });
+        let suppression = Suppression { tenant, address, scope, kind: None, source: Source::Keyword, at };
+        (suppression, Plain { address: number, word: "".into() })
     }
 }
 

@@ -16,7 +16,6 @@ use crate::domain::event::{CallStep, Called, Fact};
 use crate::domain::ids::ProviderId;
 use crate::domain::job::Kind;
 use crate::domain::money::Money;
-use crate::domain::suppression::{Plain, Scope, Source, Suppression};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::queue::Queue;
@@ -133,13 +132,9 @@ pub(super) fn follow_up<Q: Queue, L: Limits, B: Ledger>(
 
 impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
     async fn bind_opt_out(&self, opted_out: OptedOut) -> Result<(), NotTaken> {
-        let OptedOut { tenant, number, everything, at } = opted_out;
-        let (address, source) = (self.sealer.address_key(&number), Source::Keyword);
-        let scope = if everything { Scope::Everything } else { Scope::Brand };
-        let suppression = Suppression { tenant, address, scope, kind: None, source, at };
+        let (suppression, plain) = opted_out.suppression(&self.sealer);
         self.insist(|| self.limits.suppress(std::slice::from_ref(&suppression))).await?;
-        metrics::opted_out(Kind::Call, source);
-        let plain = Plain { address: number, word: "".into() };
+        metrics::opted_out(Kind::Call, suppression.source);
         Ok(self.publish(vec![Fact::Suppressed(suppression, plain)]).await?)
     }
 }

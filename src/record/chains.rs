@@ -7,14 +7,15 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::merge::{Merger, Timer, Withdrawal};
-use super::{reads, rows};
+use super::{reads, rows, unwritable};
+use crate::agenda::entry;
 use crate::domain::event::Fact;
 use crate::domain::ids::{JobId, Lane, PoolId};
 use crate::domain::job::Envelope;
 use crate::domain::time::UnixMicros;
-use crate::ledger::{Entry, Ledger, LedgerError, Tag};
+use crate::ledger::{Entry, Ledger, LedgerError};
 use crate::limits::Limits;
-use crate::queue::frame::{Frame, open_job};
+use crate::queue::frame::open_job;
 use crate::seal::Sealer;
 
 /// What a chain's timers are called.
@@ -111,47 +112,15 @@ pub(super) fn entries(starts: Vec<Envelope>, timers: Vec<Timer>, sealer: &Sealer
 }
 
 fn start(envelope: Envelope, sealer: &Sealer) -> Result<Entry, LedgerError> {
-    let (tenant, lane) = (envelope.shared.tenant.clone(), envelope.lane());
     let job = envelope.jobs.first().map_or_else(Default::default, |job| job.id.0);
-    let (due_at, accepted_at) = (envelope.due_at, Some(envelope.shared.accepted_at));
-    let priority = envelope.shared.priority;
-    let payload = Frame::Jobs(vec![envelope]).encode(sealer).map_err(|problem| unwritable(&problem))?;
-    Ok(Entry {
-        id: Uuid::new_v5(&job, FALLBACK.as_bytes()),
-        tag: Tag::Send,
-        tenant,
-        lane,
-        // A sender with a rate of its own is found out when it is released.
-        sender: 0,
-        priority,
-        due_at,
-        accepted_at,
-        jobs: 1,
-        releasing_since: None,
-        payload,
-    })
+    let (id, due_at) = (Uuid::new_v5(&job, FALLBACK.as_bytes()), envelope.due_at);
+    entry::jobs(id, (envelope, 0), due_at, sealer).map_err(|problem| unwritable(&problem))
 }
 
 fn timer(Timer { tenant, class, job, due_at }: Timer, sealer: &Sealer) -> Result<Entry, LedgerError> {
-    let fact = Fact::Elapsed(tenant.clone(), job);
-    let payload = Frame::Facts(vec![fact]).encode(sealer).map_err(|problem| unwritable(&problem))?;
-    Ok(Entry {
-        id: Uuid::new_v5(&job.0, &due_at.0.to_be_bytes()),
-        tag: Tag::Timer { kind: FALLBACK.into(), owner: tenant.as_str().into(), key: job.to_string().into() },
-        tenant,
-        // Which pool carries the job is not known here, and does not matter: a timer never comes into a lane.
-        lane: Lane { class, pool: FALLBACK.parse::<PoolId>().map_err(|problem| unwritable(&problem))? },
-        sender: 0,
-        priority: 0,
-        due_at,
-        accepted_at: None,
-        jobs: 0,
-        releasing_since: None,
-        payload,
-    })
-}
-
-/// Its parts came out of frames, so it fits into one.
-fn unwritable(problem: &impl std::fmt::Display) -> LedgerError {
-    LedgerError::Corrupt(problem.to_string().into())
+    // Which pool carries the job is not known here, and does not matter: a timer never comes into a lane.
+    let lane = Lane { class, pool: FALLBACK.parse::<PoolId>().map_err(|problem| unwritable(&problem))? };
+    let (id, fact) = (Uuid::new_v5(&job.0, &due_at.0.to_be_bytes()), Fact::Elapsed(tenant.clone(), job));
+    let named = (FALLBACK, job.to_string());
+    entry::timer(id, named, (tenant, lane), (due_at, fact), sealer).map_err(|problem| unwritable(&problem))
 }

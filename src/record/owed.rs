@@ -5,22 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tracing::error;
 use uuid::Uuid;
 
-use crate::channel::call::Followed;
+use super::unwritable;
+use crate::agenda::entry;
 use crate::channel::call::runner::FollowUp;
+use crate::channel::call::{Followed, OptedOut};
 use crate::domain::call::{After, AfterAct};
 use crate::domain::event::{Fact, Owed};
-use crate::domain::ids::{Lane, TenantId};
 use crate::domain::job::{Check, Job, Kind};
-use crate::domain::suppression::{Plain, Scope, Source, Suppression};
+use crate::domain::suppression::{Plain, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
-use crate::ledger::{Entry, LedgerError, Tag};
+use crate::ledger::{Entry, LedgerError};
 use crate::limits::Limits;
-use crate::queue::frame::{Frame, FrameError};
 use crate::rate_limited;
 use crate::receipt::{FollowUps, NotFollowed};
 use crate::seal::Sealer;
@@ -131,14 +130,12 @@ impl<M: Limits> Means<'_, M> {
 
     async fn opt_out(&self, (owed, job): (&Owed, &Job), everything: bool) -> Brought {
         let Some(number) = job.recipient.phone.as_ref().map(|phone| phone.as_str()) else { return Brought::Done };
-        let (tenant, address, source) =
-            (owed.call.shared.tenant.clone(), self.sealer.address_key(number), Source::Keyword);
-        let scope = if everything { Scope::Everything } else { Scope::Brand };
-        let suppression = Suppression { tenant, address, scope, kind: None, source, at: owed.at };
+        let (tenant, at) = (owed.call.shared.tenant.clone(), owed.at);
+        let (suppression, plain) = OptedOut { tenant, number: number.into(), everything, at }.suppression(self.sealer);
         match self.limits.suppress(std::slice::from_ref(&suppression)).await {
             Ok(()) => {
-                metrics::opted_out(Kind::Call, source);
-                Brought::OptedOut(suppression, Plain { address: number.into(), word: "".into() })
+                metrics::opted_out(Kind::Call, suppression.source);
+                Brought::OptedOut(suppression, plain)
             }
             Err(problem) => {
                 rate_limited!(per_min = 6, warn, %problem, "an opt-out that follows a call does not bind yet");
@@ -166,44 +163,18 @@ pub(super) fn entries(
 }
 
 fn again(owed: Owed, sealer: &Sealer, now: UnixMicros) -> Result<Entry, LedgerError> {
-    let (shared, lane) = (Arc::clone(&owed.call.shared), owed.call.lane());
     let job = owed.call.jobs.first().map_or_else(Default::default, |job| job.id.0);
     let wait = (now.since(owed.at) / 2).clamp(AGAIN_AFTER.0, AGAIN_AFTER.1);
     let (due_at, key) = (now.plus(wait), format!("{job}.{}", owed.place));
     let id = Uuid::new_v5(&job, format!("{AFTER_CALL}.{}.{}", owed.place, due_at.0).as_bytes());
-    let tag = Tag::Timer { kind: AFTER_CALL.into(), owner: shared.tenant.as_str().into(), key: key.into() };
-    let frame = Frame::Facts(vec![Fact::Owed(Box::new(owed))]);
-    entry((id, tag), (&shared.tenant, lane), due_at, frame.encode(sealer))
+    let whose = (owed.call.shared.tenant.clone(), owed.call.lane());
+    let told = (due_at, Fact::Owed(Box::new(owed)));
+    entry::timer(id, (AFTER_CALL, key), whose, told, sealer).map_err(|problem| unwritable(&problem))
 }
 
 fn look_again(check: Check, sealer: &Sealer) -> Result<Entry, LedgerError> {
-    let (tenant, lane, due_at) = (check.envelope.shared.tenant.clone(), check.envelope.lane(), check.due_at);
     let job = check.envelope.jobs.first().map_or_else(Default::default, |job| job.id.0);
     // Whichever check leads to it, and however often.
     let id = Uuid::new_v5(&job, format!("call-check.{}", check.attempt).as_bytes());
-    entry((id, Tag::Check), (&tenant, lane), due_at, Frame::Checks(vec![check]).encode(sealer))
-}
-
-fn entry(
-    (id, tag): (Uuid, Tag),
-    (tenant, lane): (&TenantId, Lane),
-    due_at: UnixMicros,
-    payload: Result<Bytes, FrameError>,
-) -> Result<Entry, LedgerError> {
-    // It came out of a frame, so it fits into one.
-    let payload = payload.map_err(|problem| LedgerError::Corrupt(problem.to_string().into()))?;
-    let (tenant, jobs) = (tenant.clone(), u32::from(tag == Tag::Check));
-    Ok(Entry {
-        id,
-        tag,
-        tenant,
-        lane,
-        sender: 0,
-        priority: 0,
-        due_at,
-        accepted_at: None,
-        jobs,
-        releasing_since: None,
-        payload,
-    })
+    entry::check(id, check, sealer).map_err(|problem| unwritable(&problem))
 }
