@@ -15,7 +15,7 @@ use crate::channel::call::runner::FollowUp;
 use crate::channel::call::{Followed, OptedOut};
 use crate::domain::call::{After, AfterAct};
 use crate::domain::event::{Fact, Owed};
-use crate::domain::job::{Check, Job, Kind};
+use crate::domain::job::{Check, Job};
 use crate::domain::suppression::{Plain, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
 use crate::ledger::{Entry, LedgerError};
@@ -23,7 +23,6 @@ use crate::limits::Limits;
 use crate::rate_limited;
 use crate::receipt::{FollowUps, NotFollowed};
 use crate::seal::Sealer;
-use crate::telemetry::metrics;
 
 /// How long a batch waits for what follows the calls in it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -133,10 +132,7 @@ impl<M: Limits> Means<'_, M> {
         let (tenant, at) = (owed.call.shared.tenant.clone(), owed.at);
         let (suppression, plain) = OptedOut { tenant, number: number.into(), everything, at }.suppression(self.sealer);
         match self.limits.suppress(std::slice::from_ref(&suppression)).await {
-            Ok(()) => {
-                metrics::opted_out(Kind::Call, suppression.source);
-                Brought::OptedOut(suppression, plain)
-            }
+            Ok(()) => Brought::OptedOut(suppression, plain),
             Err(problem) => {
                 rate_limited!(per_min = 6, warn, %problem, "an opt-out that follows a call does not bind yet");
                 Brought::NotYet

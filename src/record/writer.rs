@@ -28,6 +28,8 @@ use super::owed::Means;
 use super::resend::Resender;
 use super::{Settings, calls, chains, owed, reads};
 use crate::crash::{self, Point};
+use crate::domain::job::Kind;
+use crate::domain::suppression::Source;
 use crate::domain::time::{Clock, UnixMicros};
 use crate::domain::trace::Trace;
 use crate::ledger::{Ledger, LedgerError, SealedReply, SealedSuppression};
@@ -37,6 +39,7 @@ use crate::queue::frame::{seal_plain, seal_reply, seal_signal};
 use crate::queue::{Queue, QueueName};
 use crate::receipt::FollowUps;
 use crate::seal::Sealer;
+use crate::telemetry::metrics;
 use crate::telemetry::traces::{self, Piece, With};
 
 /// The first wait after a failure, and the longest.
@@ -228,6 +231,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         let means =
             Means { limits: &self.limits, follow_ups: &*self.follow_ups, sealer: &self.sealer, clock: &self.clock };
         let mut paid = means.bring(merged.owed).await;
+        let opted_out = paid.suppressed.len();
         suppressed.append(&mut paid.suppressed);
         recording.replies.extend(replies.into_iter().map(|(seq, reply)| SealedReply {
             seq,
@@ -264,6 +268,8 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         self.current.store(true, Ordering::Relaxed);
         self.committed.send_replace(self.merger.last());
         self.meters.count(&recording, &merged.tally, self.clock.now());
+        // Those that a recipient sent were counted when they came.
+        (0..opted_out).for_each(|_| metrics::opted_out(Kind::Call, Source::Keyword));
         Ok(())
     }
 

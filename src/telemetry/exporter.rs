@@ -167,7 +167,7 @@ async fn respond(stream: &mut TcpStream, status: &str, body: &str) -> io::Result
 
 /// Returns what is exported after `count`, and nothing that other tests count.
 #[cfg(test)]
-pub(super) fn capture(count: impl FnOnce()) -> String {
+pub(crate) fn capture(count: impl FnOnce()) -> String {
     let recorder = builder().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         describe();

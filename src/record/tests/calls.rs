@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::call::{After, AfterAct, CallResult, Plan, When};
 use crate::domain::chain::{Chain, Step};
 use crate::domain::event::{CallStep, Called, Left};
+use crate::telemetry::exporter;
 
 fn called_for(id: JobId) -> Envelope {
     let plain = envelope(Class::Marketing, &[id]);
@@ -183,4 +184,25 @@ async fn a_call_that_was_talked_in_may_still_lead_to_the_next_step_of_its_chain(
         assert_eq!(rig.outcomes(job).await, Vec::from_iter(expected), "{result}");
         assert_eq!(starts, tagged, "{result}");
     }
+}
+
+#[test]
+fn an_opt_out_that_follows_a_call_is_counted_when_it_is_written() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let counted = exporter::capture(|| {
+        runtime.block_on(async {
+            let (rig, [job, other]) = (Rig::new().await, [7, 8].map(|number| JobId::new(START, number)));
+            let mut writer = rig.writer(100);
+            rig.write(&mut writer, &[rig.frame(Frame::Jobs(vec![followed(job)]))]).await;
+            // Another recorder writes what this one does not know: its next recording is refused, after it opted somebody out.
+            let frames = [Frame::Jobs(vec![called_for(other)]), Frame::Facts(vec![sent(other, &["a".to_owned()])])];
+            rig.write(&mut rig.writer(100), &frames.map(|frame| rig.frame(frame))).await;
+            let end = rig.frame(Frame::Facts(vec![ended(job, CallResult::Busy, None)]));
+            let mut batch = vec![delivered(&end, 1, &rig.sealer).0];
+            assert_eq!(writer.try_write(&mut batch).await, Err(LedgerError::Overtaken));
+            writer.try_write(&mut batch).await.unwrap();
+        });
+    });
+    let line = counted.lines().find(|line| line.starts_with("postrider_optouts_total{")).unwrap();
+    assert_eq!(line.rsplit(' ').next(), Some("1"), "{line}");
 }
