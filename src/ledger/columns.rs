@@ -1,22 +1,25 @@
 //! How nouns are spread over columns, the same in both stores: numbers for words, and a column for each part of a change.
 
+mod caps;
+mod changes;
 mod routes;
 mod windows;
 
+pub(super) use self::caps::{caps, caps_json};
+pub(super) use self::changes::{ChangeColumns, ReadChange};
 pub(super) use self::routes::{routes, routes_json};
 pub(super) use self::windows::{windows, windows_json};
 
-use serde_json::{Value, json};
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::{Entry, JobRow, LedgerError, Place, RULE_SWEEPS, Role, Sort};
 use crate::domain::call::CallResult;
-use crate::domain::cap::{CalendarUnit, CapRule, ClockUnit, Count, Mode, OnLimit, Per, Unit, Window};
-use crate::domain::event::{Change, Event, Fate, Outcome, Report, State};
-use crate::domain::ids::{Lane, PoolId, ProviderId, TenantId};
+use crate::domain::event::{Fate, Report, State};
+use crate::domain::ids::{Lane, PoolId, TenantId};
 use crate::domain::job::{Class, Kind};
 use crate::domain::keys::WordKey;
-use crate::domain::money::Money;
 use crate::domain::rule::{Act, JobRule, Names};
 use crate::domain::suppression::{Scope, Source};
 use crate::domain::time::UnixMicros;
@@ -111,35 +114,6 @@ pub(super) fn loss_fates() -> Vec<i16> {
     Fate::ALL.iter().filter(|fate| fate.may_be_a_loss()).map(|fate| fate.code()).collect()
 }
 
-/// A change, spread over columns.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct ChangeColumns<'a> {
-    pub(super) what: What,
-    /// The state it leads to.
-    pub(super) state: State,
-    pub(super) fate: Option<Fate>,
-    pub(super) reason: Option<&'a str>,
-    pub(super) provider: Option<&'a str>,
-    pub(super) until: Option<UnixMicros>,
-    pub(super) message_ids: &'a [Box<str>],
-    pub(super) receipt_expected: Option<bool>,
-    pub(super) cost: Option<Money>,
-}
-
-/// A change as read from columns.
-#[derive(Clone, Default, Debug)]
-pub(super) struct ReadChange {
-    pub(super) what: i16,
-    pub(super) state: i16,
-    pub(super) fate: Option<i16>,
-    pub(super) reason: Option<Box<str>>,
-    pub(super) provider: Option<String>,
-    pub(super) until: Option<i64>,
-    pub(super) message_ids: Vec<Box<str>>,
-    pub(super) receipt_expected: Option<bool>,
-    pub(super) cost: Option<String>,
-}
-
 // === impl What ===
 
 impl What {
@@ -153,88 +127,6 @@ impl What {
             Self::Settled => "settled",
             Self::Called => "called",
         }
-    }
-}
-
-// === impl ChangeColumns ===
-
-impl<'a> ChangeColumns<'a> {
-    /// Spreads the change of an event.
-    pub(super) fn of(event: &'a Event) -> Self {
-        let state = event.change.state();
-        let blank = Self {
-            what: What::Progress,
-            state,
-            fate: None,
-            reason: None,
-            provider: None,
-            until: None,
-            message_ids: &[],
-            receipt_expected: None,
-            cost: event.change.cost(),
-        };
-        match &event.change {
-            Change::Deferred { reason, until } => {
-                Self { what: What::Deferred, reason: Some(reason), until: Some(*until), ..blank }
-            }
-            Change::Sent { provider, message_ids, receipt_expected, cost: _ } => Self {
-                what: What::Sent,
-                provider: Some(provider.as_str()),
-                message_ids,
-                receipt_expected: Some(*receipt_expected),
-                ..blank
-            },
-            Change::Unresolved { provider } => {
-                Self { what: What::Unresolved, provider: provider.as_ref().map(ProviderId::as_str), ..blank }
-            }
-            Change::Progress(_) => blank,
-            Change::Called { provider, result, report, cost: _ } => Self {
-                what: What::Called,
-                provider: Some(provider.as_str()),
-                reason: Some(result.as_str()),
-                message_ids: std::slice::from_ref(report),
-                ..blank
-            },
-            Change::Settled(outcome) => Self {
-                what: What::Settled,
-                fate: Some(outcome.fate),
-                reason: (!outcome.reason.is_empty()).then_some(&*outcome.reason),
-                ..blank
-            },
-        }
-    }
-}
-
-// === impl ReadChange ===
-
-impl ReadChange {
-    /// Puts the change together again.
-    pub(super) fn change(self) -> Result<Change, LedgerError> {
-        let provider = self.provider.as_deref().map(name).transpose()?;
-        Ok(match What::from_code(self.what)? {
-            What::Deferred => Change::Deferred {
-                reason: self.reason.unwrap_or_default(),
-                until: UnixMicros(self.until.ok_or_else(|| missing("until"))?),
-            },
-            What::Sent => Change::Sent {
-                provider: provider.ok_or_else(|| missing("provider"))?,
-                message_ids: self.message_ids,
-                receipt_expected: self.receipt_expected.ok_or_else(|| missing("receipt_expected"))?,
-                cost: self.cost.as_deref().map(name).transpose()?,
-            },
-            What::Unresolved => Change::Unresolved { provider },
-            What::Progress => Change::Progress(State::from_code(self.state)?),
-            What::Called => Change::Called {
-                provider: provider.ok_or_else(|| missing("provider"))?,
-                result: self.reason.as_deref().and_then(CallResult::from_word).ok_or_else(|| missing("result"))?,
-                report: self.message_ids.into_iter().next().unwrap_or_default(),
-                cost: self.cost.as_deref().map(name).transpose()?,
-            },
-            What::Settled => Change::Settled(Outcome {
-                fate: Fate::from_code(self.fate.ok_or_else(|| missing("fate"))?)?,
-                reason: self.reason.unwrap_or_default(),
-            }),
-        })
     }
 }
 
@@ -353,96 +245,6 @@ pub(super) fn lane(class: i16, pool: &str) -> Result<Lane, LedgerError> {
     Ok(Lane { class: Class::from_code(class)?, pool: name::<PoolId>(pool)? })
 }
 
-// === Caps ===
-
-/// Writes caps as JSON, so that SQL users can read them.
-pub(super) fn caps_json(caps: &[CapRule]) -> Value {
-    caps.iter()
-        .map(|rule| {
-            json!({
-                "name": rule.name.as_str(),
-                "classes": rule.classes.iter().map(|class| class.as_str()).collect::<Vec<_>>(),
-                "kinds": rule.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(),
-                "topics": rule.topics,
-                "senders": rule.senders,
-                "limit": rule.limit,
-                "window": window_json(rule.window),
-                "on_limit": rule.on_limit.as_str(),
-                "per": rule.per.as_str(),
-                "unit": rule.unit.as_str(),
-                "count": rule.count.as_str(),
-                "reserve": rule.reserve,
-                "mode": rule.mode.as_str(),
-            })
-        })
-        .collect()
-}
-
-/// Reads caps.
-pub(super) fn caps(value: &Value) -> Result<Vec<CapRule>, LedgerError> {
-    value
-        .as_array()
-        .ok_or_else(|| missing("caps"))?
-        .iter()
-        .map(|rule| cap(rule).ok_or_else(|| missing("cap")))
-        .collect()
-}
-
-fn cap(rule: &Value) -> Option<CapRule> {
-    let words = |field: &str| -> Option<Vec<Box<str>>> {
-        rule.get(field)?.as_array()?.iter().map(|word| word.as_str().map(Into::into)).collect()
-    };
-    Some(CapRule {
-        name: rule.get("name")?.as_str()?.parse().ok()?,
-        classes: words("classes")?.iter().map(|word| Class::from_word(word)).collect::<Option<_>>()?,
-        kinds: words("kinds")?.iter().map(|word| Kind::from_word(word)).collect::<Option<_>>()?,
-        topics: words("topics")?,
-        senders: words("senders")?,
-        limit: rule.get("limit")?.as_u64()?.try_into().ok()?,
-        window: window(rule)?,
-        on_limit: word(rule, "on_limit", OnLimit::Defer, OnLimit::from_word)?,
-        per: word(rule, "per", Per::Recipient, Per::from_word)?,
-        unit: word(rule, "unit", Unit::Jobs, Unit::from_word)?,
-        count: word(rule, "count", Count::Submitted, Count::from_word)?,
-        reserve: rule.get("reserve").map_or(Some(0), Value::as_u64)?.try_into().ok()?,
-        mode: word(rule, "mode", Mode::Enforce, Mode::from_word)?,
-    })
-}
-
-fn window_json(window: Window) -> Value {
-    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    match window {
-        Window::Rolling(length) => json!({"rolling_ms": millis(length)}),
-        Window::Calendar(unit) => json!({"calendar": unit.as_str()}),
-        Window::Clock(unit, offset) => json!({"clock": unit.as_str(), "offset_min": offset}),
-        Window::FromFirst(length) => json!({"from_first_ms": millis(length)}),
-        Window::Gap(length) => json!({"gap_ms": millis(length)}),
-        Window::Bucket(refill) => json!({"bucket_ms": millis(refill)}),
-    }
-}
-
-fn window(rule: &Value) -> Option<Window> {
-    // The first version wrote the length of its only window beside the other fields.
-    let window = rule.get("window").unwrap_or(rule);
-    let length = |field: &str| window.get(field)?.as_u64().map(Duration::from_millis);
-    let word = |field: &str| window.get(field)?.as_str();
-    length("rolling_ms")
-        .map(Window::Rolling)
-        .or_else(|| length("from_first_ms").map(Window::FromFirst))
-        .or_else(|| length("gap_ms").map(Window::Gap))
-        .or_else(|| length("bucket_ms").map(Window::Bucket))
-        .or_else(|| CalendarUnit::from_word(word("calendar")?).map(Window::Calendar))
-        .or_else(|| {
-            let offset = window.get("offset_min")?.as_i64()?.try_into().ok()?;
-            ClockUnit::from_word(word("clock")?).map(|unit| Window::Clock(unit, offset))
-        })
-}
-
-/// Reads a word of a rule; rules that were written before the field was have its default.
-fn word<T>(rule: &Value, field: &str, default: T, parse: fn(&str) -> Option<T>) -> Option<T> {
-    rule.get(field).map_or(Some(default), |word| parse(word.as_str()?))
-}
-
 /// Reads a column that holds JSON.
 pub(super) fn json(text: &str, column: &str) -> Result<Value, LedgerError> {
     serde_json::from_str(text).map_err(|_| missing(column))
@@ -506,40 +308,5 @@ mod tests {
         check(Fate::ALL);
         check(Source::ALL);
         check(Role::ALL);
-    }
-
-    #[test]
-    fn caps_come_back_from_json() {
-        let length = Duration::from_millis(86_400_001);
-        let bare = CapRule::new("daily".parse().unwrap(), 0, Window::Rolling(length));
-        let full = CapRule {
-            classes: vec![Class::Marketing, Class::Notification],
-            kinds: vec![Kind::Sms],
-            topics: vec!["sale \"x\"".into()],
-            limit: 200,
-            on_limit: OnLimit::Drop,
-            per: Per::RecipientTopic,
-            unit: Unit::Segments,
-            count: Count::Delivered,
-            reserve: 7,
-            mode: Mode::Shadow,
-            ..bare.clone()
-        };
-        let windows = [
-            Window::Calendar(CalendarUnit::Week),
-            Window::Clock(ClockUnit::Hour, -570),
-            Window::FromFirst(length),
-            Window::Gap(length),
-            Window::Bucket(length),
-        ];
-        let mut rules = vec![bare.clone(), full];
-        rules.extend(windows.map(|window| CapRule { window, ..bare.clone() }));
-        assert_eq!(caps(&caps_json(&rules)), Ok(rules));
-        assert!(caps(&json!([{"name": "daily"}])).is_err());
-        let first = json!([{
-            "name": "daily", "classes": [], "kinds": [], "topics": [], "senders": [], "limit": 0,
-            "rolling_ms": 86_400_001, "on_limit": "defer",
-        }]);
-        assert_eq!(caps(&first), Ok(vec![bare]), "as the first version wrote them");
     }
 }
