@@ -15,6 +15,8 @@ mod learn;
 mod out;
 mod recovery;
 mod ringing;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::sync::Arc;

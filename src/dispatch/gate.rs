@@ -165,7 +165,14 @@ impl<L: Limits> Gate<L> {
         let mut permit = Permit { provider: Arc::clone(provider), jobs, units, probe: false, freed: None };
         if let Some(rate) = rate {
             let bucket = rates::provider(&provider.profile.id, rate, wish.class);
-            let tokens = self.tokens(provider, &bucket, (wish, &costs[..jobs]), now).await?;
+            let tokens = match self.tokens(provider, &bucket, (wish, &costs[..jobs]), now).await {
+                Ok(tokens) => tokens,
+                Err(wait) => {
+                    drop(permit);
+                    self.wake_higher(wish.class);
+                    return Err(wait);
+                }
+            };
             let (jobs, units) = fitting(&costs[..jobs], tokens);
             self.pacer.credit(std::slice::from_ref(&bucket), tokens - units);
             permit.shrink(jobs, units);
@@ -173,6 +180,14 @@ impl<L: Limits> Gate<L> {
         provider.sending(permit.units, now);
         permit.freed = Some(Arc::clone(&self.freed));
         Ok(permit)
+    }
+
+    /// Wakes those of a higher class than `class`: they may have come meanwhile, and met the room that was held for an answer
+    /// about tokens. Nobody else, or two without tokens would wake each other for ever.
+    fn wake_higher(&self, class: Class) {
+        if locked(&self.line).higher_waits(class) {
+            self.freed.notify_waiters();
+        }
     }
 
     /// Takes tokens for these jobs: at least for the first, or says how long to wait. With limits away, what is urgent

@@ -72,12 +72,16 @@ impl Line {
         }
     }
 
+    /// Returns whether anybody of a higher class waits.
+    pub(super) fn higher_waits(&self, than: Class) -> bool {
+        self.places.first().is_some_and(|first| first.class < than)
+    }
+
     /// Returns whether it is a place's turn.
     pub(super) fn is_next(&self, place: Place) -> bool {
-        let higher = self.places.first().is_some_and(|first| first.class < place.class);
         let first = Place { turn: 0, number: 0, ..place };
         let before = place.kind.is_some() && self.places.range(first..place).next().is_some();
-        !higher && !before
+        !self.higher_waits(place.class) && !before
     }
 }
 
