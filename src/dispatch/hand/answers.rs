@@ -265,3 +265,6 @@ impl Late {
         (out, back, consents)
     }
 }
+
+#[cfg(test)]
+mod tests;
