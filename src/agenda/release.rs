@@ -58,14 +58,7 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
             let watch = feeder.clock.stopwatch();
             let wait = match feeder.turn(&mut memory, &mut sweep).await {
                 Ok(Turn::Again) => continue,
-                Ok(Turn::Rest) => {
-                    let looked = watch.elapsed() * LOOK_PARTS;
-                    let pause = looked.clamp(LOOK_EVERY, PAUSE_MAX);
-                    // Who may go then waits for nothing else.
-                    let rests = memory.as_ref().and_then(Memory::rests_until);
-                    let rests = rests.map(|until| until.since(feeder.clock.now()).max(looked).max(LOOK_AGAIN));
-                    [sweep.rests_for(), rests].into_iter().flatten().fold(pause, Duration::min)
-                }
+                Ok(Turn::Rest) => pause(watch.elapsed(), (memory.as_ref(), sweep.rests_for()), feeder.clock.now()),
                 Err(error) => {
                     warn!(%error, "the agenda cannot be read, waiting");
                     // Others may lead meanwhile, and what they leave is taken back when this one leads again.
@@ -85,6 +78,18 @@ pub(super) fn spawn<Q: Queue, L: Limits, B: Ledger>(context: &Arc<Context<Q, L, 
             }
         }
     });
+}
+
+/// Returns how long to pause after a look that `took` so long.
+pub(super) fn pause(
+    took: Duration,
+    (memory, sweep_rests): (Option<&Memory>, Option<Duration>),
+    now: UnixMicros,
+) -> Duration {
+    let looked = took * LOOK_PARTS;
+    // Who may go when a bucket has rested waits for nothing else.
+    let rests = memory.and_then(Memory::rests_until).map(|until| until.since(now).max(looked).max(LOOK_AGAIN));
+    [sweep_rests, rests].into_iter().flatten().fold(looked.clamp(LOOK_EVERY, PAUSE_MAX), Duration::min)
 }
 
 impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::grant::Part;
+use super::release::pause;
 use super::round::Memory;
 use super::*;
 use crate::config::Counting;
@@ -330,4 +331,22 @@ async fn work_past_the_agenda_draws_from_the_same_credit() {
     }
     assert!((13_000..=15_000 + 750).contains(&(loud + still)), "{loud} and {still} in five seconds");
     assert_eq!(still, 500, "who takes its share hardly feels who takes more");
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_empty_rests_for_a_moment_and_the_feeder_looks_when_that_ends() {
+    let mut rig = Rig::new(&[("fast", "1000/s")], &[tenant("acme", None)]).await;
+    rig.waits(ACME, 100, 128, START).await;
+    let millis = Duration::from_millis;
+    assert!(rig.look().await.pool("fast") > 0);
+    let rests = |rig: &Rig, took| pause(took, (Some(&rig.memory), None), rig.feeder.clock.now());
+    assert_eq!(rests(&rig, millis(1)), millis(10), "not the millisecond in which one job has a token");
+    assert_eq!(rests(&rig, millis(3)), millis(15), "looking takes a fifth of the time at most");
+    rig.feeder.clock.advance(millis(9));
+    assert_eq!((rig.look().await.pool("fast"), rests(&rig, millis(0))), (0, millis(2)));
+    rig.feeder.clock.advance(millis(1));
+    assert_eq!(rig.look().await.pool("fast"), 10, "what came in meanwhile goes together");
+    // Nobody waits for a bucket.
+    assert_eq!(pause(millis(1), (None, None), START), millis(100));
+    assert_eq!(pause(millis(200), (Some(&Memory::default()), None), START), millis(400));
 }
