@@ -1,8 +1,8 @@
 //! A provider inside the process that behaves like a real one, for all kinds, and reaches nobody: it takes its time,
 //! throttles, refuses, loses answers, reports late, twice, early or never, and its recipients write back.
 //!
-//! What it does with a job is drawn from the job's id, the attempt and the seed alone, so that a run can be repeated
-//! whatever the timing. It lives on the service's clock.
+//! What it does with a job is drawn from the job's id, the attempt, how often that was throttled, and the seed alone, so that
+//! a run can be repeated whatever the timing. It lives on the service's clock.
 
 mod desk;
 mod log;

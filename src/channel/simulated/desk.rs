@@ -4,6 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,7 @@ use super::plan::{self, Later, Word};
 use super::{Behaviour, Shared, segments};
 use crate::channel::{Answer, Answered, Handover, News};
 use crate::domain::event::{Receipt, Reply, Report};
+use crate::domain::ids::JobId;
 use crate::domain::job::Kind;
 use crate::domain::time::{Clock, UnixMicros};
 
@@ -20,6 +22,9 @@ use crate::domain::time::{Clock, UnixMicros};
 pub(super) const SLIPS_MAX: usize = 8 * 1024;
 /// Hand-overs that share a write of the log.
 const TAKEN_MAX: usize = 512;
+
+/// Throttled attempts that are remembered at most; then all are forgotten, and draw as if it were their first try.
+const THROTTLED_MAX: usize = 64 * 1024;
 
 /// A hand-over on its way to the desk.
 pub(super) struct Slip {
@@ -40,6 +45,8 @@ pub(super) struct Desk {
     /// In front of this run's message ids, so that they differ from those of the run before.
     prefix: i64,
     number: u64,
+    /// How often attempts were throttled that were not answered otherwise yet: they come again under the same number.
+    throttled: HashMap<(JobId, u16), u16>,
 }
 
 /// A hand-over that waits for its answer.
@@ -60,7 +67,7 @@ impl Desk {
         mail: mpsc::Sender<Letter>,
     ) -> Self {
         let prefix = clock.now().as_millis();
-        Self { shared, clock, slips, mail, open: BinaryHeap::new(), prefix, number: 0 }
+        Self { shared, clock, slips, mail, open: BinaryHeap::new(), prefix, number: 0, throttled: HashMap::new() }
     }
 
     /// Works until it is told to stop and everything is answered.
@@ -88,7 +95,9 @@ impl Desk {
         let Slip { index, handover, units, behaviour, answers } = slip;
         let now = self.clock.now();
         let message_ids = self.message_ids(&handover);
-        let plan = plan::draw(&handover, &behaviour, self.shared.settings.seed, message_ids.clone());
+        let seed = plan::again(self.shared.settings.seed, self.throttled_before(&handover));
+        let plan = plan::draw(&handover, &behaviour, seed, message_ids.clone());
+        self.note_throttled(&handover, &plan.answer);
         if plan.reaches {
             log.add(&handover);
         }
@@ -107,6 +116,24 @@ impl Desk {
         };
         self.number += 1;
         self.open.push(Reverse(Open { at, number: self.number, index, units, answer: plan.answer, answers }));
+    }
+
+    /// Returns how often this attempt was throttled.
+    fn throttled_before(&self, handover: &Handover) -> u16 {
+        self.throttled.get(&(handover.job, handover.attempt)).copied().unwrap_or(0)
+    }
+
+    fn note_throttled(&mut self, handover: &Handover, answer: &Answer) {
+        let key = (handover.job, handover.attempt);
+        if !matches!(answer, Answer::Throttled { .. }) {
+            self.throttled.remove(&key);
+            return;
+        }
+        if self.throttled.len() >= THROTTLED_MAX {
+            self.throttled.clear();
+        }
+        let times = self.throttled.entry(key).or_default();
+        *times = times.saturating_add(1);
     }
 
     /// Only texts have ids of their own; what else it carries is reported by our reference.

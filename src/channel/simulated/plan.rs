@@ -1,4 +1,4 @@
-//! Decides what becomes of a hand-over. Pure: chance comes from the job's id, the attempt and the seed.
+//! Decides what becomes of a hand-over. Pure: chance comes from the job's id, the attempt, and a seed.
 
 use std::time::Duration;
 
@@ -70,6 +70,12 @@ pub(crate) fn draw(handover: &Handover, behaviour: &Behaviour, seed: u64, messag
         Answer::Taken { message_ids, segments, receipt_expected: behaviour.receipts.is_some() }
     };
     Plan { answer_after, answer, reaches: true, news }
+}
+
+/// Returns the seed by which an attempt is drawn that was throttled `times` times: a throttled one keeps its number, and would
+/// be throttled for ever.
+pub(crate) fn again(seed: u64, times: u16) -> u64 {
+    seed ^ u64::from(times).wrapping_mul(0xff51_afd7_ed55_8ccd)
 }
 
 fn news(handover: &Handover, behaviour: &Behaviour, answered: (Duration, usize), chance: &mut Rng) -> Vec<Later> {

@@ -123,6 +123,23 @@ async fn every_text_is_answered_once_and_reported_once() {
 }
 
 #[tokio::test]
+async fn who_is_throttled_and_comes_again_is_taken_in_the_end() {
+    let rig = Rig::new(settings(Behaviour { throttled: 0.5, ..Behaviour::default() }));
+    let mut left: Vec<_> = (0..200).map(|number| handover(number, Kind::Sms)).collect();
+    let mut tries = 0;
+    while !left.is_empty() {
+        tries += 1;
+        assert!(tries <= 30, "{} are throttled for ever", left.len());
+        let mut answers = rig.submit(left.clone());
+        rig.pass(Duration::from_millis(100)).await;
+        let throttled =
+            drained(&mut answers).into_iter().filter(|(_, answer)| matches!(answer, Answer::Throttled { .. }));
+        left = throttled.map(|(index, _)| left[index].clone()).collect();
+    }
+    assert!(tries > 4, "half of them each time: {tries}");
+}
+
+#[tokio::test]
 async fn shares_come_out_about_as_set_and_the_same_each_time() {
     let behaviour = Behaviour { throttled: 0.1, refused: 0.1, not_sent: 0.1, unanswered: 0.1, ..Behaviour::default() };
     let mut runs = Vec::new();
