@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::sweep::{Stuck, event};
-use crate::domain::event::{Change, Fact, Fate, Outcome};
+use crate::domain::event::{Change, DEAD_LETTER, Fact, Fate, Outcome};
 use crate::domain::job::{Check, Envelope};
 use crate::domain::time::UnixMicros;
 use crate::ledger::Ledger;
@@ -20,8 +20,6 @@ use crate::queue::{Delivery, Queue, QueueName, Route};
 /// How often to look whether there is something new, and how often at everything that is there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(60);
-/// The reason that a job in the dead-letter queue is told to wait for, and settled with.
-const REASON: &str = "dead_letter";
 
 /// What becomes of a dead job now.
 enum End {
@@ -101,7 +99,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     fn told(&self, envelope: &Envelope, now: UnixMicros) -> Vec<Fact> {
         let until = envelope.shared.expires_at;
         let told = |job| {
-            let change = Change::Deferred { reason: REASON.into(), until };
+            let change = Change::Deferred { reason: DEAD_LETTER.into(), until };
             Fact::Event(event(&envelope.shared, job, change, now))
         };
         envelope.jobs.iter().map(told).collect()
@@ -126,7 +124,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             }
             Some(_) | None => shared.expires_at,
         };
-        Ok(if expires_at <= now { End::Settled(Outcome::new(Fate::Expired, REASON)) } else { End::None })
+        Ok(if expires_at <= now { End::Settled(Outcome::new(Fate::Expired, DEAD_LETTER)) } else { End::None })
     }
 
     async fn carry_to(&self, end: End, envelope: &Envelope, delivery: Delivery) -> Result<(), Stuck> {

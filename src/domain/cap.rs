@@ -146,6 +146,7 @@ pub const CLOCK_OFFSET_MAX: i16 = 14 * 60;
 /// Words that stand for other reasons where a rule's name is shown: no cap is called so.
 pub const RESERVED_NAMES: &[&str] = &[
     "collapsed",
+    "dead_letter",
     "expires_at",
     "limits_recovering",
     "no_provider",

@@ -95,10 +95,15 @@ pub struct Event {
     pub change: Change,
 }
 
+/// In front of a provider's code, where that is why a job waits: no rule's name has a colon.
+pub const PROVIDER_REASON: &str = "provider:";
+/// Why a job waits that is in the dead-letter queue, and what it is settled with there.
+pub const DEAD_LETTER: &str = "dead_letter";
+
 /// What happened to a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// It waits until `until` because of `reason` (a rule's name, `rate`, `retry`, ...).
+    /// It waits until `until` because of `reason`: a rule's name, `rate`, a provider's code behind [`PROVIDER_REASON`] ...
     Deferred {
         /// Why.
         reason: Box<str>,

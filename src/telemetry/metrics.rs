@@ -114,7 +114,7 @@ metrics! {
     AGENDA_OLDEST_DUE_SECONDS = "postrider_agenda_oldest_due_seconds", Gauge, [];
     /// Jobs released from the agenda or the timing wheel into a lane.
     JOBS_RELEASED = "postrider_jobs_released_total", Counter, ["class"];
-    /// Jobs put back to wait, by cap, send window (`window:` and its name) or cause (the first 200, then `other`).
+    /// Jobs put back to wait, by cap, send window (`window:` and its name), what their provider said (`provider:` and its code) or cause (the first 200, then `other`).
     JOBS_DEFERRED = "postrider_jobs_deferred_total", Counter, ["reason"];
     /// Jobs stopped by an opt-out or a cap (the first 200, then `other`).
     JOBS_SUPPRESSED = "postrider_jobs_suppressed_total", Counter, ["reason"];

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::moment_to_pb;
-use super::show::{deferred_code, settled_code};
+use super::show::{deferred_code, in_words, settled_code};
 use crate::domain::event::Outcome;
 use crate::domain::ids::JobId;
 use crate::leave::{Places, RECOVERING, RESCHEDULED, Ruling, SEND_AT, Said};
@@ -17,7 +17,7 @@ pub(crate) fn ruling_to_pb(ruling: &Ruling, names: &HashMap<u64, JobId>) -> pb::
     let holders = ruling.places.iter().flat_map(|places| &places.holders).filter_map(|holder| names.get(holder));
     pb::RuleDecision {
         at: Some(moment_to_pb(ruling.at)),
-        rule: ruling.rule.as_ref().into(),
+        rule: in_words(&ruling.rule).into(),
         verdict: match ruling.said {
             Said::Pass => pb::RuleVerdict::Pass,
             Said::Defer => pb::RuleVerdict::Defer,

@@ -7,7 +7,7 @@ use super::window::hours_to_pb;
 use super::{duration_to_pb, fate_to_pb, moment_to_pb};
 use crate::domain::call::{CallReport, CallResult};
 use crate::domain::chain::Step;
-use crate::domain::event::{Change, Event, Fate, Outcome, Reply, State};
+use crate::domain::event::{Change, DEAD_LETTER, Event, Fate, Outcome, PROVIDER_REASON, Reply, State};
 use crate::domain::job::{Content, Envelope, Job, Kind, Origin, Shared};
 use crate::domain::recipient::Recipient;
 use crate::domain::signal::{Signal, Told};
@@ -137,7 +137,7 @@ fn change_to_pb(event: &Event) -> pb::StateChange {
     match &event.change {
         Change::Deferred { reason, until } => pb::StateChange {
             reason_code: deferred_code(reason).into(),
-            reason: reason.as_ref().into(),
+            reason: in_words(reason).into(),
             until: Some(moment_to_pb(*until)),
             ..shown
         },
@@ -218,11 +218,17 @@ pub(super) fn deferred_code(reason: &str) -> pb::ReasonCode {
     match reason {
         "rate" => pb::ReasonCode::Rate,
         "retry" => pb::ReasonCode::Retry,
-        leave::RESCHEDULED => pb::ReasonCode::Unspecified,
+        leave::RESCHEDULED | DEAD_LETTER => pb::ReasonCode::Unspecified,
         reason if of_window(reason) => pb::ReasonCode::Window,
         "no_provider" => pb::ReasonCode::NoProvider,
+        reason if reason.starts_with(PROVIDER_REASON) => pb::ReasonCode::Provider,
         _ => pb::ReasonCode::Cap,
     }
+}
+
+/// Returns a deferral's reason in the words of who decided.
+pub(super) fn in_words(reason: &str) -> &str {
+    reason.strip_prefix(PROVIDER_REASON).unwrap_or(reason)
 }
 
 /// Returns whether a reason names a send window, or says that none can be kept.

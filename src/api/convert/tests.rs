@@ -6,8 +6,11 @@ mod tenants;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::job::{Content, Kind};
+use crate::domain::event::{Change, Event};
+use crate::domain::ids::JobId;
+use crate::domain::job::{Class, Content, Kind};
 use crate::domain::time::UnixMicros;
+use crate::leave::{Ruling, Said};
 use crate::pb;
 
 /// 2026-01-01T00:00:00Z.
@@ -334,3 +337,23 @@ fn windows_of_a_job() {
 }
 
 #[track_caller]
+#[test]
+fn why_a_job_waits_is_told_from_who_decided_it() {
+    let shown = |reason: &str| {
+        let change = Change::Deferred { reason: reason.into(), until: NOW };
+        let (tenant, kind, class) = ("acme".parse().unwrap(), Kind::Sms, Class::Marketing);
+        let event = Event { job: JobId(uuid::Uuid::nil()), tenant, kind, class, at: NOW, attempt: 0, change };
+        let Some(pb::event::What::StateChange(change)) = event_to_pb(&event).what else { panic!("a change of state") };
+        (change.reason_code(), change.reason)
+    };
+    let said = |code: pb::ReasonCode, reason: &str| (code, reason.to_owned());
+    assert_eq!(shown("daily"), said(pb::ReasonCode::Cap, "daily"));
+    assert_eq!(shown("rate"), said(pb::ReasonCode::Rate, "rate"));
+    assert_eq!(shown("window:night"), said(pb::ReasonCode::Window, "window:night"));
+    assert_eq!(shown("provider:daily"), said(pb::ReasonCode::Provider, "daily"));
+    assert_eq!(shown("busy"), said(pb::ReasonCode::Busy, "busy"));
+    assert_eq!(shown("dead_letter"), said(pb::ReasonCode::Unspecified, "dead_letter"));
+    let ruling = Ruling::new(NOW, "provider:isv.limit", Said::Defer, None);
+    let shown = ruling_to_pb(&ruling, &Default::default());
+    assert_eq!((shown.reason_code(), &*shown.rule), (pb::ReasonCode::Provider, "isv.limit"));
+}

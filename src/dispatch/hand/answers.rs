@@ -12,7 +12,7 @@ use crate::dispatch::gate::{Permit, Provider};
 use crate::dispatch::out::Out;
 use crate::dispatch::verdict::{self, Verdict};
 use crate::dispatch::{Context, HOLD};
-use crate::domain::event::Change;
+use crate::domain::event::{Change, PROVIDER_REASON};
 use crate::domain::ids::TenantId;
 use crate::domain::keys::WordKey;
 use crate::domain::time::{Stopwatch, UnixMicros};
@@ -172,7 +172,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Hand<'_, Q, L, B> {
                 }
                 When::At(at, code) => {
                     item.job.attempt = item.job.attempt.saturating_add(1);
-                    self.defer(item, code, (at, at), now);
+                    self.defer(item, format!("{PROVIDER_REASON}{code}").into(), (at, at), now);
                 }
             }
         }

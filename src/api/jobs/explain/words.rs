@@ -3,7 +3,7 @@
 use super::{NO_PROVIDER, Present};
 use crate::admission::moment;
 use crate::config;
-use crate::domain::event::{Change, Outcome};
+use crate::domain::event::{Change, Outcome, PROVIDER_REASON};
 use crate::domain::sender::SenderPool;
 use crate::domain::time::UnixMicros;
 use crate::leave::{NO_CONSENT, Outlook, RECOVERING, RESCHEDULED, Ruling, SEND_AT, Said};
@@ -110,6 +110,9 @@ fn because(ruling: &Ruling) -> String {
         rule if rule.starts_with(windows::REASON) => format!("{} is closed", windows::words(rule)),
         rule if rule.starts_with("opt_out") => format!("an opt-out binds the address (`{rule}`)"),
         NO_CONSENT => "of the one-time consents that its recipient gave to its template none is left".to_owned(),
+        rule if rule.starts_with(PROVIDER_REASON) => {
+            format!("its provider did not take it (`{}`)", &rule[PROVIDER_REASON.len()..])
+        }
         "request" => "it was taken back".to_owned(),
         "collapsed" => "a newer job with its collapse key replaces it".to_owned(),
         "expires_at" => "its expiry has passed".to_owned(),
