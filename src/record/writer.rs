@@ -93,7 +93,8 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     /// Writes until there are no more batches.
     pub(super) async fn run(mut self, mut batches: mpsc::Receiver<Vec<Work>>) {
         let every = (self.settings.receipt_deadline / 20).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
-        let mut sweep_at = self.clock.now().plus(every);
+        // The first look says at once, even if nothing comes, whether this one holds the pen: what follows outcomes waits for it.
+        let mut sweep_at = self.clock.now().plus(SWEEP_EVERY.0);
         loop {
             let batch = tokio::select! {
                 batch = batches.recv() => batch,
