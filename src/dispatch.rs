@@ -194,7 +194,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
             QueueName::Suspect(_) => true,
             // Its last place went to another node, which carries the jobs.
             QueueName::Lane(lane) => self.gates.get(&lane.pool).is_some_and(|gate| !gate.has_place()),
-            QueueName::Soon | QueueName::Later | QueueName::Record | QueueName::Dead => false,
+            QueueName::Soon | QueueName::Later | QueueName::Record | QueueName::Signals | QueueName::Dead => false,
         };
         if brief {
             hand.be_brief();

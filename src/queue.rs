@@ -45,6 +45,9 @@ pub enum QueueName {
     Later,
     /// Accepted frames and facts, for the ledger. One consumer at a time, over all processes.
     Record,
+    /// Signals, for the ledger: apart, so that whoever waits for one does not wait for what was accepted before it. One
+    /// consumer at a time, over all processes: whoever consumes [`QueueName::Record`].
+    Signals,
     /// Frames that were delivered too often.
     Dead,
 }
@@ -180,7 +183,7 @@ impl QueueName {
 
     /// Returns every queue that work in `lanes` needs.
     pub fn needed(lanes: &[Lane]) -> BTreeSet<Self> {
-        let fixed = [Self::Soon, Self::Later, Self::Record, Self::Dead];
+        let fixed = [Self::Soon, Self::Later, Self::Record, Self::Signals, Self::Dead];
         let suspects = lanes.iter().map(|lane| Self::Suspect(lane.pool.clone()));
         lanes.iter().cloned().map(Self::Lane).chain(suspects).chain(fixed).collect()
     }
@@ -191,7 +194,15 @@ impl QueueName {
     pub fn deliveries_max(&self) -> Option<u32> {
         match self {
             Self::Lane(_) | Self::Suspect(_) => Some(Self::DELIVERIES_MAX),
-            Self::Soon | Self::Later | Self::Record | Self::Dead => None,
+            Self::Soon | Self::Later | Self::Record | Self::Signals | Self::Dead => None,
+        }
+    }
+
+    /// Returns whether one consumer at a time gets its frames, over all processes: the one that has been there longest.
+    pub fn exclusive(&self) -> bool {
+        match self {
+            Self::Record | Self::Signals => true,
+            Self::Lane(_) | Self::Suspect(_) | Self::Soon | Self::Later | Self::Dead => false,
         }
     }
 }
@@ -212,6 +223,7 @@ impl FromStr for QueueName {
             "soon" => Ok(Self::Soon),
             "later" => Ok(Self::Later),
             "record" => Ok(Self::Record),
+            "signals" => Ok(Self::Signals),
             "dead" => Ok(Self::Dead),
             _ => Err(InvalidQueueName),
         }
@@ -226,6 +238,7 @@ impl fmt::Display for QueueName {
             Self::Soon => f.write_str("postrider.soon"),
             Self::Later => f.write_str("postrider.later"),
             Self::Record => f.write_str("postrider.record"),
+            Self::Signals => f.write_str("postrider.signals"),
             Self::Dead => f.write_str("postrider.dead"),
         }
     }

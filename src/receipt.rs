@@ -84,16 +84,48 @@ impl<Q: Queue, L: Limits, B: Ledger> Reception<Q, L, B> {
 
     /// Publishes facts until record has them; gives up after some tries.
     async fn publish(&self, facts: Vec<Fact>) -> Result<(), PublishError> {
+        self.publish_to(&QueueName::Record, facts).await
+    }
+
+    async fn publish_to(&self, queue: &QueueName, facts: Vec<Fact>) -> Result<(), PublishError> {
         let mut wait = RETRY;
         for _ in 1..TRIES {
-            match self.facts.publish(facts.clone(), Route::To(QueueName::Record)).await {
+            match self.facts.publish(facts.clone(), Route::To(queue.clone())).await {
                 Ok(()) => return Ok(()),
                 Err(problem) => warn!(%problem, "cannot publish what a provider said; trying again"),
             }
             self.clock.pause(wait.mul_f64(0.5 + fastrand::f64())).await;
             wait *= 2;
         }
-        self.facts.publish(facts, Route::To(QueueName::Record)).await
+        self.facts.publish(facts, Route::To(queue.clone())).await
+    }
+
+    /// Publishes what providers have said, and tells them so; they keep what does not become durable.
+    async fn pass_on(&self, queue: QueueName, said: Said) {
+        let Said { facts, told } = said;
+        if facts.is_empty() {
+            return;
+        }
+        match self.publish_to(&queue, facts).await {
+            Ok(()) => told.into_iter().for_each(tell),
+            Err(problem) => {
+                warn!(%problem, %queue, facts = told.len(), "what providers said is not durable; they keep it")
+            }
+        }
+    }
+}
+
+/// Facts of one queue, and whom to tell once they are durable.
+#[derive(Default)]
+struct Said {
+    facts: Vec<Fact>,
+    told: Vec<oneshot::Sender<()>>,
+}
+
+impl Said {
+    fn add(&mut self, fact: Fact, done: oneshot::Sender<()>) {
+        self.facts.push(fact);
+        self.told.push(done);
     }
 }
 
@@ -115,8 +147,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
         if inbound.is_empty() {
             return;
         }
-        let (mut facts, mut told) = (Vec::with_capacity(inbound.len()), Vec::with_capacity(inbound.len()));
-        let mut acts = Vec::new();
+        let (mut facts, mut signals, mut acts) = (Said::default(), Said::default(), Vec::new());
         for Inbound { news, done } in inbound.drain(..) {
             match news {
                 News::Receipt(receipt) => {
@@ -124,41 +155,36 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                     if let Report::Called(result) = receipt.report {
                         calls.reported(result);
                     }
-                    facts.push(Fact::Receipt(receipt));
-                    told.push(done);
+                    facts.add(Fact::Receipt(receipt), done);
                 }
                 News::CallReceipt(receipt, report) => {
                     meters.count(&receipt);
                     calls.ended(report.result, report.talk);
-                    facts.push(Fact::Receipt(Receipt { code: seal_report(&report, &reception.sealer), ..receipt }));
-                    told.push(done);
+                    let code = seal_report(&report, &reception.sealer);
+                    facts.add(Fact::Receipt(Receipt { code, ..receipt }), done);
                 }
                 News::Call(news) => {
-                    facts.push(Fact::Called(calls::fact(news, &reception.sealer, (&calls, &reception.prices))));
-                    told.push(done);
+                    facts.add(Fact::Called(calls::fact(news, &reception.sealer, (&calls, &reception.prices))), done);
                 }
                 News::Signal(signal) => {
                     acts.extend(ConsentAct::of(&signal, &reception.sealer));
-                    facts.push(Fact::Signal(signal));
-                    told.push(done);
+                    signals.add(Fact::Signal(signal), done);
                 }
                 News::Reply(reply) => desk.hand(reply, done, &reception.sealer).await,
                 News::OptOut(opted_out) => calls::opt_out(&reception, opted_out, done),
                 News::FollowUp(followed) => calls::follow_up(&reception, *followed, &calls, done),
             }
         }
-        if facts.is_empty() {
+        if facts.facts.is_empty() && signals.facts.is_empty() {
             continue;
         }
         let publishing = Arc::clone(&reception);
         reception.tasks.spawn("receipts", async move {
-            let (published, ()) = tokio::join!(publishing.publish(facts), publishing.count(&acts));
-            match published {
-                Ok(()) => told.into_iter().for_each(tell),
-                Err(problem) => {
-                    warn!(%problem, receipts = told.len(), "receipts are not durable; the provider keeps them")
-                }
-            }
+            tokio::join!(
+                publishing.pass_on(QueueName::Record, facts),
+                publishing.pass_on(QueueName::Signals, signals),
+                publishing.count(&acts),
+            );
             drop(place); // Held for exactly as long as the publish.
         });
     }

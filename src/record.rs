@@ -1,8 +1,10 @@
 //! Record: what was accepted and what became of it, from the record queue into the ledger.
 //!
-//! One recorder at a time consumes the queue. It opens frames (`intake`), reads what the ledger knows of their jobs
+//! One recorder at a time consumes the queue, and signals ahead of it from one of their own (`ahead`). It opens frames (`intake`), reads what the ledger knows of their jobs
 //! (`reads`), merges (`merge`, pure) and commits (`writer`), then acknowledges. Sending never waits for it.
 
+mod ahead;
+mod batches;
 mod calls;
 mod chains;
 mod clean;
@@ -26,6 +28,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use self::ahead::{Ahead, Reading};
+use self::batches::Batches;
 pub use self::consents::Consents;
 use self::intake::Intake;
 pub use self::losses::{Losses, Pen};
@@ -36,7 +40,7 @@ use self::writer::Writer;
 use crate::domain::time::Clock;
 use crate::ledger::{Ledger, LedgerError};
 use crate::limits::Limits;
-use crate::queue::Queue;
+use crate::queue::{Queue, QueueName};
 use crate::receipt::FollowUps;
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
@@ -89,7 +93,16 @@ impl<Q: Queue, L: Ledger, M: Limits> Record<Q, L, M> {
         let Self { queue, limits, follow_ups, ledger, sealer, clock, tasks, settings, committed } = self;
         let (stop, pen) = (tasks.stop().clone(), Pen::default());
         let current = Arc::clone(&pen.0);
-        let intake = Intake { queue: queue.clone(), sealer: sealer.clone(), clock: clock.clone(), stop: stop.clone() };
+        let reading = Reading::default();
+        let intake = Intake {
+            queue: queue.clone(),
+            from: QueueName::Record,
+            reading: reading.clone(),
+            sealer: sealer.clone(),
+            clock: clock.clone(),
+            stop: stop.clone(),
+        };
+        let ahead = Ahead { intake: Intake { from: QueueName::Signals, ..intake.clone() } };
         let strays = Strays {
             queue: queue.clone(),
             ledger: ledger.clone(),
@@ -113,10 +126,12 @@ impl<Q: Queue, L: Ledger, M: Limits> Record<Q, L, M> {
             meters,
             merger,
             current,
+            reading,
         };
-        let (full, batches) = mpsc::channel(1);
-        tasks.spawn("record intake", intake.run(full));
-        tasks.spawn("record writer", writer.run(batches));
+        let ((signals, from_signals), (others, from_others)) = (mpsc::channel(1), mpsc::channel(1));
+        tasks.spawn("record intake", intake.run(others));
+        tasks.spawn("record signals", ahead.run(signals));
+        tasks.spawn("record writer", writer.run(Batches::new(from_signals, from_others)));
         tasks.spawn("strays", strays.run());
         pen
     }

@@ -101,7 +101,9 @@ impl Options {
     fn length_max(&self, name: &QueueName) -> usize {
         match name {
             QueueName::Lane(_) | QueueName::Suspect(_) => self.lane_length_max,
-            QueueName::Soon | QueueName::Later | QueueName::Record | QueueName::Dead => self.backlog_length_max,
+            QueueName::Soon | QueueName::Later | QueueName::Record | QueueName::Signals | QueueName::Dead => {
+                self.backlog_length_max
+            }
         }
     }
 }

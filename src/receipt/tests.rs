@@ -16,6 +16,7 @@ use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Content, Kind, OnMissed, Origin, Shared};
 use crate::domain::keys::space;
 use crate::domain::recipient::Recipient;
+use crate::domain::signal::{Signal, Told};
 use crate::domain::suppression::{Scope, Source, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::ledger::sqlite::Sqlite;
@@ -299,6 +300,26 @@ async fn any_other_reply_is_a_fact_with_the_number_as_jobs_name_it() {
     let [Fact::Reply(reply)] = &facts[..] else { panic!("{facts:?}") };
     assert_eq!((&*reply.from, &*reply.text), (FROM, "T恤多少钱"));
     assert!(rig.suppressed().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_signal_goes_ahead_of_what_waits_to_be_recorded() {
+    let rig = Rig::new().await;
+    let signal = Signal {
+        id: Uuid::from_u128(7),
+        provider: "cloud".parse().unwrap(),
+        tenant: "acme".parse().unwrap(),
+        told: Told::FriendAdded,
+        recipient: Recipient::default(),
+        to: "corp".into(),
+        details: vec![],
+        at: rig.clock.now(),
+    };
+    assert!(rig.say(News::Signal(Box::new(signal.clone()))).await);
+    assert_eq!(rig.queue.depth(&QueueName::Record).await, Ok(0));
+    let delivery = rig.queue.consume(QueueName::Signals, 1).await.unwrap().recv().await.unwrap();
+    let Frame::Facts(facts) = Frame::decode(&delivery.frame, &rig.sealer).unwrap() else { panic!("no facts") };
+    assert!(matches!(&facts[..], [Fact::Signal(told)] if **told == signal), "{facts:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Takes frames from the record queue, opens them, and puts them together into batches. The next batch is opened while
-//! the one before is being written.
+//! Takes frames from a queue for the ledger, opens them, and puts them together into batches. The next batch is opened
+//! while the one before is being written.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::ahead::Reading;
 use super::merge::Accepted;
 use super::{clean, rows};
 use crate::domain::event::Fact;
@@ -24,13 +25,15 @@ const ITEMS_ENOUGH: usize = 8_192;
 /// Un-acknowledged frames: a batch that is written, one that waits, one that is gathered.
 const PREFETCH: u16 = 3 * FRAMES_MAX as u16;
 /// How long to wait before the queue is asked again.
-const RECONSUME: Duration = Duration::from_secs(1);
+pub(super) const RECONSUME: Duration = Duration::from_secs(1);
 /// How often it is said that frames cannot be opened.
 const HELD: Duration = Duration::from_secs(30);
 
 /// A delivery, and what was in its frame.
 pub(super) struct Work {
     pub(super) delivery: Delivery,
+    /// The queue it comes from.
+    pub(super) from: QueueName,
     /// `None` once it is merged: it is opened again if it must be merged again.
     pub(super) body: Option<Body>,
 }
@@ -46,26 +49,36 @@ pub(super) enum Body {
 }
 
 /// Fills batches until it is told to stop.
+#[derive(Clone)]
 pub(super) struct Intake<Q> {
     pub(super) queue: Q,
+    pub(super) from: QueueName,
+    /// Told of every frame of the record queue.
+    pub(super) reading: Reading,
     pub(super) sealer: Sealer,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
 }
 
 impl<Q: Queue> Intake<Q> {
-    /// Consumes the record queue until it is told to stop, or `batches` is closed.
+    /// Consumes the queue until it is told to stop, or `batches` is closed.
     pub(super) async fn run(self, batches: mpsc::Sender<Vec<Work>>) {
         while !self.stop.is_cancelled() && !batches.is_closed() {
-            match self.queue.consume(QueueName::Record, PREFETCH).await {
-                Ok(deliveries) => self.fill(deliveries, &batches).await,
-                Err(error) => warn!(%error, "cannot consume the record queue"),
+            if let Some(deliveries) = self.consume().await {
+                self.fill(deliveries, &batches).await;
             }
             let _stopped = self.stop.run_until_cancelled(self.clock.pause(RECONSUME)).await;
         }
     }
 
-    async fn fill(&self, mut deliveries: mpsc::Receiver<Delivery>, batches: &mpsc::Sender<Vec<Work>>) {
+    /// Starts to consume the queue, if it can be had now.
+    pub(super) async fn consume(&self) -> Option<mpsc::Receiver<Delivery>> {
+        let consumed = self.queue.consume(self.from.clone(), PREFETCH).await;
+        consumed.inspect_err(|error| warn!(%error, queue = %self.from, "cannot consume a queue for the ledger")).ok()
+    }
+
+    /// Fills batches until there are no more deliveries, or it is told to stop. Dropped, it gives back what it holds.
+    pub(super) async fn fill(&self, mut deliveries: mpsc::Receiver<Delivery>, batches: &mpsc::Sender<Vec<Work>>) {
         while let Some(Some(first)) = self.stop.run_until_cancelled(deliveries.recv()).await {
             let Some(first) = self.open(first).await else { return };
             let mut batch = Gathered::of(first);
@@ -102,13 +115,16 @@ impl<Q: Queue> Intake<Q> {
     /// Opens a delivery. A frame that another process could open is held, so that nothing behind it is taken for
     /// complete; `None` when that ends because this process stops.
     async fn open(&self, delivery: Delivery) -> Option<Work> {
+        if self.from == QueueName::Record {
+            self.reading.begins();
+        }
         loop {
             match open(&delivery.frame, &self.sealer) {
                 Body::Unreadable(problem @ (FrameError::Open(OpenError::UnknownKey(_)) | FrameError::Version(_))) => {
-                    error!(%problem, "cannot open a frame of the record queue; recording waits");
+                    error!(%problem, queue = %self.from, "cannot open a frame for the ledger; recording waits");
                     self.stop.run_until_cancelled(self.clock.pause(HELD)).await?;
                 }
-                body => return Some(Work { delivery, body: Some(body) }),
+                body => return Some(Work { delivery, from: self.from.clone(), body: Some(body) }),
             }
         }
     }

@@ -107,6 +107,7 @@ impl Rig {
             meters: Meters::new(),
             merger: Merger::new(0, jobs_known),
             current: Arc::new(AtomicBool::new(false)),
+            reading: Reading::default(),
         }
     }
 
@@ -140,7 +141,7 @@ impl Rig {
 fn delivered(frame: &(Uuid, Bytes), count: u32, sealer: &Sealer) -> (Work, UnboundedReceiver<Settled>) {
     let (told, settled) = mpsc::unbounded_channel();
     let delivery = Delivery::new(frame.0, frame.1.clone(), count, 1, told);
-    (Work { body: Some(open(&frame.1, sealer)), delivery }, settled)
+    (Work { body: Some(open(&frame.1, sealer)), from: QueueName::Record, delivery }, settled)
 }
 
 fn envelope(class: Class, ids: &[JobId]) -> Envelope {
@@ -276,7 +277,8 @@ async fn of_two_recorders_only_the_one_that_has_seen_everything_writes() {
     let (rig, mut chance) = (Rig::new().await, Rng::with_seed(1));
     let job = ids(1, &mut chance)[0];
     let segments = ["a".to_owned(), "b".to_owned()];
-    let (_idle, mut none) = mpsc::channel(1);
+    let ((_signals, no_signals), (_others, no_others)) = (mpsc::channel(1), mpsc::channel(1));
+    let mut none = Batches::new(no_signals, no_others);
     let (mut one, mut other) = (rig.writer(100), rig.writer(100));
     let accepted = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &[job])]));
     let parts = [sent(job, &segments), report("a", Fate::Delivered), report("b", Fate::Delivered)];
@@ -393,11 +395,13 @@ async fn a_signal_is_kept_once_however_often_it_is_told() {
             at: START,
         })
     };
-    // Twice in a frame, in another frame of the batch, and after the process that took it is gone.
+    // Twice in a frame, in another frame of the batch, and after the process that took it is gone; from a queue of their
+    // own, and from the one into which earlier versions put them.
     let facts = |ids: &[u128]| rig.frame(Frame::Facts(ids.iter().map(|&id| Fact::Signal(signal(id))).collect()));
     let (first, second, later) = (facts(&[1, 1, 2]), facts(&[2, 3]), facts(&[3, 1, 4]));
     for (mut writer, frames) in [(rig.writer(100), vec![&first, &second]), (rig.writer(100), vec![&later])] {
-        let mut batch = frames.into_iter().map(|frame| delivered(frame, 1, &rig.sealer).0).collect();
+        let mut batch: Vec<_> = frames.into_iter().map(|frame| delivered(frame, 1, &rig.sealer).0).collect();
+        batch.last_mut().unwrap().from = QueueName::Signals;
         writer.try_write(&mut batch).await.unwrap();
     }
     let found: Vec<_> = rig.ledger.replies(&tenant, 0, 10).await.unwrap();

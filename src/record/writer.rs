@@ -16,11 +16,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashSet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
+use super::ahead::Reading;
+use super::batches::Batches;
 use super::intake::{Body, Work, is_full, open};
 use super::merge::{Merged, Merger};
 use super::meters::Meters;
@@ -71,6 +73,8 @@ pub(super) struct Writer<Q, L, M> {
     pub(super) merger: Merger,
     /// Whether what the merger knows is what the ledger says.
     pub(super) current: Arc<AtomicBool>,
+    /// Told when somebody else has written.
+    pub(super) reading: Reading,
 }
 
 /// Returns the traces whose jobs are in a batch, one for each run of jobs.
@@ -91,7 +95,7 @@ pub(super) enum Written {
 
 impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     /// Writes until there are no more batches.
-    pub(super) async fn run(mut self, mut batches: mpsc::Receiver<Vec<Work>>) {
+    pub(super) async fn run(mut self, mut batches: Batches) {
         let every = (self.settings.receipt_deadline / 20).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
         // The first look says at once, even if nothing comes, whether this one holds the pen: what follows outcomes waits for it.
         let mut sweep_at = self.clock.now().plus(SWEEP_EVERY.0);
@@ -105,7 +109,8 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
                 }
             };
             let Some(batch) = batch else { return };
-            let rest = if is_full(&batch) { Duration::ZERO } else { REST };
+            let signals = batch.first().is_some_and(|work| work.from == QueueName::Signals);
+            let rest = if is_full(&batch) || signals && batches.others_wait() { Duration::ZERO } else { REST };
             if let Written::Stopped = self.write(batch, &mut batches).await {
                 return;
             }
@@ -114,7 +119,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     }
 
     /// Writes a batch, however long the ledger is away.
-    pub(super) async fn write(&mut self, mut batch: Vec<Work>, batches: &mut mpsc::Receiver<Vec<Work>>) -> Written {
+    pub(super) async fn write(&mut self, mut batch: Vec<Work>, batches: &mut Batches) -> Written {
         let mut failures = Failures::default();
         let began = self.clock.now();
         loop {
@@ -122,6 +127,9 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
                 Ok(()) => return Written::Whole,
                 Err(problem) => problem,
             };
+            if problem == LedgerError::Overtaken {
+                self.reading.ends();
+            }
             self.meters.behind(began, self.clock.now());
             if failures.count(&problem) >= REFUSED_TOGETHER {
                 match self.write_apart(&mut batch).await {
@@ -195,14 +203,14 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         for work in unreadable.collect::<Vec<_>>() {
             let Some(Body::Unreadable(problem)) = &work.body else { continue };
             let problem = problem.to_string();
-            error!(problem, frame = %work.delivery.id, "a frame of the record queue cannot be read");
+            error!(problem, frame = %work.delivery.id, queue = %work.from, "a frame for the ledger cannot be read");
             self.bury(work, &problem).await;
         }
     }
 
     /// Moves a frame to the dead-letter queue. If that fails it goes back to where it came from.
     async fn bury(&self, work: Work, reason: &str) {
-        let why = Why { from: QueueName::Record, reason, at: self.clock.now() };
+        let why = Why { from: work.from, reason, at: self.clock.now() };
         if let Err(problem) = dead::bury(&self.queue, work.delivery, why).await {
             error!(%problem, "cannot move a frame to the dead-letter queue");
         }
@@ -298,7 +306,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
             }
             if round == REFUSED_ALONE {
                 for work in std::mem::take(&mut refused) {
-                    error!(frame = %work.delivery.id, "the ledger refuses a frame of the record queue");
+                    error!(frame = %work.delivery.id, queue = %work.from, "the ledger refuses a frame");
                     self.bury(work, "the ledger refuses it").await;
                 }
             }
@@ -321,8 +329,12 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
 
     async fn try_sweep(&mut self) -> Result<bool, LedgerError> {
         let (last, swept_to) = self.ledger.last_seq().await?;
-        if !self.current.load(Ordering::Relaxed) || last != self.merger.last() {
+        let current = self.current.load(Ordering::Relaxed);
+        if !current || last != self.merger.last() {
             // Somebody else holds the pen, or did. If nobody does, the next look finds this number again.
+            if current {
+                self.reading.ends();
+            }
             self.catch_up().await?;
             return Ok(false);
         }

@@ -67,6 +67,7 @@ contract! {
     a_receiver_that_is_dropped_gives_back_what_it_held,
     a_delivery_outlives_its_receiver,
     record_has_one_consumer_at_a_time,
+    signals_have_one_consumer_at_a_time,
     a_closed_queue_takes_nothing_and_keeps_everything,
     a_poison_frame_is_set_aside_alone,
     dead_letters_stay_when_they_are_looked_at,
@@ -214,9 +215,17 @@ async fn a_delivery_outlives_its_receiver(bench: Bench) {
 }
 
 async fn record_has_one_consumer_at_a_time(bench: Bench) {
-    let mut first = bench.consume(QueueName::Record, 2).await;
-    let mut second = bench.consume(QueueName::Record, 2).await;
-    bench.fill(&QueueName::Record, 0..10).await;
+    one_consumer_at_a_time(&bench, QueueName::Record).await;
+}
+
+async fn signals_have_one_consumer_at_a_time(bench: Bench) {
+    one_consumer_at_a_time(&bench, QueueName::Signals).await;
+}
+
+async fn one_consumer_at_a_time(bench: &Bench, name: QueueName) {
+    let mut first = bench.consume(name.clone(), 2).await;
+    let mut second = bench.consume(name.clone(), 2).await;
+    bench.fill(&name, 0..10).await;
     for number in 0..5 {
         let delivery = next(&mut first, &bench.clock).await;
         assert_eq!(delivery.id, id(number));

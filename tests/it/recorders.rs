@@ -1,5 +1,7 @@
 //! Recorders that come, go and meet, on both ledgers: each job ends with one outcome, the right one.
 
+mod signals;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,16 +65,7 @@ async fn recorders_come_and_go(ledger: AnyLedger) {
     let limits = EmbeddedLimits::open(&dir.path().join("limits"), clock.now()).unwrap();
     let sealer = Sealer::ephemeral().unwrap();
     let stories = Stories::new(clock.now(), &mut chance);
-    let recorder = || {
-        let tasks = Tasks::new();
-        let settings = Settings { jobs_known: JOBS_KNOWN, ..Settings::default() };
-        let (queue, ledger, sealer, clock) = (queue.clone(), ledger.clone(), sealer.clone(), clock.clone());
-        let limits = limits.clone();
-        let committed = watch::Sender::new(0);
-        let follow_ups = Arc::new(Nobody);
-        Record { queue, limits, follow_ups, ledger, sealer, clock, tasks: tasks.clone(), settings, committed }.spawn();
-        tasks
-    };
+    let recorder = || start(&queue, &ledger, &limits, &sealer);
     // Two at once: the queue gives some frames to each, and neither knows of the other.
     let mut recorders = [recorder(), recorder()];
     for (number, frame) in stories.frames.iter().enumerate() {
@@ -102,6 +95,16 @@ async fn recorders_come_and_go(ledger: AnyLedger) {
     assert_eq!(settled(&ledger).await, i64::from(JOBS), "seed {seed}");
     ledger.close().await;
     queue.close().await;
+}
+
+/// Starts a recorder; returns its tasks.
+fn start<Q: Queue>(queue: &Q, ledger: &AnyLedger, limits: &EmbeddedLimits, sealer: &Sealer) -> Tasks {
+    let (tasks, committed, follow_ups) = (Tasks::new(), watch::Sender::new(0), Arc::new(Nobody));
+    let settings = Settings { jobs_known: JOBS_KNOWN, ..Settings::default() };
+    let (queue, ledger, sealer, limits) = (queue.clone(), ledger.clone(), sealer.clone(), limits.clone());
+    let clock = Clock::system();
+    Record { queue, limits, follow_ups, ledger, sealer, clock, tasks: tasks.clone(), settings, committed }.spawn();
+    tasks
 }
 
 /// Returns how many jobs have an outcome, by the counts.

@@ -65,7 +65,9 @@ impl Topology {
     fn arguments(&self, queue: &QueueName) -> FieldTable {
         let length_max = match queue {
             QueueName::Lane(_) | QueueName::Suspect(_) => self.lane_length_max,
-            QueueName::Soon | QueueName::Later | QueueName::Record | QueueName::Dead => self.backlog_length_max,
+            QueueName::Soon | QueueName::Later | QueueName::Record | QueueName::Signals | QueueName::Dead => {
+                self.backlog_length_max
+            }
         };
         let text = |text: &str| AMQPValue::LongString(LongString::from(text));
         let mut arguments = FieldTable::default();
@@ -84,7 +86,7 @@ impl Topology {
             // A frame leaves its queue only when the dead-letter queue has it.
             set("x-dead-letter-strategy", text("at-least-once"));
         }
-        if *queue == QueueName::Record {
+        if queue.exclusive() {
             set("x-single-active-consumer", AMQPValue::Boolean(true));
         }
         arguments

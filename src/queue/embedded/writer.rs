@@ -166,9 +166,9 @@ impl Writer {
             Request::Declare { names, reply } => tell(reply, self.declare(names)),
             Request::Publish { id, frame, route, reply } => self.publish(id, frame, &route, reply),
             Request::Consume { from, credit, hand, reply } => {
-                let joined = self.number(&from).map(|queue| {
-                    let exclusive = from == QueueName::Record;
-                    Joined { consumer: self.consumers.join(queue, exclusive, credit, hand), queue }
+                let joined = self.number(&from).map(|queue| Joined {
+                    consumer: self.consumers.join(queue, from.exclusive(), credit, hand),
+                    queue,
                 });
                 tell(reply, joined);
             }

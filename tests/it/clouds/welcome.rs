@@ -25,6 +25,20 @@ struct Size {
     friends: usize,
     /// How long, in seconds, the one has who is welcomed too late.
     life_s: i64,
+    /// How long an outcome may take to be recorded behind all that.
+    patience: Duration,
+}
+
+const SHORT: Size = Size { waiting: 20_000, friends: 10, life_s: 2, patience: Duration::from_secs(120) };
+const LONG: Size = Size { waiting: 1_000_000, friends: 200, life_s: 20, patience: Duration::from_secs(1_200) };
+
+/// A friend who was welcomed.
+struct Welcomed {
+    id: String,
+    /// From the callback until whoever watches has heard of it.
+    heard: Duration,
+    /// From the callback until WeCom had the welcome.
+    took: Duration,
 }
 
 fn settings(endpoint: &str, port: u16) -> String {
@@ -134,7 +148,7 @@ impl Beset {
         self.simulator.messages().iter().filter(|(message, _)| message.to == code).count()
     }
 
-    async fn outcome(&self, id: &str) -> (Fate, String) {
+    async fn outcome(&self, id: &str, patience: Duration) -> (Fate, String) {
         let watch = self.clock.stopwatch();
         loop {
             let request = pb::GetJobRequest { job_id: id.to_owned(), view: 0 };
@@ -142,16 +156,17 @@ impl Beset {
             if let Some(outcome) = job.outcome {
                 return (outcome.fate(), outcome.reason);
             }
-            assert!(watch.elapsed() < PATIENCE * 3, "{}", self.service.log());
+            assert!(watch.elapsed() < patience, "{}", self.service.log());
             self.clock.pause(Duration::from_millis(50)).await;
         }
     }
 
-    /// A friend is added, told three times; returns how long after the callback the welcome was at WeCom.
-    async fn once_and_soon(&mut self, code: &str) -> Duration {
+    /// A friend is added, told three times, and welcomed.
+    async fn once_and_soon(&mut self, code: &str) -> Welcomed {
         let watch = self.clock.stopwatch();
         self.befriend(code, 3);
         let (signal, at) = self.signal(code).await;
+        let heard = watch.elapsed();
         let mut ids = Vec::new();
         // Whoever asks twice is answered the same.
         for _ in 0..2 {
@@ -162,22 +177,37 @@ impl Beset {
             assert!(watch.elapsed() < PATIENCE, "{}", self.service.log());
             self.clock.pause(Duration::from_millis(2)).await;
         }
-        let took = watch.elapsed();
-        assert_eq!(self.outcome(&ids[0]).await.0, Fate::Sent);
-        took
+        Welcomed { id: ids.swap_remove(0), heard, took: watch.elapsed() }
     }
+}
+
+/// Says how long something took; speed is printed and never asserted.
+fn measured(what: &str, size: &Size, took: impl Iterator<Item = Duration>) {
+    let mut took: Vec<_> = took.collect();
+    took.sort_unstable();
+    let at = |share: usize| took[(took.len() * share / 100).min(took.len() - 1)];
+    println!(
+        "behind {} jobs, callback to {what}, {} times: p50 {:?}, p99 {:?}, max {:?}",
+        size.waiting,
+        took.len(),
+        at(50),
+        at(99),
+        at(100)
+    );
 }
 
 async fn friends_are_welcomed_once_soon_or_never(backends: Backends, size: Size) {
     let mut beset = Beset::start(backends).await;
     crowd(&beset.client, size.waiting).await;
-    let mut took = Vec::new();
+    let mut welcomed = Vec::new();
     for number in 0..size.friends {
-        took.push(beset.once_and_soon(&format!("code-{number}")).await);
+        welcomed.push(beset.once_and_soon(&format!("code-{number}")).await);
     }
-    took.sort_unstable();
-    let (median, late) = (took[size.friends / 2], took[size.friends * 99 / 100]);
-    println!("behind {} jobs, callback to welcome: p50 {median:?}, p99 {late:?}, of {}", size.waiting, size.friends);
+    measured("watcher", &size, welcomed.iter().map(|welcomed| welcomed.heard));
+    measured("welcome", &size, welcomed.iter().map(|welcomed| welcomed.took));
+    for welcomed in &welcomed {
+        assert_eq!(beset.outcome(&welcomed.id, size.patience).await.0, Fate::Sent);
+    }
     // WeCom refuses a code that was used, so what it has taken would not show that somebody was welcomed twice.
     let attempts = beset.service.metrics();
     let attempts = attempts.iter().filter(|line| line.starts_with("postrider_attempts_total{provider=\"cloud\""));
@@ -188,7 +218,7 @@ async fn friends_are_welcomed_once_soon_or_never(backends: Backends, size: Size)
     beset.befriend("code-long", 1);
     let (signal, at) = beset.signal("code-long").await;
     let id = beset.client.submit(welcome(&signal, at, 3_600)).await.unwrap().into_inner().job_id;
-    assert_eq!(beset.outcome(&id).await, (Fate::Rejected, "expires_too_late".into()));
+    assert_eq!(beset.outcome(&id, size.patience).await, (Fate::Rejected, "expires_too_late".into()));
     let past = pb::SubmitRequest { idempotency_key: "past".into(), ..welcome(&signal, at, 0) };
     assert_eq!(beset.client.submit(past).await.unwrap_err().code(), tonic::Code::InvalidArgument);
 
@@ -199,7 +229,7 @@ async fn friends_are_welcomed_once_soon_or_never(backends: Backends, size: Size)
     let id = beset.client.submit(welcome(&signal, at, size.life_s)).await.unwrap().into_inner().job_id;
     beset.clock.pause(Duration::from_secs(size.life_s.unsigned_abs() + 1)).await;
     beset.simulator.behave(quick());
-    assert_eq!(beset.outcome(&id).await.0, Fate::Expired);
+    assert_eq!(beset.outcome(&id, size.patience).await.0, Fate::Expired);
 
     for number in 0..size.friends {
         assert_eq!(beset.welcomed(&format!("code-{number}")), 1, "once");
@@ -214,19 +244,25 @@ async fn friends_are_welcomed_once_soon_or_never(backends: Backends, size: Size)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn friends_are_welcomed_once_soon_or_never_embedded() {
-    friends_are_welcomed_once_soon_or_never(Backends::Embedded, Size { waiting: 2_000, friends: 10, life_s: 2 }).await;
+    friends_are_welcomed_once_soon_or_never(Backends::Embedded, SHORT).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn friends_are_welcomed_once_soon_or_never_on_servers() {
     let backends = tokio::task::spawn_blocking(Backends::servers).await.unwrap();
-    friends_are_welcomed_once_soon_or_never(backends, Size { waiting: 2_000, friends: 10, life_s: 2 }).await;
+    friends_are_welcomed_once_soon_or_never(backends, SHORT).await;
 }
 
 /// Measures, and asserts no speed: 2 s at the 99th percentile are the aim.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "long: a million jobs wait; does not pass: signals are recorded behind the million, so the first comes too late"]
+#[ignore = "long: a million jobs wait"]
 async fn friends_are_welcomed_behind_a_million_jobs() {
-    friends_are_welcomed_once_soon_or_never(Backends::Embedded, Size { waiting: 1_000_000, friends: 200, life_s: 20 })
-        .await;
+    friends_are_welcomed_once_soon_or_never(Backends::Embedded, LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long: a million jobs wait"]
+async fn friends_are_welcomed_behind_a_million_jobs_on_servers() {
+    let backends = tokio::task::spawn_blocking(Backends::servers).await.unwrap();
+    friends_are_welcomed_once_soon_or_never(backends, LONG).await;
 }

@@ -1,0 +1,96 @@
+//! Takes signals ahead of everything else that waits to be recorded, in the process that reads the record queue.
+//!
+//! # Who reads signals
+//! One recorder numbers all, so nobody else may read them: two that write overtake each other. But a broker gives each queue
+//! to whom it likes, and does not say so. Whoever gets a frame of the record queue reads signals too, until it finds that
+//! somebody else has written; then it needs another frame of the record queue first. Where signals wait and nothing else
+//! does, whoever does not read them puts an empty frame there, which shows who is to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::intake::{Intake, RECONSUME, Work};
+use crate::queue::frame::Frame;
+use crate::queue::{Queue, QueueName, Route};
+
+/// How often a process that does not read signals looks whether some wait. Real time: a queue fills in real time.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Whether this process reads the record queue, as far as it knows. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Reading(Arc<watch::Sender<bool>>);
+
+/// Fills batches with signals, whenever this process is the one that reads them.
+pub(super) struct Ahead<Q> {
+    pub(super) intake: Intake<Q>,
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// Notes that a frame of the record queue came.
+    pub(super) fn begins(&self) {
+        self.note(true);
+    }
+
+    /// Notes that somebody else has written.
+    pub(super) fn ends(&self) {
+        self.note(false);
+    }
+
+    fn note(&self, reads: bool) {
+        self.0.send_if_modified(|known| std::mem::replace(known, reads) != reads);
+    }
+
+    async fn until(&self, reads: bool) {
+        let mut known = self.0.subscribe();
+        // The sender lives in `self`, so the channel cannot close while this waits.
+        let _closed = known.wait_for(|known| *known == reads).await;
+    }
+}
+
+// === impl Ahead ===
+
+impl<Q: Queue> Ahead<Q> {
+    /// Works until it is told to stop, or `batches` is closed.
+    pub(super) async fn run(self, batches: mpsc::Sender<Vec<Work>>) {
+        let stop = self.intake.stop.clone();
+        let _stopped = stop.run_until_cancelled(self.ring()).await;
+        while !batches.is_closed() && stop.run_until_cancelled(self.turn()).await.is_some() {
+            let pause = match self.intake.consume().await {
+                Some(signals) => tokio::select! {
+                    () = self.intake.fill(signals, &batches) => RECONSUME,
+                    () = self.intake.reading.until(false) => Duration::ZERO,
+                },
+                None => RECONSUME,
+            };
+            let _stopped = stop.run_until_cancelled(self.intake.clock.pause(pause)).await;
+        }
+    }
+
+    /// Waits until it is for this process to read signals.
+    async fn turn(&self) {
+        loop {
+            tokio::select! {
+                () = self.intake.reading.until(true) => return,
+                () = self.intake.clock.pause(LOOK_EVERY) => {}
+            }
+            // With the queue away nobody reads anything.
+            if self.intake.queue.depth(&QueueName::Signals).await.is_ok_and(|waiting| waiting > 0) {
+                self.ring().await;
+            }
+        }
+    }
+
+    /// Puts an empty frame into the record queue: whoever gets it learns that it reads that.
+    async fn ring(&self) {
+        let Ok(frame) = Frame::Facts(vec![]).encode(&self.intake.sealer) else { return };
+        if let Err(problem) = self.intake.queue.publish(Uuid::new_v4(), frame, Route::To(QueueName::Record)).await {
+            warn!(%problem, "cannot learn who reads signals; trying again");
+        }
+    }
+}
