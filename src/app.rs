@@ -248,7 +248,7 @@ impl Base {
         Consents {
             limits: self.limits.clone(),
             ledger: self.ledger.clone(),
-            tenants: providers::consenting(&self.settings),
+            counted: providers::counted(&self.settings),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             tasks: self.groups.record.clone(),

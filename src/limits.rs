@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 pub use against::Words;
 pub use any::AnyLimits;
-pub use consent::{ConsentAct, Consented};
+pub use consent::{ConsentAct, Consented, Counted};
 pub use core::{opens_at, short};
 pub use share::{SHARE_LIFE, Share};
 pub use shared::{Borrow, Borrowed, Shared};

@@ -30,7 +30,7 @@ use crate::domain::event::{Fact, Fate, Receipt, Report};
 use crate::domain::ids::ProviderId;
 use crate::domain::time::Clock;
 use crate::ledger::{Directory, Ledger};
-use crate::limits::{ConsentAct, Limits};
+use crate::limits::{Counted, Limits};
 use crate::policy::extensions::Extensions;
 use crate::queue::frame::seal_report;
 use crate::queue::outbox::Outbox;
@@ -61,6 +61,8 @@ pub struct Reception<Q, L, B> {
     pub senders: Senders,
     /// What minutes of calls cost.
     pub prices: Prices,
+    /// The accounts whose consents are counted.
+    pub counted: Counted,
     /// Makes keys of addresses.
     pub sealer: Sealer,
     /// Time.
@@ -167,7 +169,7 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                     facts.add(Fact::Called(calls::fact(news, &reception.sealer, (&calls, &reception.prices))), done);
                 }
                 News::Signal(signal) => {
-                    acts.extend(ConsentAct::of(&signal, &reception.sealer));
+                    acts.extend(reception.counted.act(&signal, &reception.sealer));
                     signals.add(Fact::Signal(signal), done);
                 }
                 News::Reply(reply) => desk.hand(reply, done, &reception.sealer).await,

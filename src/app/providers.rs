@@ -1,6 +1,5 @@
 //! Providers from the settings: their channels, and their places in the pools.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +33,10 @@ use crate::config::{self, Counting, Link, Messages, Provider, Settings, To};
 use crate::dialer::{CallerRule, Lines, TrunkRules};
 use crate::dispatch::{self, Gate, Gates};
 use crate::domain::call::Skill;
-use crate::domain::ids::{PoolId, ProviderId, TenantId};
+use crate::domain::ids::{PoolId, ProviderId};
 use crate::domain::job::Kind;
 use crate::domain::time::Clock;
+use crate::limits::Counted;
 use crate::policy::routes::Member;
 use crate::receipt::Desks;
 use crate::shutdown::Tasks;
@@ -108,13 +108,13 @@ fn skills(link: &Link) -> Vec<Skill> {
     }
 }
 
-/// Returns the tenants whose one-time consents are counted, each once.
-pub(super) fn consenting(settings: &Settings) -> Vec<TenantId> {
+/// Returns the accounts whose one-time consents are counted.
+pub(super) fn counted(settings: &Settings) -> Counted {
     let counted = settings.providers.iter().filter_map(|provider| {
         let Link::Wechat(link) = &provider.link else { return None };
-        (link.consents == config::Consents::Counted).then_some(&link.tenant)
+        (link.consents == config::Consents::Counted).then(|| (link.tenant.clone(), link.appid.clone()))
     });
-    counted.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    Counted::new(counted)
 }
 
 /// Returns how each pool counts the segments of a text: as the first of its providers does.

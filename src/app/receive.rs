@@ -34,6 +34,7 @@ impl Base {
             extensions: Arc::clone(&self.extensions),
             senders: self.senders.clone(),
             prices: Prices::new(prices.filter_map(|provider| Some((provider.id.clone(), provider.price?)))),
+            counted: super::providers::counted(&self.settings),
             sealer: self.sealer.clone(),
             clock: self.clock.clone(),
             tasks: self.groups.receive.clone(),

@@ -10,8 +10,8 @@ use super::error::{ConfigError, Contradiction, Reason};
 use super::provider::raw::RawProvider;
 use super::raw::{RawCap, RawGrpc, RawReceive, RawSettings, RawTraces, RawWindow};
 use super::{
-    Grpc, GrpcTls, Ledger, Limits, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings, Shutdown,
-    Traces, caps, provider, windows,
+    Consents, Grpc, GrpcTls, Ledger, Limits, Link, Log, LogFormat, Provider, Queue, Receive, Role, ServerUrl, Settings,
+    Shutdown, Traces, caps, provider, windows,
 };
 
 /// The shortest and longest of ordinary time limits.
@@ -111,6 +111,7 @@ fn agree(
     if let Some(provider) = settings.providers.iter().find(late) {
         return Err(Contradiction::DeadlineBeforeConfirmation(provider.id.as_str().into()));
     }
+    counted_for_one(&settings.providers)?;
     let speechless = |provider: &&Provider| provider.link.converses() && settings.runs(Role::Dispatch);
     if let (false, Some(provider)) = (settings.runs(Role::Receive), settings.providers.iter().find(speechless)) {
         return Err(Contradiction::DispatchWithoutReceive(provider.id.as_str().into()));
@@ -120,6 +121,23 @@ fn agree(
         Some(provider) => Err(Contradiction::GraceTooShort(provider.id.as_str().into())),
         None => Ok(()),
     }
+}
+
+/// WeChat calls back at one address for an account, so what its users say comes to one provider, whichever that is.
+fn counted_for_one(providers: &[Provider]) -> Result<(), Contradiction> {
+    let accounts = || {
+        providers.iter().filter_map(|provider| {
+            let Link::Wechat(account) = &provider.link else { return None };
+            Some((Box::<str>::from(provider.id.as_str()), account))
+        })
+    };
+    for (id, counted) in accounts().filter(|(_, account)| account.consents == Consents::Counted) {
+        let mut others = accounts().filter(|(_, other)| other.appid == counted.appid && other.tenant != counted.tenant);
+        if let Some((other, _)) = others.next() {
+            return Err(Contradiction::CountedForTwo(id, other));
+        }
+    }
+    Ok(())
 }
 
 fn different_listeners(settings: &Settings) -> Result<(), Contradiction> {

@@ -276,6 +276,12 @@ pub enum Contradiction {
          would end as unknown that an employee may still let go out"
     )]
     DeadlineBeforeConfirmation(Box<str>),
+    /// What users say comes to one of them, and counts for its tenant.
+    #[error(
+        "providers `{0}` and `{1}` are one account of different tenants: consents can be counted for one of them, so give \
+         both the same `tenant`, or leave out `consents`"
+    )]
+    CountedForTwo(Box<str>, Box<str>),
     /// Nothing of the grace time would be left.
     #[error("`shutdown.lame_duck` is not shorter than `shutdown.grace`")]
     LameDuckTooLong,

@@ -361,3 +361,22 @@ fn calls_that_ask_what_to_say_need_a_number_and_a_way_to_ask_this_process() {
     let read = read(&format!("{receive}{account}{numbers}")).unwrap().settings;
     assert!(read.providers[0].link.converses() && read.callbacks_of(&read.providers[0]));
 }
+
+#[test]
+fn consents_of_one_account_are_counted_for_one_tenant() {
+    let account = |id: &str, more: &str| {
+        format!(
+            "[[provider]]\nid = \"{id}\"\nkind = \"wechat\"\nappid = \"wx1\"\nsecret = \"geheim\"\nmessages = \"subscribe\"\n\
+             callback_token = \"token\"\naes_key = \"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG\"\n{more}\n"
+        )
+    };
+    let counted = account("news", "consents = \"counted\"");
+    let other = "tenant = \"acme\"";
+    refused(
+        &format!("{}{counted}", account("notices", other)),
+        "`news` and `notices` are one account of different tenants",
+    );
+    assert!(read(&format!("{counted}{}", account("notices", ""))).is_ok());
+    assert!(read(&format!("{}{}", account("news", ""), account("notices", other))).is_ok());
+    assert!(read(&format!("{counted}{}", account("notices", other).replace("wx1", "wx2"))).is_ok());
+}

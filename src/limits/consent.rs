@@ -1,6 +1,9 @@
 //! One-time consents: each lets one message through, of one template to one person. What is known of them is counted; what is
 //! not, the vendor decides.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::domain::ids::{JobId, TenantId};
@@ -20,13 +23,41 @@ pub struct ConsentAct {
     pub act: Act,
 }
 
+/// The accounts whose consents are counted; of all others the vendor alone knows. Cheap to clone.
+#[derive(Clone, Default, Debug)]
+pub struct Counted(Arc<BTreeMap<TenantId, BTreeSet<Box<str>>>>);
+
+impl Counted {
+    /// Returns these accounts, each with the tenant whose it is.
+    pub fn new(accounts: impl IntoIterator<Item = (TenantId, Box<str>)>) -> Self {
+        let mut counted = BTreeMap::<_, BTreeSet<_>>::new();
+        for (tenant, account) in accounts {
+            counted.entry(tenant).or_default().insert(account);
+        }
+        Self(Arc::new(counted))
+    }
+
+    /// Returns whose accounts they are, each tenant once.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.0.keys()
+    }
+
+    /// Returns what a signal means for the consents that it is about; `None`: nothing, or nothing that is counted.
+    pub fn act(&self, signal: &Signal, sealer: &Sealer) -> Option<ConsentAct> {
+        let person = signal.recipient.wechat.first()?;
+        let counted = self.0.get(&signal.tenant)?.contains(&person.appid);
+        counted.then(|| ConsentAct::of(signal, sealer))?
+    }
+}
+
 impl ConsentAct {
-    /// Returns what a signal means for the consents that it is about; `None`: nothing.
-    pub fn of(signal: &Signal, sealer: &Sealer) -> Option<Self> {
+    fn of(signal: &Signal, sealer: &Sealer) -> Option<Self> {
         let at = signal.said_at();
         let act = match (signal.told, signal.detail(signal::BY)?) {
             (Told::PopupAccepted, signal::BY_POPUP) => Act::Given(signal.id, at),
-            // Unasked, for all that is to come. Who is asked and says no, says it for this once.
+            // Unasked, for all that is to come. Who is asked and says no, says it for this once. Of the settings WeChat
+            // tells this alone, and not who has allowed messages again
+            // (developers.weixin.qq.com/doc/service/guide/product/subscription_messages/push.html).
             (Told::PopupRejected, signal::BY_SETTINGS) => Act::Withdrawn(at),
             _ => return None,
         };
@@ -106,11 +137,17 @@ mod tests {
             details: vec![(signal::BY.into(), by.into()), (signal::TEMPLATE_ID.into(), "tpl-1".into())],
             at,
         };
-        let act = |told, by| ConsentAct::of(&signal(told, by), &sealer).map(|consent| consent.act);
+        let accounts = |tenant: &str, account: &str| Counted::new([(tenant.parse().unwrap(), account.into())]);
+        let counted = accounts("shop", "wx1");
+        let act = |told, by| counted.act(&signal(told, by), &sealer).map(|consent| consent.act);
         let given = Act::Given(Uuid::from_u128(7), at);
         assert_eq!(act(Told::PopupAccepted, signal::BY_POPUP), Some(given));
         assert_eq!(act(Told::PopupAccepted, signal::BY_SETTINGS), None, "that is none to use up");
         assert_eq!(act(Told::PopupRejected, signal::BY_SETTINGS), Some(Act::Withdrawn(at)));
         assert_eq!(act(Told::PopupRejected, signal::BY_POPUP), None, "who says no for once takes nothing back");
+        let accepted = signal(Told::PopupAccepted, signal::BY_POPUP);
+        for others in [Counted::default(), accounts("shop", "wx2"), accounts("shoes", "wx1")] {
+            assert_eq!(others.act(&accepted, &sealer), None, "of {others:?} alone");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! One-time consents: what users say in popups is counted in limits at once, before anybody who watches hears of it. It is
-//! counted again from the ledger, which changes nothing unless it could not be here.
+//! One-time consents: what users say in popups of accounts whose consents are counted goes to limits at once, beside the way
+//! on which those who watch hear of it. It is counted again from the ledger, which changes nothing unless it could not be here.
 
 use tracing::warn;
 

@@ -94,6 +94,7 @@ impl Rig {
             extensions: Arc::new(Extensions::new(&own)),
             senders: senders.clone(),
             prices: Prices::default(),
+            counted: Counted::default(),
             sealer: sealer.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),

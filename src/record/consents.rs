@@ -15,7 +15,7 @@ use super::losses::{Pen, Stuck};
 use crate::domain::ids::TenantId;
 use crate::domain::time::Clock;
 use crate::ledger::{Ledger, SealedReply};
-use crate::limits::{ConsentAct, Limits, LimitsError};
+use crate::limits::{ConsentAct, Counted, Limits, LimitsError};
 use crate::queue::frame::{Heard, open_heard};
 use crate::seal::Sealer;
 use crate::shutdown::Tasks;
@@ -31,8 +31,8 @@ pub struct Consents<M, L> {
     pub limits: M,
     /// Where signals are read.
     pub ledger: L,
-    /// Whose consents are counted.
-    pub tenants: Vec<TenantId>,
+    /// The accounts whose consents are counted.
+    pub counted: Counted,
     /// Opens signals.
     pub sealer: Sealer,
     /// Time.
@@ -49,7 +49,7 @@ impl<M: Limits, L: Ledger> Consents<M, L> {
     /// Starts to follow, until the group of tasks is told to stop; where no consents are counted there is nothing to do.
     pub fn spawn(self) {
         let tasks = self.tasks.clone();
-        if !self.tenants.is_empty() {
+        if self.counted.tenants().next().is_some() {
             tasks.spawn("consents", self.run());
         }
     }
@@ -76,7 +76,7 @@ impl<M: Limits, L: Ledger> Consents<M, L> {
 
     /// Goes on up to what is committed.
     async fn catch_up(&self, places: &mut HashMap<TenantId, i64>, last: i64) -> Result<(), Stuck> {
-        for tenant in &self.tenants {
+        for tenant in self.counted.tenants() {
             let reader = format!("consents:{tenant}");
             let mut at = match places.get(tenant) {
                 Some(&at) => at,
@@ -105,7 +105,7 @@ impl<M: Limits, L: Ledger> Consents<M, L> {
     fn act(&self, heard: &SealedReply) -> Option<ConsentAct> {
         heard.signal?;
         match open_heard(&heard.sealed, &self.sealer) {
-            Ok(Heard::Signal(signal)) => ConsentAct::of(&signal, &self.sealer),
+            Ok(Heard::Signal(signal)) => self.counted.act(&signal, &self.sealer),
             Ok(Heard::Reply(_)) => None,
             Err(problem) => {
                 error!(%problem, "a signal cannot be opened: if it gave a consent, that is not counted");

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use postrider::domain::time::Clock;
+use postrider::pb::template_service_client::TemplateServiceClient;
+use postrider::pb::tenant_service_client::TenantServiceClient;
 use postrider::pb::{self, Class, Fate};
 use postrider::shutdown::Tasks;
 use postrider::simulator::{Behaviour, Simulator, wechat};
 
-use super::wechat::{APPID, GOOD, account, put_template, settings, spec};
+use super::wechat::{APPID, GOOD, account, put_template, settings, spec, template};
 use crate::support::api::{self, Client, Watched};
 use crate::support::cloud::{PATIENCE, quick};
 use crate::support::janitor::free_port;
@@ -61,6 +63,18 @@ fn none_left() -> (Fate, String) {
 fn asked(service: &Service, verdict: &str) -> f64 {
     let name = format!("postrider_attempts_total{{provider=\"cloud\",verdict=\"{verdict}\"}} ");
     service.metrics().iter().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0.0)
+}
+
+/// Creates another tenant that has the template; returns a client that presents its key.
+async fn other_tenant(service: &Service) -> Client {
+    let mut tenants = TenantServiceClient::new(service.connect());
+    let tenant = Some(pb::Tenant { tenant_id: "other".into(), ..pb::Tenant::default() });
+    tenants.create_tenant(pb::CreateTenantRequest { tenant }).await.unwrap();
+    let request = pb::CreateApiKeyRequest { tenant_id: "other".into(), role: pb::Role::Admin.into(), expires_at: None };
+    let key = tenants.create_api_key(request).await.unwrap().into_inner().secret;
+    let request = pb::PutTemplateRequest { template: Some(template("cloud")) };
+    TemplateServiceClient::new(service.connect_with(&key)).put_template(request).await.unwrap();
+    Client::new(service.connect_with(&key))
 }
 
 /// An account that asks for consents, and a service that counts them.
@@ -161,6 +175,31 @@ async fn each_accept_is_good_once_embedded() {
 async fn each_accept_is_good_once_on_servers() {
     let backends = tokio::task::spawn_blocking(Backends::servers).await.unwrap();
     each_accept_is_good_once(backends).await;
+}
+
+/// What users consent to, they say to the account, whoever's job leaves by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn consents_are_those_of_the_accounts_tenant_whoever_uses_them() {
+    let counted = Counted::start(Backends::Embedded).await;
+    let other = other_tenant(&counted.service).await;
+    counted.say(&[("o-1", true)], 1).await;
+    for (tenant, key, told) in [
+        (&other, "theirs", sent()),
+        (&other, "more", denied()),
+        (&counted.client, "ours", none_left()),
+        (&other, "again", none_left()),
+    ] {
+        let ids = submit(tenant, key, &["o-1"]).await;
+        assert_eq!(outcomes(tenant, &ids).await, [told], "{key}");
+    }
+    // In another second, or it would be the same accept.
+    counted.clock.pause(Duration::from_millis(1_100)).await;
+    counted.say(&[("o-1", true)], 1).await;
+    let ids = submit(&counted.client, "later", &["o-1"]).await;
+    assert_eq!(outcomes(&counted.client, &ids).await, [sent()]);
+    let ids = submit(&other, "last", &["o-1"]).await;
+    assert_eq!(outcomes(&other, &ids).await, [none_left()]);
+    counted.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

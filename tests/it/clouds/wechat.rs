@@ -268,6 +268,11 @@ fn recipients() -> Vec<pb::BatchItem> {
 }
 
 pub(super) async fn put_template(service: &Service, provider: &str) {
+    api::put_template(service, template(provider)).await;
+}
+
+/// A template that a provider has approved.
+pub(super) fn template(provider: &str) -> pb::Template {
     let variable = pb::TemplateVariable { name: "thing1".into(), r#type: "thing".into(), ..Default::default() };
     let at = pb::ProviderTemplate {
         provider_id: provider.into(),
@@ -276,8 +281,7 @@ pub(super) async fn put_template(service: &Service, provider: &str) {
     };
     let body = pb::TemplateBody { sms_text: "您的{thing1}已发货".into(), ..Default::default() };
     let (variables, bodies, providers) = (vec![variable], vec![body], vec![at]);
-    let template = pb::Template { name: "order".into(), variables, bodies, providers, ..Default::default() };
-    api::put_template(service, template).await;
+    pb::Template { name: "order".into(), variables, bodies, providers, ..Default::default() }
 }
 
 pub(super) fn spec(class: pb::Class) -> pb::JobSpec {
