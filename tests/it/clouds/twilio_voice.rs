@@ -315,6 +315,36 @@ async fn an_attempt_that_is_driven_is_not_made_again() {
     rig.finish().await;
 }
 
+/// A call that expires while it waits for a connection is not made then, and nobody is to blame.
+#[tokio::test]
+async fn a_call_that_has_expired_is_not_made() {
+    let slow = Behaviour { latency: Duration::from_millis(150), ..quick() };
+    let mut rig = Rig::start(
+        manners(),
+        slow,
+        "connections = 1
+",
+    )
+    .await;
+    let (first, mut second) = (call("+8613800000008", SHORT), call("+8613800000018", SHORT));
+    let answers = {
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        rig.twilio.submit(vec![first], sender);
+        while rig.simulator.messages().is_empty() {
+            rig.clock.pause(Duration::from_millis(5)).await;
+        }
+        second.expires_at = rig.clock.now().plus(Duration::from_millis(50));
+        let late = rig.submit(vec![second.clone()]).await;
+        [rig.clock.timeout(PATIENCE, answers.recv()).await.unwrap().unwrap().1, late[0].clone()]
+    };
+    assert!(matches!(&answers[0], Answer::Taken { .. }), "{answers:?}");
+    let late = Answer::NotSent { code: "expires_at".into(), retry_after: Some(Duration::ZERO) };
+    assert_eq!(answers[1], late);
+    rig.ended().await;
+    assert_eq!(rig.simulator.messages().len(), 1);
+    rig.finish().await;
+}
+
 /// Whoever hangs up after their message has left it, whether that or the end of the call is told first.
 #[tokio::test]
 async fn a_recording_that_ends_with_the_call_is_kept_and_what_follows_it_follows() {

@@ -19,7 +19,7 @@ use crate::channel::http::Bytes;
 use crate::channel::{Answer, Handover};
 use crate::domain::call::{CallReport, CallResult};
 use crate::domain::event::State;
-use crate::domain::time::Stopwatch;
+use crate::domain::time::{Stopwatch, UnixMicros};
 
 /// Twilio's own ring time comes first, and a call may wait for its turn there; ours ends what Twilio does not.
 const RING_SLACK: Duration = Duration::from_secs(15);
@@ -40,6 +40,8 @@ pub(super) struct Conversation {
     attempt: Attempt,
     number: Box<str>,
     caller: Box<str>,
+    /// When it is not to be made any more.
+    too_late: UnixMicros,
     ring: Duration,
     talk_max: Duration,
     teller: Teller,
@@ -110,6 +112,7 @@ impl Conversation {
             attempt,
             number: handover.recipient.phone.as_ref().map_or("", |phone| phone.as_str()).into(),
             caller: handover.sender.clone(),
+            too_late: handover.expires_at,
             ring,
             talk_max,
             teller: Teller::new(&shared.voice, handover, carried),
@@ -136,10 +139,10 @@ impl Conversation {
     pub(super) async fn run<F: FnOnce(Answer) + Send>(mut self, answer: F) -> Over<F> {
         let (shared, url) = (Arc::clone(&self.shared), self.shared.url(self.attempt));
         let (to, from) = (self.number.clone(), self.caller.clone());
-        let (ring, talk) = (self.ring, self.talk_max);
+        let (ring, talk, too_late) = (self.ring, self.talk_max, self.too_late);
         let mut made = Made::Asked(Box::pin(async move {
             let detect = shared.settings.link.detect;
-            shared.rest.create(&Create { to: &to, from: &from, url: &url, ring, talk, detect }).await
+            shared.rest.create(&Create { to: &to, from: &from, url: &url, too_late, ring, talk, detect }).await
         }));
         let mut answer = Some(answer);
         let gone = loop {

@@ -8,11 +8,12 @@ use serde::Deserialize;
 use super::AGAIN;
 use super::word::{Status, progress, who};
 use crate::channel::Answer;
-use crate::channel::http::client::{Client, Failure};
+use crate::channel::http::client::{Client, Failure, TOO_LATE};
 use crate::channel::http::{Bytes, HeaderValue, Request, Response, StatusCode, header};
 use crate::channel::sms::cloud::{closed, foreign, not_sent, throttled};
 use crate::channel::sms::twilio::{authorization, refusal};
 use crate::config;
+use crate::domain::time::UnixMicros;
 
 /// How long Twilio may take for something in a call that is up.
 const COMMAND_MAX: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub(super) struct Create<'a> {
     pub(super) from: &'a str,
     /// Where its callbacks come, with its attempt.
     pub(super) url: &'a str,
+    /// When it is not to be made any more.
+    pub(super) too_late: UnixMicros,
     /// How long it rings.
     pub(super) ring: Duration,
     /// How long is talked at most.
@@ -84,8 +87,9 @@ impl Rest {
 
     /// Makes a call. Never sent twice: Twilio would call twice.
     pub(super) async fn create(&self, call: &Create<'_>) -> Answer {
-        match self.post(&format!("{}.json", self.calls), call.form(), self.limit).await {
+        match self.post(&format!("{}.json", self.calls), call.form(), (call.too_late, self.limit)).await {
             Ok(answer) => made(&answer),
+            Err(Failure::NotSent(TOO_LATE)) => Answer::too_late(),
             Err(Failure::NotSent(code)) => not_sent(code),
             Err(Failure::NoAnswer) => Answer::NoAnswer,
         }
@@ -98,7 +102,7 @@ impl Rest {
             EndIt::Now => "completed",
         };
         let form = Serializer::new(String::new()).append_pair("Status", status).finish();
-        match self.post(&self.one(call), form, COMMAND_MAX).await {
+        match self.post(&self.one(call), form, (UnixMicros::MAX, COMMAND_MAX)).await {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(_) | Err(_) => Err(NotDone),
         }
@@ -125,13 +129,18 @@ impl Rest {
         format!("{}/{plain}.json", self.calls)
     }
 
-    async fn post(&self, path: &str, form: String, limit: Duration) -> Result<Response<Bytes>, Failure> {
+    async fn post(
+        &self,
+        path: &str,
+        form: String,
+        (too_late, limit): (UnixMicros, Duration),
+    ) -> Result<Response<Bytes>, Failure> {
         let request = Request::post(path)
             .header(header::AUTHORIZATION, &self.authorization)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form.into())
             .map_err(|_| Failure::NotSent("no_request"))?;
-        self.client.send(request, limit).await
+        self.client.send_before(too_late, request, limit).await
     }
 }
 
