@@ -242,6 +242,55 @@ async fn friends_are_welcomed_once_soon_or_never(backends: Backends, size: Size)
     beset.tasks.finish(&beset.clock, PATIENCE).await;
 }
 
+/// Returns what stands in README between two texts, the corporation's id and secret being those of the simulated one.
+fn readme(from: &str, to: &str) -> String {
+    let text = include_str!("../../../README.md").split_once(from).unwrap().1.split_once(to).unwrap().0;
+    text.replace("ww0123456789abcdef", CORP).replace("secret_file = \"/run/secrets/wecom\"", "secret = \"geheim\"")
+}
+
+/// README's settings, template and commands, as they stand there, welcome a friend.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_friend_is_welcomed_as_the_readme_says() {
+    let (tasks, clock) = (Tasks::new(), Clock::system());
+    let corporation = corporation("http://127.0.0.1:1", Duration::from_secs(7_200));
+    let listen = ([127, 0, 0, 1], 0).into();
+    let simulator =
+        Simulator::start(Box::new(corporation.clone()), listen, (quick(), 5), &tasks, &clock).await.unwrap();
+    let settings = readme("```toml\n[[provider]]\nid = \"acme-welcome\"\n", "```");
+    let settings =
+        format!("[[provider]]\nid = \"acme-welcome\"\nendpoint = \"http://{}\"\n{settings}", simulator.address());
+    let service = tokio::task::spawn_blocking(move || Service::start(&Backends::Embedded, &settings)).await.unwrap();
+    let file = service.dir().join("welcome.toml");
+    std::fs::write(
+        &file,
+        readme("```toml\nname = \"welcome\"\n", "```").replace("variables", "name = \"welcome\"\nvariables"),
+    )
+    .unwrap();
+    let _told_by_nobody = corporation.befriend("zhang", "wmABCD", "code-7", clock.now().as_secs());
+    let commands = readme("```sh\npostrider template put welcome.toml\n", "```").replace("\\\n", " ");
+    let commands = ["postrider template put welcome.toml"].into_iter().chain(commands.lines());
+    for command in commands {
+        let words = command.split_whitespace().skip(1).map(|word| word.replace("CODE", "code-7"));
+        let told = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
+            .args(words)
+            .current_dir(service.dir())
+            .env("POSTRIDER_ENDPOINT", format!("http://127.0.0.1:{}", service.grpc_port()))
+            .env("POSTRIDER_KEY", service.key())
+            .output()
+            .unwrap();
+        assert!(told.status.success(), "{command}: {}", String::from_utf8_lossy(&told.stderr));
+    }
+    let watch = clock.stopwatch();
+    while simulator.messages().is_empty() {
+        assert!(watch.elapsed() < PATIENCE, "{}", service.log());
+        clock.pause(Duration::from_millis(10)).await;
+    }
+    let (message, _) = simulator.messages().remove(0);
+    assert_eq!((&*message.to, &*message.text), ("code-7", "朋友，您好！回复1看今日新品"));
+    drop(service);
+    tasks.finish(&clock, PATIENCE).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn friends_are_welcomed_once_soon_or_never_embedded() {
     friends_are_welcomed_once_soon_or_never(Backends::Embedded, SHORT).await;
