@@ -5,6 +5,7 @@ mod aliyun_voice;
 mod consents;
 mod custom;
 mod customers;
+mod day;
 mod kannel;
 mod service;
 mod signals;
