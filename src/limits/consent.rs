@@ -55,9 +55,8 @@ impl ConsentAct {
         let at = signal.said_at();
         let act = match (signal.told, signal.detail(signal::BY)?) {
             (Told::PopupAccepted, signal::BY_POPUP) => Act::Given(signal.id, at),
-            // Unasked, for all that is to come. Who is asked and says no, says it for this once. Of the settings WeChat
-            // tells this alone, and not who has allowed messages again
-            // (developers.weixin.qq.com/doc/service/guide/product/subscription_messages/push.html).
+            // Unasked, for all that is to come. Who is asked and says no, says it for this once. Of the settings the platform
+            // tells this alone, and nothing of who allows messages again.
             (Told::PopupRejected, signal::BY_SETTINGS) => Act::Withdrawn(at),
             _ => return None,
         };

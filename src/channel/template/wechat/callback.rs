@@ -64,7 +64,8 @@ impl Desk {
         }
     }
 
-    /// Reads what a user said to each template that a popup asks for, or changed in the account's settings.
+    /// Reads what a user said to each template that a popup asks for, or changed in the account's settings, of which WeChat
+    /// pushes refusals only.
     fn consents(&self, root: Node<'_, '_>, (list, by): (&str, &str), at: UnixMicros) -> Result<Vec<News>, Refused> {
         let all = xml::child(root, list).ok_or(Refused::Unreadable)?;
         let items: Vec<_> = all.children().filter(|child| child.has_tag_name("List")).take(LIST_MAX).collect();
