@@ -11,6 +11,7 @@ use postrider::simulator::Simulator;
 use super::wechat::{APPID, GOOD, account, put_template, settings, spec};
 use crate::support::api::{self, Watched};
 use crate::support::cloud::{PATIENCE, quick};
+use crate::support::janitor::free_port;
 use crate::support::service::{Backends, Service};
 
 const DAY: i64 = 24 * 3_600;
@@ -58,8 +59,9 @@ async fn what_is_over_an_accounts_day_leaves_when_chinas_next_day_begins() {
     let listen = ([127, 0, 0, 1], 0).into();
     let simulator = Simulator::start(Box::new(account), listen, (quick(), 5), &tasks, &real).await.unwrap();
     let provider = settings(&format!("http://{}", simulator.address()), &format!("{GOOD}messages = \"subscribe\"\n"));
+    let settings = format!("[receive]\nlisten = \"127.0.0.1:{}\"\n{provider}", free_port());
     let start = move || {
-        let service = Service::prepare(&Backends::Embedded, &provider, &["--clock", "virtual"]);
+        let service = Service::prepare(&Backends::Embedded, &settings, &["--clock", "virtual"]);
         service.restart(None);
         service
     };
