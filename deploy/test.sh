@@ -182,13 +182,26 @@ peers() {
 
 # === the checks ===
 #
-# All of them in the release profile, so that the dependencies are compiled once and the tests run what is shipped.
+# All of them with the dependencies of the release profile, so that those are compiled once.
 
 # Tests of how late something is: they have the machine to themselves.
 timed=million
 threads=$(($(nproc) + 1))
 
-docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --no-deps --quiet; }
+# Unit tests check what code does, not how fast: to optimize all of it once more for them would take minutes. What they are
+# linked to is of the release, and the service that the other tests start is what is shipped.
+unit=(--lib --config 'profile.release.package.postrider.opt-level=0')
+
+# (Examples there are none; asked for, they let cargo see the features that the lints saw, and take what those compiled.)
+docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --no-deps --quiet --lib --bin postrider-load --examples; }
+build() {
+  cargo test --locked --release --quiet --no-run --test it --bin postrider-load
+  cargo test --locked --release --quiet --no-run "${unit[@]}"
+}
+units() {
+  cargo test --locked --release --quiet "${unit[@]}"
+  cargo test --locked --release --quiet --bin postrider-load
+}
 # The program that the tests ran: with the features that only tests need left out, cargo would compile it all again.
 demo() { "${CARGO_TARGET_DIR:-target}/release/postrider" demo; }
 
@@ -199,8 +212,8 @@ stage "peers" peers
 stage "format" cargo fmt --check
 stage "lints" cargo clippy --locked --release --all-targets --quiet -- -D warnings
 stage "docs" docs
-stage "build of the tests" cargo test --locked --release --quiet --no-run
-stage "unit and property tests" cargo test --locked --release --quiet --lib --bins
+stage "build of the tests" build
+stage "unit and property tests" units
 stage "examples in the docs" cargo test --locked --release --quiet --doc
 # They wait more than they work.
 stage "contracts and whole service" cargo test --locked --release --test it -- --skip "$timed" --test-threads "$threads"
