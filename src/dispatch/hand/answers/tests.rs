@@ -163,9 +163,8 @@ impl Rig {
 
     /// Returns what was taken so far, by queue.
     fn taken(&self) -> Vec<(QueueName, Frame)> {
-        let decoded = |(to, frame): &(QueueName, Bytes)| {
-            (to.clone(), Frame::decode(frame, &self.context.sealer).unwrap())
-        };
+        let decoded =
+            |(to, frame): &(QueueName, Bytes)| (to.clone(), Frame::decode(frame, &self.context.sealer).unwrap());
         self.noted(|noted| noted.taken.iter().map(decoded).collect())
     }
 
