@@ -270,3 +270,31 @@ async fn a_provider_is_held_back_and_let_go() {
         (Some("chen"), Some(0), Some(0))
     );
 }
+
+/// Flows are checked and drawn without a service; the exit code says what a script needs.
+#[test]
+fn a_flow_is_checked_and_drawn_from_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file("good.toml", "start = \"hi\"\n[nodes.hi]\nsay = { text = \"Hello {name}\" }\n");
+    let circle = file("circle.toml", "start = \"hi\"\n[nodes.hi]\nsay = { text = \"Hello\" }\nnext = \"hi\"\n");
+    let run = |line: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_postrider")).arg("flow").args(line).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, drawn, errors) = run(&["draw", &good]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(drawn.starts_with("flowchart") && drawn.contains("Hello"), "{drawn}");
+    let (code, said, _) = run(&["check", "--json", &good, &circle]);
+    let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, said.len()), (Some(1), 2), "the worst of them: {said:?}");
+    let (code, drawn, errors) = run(&["draw", &circle]);
+    assert_eq!((code, drawn.as_str()), (Some(1), ""));
+    assert!(errors.contains("circle.toml"), "{errors}");
+    assert_eq!(run(&["check", "/nowhere/to/be/found.toml"]).0, Some(64));
+}
