@@ -18,7 +18,7 @@ use postrider::domain::keys::{AddressKey, RecipientKey};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::core::{self, Buckets, People, Refusals, When};
 use postrider::limits::redis::{Redis, Settings};
-use postrider::limits::{Against, Claim, Decision, Lease, LeaseMode, Limits, Span, Take};
+use postrider::limits::{Against, Claim, Decision, Lease, LeaseMode, Limits, Once, Span, Take};
 use uuid::Uuid;
 
 const RECIPIENTS: u64 = 200_000;
@@ -36,6 +36,7 @@ fn claim(recipient: u64, job: u64, rules: u32) -> Claim {
         limit: 5 + rule,
         need: 1,
         span: Span::Rolling(day * (rule + 1)),
+        once: Once::Touch,
         on_limit: OnLimit::Defer,
         mode: Mode::Enforce,
     };

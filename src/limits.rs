@@ -40,7 +40,7 @@ pub use core::{opens_at, short};
 pub use share::{SHARE_LIFE, Share};
 pub use shared::{Borrow, Borrowed, Shared};
 pub use spend::{ALLOWANCES_MAX, Allowance, Counts, Need, Spend, Spent};
-pub use take::{Held, Span, Take, Until, Vacate};
+pub use take::{Held, Once, Span, Take, Until, Vacate};
 
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Kind};
@@ -150,7 +150,7 @@ pub struct Claim {
     /// When the earliest copy that may have been handed over was released.
     pub seen: Option<UnixMicros>,
     /// What counts as one touch: the job, or its fallback chain. A touch that is in a cap's log already is not taken
-    /// again.
+    /// again, but where each attempt counts.
     pub touch: Uuid,
     /// The caps it needs, at most [`TAKES_MAX`].
     pub takes: Vec<Take>,
@@ -441,7 +441,7 @@ pub trait Limits: Clone + Send + Sync + 'static {
     /// Tries to become, or to stay, the one that reloads what was lost. The lead ends after [`RECOVERY_LEAD`].
     fn lead_recovery(&self, now: UnixMicros, who: u64) -> impl Future<Output = Result<bool, LimitsError>> + Send;
 
-    /// Takes places for touches as of their times, whether there is room or not; one whose job is known takes nothing.
+    /// Takes places for touches as of their times, whether there is room or not; one whose attempt is known takes nothing.
     fn restore(&self, touches: &[Touch]) -> impl Future<Output = Result<(), LimitsError>> + Send;
 
     /// Ends the recovery of the memory that `identity` names; returns whether that is still the one.

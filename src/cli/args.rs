@@ -257,6 +257,7 @@ fn options<'a>(cap: &mut pb::CapRule, parts: impl Iterator<Item = &'a str>) -> R
             None if part == "shadow" => cap.mode = pb::RuleMode::Shadow.into(),
             None if part == "segments" => cap.unit = pb::CapUnit::Segments.into(),
             None if part == "delivered" => cap.count = pb::CapCount::Delivered.into(),
+            None if part == "attempted" => cap.count = pb::CapCount::Attempted.into(),
             Some(("per", word)) => {
                 let name = format!("CAP_PER_{}", word.to_ascii_uppercase().replace('+', "_"));
                 cap.per = pb::CapPer::from_str_name(&name).ok_or_else(unknown)?.into();

@@ -333,8 +333,8 @@ fn cap_text(cap: &pb::CapRule) -> String {
     if cap.unit() == pb::CapUnit::Segments {
         text.push_str(",segments");
     }
-    if cap.count() == pb::CapCount::Delivered {
-        text.push_str(",delivered");
+    if !matches!(cap.count(), pb::CapCount::Unspecified | pb::CapCount::Submitted) {
+        text.push_str(&format!(",{}", word(cap.count().as_str_name(), "CAP_COUNT_")));
     }
     let per = word(cap.per().as_str_name(), "CAP_PER_").replace('_', "+");
     if cap.per() != pb::CapPer::Recipient {

@@ -126,6 +126,8 @@ fn caps_read_like_people_write_them() {
         (crate::pb::RuleMode::Shadow, crate::pb::CapPer::RecipientSender, 2)
     );
     assert_eq!(cap.window.unwrap().clock_offset_minutes, 480);
+    let Cap(cap) = "tries=3/calendar day,attempted,per=recipient+campaign,kind=call".parse().unwrap();
+    assert_eq!((cap.count(), cap.per()), (crate::pb::CapCount::Attempted, crate::pb::CapPer::RecipientCampaign));
     let Cap(cap) = "preset=aliyun-sms,sender=Acme".parse().unwrap();
     assert_eq!((cap.preset.as_str(), cap.name.as_str(), &*cap.filter.unwrap().senders[0]), ("aliyun-sms", "", "Acme"));
     let error = |raw: &str| raw.parse::<Cap>().unwrap_err();

@@ -15,7 +15,7 @@ use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey};
 use crate::domain::window::{Calendars, Means, WindowRule};
 use crate::limits::core::{self, People, When};
-use crate::limits::{Against, Claim, Decision, Span, Take};
+use crate::limits::{Against, Claim, Decision, Once, Span, Take};
 use crate::policy::windows::{Bound, Windows};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -266,23 +266,24 @@ impl Day {
             limit,
             need: 1,
             span: Span::Rolling(length),
+            once: Once::Attempt,
             on_limit: OnLimit::Defer,
             mode: Mode::Enforce,
         };
         let mut key = [0; 16];
         key[..4].copy_from_slice(&job.callee.to_le_bytes());
-        // Across campaigns and tenants: all of them are one brand here. Each call is a touch of its own.
-        let touch = u128::from(number) << 32 | u128::from(job.attempt);
+        // Across campaigns and tenants: all of them are one brand here.
+        let id = uuid::Uuid::from_u128(u128::from(number) + 1);
         let claim = Claim {
             tenant: self.tenants[0].clone(),
             recipient: RecipientKey(key),
-            job: JobId(uuid::Uuid::from_u128(touch + 1)),
+            job: JobId(id),
             attempt: job.attempt + 1,
-            supersedes: 0,
+            supersedes: job.attempt,
             token: self.chance.u64(..),
             deadline: now,
             seen: None,
-            touch: uuid::Uuid::from_u128(touch + 1),
+            touch: id,
             takes: vec![take(1, CALLS_A_DAY, DAY), take(2, 1, GAP)],
             expires_at: UnixMicros::MAX,
             against: Against {

@@ -67,6 +67,8 @@ words! {
         RecipientSender = "recipient+sender",
         /// Per sender, over all its recipients.
         Sender = "sender",
+        /// Per recipient and campaign: each campaign has a budget of its own, and all jobs without one have one together.
+        RecipientCampaign = "recipient+campaign",
     }
 }
 
@@ -88,6 +90,9 @@ words! {
         /// What arrived: a job holds its places from its hand-over on, and gives them back once it is known that it
         /// reached nobody.
         Delivered = "delivered",
+        /// Each attempt by itself, whatever came of it: a job that is tried again, and each step of a fallback chain, take
+        /// places of their own. What a provider turned away was no attempt.
+        Attempted = "attempted",
     }
 }
 

@@ -5,7 +5,7 @@ use crate::domain::cap::{CapRule, Mode, OnLimit, Unit, Window};
 use crate::domain::event::Fate;
 use crate::domain::job::{Job, OnMissed, Shared};
 use crate::domain::time::UnixMicros;
-use crate::limits::{Claim, Held, Take, opens_at, short};
+use crate::limits::{Claim, Held, Once, Take, opens_at, short};
 use crate::policy::windows::Says;
 use crate::policy::zones;
 
@@ -46,7 +46,7 @@ pub struct Places {
     pub used: u32,
     /// In which window.
     pub window: Window,
-    /// The jobs that took them, newest first, as [`short`] makes them.
+    /// The jobs that took them, newest first and each once, as [`short`] makes them.
     pub holders: Vec<u64>,
 }
 
@@ -95,13 +95,22 @@ impl Ground {
     /// had none.
     pub fn caps_said(&self, shared: &Shared, claim: &Claim, held: &[Vec<Held>], at: UnixMicros) -> Vec<Ruling> {
         let own = |held: &&Held| held.touch == short(claim.touch);
-        // They said it when it was claimed.
-        let at = held.iter().flatten().find(own).map_or(at, |held| held.at);
-        let own = |index: usize| held.get(index).is_some_and(|held| held.iter().any(|held| own(&held)));
+        // They said it when it was claimed: this attempt, not a later one.
+        let claimed = held.iter().flatten().filter(own).map(|held| held.at);
+        let at = claimed.clone().filter(|claimed| *claimed <= at).max().or(claimed.min()).unwrap_or(at);
+        let took = |index: usize| {
+            let once = claim.takes.get(index).map_or(Once::Touch, |take| take.once);
+            let its = |held: &Held| own(&held) && (once == Once::Touch || held.at == at);
+            held.get(index).is_some_and(|held| held.iter().any(its))
+        };
         let all = self.caps_say(shared, claim, held, at).into_iter().enumerate();
-        all.filter(|(index, ruling)| own(*index) || (ruling.shadow && ruling.said != Said::Pass))
-            .map(|(_, ruling)| ruling)
-            .collect()
+        let said = |(index, ruling): (usize, Ruling)| {
+            let passed = took(index);
+            let over = ruling.shadow && ruling.said != Said::Pass;
+            let ruling = if passed { Ruling { said: Said::Pass, open_at: None, ..ruling } } else { ruling };
+            (passed || over).then_some(ruling)
+        };
+        all.filter_map(said).collect()
     }
 
     /// Adds the places of a cap to what it said of a job that it had no room for.
@@ -135,10 +144,12 @@ impl Ground {
 }
 
 fn places(rule: &CapRule, take: &Take, held: &[Held], at: UnixMicros) -> Places {
-    Places {
-        limit: take.limit,
-        used: take.used(held, at),
-        window: rule.window,
-        holders: held.iter().map(|held| held.job).collect(),
+    // A job that was tried more than once may hold more than one.
+    let mut holders = Vec::with_capacity(held.len());
+    for held in held {
+        if !holders.contains(&held.job) {
+            holders.push(held.job);
+        }
     }
+    Places { limit: take.limit, used: take.used(held, at), window: rule.window, holders }
 }

@@ -6,7 +6,7 @@ use crate::domain::cap::{CapRule, Count, Mode, OnLimit, Per, Unit, Window};
 use crate::domain::job::{Job, Shared};
 use crate::domain::keys::{RecipientKey, space};
 use crate::domain::time::UnixMicros;
-use crate::limits::{Decision, Span, TAKES_MAX, Take, Vacate};
+use crate::limits::{Decision, Once, Span, TAKES_MAX, Take, Vacate};
 use crate::policy::cap_windows;
 use crate::seal::Sealer;
 use crate::telemetry::metrics::CapDecision;
@@ -125,13 +125,17 @@ fn take(rule: &CapRule, shared: &Shared, sealer: &Sealer) -> Take {
         limit: rule.limit_for(shared.class),
         need: 1,
         span,
+        once: match rule.count {
+            Count::Submitted | Count::Delivered => Once::Touch,
+            Count::Attempted => Once::Attempt,
+        },
         on_limit: rule.on_limit,
         mode: rule.mode,
     }
 }
 
 /// Returns the number that stands for a rule in a log. Under the same name another window, unit or way to count is another
-/// rule, which counts afresh; and so is the same rule for another topic or sender where it counts per those.
+/// rule, which counts afresh; and so is the same rule for another topic, sender or campaign where it counts per those.
 fn number(rule: &CapRule, shared: &Shared) -> u32 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(rule.name.as_str().as_bytes());
@@ -148,13 +152,18 @@ fn number(rule: &CapRule, shared: &Shared) -> u32 {
     if rule.unit == Unit::Segments {
         hash.update(b"/segments");
     }
-    if rule.count == Count::Delivered {
-        hash.update(b"/delivered");
+    match rule.count {
+        Count::Submitted => {}
+        Count::Delivered => hash.update(b"/delivered"),
+        Count::Attempted => hash.update(b"/attempted"),
     }
     match rule.per {
         Per::Recipient | Per::Sender => {}
         Per::RecipientTopic => hash.update([b"/topic:", shared.topic.as_bytes()].concat().as_slice()),
         Per::RecipientSender => hash.update([b"/sender:", shared.sender.as_bytes()].concat().as_slice()),
+        Per::RecipientCampaign => {
+            hash.update([b"/campaign:", shared.origin.campaign_id.as_bytes()].concat().as_slice());
+        }
     }
     hash.finalize()
 }

@@ -22,10 +22,21 @@ pub struct Take {
     pub need: u32,
     /// The window.
     pub span: Span,
+    /// What takes its place once.
+    pub once: Once,
     /// What happens without room; the first rule that drops wins over those that defer.
     pub on_limit: OnLimit,
     /// Whether it binds. A shadow takes a place where it has one, and never stands in the way.
     pub mode: Mode,
+}
+
+/// What takes a place in a cap once, however often it is claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Once {
+    /// A touch: while its place is in the window, another attempt of the job, or step of its chain, takes none.
+    Touch,
+    /// An attempt: the next one of the same touch takes a place of its own.
+    Attempt,
 }
 
 /// A cap's window as a store sees it: without zones and calendars.

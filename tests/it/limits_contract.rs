@@ -1,5 +1,6 @@
 //! The contract of limits, on every backend. One suite: a backend that passes it may stand behind a dispatcher.
 
+mod attempts;
 mod caps;
 mod claims;
 mod concurrency;
@@ -27,7 +28,9 @@ use postrider::domain::keys::{AddressKey, RecipientKey};
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::limits::embedded::Embedded;
 use postrider::limits::redis::{Redis, Settings};
-use postrider::limits::{Against, AnyLimits, Claim, Decision, Limits, Need, Remember, Remembered, Span, Spend, Take};
+use postrider::limits::{
+    Against, AnyLimits, Claim, Decision, Limits, Need, Once, Remember, Remembered, Span, Spend, Take,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -127,7 +130,7 @@ pub(super) fn take(rule: u32, limit: u32, window: Duration) -> Take {
 
 /// Returns a cap of some window that defers.
 pub(super) fn spanning(rule: u32, limit: u32, span: Span) -> Take {
-    Take { rule, log: None, limit, need: 1, span, on_limit: OnLimit::Defer, mode: Mode::Enforce }
+    Take { rule, log: None, limit, need: 1, span, once: Once::Touch, on_limit: OnLimit::Defer, mode: Mode::Enforce }
 }
 
 /// Returns the answer that a cap is full, the turn aside.

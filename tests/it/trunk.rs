@@ -1,6 +1,8 @@
 //! Calls over a simulated trunk on the virtual clock: hours of retries in seconds, lines never above the limit.
 
+mod attempts;
 mod faults;
+mod frames;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

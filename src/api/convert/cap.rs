@@ -52,6 +52,7 @@ fn cap(raw: pb::CapRule) -> Result<CapRule, Invalid> {
             Some(pb::CapPer::RecipientTopic) => Per::RecipientTopic,
             Some(pb::CapPer::RecipientSender) => Per::RecipientSender,
             Some(pb::CapPer::Sender) => Per::Sender,
+            Some(pb::CapPer::RecipientCampaign) => Per::RecipientCampaign,
         },
         unit: match known("unit", raw.unit)? {
             None | Some(pb::CapUnit::Unspecified | pb::CapUnit::Jobs) => Unit::Jobs,
@@ -60,6 +61,7 @@ fn cap(raw: pb::CapRule) -> Result<CapRule, Invalid> {
         count: match known("count", raw.count)? {
             None | Some(pb::CapCount::Unspecified | pb::CapCount::Submitted) => Count::Submitted,
             Some(pb::CapCount::Delivered) => Count::Delivered,
+            Some(pb::CapCount::Attempted) => Count::Attempted,
         },
         reserve: raw.reserve,
         mode: mode(raw.mode)?,
@@ -188,6 +190,7 @@ pub(super) fn cap_to_pb(cap: &CapRule) -> pb::CapRule {
             Per::RecipientTopic => pb::CapPer::RecipientTopic,
             Per::RecipientSender => pb::CapPer::RecipientSender,
             Per::Sender => pb::CapPer::Sender,
+            Per::RecipientCampaign => pb::CapPer::RecipientCampaign,
         }
         .into(),
         unit: match cap.unit {
@@ -198,6 +201,7 @@ pub(super) fn cap_to_pb(cap: &CapRule) -> pb::CapRule {
         count: match cap.count {
             Count::Submitted => pb::CapCount::Submitted,
             Count::Delivered => pb::CapCount::Delivered,
+            Count::Attempted => pb::CapCount::Attempted,
         }
         .into(),
         reserve: cap.reserve,

@@ -65,7 +65,8 @@ impl<Q: Queue, L: Limits, B: Ledger> Jobs<Q, L, B> {
         let history = self.find(&tenant.id, id).await?.ok_or(Error::NotFound("job"))?;
         let row = history.row.as_ref().ok_or(Error::NotFound("job"))?;
         let envelope = self.open(row)?;
-        let job = envelope.jobs.first().cloned().ok_or(Error::Unreadable)?;
+        let mut job = envelope.jobs.first().cloned().ok_or(Error::Unreadable)?;
+        (job.attempt, job.supersedes) = (tried(&history), tried(&history));
         let place = chain::Place::of(&self.ports.ledger, &envelope.shared, job.id, &history).await?;
         let shared = current(&envelope.shared, Some(tenant), UnixMicros::MAX);
         let case = Case {
@@ -239,6 +240,15 @@ impl<Q: Queue, L: Limits, B: Ledger> Case<'_, Q, L, B> {
         let named = jobs.into_iter().filter_map(|history| history.row).map(|row| (short(row.id.0), row.id));
         Ok(named.filter(|(short, _)| holders.contains(short)).collect())
     }
+}
+
+/// Returns the last attempt that was handed over, as far as the ledger knows: the next one is asked for in its place.
+fn tried(history: &History) -> u16 {
+    let attempt = |event: &Event| match event.change {
+        Change::Sent { .. } | Change::Unresolved { .. } | Change::Called { .. } => Some(event.attempt),
+        Change::Deferred { .. } | Change::Progress(_) | Change::Settled(_) => None,
+    };
+    history.events.iter().filter_map(|numbered| attempt(&numbered.event)).max().unwrap_or(0)
 }
 
 /// Returns whether rules decide on a fate, and not a provider.

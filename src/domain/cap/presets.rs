@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{CalendarUnit, CapRule, ClockUnit, OnLimit, Per, Window};
+use super::{CalendarUnit, CapRule, ClockUnit, Count, OnLimit, Per, Window};
 use crate::domain::ids::RuleName;
 use crate::domain::job::{Class, Kind};
 
@@ -17,6 +17,7 @@ struct Row {
     per: Per,
     limit: u32,
     window: Window,
+    count: Count,
     on_limit: OnLimit,
 }
 
@@ -35,7 +36,12 @@ const fn row(
     limit: u32,
     window: Window,
 ) -> Row {
-    Row { preset, suffix, classes, kind, per, limit, window, on_limit: OnLimit::Defer }
+    Row { preset, suffix, classes, kind, per, limit, window, count: Count::Submitted, on_limit: OnLimit::Defer }
+}
+
+/// A row that counts every call, whoever answered: so does a provider, also where we call again for the same job.
+const fn calls((preset, suffix): (&'static str, &'static str), limit: u32, window: Window) -> Row {
+    Row { count: Count::Attempted, ..row((preset, suffix), (&[], Kind::Call, Per::Recipient), limit, window) }
 }
 
 const TABLE: &[Row] = &[
@@ -60,9 +66,9 @@ const TABLE: &[Row] = &[
     row(("aliyun-sms", "day"), (NOTICES, Kind::Sms, Per::RecipientSender), 50, Window::Rolling(DAY)),
     // Aliyun voice, SingleCallByTts and SingleCallByVoice: model notes of alibabacloud_dyvmsapi20170525 5.3.0. By called
     // number: 1 a minute, 5 an hour, 20 in 24 h.
-    row(("aliyun-voice", "minute"), (&[], Kind::Call, Per::Recipient), 1, Window::Rolling(MINUTE)),
-    row(("aliyun-voice", "hour"), (&[], Kind::Call, Per::Recipient), 5, Window::Rolling(HOUR)),
-    row(("aliyun-voice", "day"), (&[], Kind::Call, Per::Recipient), 20, Window::Rolling(DAY)),
+    calls(("aliyun-voice", "minute"), 1, Window::Rolling(MINUTE)),
+    calls(("aliyun-voice", "hour"), 5, Window::Rolling(HOUR)),
+    calls(("aliyun-voice", "day"), 20, Window::Rolling(DAY)),
     // Tencent SMS, as an account has it before it is changed: cloud.tencent.com/developer/techpedia/1295/8938. The same
     // content to a number once in 30 s, here any content; 10 a natural day by number, here any 24 h.
     row(("tencent-sms", "gap"), (&[], Kind::Sms, Per::Recipient), 1, Window::Gap(Duration::from_secs(30))),
@@ -110,6 +116,7 @@ pub fn rules(preset: &str) -> Option<Vec<CapRule>> {
             classes: row.classes.to_vec(),
             kinds: vec![row.kind],
             per: row.per,
+            count: row.count,
             on_limit: row.on_limit,
             ..CapRule::new(name, row.limit, row.window)
         })

@@ -125,7 +125,9 @@ mod tests {
             Window::Gap(length),
             Window::Bucket(length),
         ];
-        let mut rules = vec![bare.clone(), full];
+        let calls =
+            CapRule { per: Per::RecipientCampaign, count: Count::Attempted, kinds: vec![Kind::Call], ..bare.clone() };
+        let mut rules = vec![bare.clone(), full, calls];
         rules.extend(windows.map(|window| CapRule { window, ..bare.clone() }));
         assert_eq!(caps(&caps_json(&rules)), Ok(rules));
         assert!(caps(&json!([{"name": "daily"}])).is_err());

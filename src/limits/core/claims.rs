@@ -134,10 +134,10 @@ fn taken(shadows: u32) -> Decision {
     if shadows == 0 { Decision::Claimed } else { Decision::Overshadowed(shadows) }
 }
 
-/// Takes the places of a touch as of its time, whether there is room or not, unless its job is known.
+/// Takes the places of a touch as of its time, whether there is room or not, unless its attempt is known.
 pub fn restore(memory: &mut impl Memory, Touch { claim, at }: &Touch, mut changed: impl FnMut(Change)) {
-    let (person, job) = (key_of(&claim.tenant, claim.recipient.0), short_job(claim.job));
-    if memory.people(&person).entries(&person).any(|(entry, _)| entry.job == job) {
+    let (person, attempt) = (key_of(&claim.tenant, claim.recipient.0), (short_job(claim.job), claim.attempt));
+    if memory.people(&person).entries(&person).any(|(entry, _)| (entry.job, entry.attempt) == attempt) {
         return;
     }
     let takes = claim.takes.iter().map(|take| Take { limit: NEVER_FULL, ..take.clone() }).collect();

@@ -6,7 +6,7 @@ use super::people::Entry;
 use super::rulesets::Kept;
 use crate::domain::time::UnixMicros;
 use crate::limits::take::{TOLD_MAX, TOLD_PER_PLACE, Until, micros};
-use crate::limits::{Held, Span, Take, short};
+use crate::limits::{Held, Once, Span, Take, short};
 
 /// A place in a cap, as far as its rule is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Place {
 /// What a cap says of one claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Room {
-    /// The touch has its place already.
+    /// The touch has its place already, and takes no other.
     Held,
     /// There is room: a place taken now is kept until then.
     Free(Until),
@@ -61,7 +61,7 @@ pub(super) fn room(take: &Take, places: impl Iterator<Item = Place>, touch: u64,
     let (mut used, mut open_at, mut last_end) = (0, None, now);
     for place in places {
         let Some(end) = counted_until(take.span, &place, now) else { continue };
-        if place.touch == touch {
+        if place.touch == touch && take.once == Once::Touch {
             return Room::Held;
         }
         last_end = last_end.max(end);
@@ -178,7 +178,16 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn take(limit: u32, span: Span) -> Take {
-        Take { rule: 1, log: None, limit, need: 1, span, on_limit: OnLimit::Defer, mode: Mode::Enforce }
+        Take {
+            rule: 1,
+            log: None,
+            limit,
+            need: 1,
+            span,
+            once: Once::Touch,
+            on_limit: OnLimit::Defer,
+            mode: Mode::Enforce,
+        }
     }
 
     fn day(day: i64) -> UnixMicros {

@@ -16,7 +16,7 @@ use crate::domain::job::{Class, Kind};
 use crate::domain::keys::{AddressKey, RecipientKey};
 use crate::domain::suppression::Scope;
 use crate::domain::time::UnixMicros;
-use crate::limits::{Against, CLAIM_LIFE, Claim, Decision, Span, Take, Vacate};
+use crate::limits::{Against, CLAIM_LIFE, Claim, Decision, Once, Span, Take, Vacate};
 
 const DAY: i64 = 86_400_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -30,24 +30,29 @@ enum Form {
     Bucket(u32),
 }
 
-/// Limit, need, window in hours, what happens over it, whether it binds, and whether it is in a log of its own.
-const RULES: [(u32, u32, Form, OnLimit, Mode, bool); 8] = [
-    (2, 1, Form::Rolling(1), OnLimit::Defer, Mode::Enforce, false),
-    (6, 2, Form::Rolling(24), OnLimit::Defer, Mode::Enforce, false),
-    (5, 1, Form::Rolling(7 * 24), OnLimit::Drop, Mode::Enforce, false),
-    (3, 1, Form::Daily, OnLimit::Defer, Mode::Enforce, false),
-    (2, 1, Form::FromFirst(30), OnLimit::Defer, Mode::Enforce, false),
-    (3, 1, Form::Bucket(8), OnLimit::Defer, Mode::Enforce, false),
-    (1, 1, Form::Rolling(4), OnLimit::Defer, Mode::Shadow, false),
-    (9, 3, Form::Rolling(12), OnLimit::Defer, Mode::Enforce, true),
+/// Limit, need, window in hours, what happens over it, whether it binds, whether it is in a log of its own, and what takes
+/// a place once.
+const RULES: [(u32, u32, Form, OnLimit, Mode, bool, Once); 12] = [
+    (2, 1, Form::Rolling(1), OnLimit::Defer, Mode::Enforce, false, Once::Touch),
+    (6, 2, Form::Rolling(24), OnLimit::Defer, Mode::Enforce, false, Once::Touch),
+    (5, 1, Form::Rolling(7 * 24), OnLimit::Drop, Mode::Enforce, false, Once::Touch),
+    (3, 1, Form::Daily, OnLimit::Defer, Mode::Enforce, false, Once::Touch),
+    (2, 1, Form::FromFirst(30), OnLimit::Defer, Mode::Enforce, false, Once::Touch),
+    (3, 1, Form::Bucket(8), OnLimit::Defer, Mode::Enforce, false, Once::Touch),
+    (1, 1, Form::Rolling(4), OnLimit::Defer, Mode::Shadow, false, Once::Touch),
+    (9, 3, Form::Rolling(12), OnLimit::Defer, Mode::Enforce, true, Once::Touch),
+    (4, 1, Form::Rolling(24), OnLimit::Defer, Mode::Enforce, false, Once::Attempt),
+    (4, 1, Form::FromFirst(30), OnLimit::Defer, Mode::Enforce, false, Once::Attempt),
+    (2, 1, Form::Rolling(4), OnLimit::Drop, Mode::Shadow, false, Once::Attempt),
+    (9, 2, Form::Rolling(12), OnLimit::Defer, Mode::Enforce, true, Once::Attempt),
 ];
 
 #[derive(Clone, Debug)]
 enum Act {
-    Claim { recipient: u8, job: u8, attempt: u16, supersedes: u16, rules: u8, chain: bool, seen: bool, refused: bool },
+    Claim { recipient: u8, job: u8, attempt: u16, supersedes: u16, rules: u16, chain: bool, seen: bool, refused: bool },
     Repeat { refused: bool },
     GiveBack { back: usize },
-    Vacate { back: usize, rules: u8 },
+    Vacate { back: usize, rules: u16 },
     Wait { secs: u32 },
 }
 
@@ -118,7 +123,7 @@ impl Model {
         let place = |known: &Known| known.places.get(&take.rule).map(|&(used, end)| (used, end, known.claim.touch));
         let mut taken: Vec<_> = self.claims.iter().filter(in_log).filter_map(place).collect();
         taken.retain(|(_, end, _)| *end > now);
-        if taken.iter().any(|(.., touch)| *touch == claim.touch) {
+        if take.once == Once::Touch && taken.iter().any(|(.., touch)| *touch == claim.touch) {
             return None;
         }
         let used_at = |at| taken.iter().filter(|(_, end, _)| *end > at).map(|(used, ..)| used).sum::<u32>();
@@ -189,7 +194,7 @@ fn claim(recipient: u8, job: u8, attempt: u16, token: u64, now: UnixMicros) -> C
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let ask = (0..3u8, 0..12u8, 1..4u16, 0..3u16, any::<u8>(), any::<[bool; 3]>()).prop_map(
+    let ask = (0..3u8, 0..12u8, 1..4u16, 0..3u16, any::<u16>(), any::<[bool; 3]>()).prop_map(
         |(recipient, job, attempt, supersedes, rules, [chain, seen, refused])| Act::Claim {
             recipient,
             job,
@@ -198,32 +203,33 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             rules,
             chain,
             seen,
-            refused: refused && rules > 200,
+            refused: refused && rules % 256 > 200,
         },
     );
     let act = prop_oneof![
         8 => ask,
         2 => any::<bool>().prop_map(|refused| Act::Repeat { refused }),
         2 => (0..6usize).prop_map(|back| Act::GiveBack { back }),
-        2 => (0..20usize, any::<u8>()).prop_map(|(back, rules)| Act::Vacate { back, rules }),
+        2 => (0..20usize, any::<u16>()).prop_map(|(back, rules)| Act::Vacate { back, rules }),
         4 => prop_oneof![0..600u32, 0..90_000u32, 0..700_000u32].prop_map(|secs| Act::Wait { secs }),
     ];
     prop::collection::vec(act, 1..120)
 }
 
-fn takes(rules: u8, now: UnixMicros) -> Vec<Take> {
-    let take = |(index, &(limit, need, form, on_limit, mode, elsewhere)): (usize, &(u32, u32, Form, _, _, bool))| {
-        let start = UnixMicros(now.0 - now.0 % DAY);
-        let span = match form {
-            Form::Rolling(hours) => Span::Rolling(HOUR * hours),
-            Form::Daily => Span::Fixed { start, end: UnixMicros(start.0 + DAY) },
-            Form::FromFirst(hours) => Span::FromFirst(HOUR * hours),
-            Form::Bucket(hours) => Span::Bucket(HOUR * hours),
+fn takes(rules: u16, now: UnixMicros) -> Vec<Take> {
+    let take =
+        |(index, &(limit, need, form, on_limit, mode, elsewhere, once)): (usize, &(_, _, Form, _, _, bool, _))| {
+            let start = UnixMicros(now.0 - now.0 % DAY);
+            let span = match form {
+                Form::Rolling(hours) => Span::Rolling(HOUR * hours),
+                Form::Daily => Span::Fixed { start, end: UnixMicros(start.0 + DAY) },
+                Form::FromFirst(hours) => Span::FromFirst(HOUR * hours),
+                Form::Bucket(hours) => Span::Bucket(HOUR * hours),
+            };
+            let log = elsewhere.then_some(RecipientKey([200; 16]));
+            let rule = u32::try_from(index).unwrap();
+            (rules >> index & 1 == 1).then_some(Take { rule, log, limit, need, span, once, on_limit, mode })
         };
-        let log = elsewhere.then_some(RecipientKey([200; 16]));
-        let rule = u32::try_from(index).unwrap();
-        (rules >> index & 1 == 1).then_some(Take { rule, log, limit, need, span, on_limit, mode })
-    };
     RULES.iter().enumerate().filter_map(take).collect()
 }
 
@@ -288,7 +294,7 @@ proptest! {
                         claim.supersedes = if supersedes < attempt { supersedes } else { 0 };
                         claim.takes = takes(rules, now);
                         claim.touch = if chain { Uuid::from_u128(77) } else { claim.touch };
-                        claim.seen = seen.then_some(now.minus(Duration::from_secs(u64::from(rules) * 1_000)));
+                        claim.seen = seen.then_some(now.minus(Duration::from_secs(u64::from(rules % 256) * 1_000)));
                         asked.push((claim, refused.then_some(Decision::Suppressed(Scope::Brand))));
                     }
                     // An asking is repeated while its claim lives.

@@ -14,7 +14,7 @@ use crate::domain::keys::{Fingerprint, RecipientKey, WordKey};
 use crate::domain::rule::{Act, Names};
 use crate::domain::suppression::Scope;
 use crate::domain::time::Clock;
-use crate::limits::{Against, Allowance, Counts, LeaseMode, Need, Remember, Remembered, Span, Take};
+use crate::limits::{Against, Allowance, Counts, LeaseMode, Need, Once, Remember, Remembered, Span, Take};
 
 const NOW: UnixMicros = UnixMicros::from_secs(1_800_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -22,7 +22,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 fn claim(recipient: u128, job: u128) -> Claim {
     let take = |rule, limit, days| {
         let span = Span::Rolling(DAY * days);
-        Take { rule, log: None, limit, need: 1, span, on_limit: OnLimit::Defer, mode: Mode::Enforce }
+        Take { rule, log: None, limit, need: 1, span, once: Once::Touch, on_limit: OnLimit::Defer, mode: Mode::Enforce }
     };
     Claim {
         tenant: "acme".parse().unwrap(),

@@ -15,14 +15,14 @@
 -- ARGV[4]              n
 -- ARGV[5]              t
 -- ARGV[6]              1 to claim, 0 to say what would be decided, 2 to take the places of touches that were lost, each as
---                      of its deadline, whether there is room or not, unless its job is known
+--                      of its deadline, whether there is room or not, unless its attempt is known
 -- ARGV[7]              the claims, packed one after the other, little-endian:
 --                      job 8 bytes, token 8 bytes, touch 8 bytes, attempt u16, supersedes u16, deadline f64,
 --                      seen f64 (below 0: none), tenant u16 (index, from 0),
 --                      expires_at f64, takes u8, then takes x (rule 4 bytes, log u16 (index of its key; 0: the
 --                      recipient's own), limit u16, need u8, span u8 (0 rolling, 1 fixed, 2 from first, 3 bucket),
 --                      its numbers 2 x f64 in us (length; or start, end; or length; or refill), flags u8 (1 drops,
---                      2 shadow)),
+--                      2 shadow, 4 each attempt takes a place of its own)),
 --                      touting u8 (whether opt-outs bind the class that are not from everything), kind u8,
 --                      address 16 bytes, sender, signature and topic 17 bytes each (scope number, word;
 --                      scope 255: none),
@@ -104,7 +104,7 @@ local function takes_at(p, count)
         by_key[key], logs[#logs + 1] = log, log
       end
       log[#log + 1] = { index = t - 1, rule = rule, limit = limit, need = need, span = span, a = a, b = b,
-                        drops = flags % 2 == 1, shadow = flags >= 2, places = {} }
+                        drops = flags % 2 == 1, shadow = flags % 4 >= 2, each = flags >= 4, places = {} }
     end
     for _, log in ipairs(logs) do
       -- What a touch keeps that takes every place of a log, and until when that stays the same; and how much may be in the
@@ -207,17 +207,21 @@ end
 
 -- Reads a log for some takes, into it: the claim that stands for the job there, for each take whether the touch is in it,
 -- when it opens if it is full, and the last end in its window, or that all are free; whether there is something to prune,
--- and until when something has a meaning.
+-- and until when something has a meaning. Where touches are restored, whether this one was.
 local ats, numbers, touches = {}, {}, {}
 local function look(log, takes, now, ask)
   local memory, sets, p, entries = log.memory, log.sets, log.entries_at, 0
-  local standing, stale, until_at, most = nil, false, 0, 0
+  local standing, stale, until_at, most, restored = nil, false, 0, 0, false
   -- Mostly a job and its touch are new to a recipient, and then no entry needs to be read whole.
   local known = find(memory, ask.touch, p, true) or ask.job ~= ask.touch and find(memory, ask.job, p, true)
   while p <= #memory do
     local form, set, at, deadline, touch, attempt, token, job
     if known then
       form, set, at, touch, p, deadline, attempt, token, job = entry_at(memory, p)
+      -- A claim that has no meaning any more is only known by its touch and time.
+      if restoring and (job == ask.job and attempt == ask.attempt or touch == ask.touch and at == now) then
+        restored = true
+      end
     else
       form, set, at, p, deadline = glance_at(memory, p)
     end
@@ -241,7 +245,7 @@ local function look(log, takes, now, ask)
     end
     if ends > until_at then until_at = ends end
   end
-  log.standing, log.stale, log.until_at = standing, stale, until_at
+  log.standing, log.stale, log.until_at, log.restored = standing, stale, until_at, restored
   -- Mostly all that is in the log would fit under each take.
   log.free = not known and most <= takes.room and now < takes.same_until and not restoring
   if log.free then return end
@@ -253,7 +257,7 @@ local function look(log, takes, now, ask)
       local place = places[numbers[e]]
       local counted = place and counted_until(take, place, ats[e], now)
       if counted then
-        if known and touches[e] == ask.touch then
+        if known and touches[e] == ask.touch and not take.each then
           has = true
         else
           used = used + place.weight
@@ -392,7 +396,8 @@ end
 local function take_places(log, kept, ask, now)
   if kept == '' and not log.own then return end
   local memory, sets, told, entries_at, until_at = log.memory, log.sets, log.told, log.entries_at, log.until_at
-  if log.stale then
+  -- What is restored stays known by its job and attempt until all is.
+  if log.stale and not restoring then
     local packed, entries
     packed, entries, until_at = prune(memory, now)
     memory, sets, entries_at = entries, sets_of(packed), 1
@@ -521,10 +526,10 @@ local function decide(i, ask)
   return (recovering or shadows == 0) and CLAIMED or write('<BHdd', 6, 0, shadows, 0)
 end
 
--- Takes the places of a touch that was lost as of its time, whether there is room or not, unless its job is known.
+-- Takes the places of a touch that was lost as of its time, whether there is room or not, unless its attempt is known.
 local function restore(i, ask)
   local now = read_logs(i, ask)
-  if logs[1].standing then return end
+  if logs[1].restored then return end
   for l, takes in ipairs(ask.logs) do
     local log, kept = logs[l], {}
     for t, take in ipairs(takes) do

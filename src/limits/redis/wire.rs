@@ -8,7 +8,7 @@ use crate::domain::suppression::{Scope, Suppression};
 use crate::domain::time::UnixMicros;
 use crate::limits::core::{key_of, kind_number, kind_of, short, short_job, source_number, source_of};
 use crate::limits::{
-    Against, Claim, Decision, GiveBack, Granted, Held, Lease, LeaseMode, Share, Span, TAKES_MAX, Take, Vacate,
+    Against, Claim, Decision, GiveBack, Granted, Held, Lease, LeaseMode, Once, Share, Span, TAKES_MAX, Take, Vacate,
 };
 
 /// A script's answer that is not what its head says.
@@ -273,7 +273,8 @@ pub(super) fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(R
         out.push(span);
         put_time(out, a);
         put_time(out, b);
-        out.push(u8::from(take.on_limit == OnLimit::Drop) | u8::from(take.mode == Mode::Shadow) << 1);
+        let flags = [take.on_limit == OnLimit::Drop, take.mode == Mode::Shadow, take.once == Once::Attempt];
+        out.push((0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum());
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider::domain::cap::{Mode, OnLimit};
 use postrider::domain::keys::RecipientKey;
 use postrider::domain::time::UnixMicros;
-use postrider::limits::{Claim, Limits, Span, Take, Vacate};
+use postrider::limits::{Claim, Limits, Once, Span, Take, Vacate};
 use uuid::Uuid;
 
 use super::{DAY, HOUR, NOW, acme, capped, embedded, redis, whole};
@@ -24,17 +24,21 @@ fn takes(random: &mut fastrand::Rng, now: UnixMicros) -> Vec<Take> {
         (Span::Rolling(DAY * 31), 40),
         (Span::Rolling(HOUR * 4), 3),
         (Span::Rolling(HOUR * 3), 9),
+        (Span::Rolling(DAY), 5),
+        (Span::FromFirst(DAY), 6),
+        (Span::Rolling(HOUR * 3), 9),
     ];
     let mut takes = Vec::new();
     for (rule, (span, limit)) in (0..).zip(spans) {
         if random.u8(0..3) == 0 {
-            let shared = rule == 7;
+            let shared = rule == 7 || rule == 10;
             takes.push(Take {
                 rule,
                 log: shared.then_some(RecipientKey([200; 16])),
                 limit,
                 need: if rule == 1 { random.u32(1..4) } else { 1 },
                 span,
+                once: if rule < 8 { Once::Touch } else { Once::Attempt },
                 on_limit: if rule == 5 { OnLimit::Drop } else { OnLimit::Defer },
                 mode: if rule == 6 { Mode::Shadow } else { Mode::Enforce },
             });

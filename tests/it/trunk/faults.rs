@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 
 /// A trunk on which everybody answers, once it has rung.
-fn answering(more: &str) -> String {
+pub(super) fn answering(more: &str) -> String {
     let none = ["busy", "no_answer", "declined", "invalid_number", "unreachable", "network"];
     let kept = |line: &&str| !none.iter().any(|result| line.starts_with(&format!("{result} =")));
     let parts =
@@ -295,7 +295,7 @@ async fn callees_are_called_as_often_as_caps_let_whichever_campaign_calls() {
 }
 
 /// Returns when somebody was dialled.
-fn dials(job: &Job) -> Vec<i64> {
+pub(super) fn dials(job: &Job) -> Vec<i64> {
     let dialled = |event: &pb::Event| match &event.what {
         Some(event::What::StateChange(change)) if change.state == i32::from(State::Dialing) => Some(event.at?.seconds),
         _ => None,
@@ -330,7 +330,7 @@ async fn a_campaign_of_calls_is_paused_drained_and_resumed_by_moving_it() {
 
 impl Desk {
     /// Moves the clock to the next time at which clocks of `zone` show this.
-    async fn go(&mut self, zone: &str, time: &str) {
+    pub(super) async fn go(&mut self, zone: &str, time: &str) {
         let now = self.now().await;
         let now = Timestamp::from_second(now.seconds).unwrap().to_zoned(TimeZone::get(zone).unwrap());
         let time: jiff::civil::Time = time.parse().unwrap();
@@ -341,7 +341,7 @@ impl Desk {
     }
 
     /// Lets some minutes pass, slowly, until somebody was dialled so often and that is over.
-    async fn dialled(&mut self, number: &str, times: usize) {
+    pub(super) async fn dialled(&mut self, number: &str, times: usize) {
         for _ in 0..900 {
             let jobs = self.jobs(Kind::Call).await;
             let is = |job: &&Job| job.recipient.as_ref().is_some_and(|recipient| recipient.phone == number);
@@ -354,7 +354,7 @@ impl Desk {
         panic!("{number} is not dialled {times} times; the log:\n{}", self.service.log());
     }
 
-    async fn now(&mut self) -> prost_types::Timestamp {
+    pub(super) async fn now(&mut self) -> prost_types::Timestamp {
         let by = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
         let mut admin = AdminServiceClient::new(self.service.connect());
         admin.advance_clock(AdvanceClockRequest { by }).await.unwrap().into_inner().now.unwrap()

@@ -157,6 +157,8 @@ fn caps() {
         cap.filter.get_or_insert_default().kinds = vec![pb::Kind::Call.into()];
     });
     cap_says("", |cap| cap.count = pb::CapCount::Delivered.into());
+    cap_says("", |cap| cap.count = pb::CapCount::Attempted.into());
+    cap_says("", |cap| cap.per = pb::CapPer::RecipientCampaign.into());
     cap_says("caps[0].count", |cap| cap.count = 9);
     cap_says("caps[0].mode", |cap| cap.mode = 9);
     cap_says("caps[0].reserve", |cap| cap.reserve = cap.limit);
