@@ -9,13 +9,13 @@ use super::*;
 
 const CHINA: &str = "Asia/Shanghai";
 
-/// A call that is made again after half an hour, as often as caps let, for as long as its job lives.
+/// A call that is made again after five minutes, as often as caps let, for as long as its job lives.
 fn stubborn(campaign: &str, now: prost_types::Timestamp) -> JobSpec {
     let mut spec = calls(campaign);
     spec.class = Class::Notification.into();
     let Some(job_spec::Content::Call(content)) = &mut spec.content else { panic!("a call") };
-    let after = Some(prost_types::Duration { seconds: 1_800, nanos: 0 });
-    content.retries = vec![CallRetry { result: CallResult::Busy.into(), after, times: 9 }];
+    let after = Some(prost_types::Duration { seconds: 300, nanos: 0 });
+    content.retries = vec![CallRetry { result: CallResult::Busy.into(), after, times: 5 }];
     content.after = vec![];
     let expires_at = Some(prost_types::Timestamp { seconds: now.seconds + 5 * 24 * HOUR, ..now });
     spec.schedule = Some(pb::Schedule { expires_at, ..pb::Schedule::default() });
@@ -43,12 +43,12 @@ impl Desk {
 
     /// Lets time pass until a job waits for a cap.
     async fn waits_for(&mut self, id: &str, rule: &str) -> (i64, Job) {
-        for _ in 0..600 {
+        for _ in 0..6_000 {
             let job = self.called(id).await;
             match put_off(&job) {
                 Some((until, reason)) if reason == rule => return (until, job),
                 _ if self.lines() > 0 => _ = self.pass(Duration::from_secs(2)).await,
-                _ => _ = self.pass(Duration::from_secs(60)).await,
+                _ => _ = self.pass(Duration::from_secs(20)).await,
             }
         }
         panic!("it never waits for {rule}: {:?}; the log:\n{}", self.called(id).await, self.service.log());
@@ -60,7 +60,7 @@ async fn the_third_attempt_of_a_day_waits_for_the_next_days_hours() {
     let cap = "\n[[cap]]\nname = \"tries\"\nkinds = [\"call\"]\nlimit = 2\nwindow = \"calendar day\"\n\
                count = \"attempted\"\n[windows]\ndefaults = \"shipped\"\n";
     let mut desk = Desk::open(&(answering("busy") + cap));
-    desk.go(CHINA, "09:30:00").await;
+    desk.go(CHINA, "09:05:00").await;
     let today = in_china(desk.now().await.seconds);
     let numbers = api::numbers(0, 1);
     let spec = stubborn("spring", desk.now().await);
@@ -121,5 +121,7 @@ async fn each_campaign_has_its_own_attempts_and_a_gap_stands_between_those_of_al
     // A second job of a campaign finds no place before its first attempt is a day ago.
     let more = api::insist(&desk.client, &api::batch("more", stubborn("spring", now), &numbers)).await.remove(0);
     let (until, job) = desk.waits_for(&more, "campaign").await;
-    assert_eq!((dials(&job).len(), until - dials(&jobs[0])[0]), (0, 24 * HOUR));
+    // It was claimed moments before it was dialled.
+    let since_first = until - dials(&jobs[0])[0];
+    assert!(dials(&job).is_empty() && (24 * HOUR - 120..=24 * HOUR).contains(&since_first), "{since_first} s");
 }
