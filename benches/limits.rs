@@ -149,7 +149,8 @@ fn claims_in_redis(c: &mut Criterion) {
             );
         });
         let spent = runtime.block_on(busy(&mut server)) - before;
-        println!("{rules} rules: {:.1} us of the server for each of {asked} claims", spent * 1e6 / asked as f64);
+        let (each, rate) = (spent * 1e6 / asked as f64, asked as f64 / spent);
+        println!("{rules} rules: {each:.1} us of the server for each of {asked} claims, {rate:.0} recipients/s a core");
     }
     group.finish();
 }

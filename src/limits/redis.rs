@@ -17,6 +17,7 @@
 //!   the sender's, which many recipients share, so both keys must be in one server, and in Cluster such a rule would be
 //!   taken first and given back where the recipient's refuse: too strict for a moment, never too lax.
 
+mod asks;
 mod checkup;
 mod consent;
 mod link;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 pub use self::checkup::checkup;
+use self::asks::Asks;
 use self::link::Link;
 use self::names::Names;
 use self::rules::Sort;
@@ -47,7 +49,7 @@ use super::{
     LimitsError, RECOVERY_LEAD, Remembered, SHARE_LIFE, Share, Shared, Spend, Spent, Touch, Vacate,
 };
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::keys::{AddressKey, RecipientKey, WordKey};
+use crate::domain::keys::{AddressKey, WordKey};
 use crate::domain::rule::JobRule;
 use crate::domain::suppression::{Source, Suppression};
 use crate::domain::time::{Clock, UnixMicros};
@@ -155,7 +157,7 @@ impl Inner {
         // A script counts its keys from 1; the identity, two keys a claim, three a tenant and one for all come first.
         let first = 2 * claims.len() + 3 * tenants.len() + 3;
         let mut others: Vec<Vec<u8>> = Vec::new();
-        let mut packed = Vec::with_capacity(claims.len() * 320);
+        let mut asks = Asks::default();
         for claim in claims {
             let tenant = tenants.iter().position(|&tenant| *tenant == claim.tenant).unwrap_or_default();
             let mut other = |name: Vec<u8>| {
@@ -166,8 +168,8 @@ impl Inner {
                 u16::try_from(first + known).unwrap_or(u16::MAX)
             };
             let newest = claim.against.collapse_key.map_or(0, |key| other(names.newest(&claim.tenant, key)));
-            let log = |log: RecipientKey| other(names.recipient(&claim.tenant, log.0));
-            wire::put_claim(&mut packed, claim, (u16::try_from(tenant).unwrap_or(u16::MAX), newest), log);
+            let log = |log| other(names.recipient(&claim.tenant, log));
+            asks.put(claim, u16::try_from(tenant).unwrap_or(u16::MAX), newest, log);
         }
         let mut keys = Vec::with_capacity(2 * claims.len() + 3 * tenants.len() + others.len() + 2);
         keys.push(names.identity());
@@ -179,7 +181,7 @@ impl Inner {
         let question = |live: &link::Live| {
             let mut call = self.scripts.claim.call(&keys);
             call.arg(&*live.identity.id).arg(now.0).arg(live.identity.changed_at.0).arg(claims.len());
-            call.arg(tenants.len()).arg(then as u8).arg(&packed);
+            call.arg(tenants.len()).arg(then as u8).arg(&asks.claims).arg(&asks.rests).arg(&asks.shared);
             call
         };
         let answer: Vec<u8> = self.link.ask(&self.scripts, question).await?;

@@ -16,19 +16,24 @@
 -- ARGV[5]              t
 -- ARGV[6]              1 to claim, 0 to say what would be decided, 2 to take the places of touches that were lost, each as
 --                      of its deadline, whether there is room or not, unless its attempt is known
--- ARGV[7]              the claims, packed one after the other, little-endian:
---                      job 8 bytes, token 8 bytes, touch 8 bytes, attempt u16, supersedes u16, deadline f64,
---                      seen f64 (below 0: none), tenant u16 (index, from 0),
---                      expires_at f64, takes u8, then takes x (rule 4 bytes, log u16 (index of its key; 0: the
---                      recipient's own), limit u16, need u8, span u8 (0 rolling, 1 fixed, 2 from first, 3 bucket),
---                      its numbers 2 x f64 in us (length; or start, end; or length; or refill), flags u8 (1 drops,
---                      2 shadow, 4 each attempt takes a place of its own)),
---                      touting u8 (whether opt-outs bind the class that are not from everything), kind u8,
---                      address 16 bytes, sender, signature and topic 17 bytes each (scope number, word;
---                      scope 255: none),
---                      names u8, then names x 17 bytes: point rules of these names would bind it,
---                      id of the first job of its chain, mostly its own, 16 bytes, class u8, accepted_at f64, moved_at f64 (below 0: never),
---                      newest u16 (index of its collapse key's; 0: none)
+-- ARGV[7]              the claims, packed one after the other, little-endian, 42 bytes each: what every claim is asked for.
+--                      its form as an entry u8 (1 the touch is the job, 2 it is another; 4 more: it was seen; 8 more: it has
+--                      a collapse key), what it shares u16 (index of the argument), touch 8 bytes, deadline u56,
+--                      attempt u16, token 8 bytes, job 8 bytes (these as entries have them), supersedes u16, its rest u32
+--                      (where it starts in ARGV[8])
+-- ARGV[8]              the rests, one after the other: what few claims are asked for.
+--                      expires_at f64, seen f64, moved_at f64 (below 0: never), accepted_at f64, newest u16 (index of its
+--                      collapse key's; 0: none), address 16 bytes, id of the first job of its chain, mostly its own,
+--                      16 bytes, logs u8, then logs x u16 (indexes of their keys), names u8, then names x 17 bytes: point
+--                      rules of these names would bind it
+-- ARGV[9 .. ]          what claims share:
+--                      tenant u16 (index, from 0), touting u8 (whether opt-outs bind the class that are not from
+--                      everything), kind u8, class u8, sender, signature and topic 17 bytes each (scope number, word;
+--                      scope 255: none), takes u8, then takes x (rule 4 bytes, log u16 (0: the recipient's own; else
+--                      which of those in its rest, from 1), limit u16, need u8, span u8 (0 rolling, 1 fixed, 2 from
+--                      first, 3 bucket), its numbers 2 x f64 in us (length; or start, end; or length; or refill),
+--                      flags u8 (1 drops, 2 shadow, 4 each attempt takes a place of its own)), then names x 17 bytes, as
+--                      in a rest
 --
 -- Returns a string of n x (verdict u8, argument u16, time f64, time f64):
 --   0 claimed, 1 held (attempt, deadline), 2 forgotten, 3 suppressed (scope number), 4 cancelled (1: collapsed),
@@ -37,31 +42,37 @@
 --   7 moved (when the rule was given), 8 recovering (1 when claimed all the same);
 -- and then, for each that was moved, due_at and expires_at, i64 each.
 -- Fails with IDENTITY when this is another memory than the caller knows.
-assert(#KEYS >= 4 and #ARGV == 7, "4 keys or more, 7 arguments")
+assert(#KEYS >= 4 and #ARGV >= 9, "4 keys or more, 9 arguments or more")
 
-local identity = redis.call('HMGET', KEYS[1], 'id', 'recovering')
+local call = redis.call
+local identity = call('HMGET', KEYS[1], 'id', 'recovering')
 if identity[1] ~= ARGV[1] then
   return redis.error_reply('IDENTITY this memory has changed')
 end
 local recovering, restoring = identity[2] == '1', ARGV[6] == '2'
 
 local asked_at, changed_at, n, tenants = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local takes_it, asks = ARGV[6] ~= '0', ARGV[7]
+local takes_it, asks, rests = ARGV[6] ~= '0', ARGV[7], ARGV[8]
 local globals = 2 * n + 3 * tenants + 2
 -- As limits::take::TOLD_PER_PLACE and TOLD_MAX.
 local TOLD_PER_PLACE, TOLD_MAX = 2, 32
 local CLAIMED = recovering and write('<BHdd', 8, 1, 0, 0) or write('<BHdd', 0, 0, 0, 0)
 
-local memories = redis.call('MGET', unpack(KEYS, 2, n + 1))
-local optouts = redis.call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
-local everybody = redis.call('EXISTS', KEYS[globals]) == 1 and KEYS[globals]
+local memories = call('MGET', unpack(KEYS, 2, n + 1))
+local optouts = call('MGET', unpack(KEYS, n + 2, 2 * n + 1))
+local everybody = call('EXISTS', KEYS[globals]) == 1 and KEYS[globals]
 local latest = {}
+-- The claim that is decided: where it starts, what it has in front, and what it shares with others.
+local CLAIM_BYTES = 42
+local ask_at, form, seen, collapses, touch, deadline, ground
+-- What else it has, read where it is asked for.
+local attempt, token, job, supersedes
 local cancelling, moving, filtering, rules_of = {}, {}, {}, {}
 for i = 0, tenants - 1 do
   local at = 2 * n + 2 + 3 * i
-  cancelling[i] = redis.call('EXISTS', KEYS[at]) == 1 and KEYS[at]
-  moving[i] = redis.call('EXISTS', KEYS[at + 1]) == 1 and KEYS[at + 1]
-  filtering[i] = redis.call('EXISTS', KEYS[at + 2]) == 1 and KEYS[at + 2]
+  cancelling[i] = call('EXISTS', KEYS[at]) == 1 and KEYS[at]
+  moving[i] = call('EXISTS', KEYS[at + 1]) == 1 and KEYS[at + 1]
+  filtering[i] = call('EXISTS', KEYS[at + 2]) == 1 and KEYS[at + 2]
   rules_of[i] = cancelling[i] or moving[i] or filtering[i]
 end
 
@@ -72,7 +83,7 @@ local function filters_of(tenant)
   local filters = known_filters[tenant]
   if not filters then
     filters = {}
-    local stored = redis.call('HGETALL', filtering[tenant])
+    local stored = call('HGETALL', filtering[tenant])
     for i = 1, #stored, 2 do
       local filter = { names = {} }
       local names, p
@@ -87,188 +98,277 @@ local function filters_of(tenant)
   return filters
 end
 
--- Returns the takes that a claim packs at p, by log, the recipient's own first; claims of a batch mostly pack the same.
-local known_takes = {}
-local function takes_at(p, count)
-  local packed = sub(asks, p, p + 27 * count - 1)
-  local logs = known_takes[packed]
-  if not logs then
-    logs = { { key = 0 } }
-    known_takes[packed] = logs
-    local by_key = { [0] = logs[1] }
-    for t = 1, count do
-      local rule, key, limit, need, span, a, b, flags = read('<c4HHBBddB', packed, 27 * t - 26)
-      local log = by_key[key]
-      if not log then
-        log = { key = key }
-        by_key[key], logs[#logs + 1] = log, log
-      end
-      log[#log + 1] = { index = t - 1, rule = rule, limit = limit, need = need, span = span, a = a, b = b,
-                        drops = flags % 2 == 1, shadow = flags % 4 >= 2, each = flags >= 4, places = {} }
+-- Returns takes by log, the recipient's own first.
+local function by_log(packed)
+  local logs = { { which = 0 } }
+  local by_which = { [0] = logs[1] }
+  for t = 1, #packed / 27 do
+    local rule, which, limit, need, span, a, b, flags = read('<c4HHBBddB', packed, 27 * t - 26)
+    local log = by_which[which]
+    if not log then
+      log = { which = which }
+      by_which[which], logs[#logs + 1] = log, log
     end
-    for _, log in ipairs(logs) do
-      -- What a touch keeps that takes every place of a log, and until when that stays the same; and how much may be in the
-      -- log at most so that all have room, whichever rules it counts for.
-      local kept, same_until, room = {}, math.huge, math.huge
-      for t, take in ipairs(log) do
-        local life = take.a
-        if take.span == FIXED then
-          life, same_until = take.b - take.a, min(same_until, take.b)
-        elseif take.span ~= ROLLING then
-          same_until = 0
-        end
-        kept[t] = write('<c4BI7', take.rule, take.need, life)
-        room = min(room, take.limit - take.need)
+    log[#log + 1] = { index = t - 1, rule = rule, limit = limit, need = need, span = span, a = a, b = b,
+                      drops = flags % 2 == 1, shadow = flags % 4 >= 2, each = flags >= 4 }
+  end
+  for _, log in ipairs(logs) do
+    -- What a touch keeps that takes every place of a log, and until when that stays the same; and how much may be in the
+    -- log at most so that all have room, whichever rules it counts for.
+    local kept, same_until, room = {}, math.huge, math.huge
+    for t, take in ipairs(log) do
+      local life = take.a
+      if take.span == FIXED then
+        life, same_until = take.b - take.a, min(same_until, take.b)
+      elseif take.span ~= ROLLING then
+        same_until = 0
       end
-      log.kept, log.same_until, log.room = concat(kept), same_until, room
+      kept[t] = write('<c4BI7', take.rule, take.need, life)
+      take.kept = take.span <= FIXED and kept[t]
+      room = min(room, take.limit - take.need)
     end
+    log.kept, log.same_until, log.room = concat(kept), same_until, room
   end
   return logs
 end
 
+-- What claims share, by the argument that says it.
+local grounds = {}
+for argument = 9, #ARGV do
+  local packed, its, takes, p = ARGV[argument], {}, nil, nil
+  its.tenant, its.touting, its.kind, its.class, its.sender, its.signature, its.topic, takes, p =
+    read('<HBBBc17c17c17B', packed)
+  its.touting, its.ruled = its.touting == 1, rules_of[its.tenant]
+  its.logs, its.names = by_log(sub(packed, p, p + 27 * takes - 1)), sub(packed, p + 27 * takes)
+  grounds[argument] = its
+end
+
+-- Reads what few claims are asked for from their rest.
+local function rest(format, from)
+  return read(format, rests, read('<I4', asks, ask_at + 38) + from)
+end
+
 -- Returns the widest opt-out in a string of (scope u8, word 16 bytes, kind u8, source u8, at f64) that binds the job.
-local function suppressing(optouts, ask)
+local function suppressing(optouts)
   local widest
-  local sender, signature, topic = read('<c17c17c17', asks, ask.address_at + 16)
   for p = 1, #optouts, 27 do
     local scope, kind = byte(optouts, p), byte(optouts, p + 17)
     local named = sub(optouts, p, p + 16)
-    local reaches = scope == 4 or ask.touting == 1 and
-      (scope == 3 or scope == 5 or named == sender or named == signature or named == topic)
-    if reaches and (kind == 255 or kind == ask.kind) and (not widest or scope > widest) then widest = scope end
+    local reaches = scope == 4 or ground.touting and
+      (scope == 3 or scope == 5 or named == ground.sender or named == ground.signature or named == ground.topic)
+    if reaches and (kind == 255 or kind == ground.kind) and (not widest or scope > widest) then widest = scope end
   end
   return widest
 end
 
--- Calls each(at, does) with the rules of a hash that bind the claim by one of its names.
-local function points(key, ask, now, each)
-  for _, rule in ipairs(redis.call('HMGET', key, unpack(ask.names))) do
+-- Calls each(at, does) with the rules of a hash that bind a claim by one of its names.
+local function points(key, names, accepted_at, now, each)
+  for _, rule in ipairs(call('HMGET', key, unpack(names))) do
     if rule then
       local at, keep_until = read('<dd', rule)
-      if keep_until > now and ask.accepted_at <= at then each(at, sub(rule, 17)) end
+      if keep_until > now and accepted_at <= at then each(at, sub(rule, 17)) end
     end
   end
 end
 
--- Calls each(act, at, does) with the rules by filter that bind the claim.
-local function filters(ask, now, each)
+-- Calls each(act, at, does) with the rules by filter that bind a claim.
+local function filters(names, accepted_at, now, each)
   local named = {}
-  for _, name in ipairs(ask.names) do named[name] = true end
-  for _, filter in ipairs(filters_of(ask.tenant)) do
-    local binds = filter.keep_until > now and ask.accepted_at <= filter.at
-      and ask.accepted_at >= filter.from and ask.accepted_at < filter.to
-      and (filter.kind == 255 or filter.kind == ask.kind) and (filter.class == 255 or filter.class == ask.class)
+  for _, name in ipairs(names) do named[name] = true end
+  for _, filter in ipairs(filters_of(ground.tenant)) do
+    local binds = filter.keep_until > now and accepted_at <= filter.at
+      and accepted_at >= filter.from and accepted_at < filter.to
+      and (filter.kind == 255 or filter.kind == ground.kind) and (filter.class == 255 or filter.class == ground.class)
     for _, name in ipairs(filter.names) do binds = binds and named[name] end
     if binds then each(filter.act, filter.at, filter.does) end
   end
 end
 
+-- Returns the names of the claim: its own, then those that it shares.
+local function names_of()
+  local logs, p = rest('<B', 66)
+  p = p + 2 * logs
+  local names = {}
+  local own = sub(rests, p + 1, p + 17 * byte(rests, p))
+  for at = 1, #own, 17 do names[#names + 1] = sub(own, at, at + 16) end
+  for at = 1, #ground.names, 17 do names[#names + 1] = sub(ground.names, at, at + 16) end
+  return names
+end
+
 -- Returns what the rules make of a claim, if any binds it: cancelled, else collapsed, else moved by the latest rule that
 -- it does not obey yet.
-local details = {}
-local function ruled(i, ask, now)
-  if not rules_of[ask.tenant] and ask.newest == 0 then return end
-  ask.names = {}
-  for name = 1, ask.count do ask.names[name] = sub(asks, ask.names_at + 17 * (name - 1), ask.names_at + 17 * name - 1) end
-  local cancelled, moved_at, does = false, ask.moved_at, nil
+local details, detailed = {}, false
+local function ruled(i, now)
+  local moved_at, accepted_at, newest = rest('<ddH', 16)
+  local tenant, names = ground.tenant, names_of()
+  local cancelled, does = false, nil
   local function cancel() cancelled = true end
   local function move(at, what)
     if at > moved_at then moved_at, does = at, what end
   end
-  if cancelling[ask.tenant] then points(cancelling[ask.tenant], ask, now, cancel) end
-  if moving[ask.tenant] then points(moving[ask.tenant], ask, now, move) end
-  if filtering[ask.tenant] then
-    filters(ask, now, function(act, at, what) if act == 0 then cancel() else move(at, what) end end)
+  if cancelling[tenant] then points(cancelling[tenant], names, accepted_at, now, cancel) end
+  if moving[tenant] then points(moving[tenant], names, accepted_at, now, move) end
+  if filtering[tenant] then
+    filters(names, accepted_at, now, function(act, at, what) if act == 0 then cancel() else move(at, what) end end)
   end
   if cancelled then return write('<BHdd', 4, 0, 0, 0) end
-  local note = ask.newest > 0 and redis.call('GET', KEYS[ask.newest])
+  local note = newest > 0 and call('GET', KEYS[newest])
   if note then
-    local at, keep_until, job = read('<ddc16', note)
-    if keep_until > now and ask.accepted_at <= at and sub(asks, ask.id_at, ask.id_at + 15) ~= job then
+    local at, keep_until, into = read('<ddc16', note)
+    if keep_until > now and accepted_at <= at and rest('<c16', 50) ~= into then
       return write('<BHdd', 4, 1, 0, 0)
     end
   end
   if does then
-    details[i] = does
+    details[i], detailed = does, true
     return write('<BHdd', 7, 0, moved_at, 0)
   end
 end
 
--- Returns the place that each set has for a take; false: none.
-local function places_for(take, sets)
-  local places = take.places[sets]
-  if not places then
-    places = {}
-    take.places[sets] = places
-    for set = 1, #sets do places[set] = sets[set].of[take.rule] or false end
+-- What stands before the entries of a memory, and its parts: mostly the same for all of a batch.
+local NOTHING = sets_of('')
+local head, head_sets, head_told = nil, nil, ''
+
+-- Reads what stands before the entries of a log.
+local function look_ahead(log, memory)
+  if memory == '' then
+    log.head, log.sets, log.told = '', NOTHING, ''
+    return
   end
-  return places
+  if not head or sub(memory, 1, #head) ~= head then
+    local from
+    head_sets, head_told, from = parts_of(memory)
+    head = sub(memory, 1, from - 1)
+  end
+  log.head, log.sets, log.told = head, head_sets, head_told
 end
 
--- Reads a log for some takes, into it: the claim that stands for the job there, for each take whether the touch is in it,
--- when it opens if it is full, and the last end in its window, or that all are free; whether there is something to prune,
--- and until when something has a meaning. Where touches are restored, whether this one was.
-local ats, numbers, touches = {}, {}, {}
-local function look(log, takes, now, ask)
-  local memory, sets, p, entries = log.memory, log.sets, log.entries_at, 0
-  local standing, stale, until_at, most, restored = nil, false, 0, 0, false
-  -- Mostly a job and its touch are new to a recipient, and then no entry needs to be read whole.
-  local known = find(memory, ask.touch, p, true) or ask.job ~= ask.touch and find(memory, ask.job, p, true)
-  while p <= #memory do
-    local form, set, at, deadline, touch, attempt, token, job
-    if known then
-      form, set, at, touch, p, deadline, attempt, token, job = entry_at(memory, p)
-      -- A claim that has no meaning any more is only known by its touch and time.
-      if restoring and (job == ask.job and attempt == ask.attempt or touch == ask.touch and at == now) then
-        restored = true
-      end
+-- Reads the entries of a log that knows neither the job nor its touch, as far as a claim needs them: where something has a
+-- meaning, its time and set; whether there is something to prune, and until when something has a meaning. Returns how much
+-- there is, and the time, which is the newest entry's at least.
+local function glance(log, memory, p, now)
+  local sets, ats, held, size = log.sets.by_head, log.ats, log.held, #memory
+  local entries, most, stale, until_at = 0, 0, false, 0
+  while p <= size do
+    local form, claims = byte(memory, p) % 4, false
+    local number, at, _, ends
+    if form == 1 or form == 2 then
+      number, at, _, ends = read('<HI7dI7', memory, p)
+      -- Newest first.
+      if at > now then now = at end
+      ends = ends + CLAIM_LIFE
+      if ends > until_at then until_at = ends end
+      if ends > now then claims = true else stale = true end
     else
-      form, set, at, p, deadline = glance_at(memory, p)
+      number, at = read('<HI7', memory, p)
+      if at > now then now = at end
     end
-    local kept, ends = sets[set], 0
-    if kept then
-      ends = at + kept.life
-      if ends < kept.ends then ends = kept.ends end
+    p = p + ENTRY_BYTES[form]
+    local set = sets[number]
+    ends = 0
+    if set then
+      ends = at + set.life
+      if ends < set.ends then ends = set.ends end
     end
     if ends > now then
-      entries, most = entries + 1, most + kept.weight
-      ats[entries], numbers[entries], touches[entries] = at, set, touch
+      entries, most = entries + 1, most + set.weight
+      ats[entries], held[entries] = at, set
+      if ends > until_at then until_at = ends end
+    elseif not claims then
+      stale = true
     end
-    local claimed_until = deadline + CLAIM_LIFE
+  end
+  log.entries, log.stale, log.until_at = entries, stale, until_at
+  return most, now
+end
+
+-- Reads the entries of a log that knows the job or its touch, and also the claim that stands for the job there, and where
+-- touches are restored, whether this one was.
+local function look_whole(log, memory, now)
+  local sets, ats, held, touches, p = log.sets, log.ats, log.held, log.touches, #log.head + 1
+  local entries, standing, stale, until_at, restored = 0, nil, false, 0, false
+  while p <= #memory do
+    local form, set, at, its, next, its_deadline, its_attempt, its_token, its_job = entry_at(memory, p)
+    -- A claim that has no meaning any more is only known by its touch and time.
+    if restoring and (its_job == job and its_attempt == attempt or its == touch and at == now) then restored = true end
+    local ends, claimed_until = places_end(sets, set, at), its_deadline + CLAIM_LIFE
+    if ends > now then
+      entries = entries + 1
+      ats[entries], held[entries], touches[entries] = at, sets[set], its
+    end
     if claimed_until > now then
-      if job == ask.job and (not standing or attempt > standing.attempt) then
-        standing = { attempt = attempt, deadline = deadline, token = token }
+      if its_job == job and (not standing or its_attempt > standing.attempt) then
+        standing = { attempt = its_attempt, deadline = its_deadline, token = its_token }
       end
-      if claimed_until > until_at then until_at = claimed_until end
     else
       stale = stale or ends <= now or form == 1 or form == 2
     end
-    if ends > until_at then until_at = ends end
+    until_at = max(until_at, claimed_until, ends)
+    p = next
   end
-  log.standing, log.stale, log.until_at, log.restored = standing, stale, until_at, restored
-  -- Mostly all that is in the log would fit under each take.
-  log.free = not known and most <= takes.room and now < takes.same_until and not restoring
-  if log.free then return end
-  for t = 1, #takes do
-    local take = takes[t]
-    local places, room = places_for(take, sets), take.limit - take.need
-    local used, opens, last, has = 0, false, false, false
-    for e = 1, entries do
-      local place = places[numbers[e]]
-      local counted = place and counted_until(take, place, ats[e], now)
-      if counted then
-        if known and touches[e] == ask.touch and not take.each then
-          has = true
-        else
-          used = used + place.weight
-          if not last or counted > last then last = counted end
-          -- Newest first: once this one is gone, there is room among what is left.
-          if not opens and used > room then opens = counted end
+  log.entries, log.standing, log.stale, log.until_at, log.restored = entries, standing, stale, until_at, restored
+end
+
+-- Counts what is in a log for a take: whether the touch is in it, when it opens if it is full, and the last end in its
+-- window.
+local function count(log, take, t, known, now)
+  local ats, held, touches, rule = log.ats, log.held, log.touches, take.rule
+  local room, opens, last, has = take.limit - take.need, false, false, false
+  if take.span == ROLLING and not known then
+    -- Newest first: what is older than the window has only older ones behind it.
+    local since = now - take.a
+    for e = 1, log.entries do
+      if ats[e] <= since then break end
+      local place = held[e].of[rule]
+      if place then
+        room = room - place.weight
+        if room < 0 then
+          opens = ats[e] + take.a
+          break
         end
       end
     end
-    log.opens[t], log.last[t], log.has[t] = opens, last, has
+  else
+    for e = 1, log.entries do
+      local place = held[e].of[rule]
+      local counted = place and counted_until(take, place, ats[e], now)
+      if counted then
+        if known and touches[e] == touch and not take.each then
+          has = true
+        else
+          room = room - place.weight
+          if not last or counted > last then last = counted end
+          -- Newest first: once this one is gone, there is room among what is left.
+          if not opens and room < 0 then opens = counted end
+        end
+      end
+    end
   end
+  log.opens[t], log.last[t], log.has[t] = opens, last, has
+end
+
+-- Reads a log for some takes, into it: what stands there, and of each take what it counts, or that all have room. Returns
+-- the time, which never goes back: the newest entry's is at most that of its log.
+local function look(log, takes, now)
+  local memory, from = log.memory, #log.head + 1
+  -- Mostly a job and its touch are new to a recipient, and then no entry needs to be read whole.
+  local known = find(memory, touch, from, true)
+    or form == 2 and find(memory, sub(asks, ask_at + 28, ask_at + 35), from, true)
+  log.standing, log.free = nil, false
+  if known or restoring then
+    attempt, token, job, supersedes = read('<Hc8c8H', asks, ask_at + 18)
+    if not restoring and from < #memory then now = max(now, (read('<I7', memory, from + 2))) end
+    look_whole(log, memory, now)
+  else
+    local most
+    most, now = glance(log, memory, from, now)
+    -- Mostly all that is in the log would fit under each take.
+    log.free = most <= takes.room and now < takes.same_until
+  end
+  if not log.free then
+    for t = 1, #takes do count(log, takes[t], t, known, now) end
+  end
+  return now
 end
 
 -- Returns when a take has room, if it has none now; else how long its place is kept.
@@ -292,13 +392,9 @@ local function openings(take, log, open_at, now)
   if take.span == BUCKET then return { open_at }, take.need * take.a end
   local first = {}
   if take.span == ROLLING then
-    local p = log.entries_at
-    while p <= #log.memory do
-      local _, set, at, _, next = entry_at(log.memory, p)
-      local place = log.sets[set] and log.sets[set].of[take.rule]
-      local counted = place and counted_until(take, place, at, now)
-      if counted and counted >= open_at then table.insert(first, 1, counted) end
-      p = next
+    for e = log.entries, 1, -1 do
+      local open = log.ats[e] + take.a
+      if open > now and open >= open_at and log.held[e].of[take.rule] then first[#first + 1] = open end
     end
     return first, take.a
   end
@@ -355,16 +451,16 @@ local function keep(key, memory, until_at, now)
     life = string.format('%.0f', life_of(until_at, now))
     lives[until_at - now] = life
   end
-  redis.call('SET', key, memory, 'PX', life)
+  call('SET', key, memory, 'PX', life)
 end
 
 -- Takes the entry of this asking out of a memory again.
-local function undo(log, ask, now)
+local function undo(log, now)
   if not takes_it then return end
-  local sets, entries, until_at = prune(log.memory, now, ask.job, ask.token)
+  local sets, entries, until_at = prune(log.memory, now, job, token)
   if entries == '' then
     latest[log.key] = ''
-    redis.call('DEL', log.key)
+    call('DEL', log.key)
   else
     keep(log.key, memory_of(sets, '', entries), until_at, now)
   end
@@ -373,11 +469,9 @@ end
 -- Sets as a memory packs them, by the places they hold.
 local known_packed = {}
 
--- Returns sets that have one for these places, and its number.
+-- Returns sets that have one for these places, which was not looked for among them yet, and its number.
 local function sets_with(sets, kept)
-  local set = sets.by_kept[kept]
-  if set then return sets, set end
-  local packed = known_packed[kept]
+  local packed, set = known_packed[kept], nil
   if not packed then
     packed = string.char(#kept / 12) .. kept
     known_packed[kept] = packed
@@ -392,40 +486,59 @@ local function sets_with(sets, kept)
   return sets, set
 end
 
+-- How entries start that are made at the same time, by form and set.
+local stamps, stamped_at = {}, nil
+local function stamp(number, now)
+  if now ~= stamped_at then stamps, stamped_at = {}, now end
+  stamps[number] = write('<HI7', number, now)
+  return stamps[number]
+end
+
 -- Writes the places that are free in a log; in the recipient's own log this is the claim too.
-local function take_places(log, kept, ask, now)
+local function take_places(log, kept, now)
   if kept == '' and not log.own then return end
-  local memory, sets, told, entries_at, until_at = log.memory, log.sets, log.told, log.entries_at, log.until_at
+  local memory, sets, head, until_at = log.memory, log.sets, log.head, log.until_at
+  local from = #head + 1
   -- What is restored stays known by its job and attempt until all is.
   if log.stale and not restoring then
     local packed, entries
     packed, entries, until_at = prune(memory, now)
-    memory, sets, entries_at = entries, sets_of(packed), 1
+    memory, sets, head, from = entries, sets_of(packed), '', 1
   end
   local set = 0
   if kept ~= '' then
-    sets, set = sets_with(sets, kept)
-    until_at = max(until_at, places_end(sets, set, now))
+    set = sets.by_kept[kept]
+    if not set then
+      local old = sets
+      sets, set = sets_with(sets, kept)
+      if sets ~= old then head = '' end
+    end
+    local places = sets[set]
+    if now + places.life > until_at then until_at = now + places.life end
+    if places.ends > until_at then until_at = places.ends end
   end
-  local entry
-  if not log.own then
-    entry = write('<HI7c8c8c8', 4 * set + 3, now, ask.touch, ask.token, ask.job)
+  -- The entry, in two parts.
+  local number, tail = 4 * set + 3, nil
+  if log.own then
+    if deadline + CLAIM_LIFE > until_at then until_at = deadline + CLAIM_LIFE end
+    number, tail = 4 * set + form, sub(asks, ask_at + 3, ask_at + (form == 1 and 27 or 35))
   else
-    until_at = max(until_at, ask.deadline + CLAIM_LIFE)
-    local form = ask.job == ask.touch and 1 or 2
-    entry = write('<HI7c8I7Hc8', 4 * set + form, now, ask.touch, ask.deadline, ask.attempt, ask.token)
-    if form == 2 then entry = entry .. ask.job end
+    tail = touch .. sub(asks, ask_at + 20, ask_at + 35)
   end
-  local p = entries_at
-  while restoring and p <= #memory do
+  local start = now == stamped_at and stamps[number] or stamp(number, now)
+  if head == '' then head = memory_of(sets.packed, log.told, '') end
+  if restoring then
     -- What came after it stays before it.
-    local _, _, at, next, deadline = glance_at(memory, p)
-    if at <= now then break end
-    until_at = max(until_at, deadline + CLAIM_LIFE)
-    p = next
+    local p = from
+    while p <= #memory do
+      local _, _, at, next, its_deadline = glance_at(memory, p)
+      if at <= now then break end
+      until_at = max(until_at, its_deadline + CLAIM_LIFE)
+      p = next
+    end
+    head, from = head .. sub(memory, from, p - 1), p
   end
-  local head = entries_at > 1 and sets == log.sets and sub(memory, 1, entries_at - 1) or memory_of(sets.packed, told, '')
-  keep(log.key, head .. sub(memory, entries_at, p - 1) .. entry .. sub(memory, p), until_at, now)
+  keep(log.key, head .. start .. tail .. sub(memory, from), until_at, now)
 end
 
 -- The logs of a claim, its recipient's own first, and the places to keep in each.
@@ -433,18 +546,19 @@ local logs, places = {}, {}
 
 -- Looks whether all caps have room. Returns the answer where they have not; else the shadows without room as bits, and
 -- leaves the places to keep.
-local function weigh(ask, now)
+local function weigh(now)
   local full, full_log, dropped, opens_at
   local shadows = 0
-  for l = 1, #ask.logs do
-    local takes, log = ask.logs[l], logs[l]
+  for l = 1, #ground.logs do
+    local takes, log = ground.logs[l], logs[l]
+    places[l] = takes.kept
     local kept = not log.free and {}
     for t = 1, log.free and 0 or #takes do
       local take = takes[t]
       if not log.has[t] then
         local open_at, til = room(take, log.opens[t], log.last[t], now)
         if not open_at then
-          kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til)
+          kept[#kept + 1] = take.kept or write('<c4BI7', take.rule, take.need, til)
         elseif take.shadow then
           shadows = shadows + 2 ^ take.index
         else
@@ -455,111 +569,119 @@ local function weigh(ask, now)
         end
       end
     end
-    places[l] = log.free and takes.kept or concat(kept)
+    if kept then places[l] = concat(kept) end
   end
   if not full then return nil, shadows end
   local turn_at = opens_at
-  if not dropped and opens_at < ask.expires_at then
+  local expires_at = rest('<d', 0)
+  if not dropped and opens_at < expires_at then
     local told
-    turn_at, told = turn(full, full_log, opens_at, ask.expires_at, now)
+    turn_at, told = turn(full, full_log, opens_at, expires_at, now)
     if told then
       local log = full_log
-      local sets, entries = log.sets.packed, sub(log.memory, log.entries_at)
+      local sets, entries = log.sets.packed, sub(log.memory, #log.head + 1)
       keep(log.key, memory_of(sets, told, entries), max(log.until_at, turn_at), now)
     end
   end
   return write('<BHdd', 5, (dropped or full).index, opens_at, turn_at)
 end
 
--- Reads the logs that a claim is about into the tables of the claim before. Returns the time, which never goes back: the
--- newest entry's is at most that of its log.
-local function read_logs(i, ask)
-  local now = restoring and ask.deadline or asked_at
-  for l = 1, #ask.logs do
-    local takes, log = ask.logs[l], logs[l]
-    if not log then
-      log = { opens = {}, has = {}, last = {} }
-      logs[l] = log
-    end
-    local own = takes.key == 0
-    local key = own and KEYS[i + 1] or KEYS[takes.key]
-    local memory = latest[key] or (own and memories[i] or not own and redis.call('GET', key)) or ''
-    log.key, log.own, log.memory = key, own, memory
-    log.sets, log.told, log.entries_at = parts_of(memory)
-    if log.entries_at < #memory and not restoring then now = max(now, (read('<I7', memory, log.entries_at + 2))) end
+local function new_log(own)
+  return { own = own, ats = {}, held = {}, touches = {}, opens = {}, has = {}, last = {} }
+end
+logs[1] = new_log(true)
+
+-- Reads the logs that a claim is about into the tables of the claim before. Returns the time.
+local function read_logs(i)
+  local now, all, own = restoring and deadline or asked_at, ground.logs, logs[1]
+  local key = KEYS[i + 1]
+  local memory = latest[key] or memories[i] or ''
+  own.key, own.memory = key, memory
+  look_ahead(own, memory)
+  for l = 2, #all do
+    local log = logs[l] or new_log(false)
+    logs[l], log.key = log, KEYS[(rest('<H', 65 + 2 * all[l].which))]
+    log.memory = latest[log.key] or call('GET', log.key) or ''
+    look_ahead(log, log.memory)
   end
-  for l = 1, #ask.logs do look(logs[l], ask.logs[l], now, ask) end
+  if #all > 1 and not restoring then
+    for l = 1, #all do
+      local log = logs[l]
+      if #log.head < #log.memory then now = max(now, (read('<I7', log.memory, #log.head + 3))) end
+    end
+  end
+  now = look(own, all[1], now)
+  for l = 2, #all do look(logs[l], all[l], now) end
   return now
 end
 
-local function decide(i, ask)
-  local now = read_logs(i, ask)
-  local standing = logs[1].standing
-  local own = standing and standing.token == ask.token
-  if standing and not own and standing.attempt ~= ask.supersedes then
+local function decide(i)
+  local now, all, log = read_logs(i), ground.logs, logs[1]
+  local standing = log.standing
+  local own = standing and standing.token == token
+  if standing and not own and standing.attempt ~= supersedes then
     return write('<BHdd', 1, standing.attempt, standing.deadline, 0)
   end
-  if not standing and ask.seen >= 0 and (ask.seen < changed_at or ask.seen + CLAIM_LIFE < now) then
-    return write('<BHdd', 2, 0, 0, 0)
+  if seen and not standing then
+    local seen_at = rest('<d', 8)
+    if seen_at < changed_at or seen_at + CLAIM_LIFE < now then return write('<BHdd', 2, 0, 0, 0) end
   end
-  if recovering and ask.touting == 1 then return write('<BHdd', 8, 0, 0, 0) end
+  if recovering and ground.touting then return write('<BHdd', 8, 0, 0, 0) end
   local refusal
-  local scope = optouts[i] and suppressing(optouts[i], ask)
-  local from_all = everybody and redis.call('HGET', everybody, sub(asks, ask.address_at, ask.address_at + 15))
-  scope = from_all and suppressing(from_all, ask) or scope
+  local scope = optouts[i] and suppressing(optouts[i])
+  local from_all = everybody and call('HGET', everybody, (rest('<c16', 34)))
+  scope = from_all and suppressing(from_all) or scope
   if scope then
     refusal = write('<BHdd', 3, scope, 0, 0)
-  else
-    refusal = ruled(i, ask, now)
+  elseif ground.ruled or collapses then
+    refusal = ruled(i, now)
   end
   if refusal then
     if own then
       -- The same asking claimed before the refusal came. It got no answer, so nothing went out for it.
-      for l = 1, #ask.logs do undo(logs[l], ask, now) end
+      for l = 1, #all do undo(logs[l], now) end
     end
     return refusal
   end
   if own then return CLAIMED end
-  local over, shadows = weigh(ask, now)
+  if log.free and #all == 1 then
+    take_places(log, all[1].kept, now)
+    return CLAIMED
+  end
+  local over, shadows = weigh(now)
   if over then return over end
-  for l = 1, #ask.logs do take_places(logs[l], places[l], ask, now) end
+  for l = 1, #all do take_places(logs[l], places[l], now) end
   return (recovering or shadows == 0) and CLAIMED or write('<BHdd', 6, 0, shadows, 0)
 end
 
 -- Takes the places of a touch that was lost as of its time, whether there is room or not, unless its attempt is known.
-local function restore(i, ask)
-  local now = read_logs(i, ask)
+local function restore(i)
+  local now = read_logs(i)
   if logs[1].restored then return end
-  for l, takes in ipairs(ask.logs) do
+  for l, takes in ipairs(ground.logs) do
     local log, kept = logs[l], {}
     for t, take in ipairs(takes) do
       local _, til = room(take, false, log.last[t], now)
       if til and not log.has[t] then kept[#kept + 1] = write('<c4BI7', take.rule, take.need, til) end
     end
-    take_places(log, concat(kept), ask, now)
+    take_places(log, concat(kept), now)
   end
 end
 
 local answers = {}
--- One table for all claims: a new one costs more than its fields.
-local ask = {}
-local p = 1
 for i = 1, n do
-  local takes, takes_from
-  ask.job, ask.token, ask.touch, ask.attempt, ask.supersedes, ask.deadline, ask.seen, ask.tenant, ask.expires_at, takes,
-    takes_from = read('<c8c8c8HHddHdB', asks, p)
-  ask.logs = takes_at(takes_from, takes)
-  local against = takes_from + 27 * takes
-  ask.touting, ask.kind = byte(asks, against, against + 1)
-  ask.address_at, ask.count, ask.names_at = against + 2, byte(asks, against + 69), against + 70
-  ask.id_at = against + 70 + 17 * ask.count
-  ask.class, ask.accepted_at, ask.moved_at, ask.newest, p = read('<BddH', asks, ask.id_at + 16)
+  local argument
+  ask_at = CLAIM_BYTES * (i - 1) + 1
+  form, argument, touch, deadline = read('<BHc8I7', asks, ask_at)
+  seen, collapses = false, false
+  if form > 2 then seen, collapses, form = form % 8 >= 4, form >= 8, form % 4 end
+  ground = grounds[argument]
   if restoring then
-    restore(i, ask)
+    restore(i)
     answers[i] = CLAIMED
   else
-    answers[i] = decide(i, ask)
+    answers[i] = decide(i)
   end
 end
-for i = 1, n do answers[#answers + 1] = details[i] end
+for i = 1, detailed and n or 0 do answers[#answers + 1] = details[i] end
 return concat(answers)

@@ -23,12 +23,13 @@ local GRACE, LIFE_MAX = 600e6, 9e13
 local ROLLING, FIXED, FROM_FIRST, BUCKET = 0, 1, 2, 3
 
 -- Returns the sets that a memory packs: of each its bytes, how its rules are kept, the greatest weight, the longest life,
--- the last end; and the number of those that hold some places, once it was looked for.
+-- the last end; the number of those that hold some places, once it was looked for; and them by how entries start that
+-- hold them.
 local known_sets = {}
 local function sets_of(packed)
   local sets = known_sets[packed]
   if not sets then
-    sets = { packed = packed, by_kept = {} }
+    sets = { packed = packed, by_kept = {}, by_head = {} }
     known_sets[packed] = sets
     local p = 1
     while p <= #packed do
@@ -45,6 +46,7 @@ local function sets_of(packed)
         end
       end
       sets[#sets + 1] = set
+      for form = 0, 3 do sets.by_head[4 * #sets + form] = set end
       p = p + 12 * rules + 1
     end
   end

@@ -25,40 +25,6 @@ pub(super) const ADDRESSED_BYTES: usize = 16 + OPTOUT_BYTES;
 const GRANTED_BYTES: usize = 12;
 const HELD_BYTES: usize = 33;
 
-/// Appends a claim as `claim.lua` reads it; `tenant` is the index of its rules' keys from 0, `newest` that of its collapse
-/// key's among all, or 0; `log` returns the index of a log's key among all.
-pub(super) fn put_claim(
-    out: &mut Vec<u8>,
-    claim: &Claim,
-    (tenant, newest): (u16, u16),
-    log: impl FnMut(RecipientKey) -> u16,
-) {
-    let against = &claim.against;
-    out.extend_from_slice(&short_job(claim.job).to_le_bytes());
-    out.extend_from_slice(&claim.token.to_le_bytes());
-    out.extend_from_slice(&short(claim.touch).to_le_bytes());
-    out.extend_from_slice(&claim.attempt.to_le_bytes());
-    out.extend_from_slice(&claim.supersedes.to_le_bytes());
-    put_time(out, claim.deadline);
-    put_time(out, claim.seen.unwrap_or(UnixMicros(-1)));
-    out.extend_from_slice(&tenant.to_le_bytes());
-    put_time(out, claim.expires_at);
-    put_takes(out, &claim.takes, log);
-    out.push(u8::from(against.touting()));
-    out.push(kind_number(Some(against.kind)));
-    out.extend_from_slice(&against.address.0);
-    put_optional_scope(out, against.sender.map(Scope::Sender));
-    put_optional_scope(out, against.signature.map(Scope::Signature));
-    put_optional_scope(out, against.topic.map(Scope::Topic));
-    let names = Names { collapse_key: None, ..claim.names() };
-    put_names(out, &claim.tenant, names.each().chain(claim.chain_name()));
-    out.extend_from_slice(claim.touch.as_bytes());
-    out.push(against.class as u8);
-    put_time(out, against.accepted_at);
-    put_time(out, against.moved_at.unwrap_or(UnixMicros(-1)));
-    out.extend_from_slice(&newest.to_le_bytes());
-}
-
 /// Appends what `give_back.lua` reads.
 pub(super) fn put_give_back(out: &mut Vec<u8>, claim: &GiveBack) {
     out.extend_from_slice(&short_job(claim.job).to_le_bytes());
@@ -254,7 +220,7 @@ fn time(bytes: [u8; 8]) -> UnixMicros {
     UnixMicros(f64::from_le_bytes(bytes) as i64)
 }
 
-/// Appends takes as `claim.lua` and `places.lua` read them: how many u8, then each.
+/// Appends takes as `claim.lua` and `places.lua` read them: how many u8, then each; `log` returns which log it is.
 pub(super) fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(RecipientKey) -> u16) {
     let takes = &takes[..takes.len().min(TAKES_MAX)];
     out.push(u8::try_from(takes.len()).unwrap_or(u8::MAX));
@@ -278,7 +244,8 @@ pub(super) fn put_takes(out: &mut Vec<u8>, takes: &[Take], mut log: impl FnMut(R
     }
 }
 
-fn put_names(out: &mut Vec<u8>, tenant: &TenantId, names: impl Iterator<Item = Name>) {
+/// Appends how many names u8, then each.
+pub(super) fn put_names(out: &mut Vec<u8>, tenant: &TenantId, names: impl Iterator<Item = Name>) {
     let count = out.len();
     out.push(0);
     for name in names {
@@ -287,12 +254,14 @@ fn put_names(out: &mut Vec<u8>, tenant: &TenantId, names: impl Iterator<Item = N
     }
 }
 
-fn put_name(out: &mut Vec<u8>, tenant: &TenantId, name: Name) {
+/// Appends a name as point rules are found by: its form and key.
+pub(super) fn put_name(out: &mut Vec<u8>, tenant: &TenantId, name: Name) {
     out.push(name.form);
     out.extend_from_slice(&key_of(tenant, name.key));
 }
 
-fn put_optional_scope(out: &mut Vec<u8>, scope: Option<Scope>) {
+/// Appends the number of a scope and its word.
+pub(super) fn put_optional_scope(out: &mut Vec<u8>, scope: Option<Scope>) {
     out.push(scope.map_or(NO_SCOPE, Scope::width));
     out.extend_from_slice(&scope.and_then(Scope::word).unwrap_or(WordKey([0; 16])).0);
 }
