@@ -340,12 +340,12 @@ async fn a_bucket_that_is_empty_rests_for_a_moment_and_the_feeder_looks_when_tha
     let millis = Duration::from_millis;
     assert!(rig.look().await.pool("fast") > 0);
     let rests = |rig: &Rig, took| pause(took, (Some(&rig.memory), None), rig.feeder.clock.now());
-    assert_eq!(rests(&rig, millis(1)), millis(10), "not the millisecond in which one job has a token");
-    assert_eq!(rests(&rig, millis(3)), millis(15), "looking takes a fifth of the time at most");
-    rig.feeder.clock.advance(millis(9));
+    assert_eq!(rests(&rig, millis(1)), millis(40), "not the millisecond in which one job has a token");
+    assert_eq!(rests(&rig, millis(10)), millis(50), "looking takes a fifth of the time at most");
+    rig.feeder.clock.advance(millis(39));
     assert_eq!((rig.look().await.pool("fast"), rests(&rig, millis(0))), (0, millis(2)));
     rig.feeder.clock.advance(millis(1));
-    assert_eq!(rig.look().await.pool("fast"), 10, "what came in meanwhile goes together");
+    assert_eq!(rig.look().await.pool("fast"), 40, "what came in meanwhile goes together");
     // Nobody waits for a bucket.
     assert_eq!(pause(millis(1), (None, None), START), millis(100));
     assert_eq!(pause(millis(200), (Some(&Memory::default()), None), START), millis(400));

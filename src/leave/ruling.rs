@@ -97,7 +97,7 @@ impl Ground {
         let own = |held: &&Held| held.touch == short(claim.touch);
         // They said it when it was claimed: this attempt, not a later one.
         let claimed = held.iter().flatten().filter(own).map(|held| held.at);
-        let at = claimed.clone().filter(|claimed| *claimed <= at).max().or(claimed.min()).unwrap_or(at);
+        let at = claimed.clone().filter(|claimed| *claimed <= at).max().or_else(|| claimed.min()).unwrap_or(at);
         let took = |index: usize| {
             let once = claim.takes.get(index).map_or(Once::Touch, |take| take.once);
             let its = |held: &Held| own(&held) && (once == Once::Touch || held.at == at);

@@ -36,8 +36,8 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-pub use self::checkup::checkup;
 use self::asks::Asks;
+pub use self::checkup::checkup;
 use self::link::Link;
 use self::names::Names;
 use self::rules::Sort;

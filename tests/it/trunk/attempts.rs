@@ -75,7 +75,7 @@ async fn the_third_attempt_of_a_day_waits_for_the_next_days_hours() {
     let said = desk.client.clone().explain_job(request).await.unwrap().into_inner();
     let held_by = said.held_by.unwrap();
     assert_eq!((held_by.rule.as_str(), held_by.limit, held_by.used), ("tries", 2, 2), "{}", said.summary);
-    assert_eq!(held_by.holders, [id.clone()]);
+    assert_eq!(held_by.holders, std::slice::from_ref(&id));
     assert_eq!(said.next_at.unwrap().seconds, until, "{}", said.summary);
     let took = |decision: &&pb::RuleDecision| decision.rule == "tries" && decision.verdict() == RuleVerdict::Pass;
     let used: Vec<_> = said.decisions.iter().filter(took).map(|decision| decision.used).collect();
