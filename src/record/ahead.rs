@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
 use uuid::Uuid;
 
 use super::intake::{Intake, RECONSUME, Work};
 use crate::queue::frame::Frame;
 use crate::queue::{Queue, QueueName, Route};
+use crate::rate_limited;
 
 /// How often a process that does not read signals looks whether some wait. Real time: a queue fills in real time.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -79,8 +79,9 @@ impl<Q: Queue> Ahead<Q> {
                 () = self.intake.reading.until(true) => return,
                 () = self.intake.clock.pause(LOOK_EVERY) => {}
             }
-            // With the queue away nobody reads anything.
-            if self.intake.queue.depth(&QueueName::Signals).await.is_ok_and(|waiting| waiting > 0) {
+            // With the queue away nobody reads anything; and a frame that waits there tells as much as one more.
+            let waits = async |name| self.intake.queue.depth(name).await.ok().map(|frames| frames > 0);
+            if waits(&QueueName::Signals).await == Some(true) && waits(&QueueName::Record).await == Some(false) {
                 self.ring().await;
             }
         }
@@ -90,7 +91,7 @@ impl<Q: Queue> Ahead<Q> {
     async fn ring(&self) {
         let Ok(frame) = Frame::Facts(vec![]).encode(&self.intake.sealer) else { return };
         if let Err(problem) = self.intake.queue.publish(Uuid::new_v4(), frame, Route::To(QueueName::Record)).await {
-            warn!(%problem, "cannot learn who reads signals; trying again");
+            rate_limited!(per_min = 6, warn, %problem, "cannot learn who reads signals; trying again");
         }
     }
 }

@@ -85,9 +85,13 @@ fn traces_of(batch: &[Work]) -> Vec<Trace> {
     traces
 }
 
+fn of_signals(batch: &[Work]) -> bool {
+    batch.first().is_some_and(|work| work.from == QueueName::Signals)
+}
+
 /// How an attempt to write ended.
 pub(super) enum Written {
-    /// All is in the ledger.
+    /// All is in the ledger, or back in its queue.
     Whole,
     /// The service stops; what is left goes back to the queue.
     Stopped,
@@ -109,8 +113,8 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
                 }
             };
             let Some(batch) = batch else { return };
-            let signals = batch.first().is_some_and(|work| work.from == QueueName::Signals);
-            let rest = if is_full(&batch) || signals && batches.others_wait() { Duration::ZERO } else { REST };
+            let rest =
+                if is_full(&batch) || of_signals(&batch) && batches.others_wait() { Duration::ZERO } else { REST };
             if let Written::Stopped = self.write(batch, &mut batches).await {
                 return;
             }
@@ -129,6 +133,10 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
             };
             if problem == LedgerError::Overtaken {
                 self.reading.ends();
+                // Somebody waits for them, and whoever overtook this one reads them now.
+                if of_signals(&batch) {
+                    return Written::Whole;
+                }
             }
             self.meters.behind(began, self.clock.now());
             if failures.count(&problem) >= REFUSED_TOGETHER {

@@ -1,8 +1,8 @@
 //! Who may ask a gate next: higher classes first, and in one class and kind tenants by turns. Pure.
 //!
 //! Where a provider carries less than there is, those who wait would otherwise race for each token, or stand behind all
-//! the frames of a tenant that has many. By turns, who has one frame waits for one hand-over of each other tenant at most;
-//! and for none of those who are always there, having let turns pass themselves.
+//! the frames of a tenant that has many. By turns, who has one frame waits for none of those who are always there, and for
+//! as many hand-overs of each other as turns are kept and one.
 
 use std::collections::BTreeSet;
 

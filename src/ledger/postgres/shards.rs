@@ -18,6 +18,9 @@ const FEEDS: i64 = 0x706f_7374_7269_6402;
 const FIRST: i64 = 0x706f_7374_7269_6500;
 /// How often the feeders are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// What the server is told of the session: of a machine that is gone it learns within 15 s, and ends the session, and with
+/// it the locks; by itself it would after two hours.
+const ALIVE: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 2";
 /// Longest that taking and giving locks may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -31,7 +34,8 @@ struct Session {
     conn: Arc<Conn>,
     feeds: bool,
     held: Shards,
-    counted: Stopwatch,
+    /// Since the feeders were counted last.
+    counted: Option<Stopwatch>,
 }
 
 // === impl Leader ===
@@ -43,17 +47,13 @@ impl Leader {
         // Whatever goes wrong, the session ends, and with it the lead.
         let mut session = match kept.take() {
             Some(session) => session,
-            None => Session {
-                conn: connector.connect().await?,
-                feeds: false,
-                held: Shards::default(),
-                counted: connector.clock().stopwatch(),
-            },
+            None => Session { conn: connector.connect().await?, feeds: false, held: Shards::default(), counted: None },
         };
-        let has_none = session.held.is_empty();
         let ask = async {
-            if has_none || session.counted.elapsed() >= COUNT_EVERY {
-                session.counted = connector.clock().stopwatch();
+            if session.counted.as_ref().is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
+                if session.counted.replace(connector.clock().stopwatch()).is_none() {
+                    session.conn.batch(ALIVE).await?;
+                }
                 session.share_out().await?;
             } else {
                 session.conn.query("select true", &[]).await?;
@@ -81,13 +81,14 @@ impl Session {
         if !self.feeds {
             return Ok(());
         }
-        let part = u32::from(SHARDS).div_ceil(self.feeders().await?);
-        for shard in self.held.each().skip(part as usize) {
+        let part = self.part().await?;
+        for shard in self.held.each().skip(usize::from(part)) {
             self.locks("select pg_advisory_unlock($1)", FIRST + i64::from(shard)).await?;
             self.held = self.held.without(Shards::default().with(shard));
         }
         for shard in Shards::ALL.without(self.held).each() {
-            if self.held.len() < part && self.locks("select pg_try_advisory_lock($1)", FIRST + i64::from(shard)).await?
+            if self.held.len() < u32::from(part)
+                && self.locks("select pg_try_advisory_lock($1)", FIRST + i64::from(shard)).await?
             {
                 self.held = self.held.with(shard);
             }
@@ -100,13 +101,16 @@ impl Session {
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
-    /// Returns how many feeders there are, this one among them.
-    async fn feeders(&self) -> Result<u32, tokio_postgres::Error> {
-        let sql = "select count(distinct pid) from pg_locks where locktype = 'advisory' and mode = 'ShareLock' and granted \
+    /// Returns how many shards are this feeder's part: as many as each other's, or one more.
+    async fn part(&self) -> Result<u8, tokio_postgres::Error> {
+        let sql = "select count(distinct pid), count(distinct pid) filter (where pid < pg_backend_pid()) from pg_locks \
+                   where locktype = 'advisory' and mode = 'ShareLock' and granted \
                    and database = (select oid from pg_database where datname = current_database()) \
                    and (classid::bigint << 32 | objid::bigint) = $1 and objsubid = 1";
         let rows = self.conn.query(sql, &[&FEEDS]).await?;
-        let count: i64 = rows.first().map_or(1, |row| row.get(0));
-        Ok(u32::try_from(count).unwrap_or(u32::MAX).max(1))
+        let (feeders, before): (i64, i64) = rows.first().map_or((1, 0), |row| (row.get(0), row.get(1)));
+        let shards = i64::from(SHARDS);
+        let part = shards / feeders.max(1) + i64::from(before < shards % feeders.max(1));
+        Ok(u8::try_from(part).unwrap_or(SHARDS))
     }
 }

@@ -279,6 +279,7 @@ async fn a_feeder_that_knows_no_shards_leads_alone() {
     assert!(lock("select pg_try_advisory_lock(8101821198635721730)").await.unwrap().get::<_, bool>(0));
     assert_eq!(one.lead_agenda().await, Ok(Shards::default()));
     lock("select pg_advisory_unlock(8101821198635721730)").await.unwrap();
+    Clock::system().pause(Duration::from_secs(1)).await;
     assert_eq!(one.lead_agenda().await, Ok(Shards::ALL));
     assert!(!lock("select pg_try_advisory_lock(8101821198635721730)").await.unwrap().get::<_, bool>(0));
 }

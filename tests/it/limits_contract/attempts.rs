@@ -2,6 +2,7 @@
 
 use postrider::domain::cap::Mode;
 use postrider::domain::keys::RecipientKey;
+use postrider::domain::time::UnixMicros;
 use postrider::limits::{Claim, Decision, Limits as _, Once, Span, Take, Touch, Vacate};
 use uuid::Uuid;
 
@@ -136,6 +137,35 @@ mod after_a_loss {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn attempts_are_restored_each_once_redis() {
         attempts_are_restored_each_once(redis()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_attempt_whose_claim_is_forgotten_is_known_by_its_time_embedded() {
+        an_attempt_whose_claim_is_forgotten_is_known_by_its_time(embedded()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_attempt_whose_claim_is_forgotten_is_known_by_its_time_redis() {
+        an_attempt_whose_claim_is_forgotten_is_known_by_its_time(redis()).await;
+    }
+
+    /// What the ledger tells has the time of the provider's answer, not of the claim.
+    async fn an_attempt_whose_claim_is_forgotten_is_known_by_its_time(store: Store) {
+        let caps = [tries(1, 3, DAY * 7)];
+        let told = |at| Touch { claim: Claim { deadline: at, ..attempt(1, 1, &caps) }, at };
+        let (first, second) = (NOW.minus(HOUR * 50), NOW.minus(HOUR * 20));
+        let answered = |at: UnixMicros| told(at.plus(std::time::Duration::from_secs(2)));
+        store.limits.restore(&[told(first)]).await.unwrap();
+        // Another job of the same recipient comes after a claim's life: the first is now known by its touch alone.
+        let other = attempt(2, 1, &caps);
+        store.limits.restore(&[Touch { claim: Claim { deadline: second, ..other }, at: second }]).await.unwrap();
+        let identity = store.limits.identity().await.unwrap();
+        assert!(store.limits.recovered(&identity).await.unwrap());
+        assert_eq!(ask(&store, NOW, &attempt(3, 1, &caps)).await, Decision::Claimed);
+        store.limits.restore(&[answered(first)]).await.unwrap();
+        let held = store.limits.places(NOW, &attempt(4, 1, &caps)).await.unwrap();
+        let times: Vec<_> = held[0].iter().map(|held| held.at).collect();
+        assert_eq!(times, [NOW, second, first], "the first is not counted again");
     }
 
     async fn attempts_are_restored_each_once(store: Store) {

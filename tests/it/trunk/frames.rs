@@ -2,6 +2,7 @@
 
 use postrider::domain::ids::Lane;
 use postrider::domain::job::Class as OfJob;
+use postrider::domain::time::Stopwatch;
 use postrider::queue::embedded::{self, Embedded};
 use postrider::queue::{Queue as _, QueueName};
 use postrider::shutdown::Tasks;
@@ -10,7 +11,8 @@ use super::*;
 use crate::support::servers;
 
 const CALLS: usize = 12;
-/// A frame is held for 20 s at most anyway: these calls last longer than this test, which looks long before that.
+/// A frame is held for so long at most anyway: these calls last longer than this test, which looks before that.
+const HELD: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(10);
 
 /// A trunk on which everybody answers at once, presses nothing and stays.
@@ -22,8 +24,8 @@ fn patient() -> String {
     format!("[[provider]]\nid = \"trunk\"\nkind = \"simulated-trunk\"\n{more}{}\n", nobody.concat())
 }
 
-/// Returns a service in which as many calls as there are lines are talked in, all of one batch.
-async fn talking(backends: &Backends) -> Service {
+/// Returns a service in which as many calls as there are lines are talked in, all of one batch, and since when.
+async fn talking(backends: &Backends) -> (Service, Stopwatch) {
     let service = Service::start(backends, &patient());
     let client = api::jobs(&service);
     let mut spec = calls("long");
@@ -32,9 +34,9 @@ async fn talking(backends: &Backends) -> Service {
     let Some(call_content::Source::InlineFlow(flow)) = &mut content.source else { panic!("a flow") };
     let Some(flow_node::Act::Gather(gather)) = &mut flow.nodes.get_mut("menu").unwrap().act else { panic!("a menu") };
     gather.wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-    api::insist(&client, &api::batch("long", spec, &api::numbers(0, CALLS))).await;
     let clock = Clock::system();
     let watch = clock.stopwatch();
+    api::insist(&client, &api::batch("long", spec, &api::numbers(0, CALLS))).await;
     let sent = |line: &String| {
         line.starts_with("postrider_attempts_total{provider=\"trunk\",verdict=\"taken\"}")
             && line.ends_with(&format!(" {CALLS}"))
@@ -43,7 +45,7 @@ async fn talking(backends: &Backends) -> Service {
         assert!(watch.elapsed() < SOON * 3, "{} calls are up:\n{}", up(&service), service.log());
         clock.pause(Duration::from_millis(20)).await;
     }
-    service
+    (service, watch)
 }
 
 fn up(service: &Service) -> usize {
@@ -59,7 +61,7 @@ fn lane() -> Lane {
 async fn a_frame_is_acknowledged_while_its_calls_are_up_on_servers() {
     let (queue, limits) = (servers::rabbitmq().vhost(), servers::redis().database());
     let vhost = queue.rsplit_once('/').unwrap().1.to_owned();
-    let service = talking(&Backends::Servers { queue, limits, ledger: servers::postgres().database() }).await;
+    let (service, begun) = talking(&Backends::Servers { queue, limits, ledger: servers::postgres().database() }).await;
     let (clock, name) = (Clock::system(), QueueName::Lane(lane()).to_string());
     let watch = clock.stopwatch();
     loop {
@@ -74,16 +76,18 @@ async fn a_frame_is_acknowledged_while_its_calls_are_up_on_servers() {
         clock.pause(Duration::from_millis(200)).await;
     }
     assert_eq!(up(&service), CALLS, "all of them are still talked in");
+    assert!(begun.elapsed() < HELD, "too slow to tell");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_is_acknowledged_while_its_calls_are_up_embedded() {
-    let service = talking(&Backends::Embedded).await;
+    let (service, begun) = talking(&Backends::Embedded).await;
     // Acknowledgements are written behind: moments later they are.
     let clock = Clock::system();
     clock.pause(Duration::from_secs(2)).await;
     assert_eq!(up(&service), CALLS, "all of them are still talked in");
     service.kill();
+    assert!(begun.elapsed() < HELD, "too slow to tell");
     // What was not acknowledged would wait again.
     let (tasks, dir) = (Tasks::new(), service.dir().join("data/queue"));
     let queue = Embedded::open(&dir, embedded::Options::default(), &tasks, &clock).await.unwrap();
