@@ -31,14 +31,32 @@ fn put_off(job: &Job) -> Option<(i64, String)> {
     job.events.iter().filter_map(put_off).next_back()
 }
 
+/// Returns what became of a job, an event a line.
+fn told(job: &Job) -> String {
+    let line = |event: &pb::Event| match &event.what {
+        Some(event::What::StateChange(change)) => {
+            let (at, until) = (event.at.unwrap().seconds, change.until.map(|until| until.seconds));
+            format!("{} {:?} {} until {:?}\n", in_china(at), change.state(), change.reason, until.map(in_china))
+        }
+        _ => String::new(),
+    };
+    job.events.iter().map(line).collect()
+}
+
 fn in_china(at: i64) -> String {
     Timestamp::from_second(at).unwrap().to_zoned(TimeZone::get(CHINA).unwrap()).strftime("%F %T").to_string()
 }
 
 impl Desk {
+    /// Returns a job, once the ledger has it.
     async fn called(&self, id: &str) -> Job {
-        let jobs = self.jobs(Kind::Call).await;
-        jobs.into_iter().find(|job| job.job_id == id).expect("a job that was accepted")
+        loop {
+            let jobs = self.jobs(Kind::Call).await;
+            if let Some(job) = jobs.into_iter().find(|job| job.job_id == id) {
+                return job;
+            }
+            Clock::system().pause(Duration::from_millis(20)).await;
+        }
     }
 
     /// Lets time pass until a job waits for a cap.
@@ -48,7 +66,7 @@ impl Desk {
             match put_off(&job) {
                 Some((until, reason)) if reason == rule => return (until, job),
                 _ if self.lines() > 0 => _ = self.pass(Duration::from_secs(2)).await,
-                _ => _ = self.pass(Duration::from_secs(20)).await,
+                _ => _ = self.pass(Duration::from_secs(60)).await,
             }
         }
         panic!("it never waits for {rule}: {:?}; the log:\n{}", self.called(id).await, self.service.log());
@@ -66,7 +84,7 @@ async fn the_third_attempt_of_a_day_waits_for_the_next_days_hours() {
     let spec = stubborn("spring", desk.now().await);
     let id = api::insist(&desk.client, &api::batch("day", spec.clone(), &numbers)).await.remove(0);
     let (until, job) = desk.waits_for(&id, "tries").await;
-    assert_eq!(dials(&job).len(), 2, "two calls, both busy: {job:?}");
+    assert_eq!(dials(&job).len(), 2, "two calls, both busy: {}", told(&job));
     let tomorrow = in_china(until);
     assert!(tomorrow.ends_with(" 09:00:00") && tomorrow[..10] > today[..10], "{tomorrow}, today is {today}");
 
@@ -111,7 +129,7 @@ async fn each_campaign_has_its_own_attempts_and_a_gap_stands_between_those_of_al
         let batch = api::batch(&format!("in-{campaign}"), stubborn(campaign, now), &numbers);
         let id = api::insist(&desk.client, &batch).await.remove(0);
         let (_, job) = desk.waits_for(&id, "campaign").await;
-        assert_eq!(dials(&job).len(), 2, "two in campaign {campaign:?}: {job:?}");
+        assert_eq!(dials(&job).len(), 2, "two in campaign {campaign:?}: {}", told(&job));
         jobs.push(job);
     }
     let mut times: Vec<_> = jobs.iter().flat_map(dials).collect();

@@ -297,7 +297,10 @@ async fn callees_are_called_as_often_as_caps_let_whichever_campaign_calls() {
 /// Returns when somebody was dialled.
 pub(super) fn dials(job: &Job) -> Vec<i64> {
     let dialled = |event: &pb::Event| match &event.what {
-        Some(event::What::StateChange(change)) if change.state == i32::from(State::Dialing) => Some(event.at?.seconds),
+        // A result that ends a call which nobody heard ring has that state, too.
+        Some(event::What::StateChange(change)) if change.state() == State::Dialing && change.reason.is_empty() => {
+            Some(event.at?.seconds)
+        }
         _ => None,
     };
     job.events.iter().filter_map(dialled).collect()
