@@ -229,7 +229,7 @@ pub enum News {
     Reply(Reply),
     /// About a call.
     Call(CallNews),
-    /// About an attempt to call somebody whose job the provider does not name: how it went.
+    /// About an attempt to call somebody whose job the provider does not name: how it went, or where its recording is.
     CallReceipt(Receipt, Box<CallReport>),
     /// From a callee.
     OptOut(OptedOut),

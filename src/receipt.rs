@@ -161,7 +161,9 @@ async fn take<Q: Queue, L: Limits, B: Ledger>(
                 }
                 News::CallReceipt(receipt, report) => {
                     meters.count(&receipt);
-                    calls.ended(report.result, report.talk);
+                    if receipt.report != Report::Recorded {
+                        calls.ended(report.result, report.talk);
+                    }
                     let code = seal_report(&report, &reception.sealer);
                     facts.add(Fact::Receipt(Receipt { code, ..receipt }), done);
                 }
@@ -212,7 +214,7 @@ impl Meters {
             Report::Final(fate) => Some(fate),
             Report::Called(CallResult::Completed) => Some(Fate::Completed),
             Report::Called(_) => Some(Fate::Undelivered),
-            Report::Pending | Report::Progress(_) => None,
+            Report::Pending | Report::Progress(_) | Report::Recorded => None,
         });
     }
 }

@@ -108,6 +108,9 @@ fn values_are_checked() {
     refused(&SMPP.replace(":2775", ""), "provider[carrier-a].address`: not a host and port");
     refused(&SMPP.replace("\"s3cret\"", "\"123456789\""), "has 9 bytes, the protocol allows 8");
     refused(&SMPP.replace("\"postrider\"", "\"\""), "provider[carrier-a].system_id`: must be set");
+    let records = "[[provider]]\nid = \"cloud\"\nkind = \"aliyun-voice\"\naccess_key_id = \"LTAI5t\"\n\
+                   access_key_secret = \"geheim\"\ncallback_token = \"a-secret-in-the-path\"\nrecord = true\n";
+    refused(records, "provider[cloud].smart`: must be set: `record` is for calls of robots alone");
     refused(&SMPP.replace("\"carrier-a\"", "\"Carrier A\""), "may hold only a-z");
     refused(&format!("{SMPP}kinds = [\"call\"]"), "\"call\" is none of sms");
     let priced = |price: &str| SMPP.replace("0.045 CNY", price);

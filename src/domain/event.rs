@@ -140,6 +140,12 @@ pub enum Change {
         /// What it cost; `None`: no price is known.
         cost: Option<Money>,
     },
+    /// A call was recorded, as its provider tells beside how it went: before that or after it, also once the job has its
+    /// outcome.
+    Recorded {
+        /// A report that says where the recording is and nothing else, sealed.
+        report: Box<str>,
+    },
     /// It has its outcome.
     Settled(Outcome),
 }
@@ -155,8 +161,8 @@ pub struct Receipt {
     pub job: Option<JobId>,
     /// What it says.
     pub report: Report,
-    /// The provider's own code, raw, at most 32 characters; empty: none. Of a call that ended, how it went, sealed; empty:
-    /// nothing is known of that.
+    /// The provider's own code, raw, at most 32 characters; empty: none. Of a call that ended or was recorded, how it went,
+    /// sealed; empty: nothing is known of that.
     pub code: Box<str>,
     /// When it came.
     pub at: UnixMicros,
@@ -237,6 +243,8 @@ pub enum Report {
     Final(Fate),
     /// The end of a call: whether the job has its end is for its rules to say.
     Called(CallResult),
+    /// A call was recorded: changes nothing else.
+    Recorded,
 }
 
 /// A message from a recipient that is no opt-out. Text and number are sealed wherever it is stored.
@@ -359,6 +367,7 @@ impl Change {
             Self::Unresolved { provider } => provider.as_ref().map_or(0, |provider| provider.as_str().len()),
             Self::Progress(_) => 0,
             Self::Called { provider, report, .. } => provider.as_str().len() + report.len(),
+            Self::Recorded { report } => report.len(),
             Self::Settled(outcome) => outcome.reason.len(),
         }
     }
@@ -366,7 +375,7 @@ impl Change {
     /// Returns whether the job was handed over then, or had been: nothing before it says so.
     pub fn hands_over(&self) -> bool {
         match self {
-            Self::Sent { .. } | Self::Unresolved { .. } | Self::Called { .. } => true,
+            Self::Sent { .. } | Self::Unresolved { .. } | Self::Called { .. } | Self::Recorded { .. } => true,
             Self::Progress(state) => *state > State::Ready,
             Self::Deferred { .. } | Self::Settled(_) => false,
         }
@@ -376,7 +385,11 @@ impl Change {
     pub fn cost(&self) -> Option<Money> {
         match self {
             Self::Sent { cost, .. } | Self::Called { cost, .. } => *cost,
-            Self::Deferred { .. } | Self::Unresolved { .. } | Self::Progress(_) | Self::Settled(_) => None,
+            Self::Deferred { .. }
+            | Self::Unresolved { .. }
+            | Self::Progress(_)
+            | Self::Recorded { .. }
+            | Self::Settled(_) => None,
         }
     }
 
@@ -388,7 +401,9 @@ impl Change {
             Self::Sent { receipt_expected: false, .. } | Self::Settled(_) => State::Settled,
             Self::Unresolved { .. } => State::Unresolved,
             Self::Progress(state) => *state,
-            Self::Called { result: CallResult::Completed | CallResult::Machine, .. } => State::Answered,
+            Self::Called { result: CallResult::Completed | CallResult::Machine, .. } | Self::Recorded { .. } => {
+                State::Answered
+            }
             Self::Called { .. } => State::Dialing,
         }
     }
@@ -402,7 +417,8 @@ impl Change {
             | Self::Deferred { .. }
             | Self::Unresolved { .. }
             | Self::Progress(_)
-            | Self::Called { .. } => None,
+            | Self::Called { .. }
+            | Self::Recorded { .. } => None,
         }
     }
 }

@@ -87,7 +87,7 @@ codes! {
     }
     Source { Keyword = 1, Api = 2, Provider = 3, Import = 4, }
     Role { Submitter = 1, Viewer = 2, Admin = 3, Operator = 4, }
-    What { Deferred = 1, Sent = 2, Unresolved = 3, Progress = 4, Settled = 5, Called = 6, }
+    What { Deferred = 1, Sent = 2, Unresolved = 3, Progress = 4, Settled = 5, Called = 6, Recorded = 7, }
     Sort { Send = 1, Check = 2, Timer = 3, }
 }
 
@@ -100,11 +100,12 @@ pub(super) enum What {
     Progress,
     Settled,
     Called,
+    Recorded,
 }
 
 /// Every change.
 pub(super) const WHATS: &[What] =
-    &[What::Deferred, What::Sent, What::Unresolved, What::Progress, What::Settled, What::Called];
+    &[What::Deferred, What::Sent, What::Unresolved, What::Progress, What::Settled, What::Called, What::Recorded];
 
 /// The changes after which somebody may have been reached.
 pub(super) const MAY_HAVE_REACHED: [What; 2] = [What::Sent, What::Unresolved];
@@ -126,19 +127,21 @@ impl What {
             Self::Progress => "progress",
             Self::Settled => "settled",
             Self::Called => "called",
+            Self::Recorded => "recorded",
         }
     }
 }
 
 // === Receipts, opt-outs, rules ===
 
-/// Returns what a report says as (sort, state or fate): 1 pending, 2 progress, 3 final, 4 call.
+/// Returns what a report says as (sort, state or fate): 1 pending, 2 progress, 3 final, 4 call, 5 recording.
 pub(super) fn report_columns(report: Report) -> (i16, Option<i16>) {
     match report {
         Report::Pending => (1, None),
         Report::Progress(state) => (2, Some(state.code())),
         Report::Final(fate) => (3, Some(fate.code())),
         Report::Called(result) => (4, Some(result.code())),
+        Report::Recorded => (5, None),
     }
 }
 
@@ -149,6 +152,7 @@ pub(super) fn report(sort: i16, detail: Option<i16>) -> Result<Report, LedgerErr
         (2, Some(state)) => Ok(Report::Progress(State::from_code(state)?)),
         (3, Some(fate)) => Ok(Report::Final(Fate::from_code(fate)?)),
         (4, Some(result)) => Ok(Report::Called(CallResult::from_code(result)?)),
+        (5, None) => Ok(Report::Recorded),
         other => Err(corrupt("an unknown report", &other)),
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn fact(fact: &mut Fact) {
             Change::Sent { message_ids, .. } => message_ids.iter_mut().for_each(text),
             Change::Settled(outcome) => text(&mut outcome.reason),
             Change::Deferred { reason, .. } => text(reason),
-            Change::Unresolved { .. } | Change::Progress(_) | Change::Called { .. } => {}
+            Change::Unresolved { .. } | Change::Progress(_) | Change::Called { .. } | Change::Recorded { .. } => {}
         },
         Fact::Receipt(receipt) => {
             text(&mut receipt.message_id);

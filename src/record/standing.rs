@@ -8,6 +8,8 @@ use crate::domain::event::{Change, Fate, State};
 const DEFERRALS_MAX: usize = 16;
 /// Stands for a call that has ended, beside the numbers of states.
 const CALLED: u32 = 64;
+/// Stands for a call that was recorded.
+const RECORDED: u32 = 65;
 /// Set in the marks of deferrals.
 const DEFERRAL: u32 = 1 << 31;
 
@@ -54,7 +56,7 @@ impl Standing {
             Change::Called { result, .. } => self.calls.count(*result),
             Change::Unresolved { provider: None } => self.lost = self.lost.saturating_add(1),
             Change::Unresolved { provider: Some(_) } => self.unanswered = self.unanswered.saturating_add(1),
-            Change::Progress(_) | Change::Settled(_) => {}
+            Change::Progress(_) | Change::Recorded { .. } | Change::Settled(_) => {}
         }
         if !matches!(change, Change::Deferred { .. }) {
             self.answered = self.answered.max(attempt);
@@ -72,7 +74,10 @@ impl Standing {
             Change::Settled(_) | Change::Sent { receipt_expected: false, .. } => true,
             Change::Deferred { .. } | Change::Unresolved { .. } => true,
             // Told even after the end: when it was sent is worth knowing however late that comes.
-            Change::Sent { receipt_expected: true, .. } | Change::Progress(_) | Change::Called { .. } => false,
+            Change::Sent { receipt_expected: true, .. }
+            | Change::Progress(_)
+            | Change::Called { .. }
+            | Change::Recorded { .. } => false,
         };
         if self.fate.is_some() && last_word {
             return Some(Admission::Late);
@@ -160,6 +165,7 @@ fn mark(attempt: u16, change: &Change) -> u32 {
         Change::Unresolved { .. } => 1,
         Change::Settled(_) => 2,
         Change::Called { .. } => CALLED,
+        Change::Recorded { .. } => RECORDED,
         Change::Progress(state) => 3 + *state as u32,
     };
     u32::from(attempt) << 8 | kind

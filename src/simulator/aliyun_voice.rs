@@ -1,4 +1,5 @@
-//! Aliyun voice, simulated: SingleCallByTts and SmartCall with their checks and errors, VoiceCallReport and VoiceReport.
+//! Aliyun voice, simulated: SingleCallByTts and SmartCall with their checks and errors, VoiceCallReport, VoiceReport, and
+//! VoiceRecordReport of robots' calls that are to be recorded.
 //!
 //! Callees that are not reached do by the last digit of their number: 3 is busy, 4 does not answer, 5 does not exist, 6 is
 //! switched off, any other is restricted.
@@ -10,6 +11,9 @@ use super::{Fared, Message, Post, Vendor, Wrong};
 use crate::channel::http::{Bytes, Parts, Response, StatusCode, answer};
 use crate::domain::event::Fate;
 
+/// What ids of calls begin with, and of those that are recorded.
+const CALLS: u64 = 116;
+const RECORDED_CALLS: u64 = 117;
 /// Longest parameters of a template.
 const PARAM_LEN_MAX: usize = 250;
 /// Longest reference.
@@ -52,8 +56,14 @@ impl Vendor for AliyunVoice {
         if !matches!(field("PlayTimes"), "" | "1" | "2" | "3") {
             return business("isv.INVALID_PARAMETERS");
         }
+        // The vendor's libraries write it in their languages' ways.
+        let recorded = match (action, &*field("RecordFlag").to_ascii_lowercase()) {
+            (_, "" | "false") => false,
+            ("SmartCall", "true") => true,
+            (_, _) => return business("isv.INVALID_PARAMETERS"),
+        };
         Ok(vec![Message {
-            id: format!("{:012}^{:012}", 116, number()),
+            id: format!("{:012}^{:012}", if recorded { RECORDED_CALLS } else { CALLS }, number()),
             from: field("CalledShowNumber").to_owned(),
             to: called.to_owned(),
             text: params.to_owned(),
@@ -98,7 +108,16 @@ impl Vendor for AliyunVoice {
             "caller": message.from, "callee": message.to, "out_id": message.reference, "hangup_direction": by,
             "dtmf": key, "toll_type": "LOCAL", "voice_type": "tts",
         });
-        Some(post(self.0.callback.as_ref()?, &json!([intermediate, last])))
+        let mut reports = vec![intermediate, last];
+        if fate == Fate::Delivered && message.id.starts_with(&format!("{RECORDED_CALLS:012}")) {
+            reports.push(json!({
+                "call_id": message.id, "status_code": status, "start_time": "2026-01-01 08:00:01",
+                "end_time": "2026-01-01 08:00:10", "duration": seconds, "out_id": message.reference,
+                "record_begin_time": "2026-01-01 08:00:01",
+                "record_file": format!("http://record.oss.example/{}.mp3?Expires=1", message.id),
+            }));
+        }
+        Some(post(self.0.callback.as_ref()?, &json!(reports)))
     }
 
     fn reply(&self, _from: &str, _to: &str, _text: &str) -> Option<Post> {

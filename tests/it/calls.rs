@@ -1,6 +1,7 @@
 //! Calls over a real Asterisk to real SIP phones, by gRPC: every result, what follows while somebody is on the line, what is
 //! tried again, and kills in mid-call.
 
+mod aliyun;
 mod kills;
 mod twilio;
 mod ways;

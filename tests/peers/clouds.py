@@ -185,7 +185,7 @@ def aliyun_voice(asked):
         out_id="a reference",
     )
     smart = SmartCallRequest(
-        called_number="13800000002", voice_code="TTS_2", voice_code_param='{"name": "Li"}', record_flag=False
+        called_number="13800000002", voice_code="TTS_2", voice_code_param='{"name": "Li"}', record_flag=True
     )
     good = client(asked["secret"])
     said = {"one": good.single_call_by_tts(one).body.to_map(), "smart": good.smart_call(smart).body.to_map()}

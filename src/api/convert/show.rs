@@ -19,6 +19,9 @@ use crate::policy::windows;
 use crate::queue::frame::open_report;
 use crate::seal::Sealer;
 
+/// Stands for a recording in events.
+const RECORDED: &str = "recorded";
+
 /// Shows a job by its row and events, without content and recipient.
 pub(crate) fn job_to_pb(row: &JobRow, events: &[NumberedEvent], now: UnixMicros) -> pb::Job {
     let outcome = events.iter().find_map(|numbered| numbered.event.change.outcome());
@@ -159,6 +162,7 @@ fn change_to_pb(event: &Event) -> pb::StateChange {
             reason: result.as_str().into(),
             ..shown
         },
+        Change::Recorded { report: _ } => pb::StateChange { reason: RECORDED.into(), ..shown },
         Change::Settled(outcome) => pb::StateChange {
             reason_code: settled_code(outcome).into(),
             reason: outcome.reason.as_ref().into(),
@@ -171,7 +175,11 @@ fn attempt_to_pb(event: &Event) -> Option<pb::Attempt> {
     let (provider, message_ids, verdict): (_, &[Box<str>], _) = match &event.change {
         Change::Sent { provider, message_ids, .. } => (Some(provider), message_ids, pb::AttemptVerdict::Settled),
         Change::Unresolved { provider } => (provider.as_ref(), &[], pb::AttemptVerdict::Unresolved),
-        Change::Deferred { .. } | Change::Progress(_) | Change::Called { .. } | Change::Settled(_) => return None,
+        Change::Deferred { .. }
+        | Change::Progress(_)
+        | Change::Called { .. }
+        | Change::Recorded { .. }
+        | Change::Settled(_) => return None,
     };
     Some(pb::Attempt {
         number: event.attempt.into(),
@@ -189,16 +197,25 @@ fn call_code(result: CallResult) -> pb::ReasonCode {
 
 /// Adds how the last call for a job went, once it has ended.
 pub(crate) fn show_call(job: &mut pb::Job, events: &[NumberedEvent], sealer: &Sealer) {
-    let report = events.iter().rev().find_map(|numbered| match &numbered.event.change {
-        Change::Called { result, report, .. } => Some((result, report)),
+    let last = events.iter().rev().find_map(|numbered| match &numbered.event.change {
+        Change::Called { result, report, .. } => Some((numbered.event.attempt, result, report)),
         _ => None,
     });
+    let Some((attempt, result, report)) = last else { return };
     // A report that does not open is not shown; what became of the job is. Some providers say no more than the result.
-    let opened = report.and_then(|(result, report)| match &**report {
+    let opened = match &**report {
         "" => Some(CallReport::unanswered(*result)),
         sealed => open_report(sealed, sealer).ok(),
+    };
+    let recorded = events.iter().find_map(|numbered| match &numbered.event.change {
+        Change::Recorded { report } if numbered.event.attempt == attempt => open_report(report, sealer).ok(),
+        _ => None,
     });
-    job.call = opened.as_ref().map(report_to_pb);
+    let whole = |report: CallReport| match recorded {
+        Some(CallReport { recording, .. }) if report.recording.is_empty() => CallReport { recording, ..report },
+        Some(_) | None => report,
+    };
+    job.call = opened.map(whole).as_ref().map(report_to_pb);
 }
 
 /// Shows an outcome.

@@ -124,6 +124,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Case<'_, Q, L, B> {
                 | Change::Unresolved { .. }
                 | Change::Progress(_)
                 | Change::Called { .. }
+                | Change::Recorded { .. }
                 | Change::Settled(_) => continue,
             };
             let capped = recent && self.ground.caps().named(&refused.rule).is_some();
@@ -246,7 +247,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Case<'_, Q, L, B> {
 fn tried(history: &History) -> u16 {
     let attempt = |event: &Event| match event.change {
         Change::Sent { .. } | Change::Unresolved { .. } | Change::Called { .. } => Some(event.attempt),
-        Change::Deferred { .. } | Change::Progress(_) | Change::Settled(_) => None,
+        Change::Deferred { .. } | Change::Progress(_) | Change::Recorded { .. } | Change::Settled(_) => None,
     };
     history.events.iter().filter_map(|numbered| attempt(&numbered.event)).max().unwrap_or(0)
 }

@@ -12,7 +12,7 @@ use crate::domain::event::{Change, Fate, Outcome};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::Envelope;
 use crate::domain::time::UnixMicros;
-use crate::ledger::{History, JobRow, Ledger, NumberedEvent};
+use crate::ledger::{History, JobRow, Ledger};
 use crate::limits::{Claim, Decision, Limits, Words};
 use crate::pb;
 use crate::queue::Queue;
@@ -165,8 +165,10 @@ fn may_be_fresh(id: JobId, now: UnixMicros) -> bool {
 
 /// Returns whether a job waits, as far as the ledger knows.
 pub(super) fn waits(history: &History) -> bool {
-    let waits = |event: &NumberedEvent| matches!(event.event.change, Change::Deferred { .. });
-    history.events.last().is_none_or(waits)
+    // That a call was recorded may be told when the next one is waited for.
+    let mut moved = history.events.iter().rev().map(|numbered| &numbered.event.change);
+    let last = moved.find(|change| !matches!(change, Change::Recorded { .. }));
+    last.is_none_or(|change| matches!(change, Change::Deferred { .. }))
 }
 
 fn place(row: &JobRow) -> [u8; 24] {

@@ -80,6 +80,9 @@ impl Aliyun {
         if !self.settings.smart {
             query.push(("PlayTimes", self.settings.play_times.to_string()));
         }
+        if self.settings.record {
+            query.push(("RecordFlag", "true".to_owned()));
+        }
         (action, query.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }

@@ -77,6 +77,8 @@ pub struct AliyunVoice {
     pub play_times: NonZeroU32,
     /// Whether a robot leads the call.
     pub smart: bool,
+    /// Whether what it talks of is recorded.
+    pub record: bool,
     /// The secret at the end of the callbacks' path.
     pub callback_token: Secret,
 }
@@ -205,6 +207,9 @@ pub(super) fn aliyun_voice(
     };
     let token = (&*raw.callback_token, &*raw.callback_token_env, &*raw.callback_token_file);
     let token = token_for_receipts(token, true, place, environment)?;
+    if raw.record && !raw.smart {
+        return Err(invalid(&key("smart"), Reason::Needed("`record` is for calls of robots alone")));
+    }
     let link = AliyunVoice {
         api: api(place, (&raw.endpoint, &raw.tls_ca), (raw.connections, raw.window))?,
         access_key_id: plain(&key("access_key_id"), &raw.access_key_id)?,
@@ -214,6 +219,7 @@ pub(super) fn aliyun_voice(
         text_variable: plain(&key("text_variable"), &raw.text_variable)?,
         play_times: small(&key("play_times"), raw.play_times, PLAY_TIMES_MAX)?,
         smart: raw.smart,
+        record: raw.record,
         callback_token: token.ok_or_else(|| invalid(&key("callback_token"), Reason::Missing))?,
     };
     Ok(Provider {

@@ -295,6 +295,7 @@ pub(in crate::config) struct RawAliyunVoice {
     pub(in crate::config) text_variable: String,
     pub(in crate::config) play_times: i64,
     pub(in crate::config) smart: bool,
+    pub(in crate::config) record: bool,
     pub(in crate::config) callback_token: String,
     pub(in crate::config) callback_token_env: String,
     pub(in crate::config) callback_token_file: String,

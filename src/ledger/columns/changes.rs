@@ -76,6 +76,9 @@ impl<'a> ChangeColumns<'a> {
                 message_ids: std::slice::from_ref(report),
                 ..blank
             },
+            Change::Recorded { report } => {
+                Self { what: What::Recorded, message_ids: std::slice::from_ref(report), ..blank }
+            }
             Change::Settled(outcome) => Self {
                 what: What::Settled,
                 fate: Some(outcome.fate),
@@ -111,6 +114,9 @@ impl ReadChange {
                 report: self.message_ids.into_iter().next().unwrap_or_default(),
                 cost: self.cost.as_deref().map(name).transpose()?,
             },
+            What::Recorded => {
+                Change::Recorded { report: self.message_ids.into_iter().next().ok_or_else(|| missing("report"))? }
+            }
             What::Settled => Change::Settled(Outcome {
                 fate: Fate::from_code(self.fate.ok_or_else(|| missing("fate"))?)?,
                 reason: self.reason.unwrap_or_default(),

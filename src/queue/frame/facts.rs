@@ -17,6 +17,7 @@ pub(super) const FACT_BYTES_MIN: usize = 15;
 const SENT_AT_A_COST: u8 = 5;
 /// The same of [`Change::Called`], which is 6 without.
 const CALLED_AT_A_COST: u8 = 7;
+const RECORDED: u8 = 8;
 
 impl Writer<'_> {
     pub(super) fn fact(&mut self, fact: &Fact) {
@@ -114,6 +115,10 @@ impl Writer<'_> {
                 self.text(report);
                 cost.iter().for_each(|cost| self.money(*cost));
             }
+            Change::Recorded { report } => {
+                self.byte(RECORDED);
+                self.text(report);
+            }
         }
     }
 
@@ -136,6 +141,7 @@ impl Writer<'_> {
                 self.byte(3);
                 self.byte(result as u8);
             }
+            Report::Recorded => self.byte(4),
             Report::Final(fate) => {
                 self.byte(2);
                 self.byte(fate as u8);
@@ -228,6 +234,7 @@ impl Reader<'_> {
                 report: self.text()?,
                 cost: if form == CALLED_AT_A_COST { Some(self.money()?) } else { None },
             },
+            RECORDED => Change::Recorded { report: self.text()? },
             _ => return Err(FrameError::Field("change")),
         })
     }
@@ -248,6 +255,7 @@ impl Reader<'_> {
                 1 => Report::Progress(self.word(State::ALL, "state")?),
                 2 => Report::Final(self.word(Fate::ALL, "fate")?),
                 3 => Report::Called(self.word(CallResult::ALL, "result")?),
+                4 => Report::Recorded,
                 _ => return Err(FrameError::Field("report")),
             },
             code: self.text()?,

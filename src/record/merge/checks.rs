@@ -143,6 +143,7 @@ fn awaits(change: &Change) -> Option<&'static str> {
         | Change::Deferred { .. }
         | Change::Progress(_)
         | Change::Called { .. }
+        | Change::Recorded { .. }
         | Change::Settled(_) => None,
     }
 }

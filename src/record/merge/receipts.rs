@@ -12,11 +12,14 @@ impl Merger {
         match (receipt.job, receipt.report) {
             (_, Report::Pending) => {}
             (Some(job), report) => self.report(job, None, &receipt, report),
-            (None, Report::Progress(state)) => match self.segments.place(&receipt.provider, &receipt.message_id) {
-                Some(place) => self.report(place.job, Some(place.attempt), &receipt, Report::Progress(state)),
-                // What matters of it will be said again by the final report.
-                None => self.merged.tally.unmatched += 1,
-            },
+            (None, report @ (Report::Progress(_) | Report::Recorded)) => {
+                match self.segments.place(&receipt.provider, &receipt.message_id) {
+                    Some(place) => self.report(place.job, Some(place.attempt), &receipt, report),
+                    // What matters of its way will be said again by the final report, and no recording is there before its
+                    // call has long begun.
+                    None => self.merged.tally.unmatched += 1,
+                }
+            }
             (None, Report::Final(fate)) => self.end_of_segment(receipt, fate),
             // A call has one segment; how it went is no matter of segments.
             (None, Report::Called(_)) => self.end_of_segment(receipt, Fate::Completed),
@@ -30,7 +33,7 @@ impl Merger {
                 self.waited(&receipt.provider, place, receipt.at);
                 let report = match receipt.report {
                     Report::Called(_) => receipt.report,
-                    Report::Pending | Report::Progress(_) | Report::Final(_) => Report::Final(fate),
+                    Report::Pending | Report::Progress(_) | Report::Recorded | Report::Final(_) => Report::Final(fate),
                 };
                 self.report(place.job, Some(place.attempt), &receipt, report);
             }
@@ -61,6 +64,7 @@ impl Merger {
         let change = match report {
             Report::Pending => return,
             Report::Progress(state) => Change::Progress(state),
+            Report::Recorded => Change::Recorded { report: receipt.code.clone() },
             Report::Called(result) => {
                 Change::Called { provider: receipt.provider.clone(), result, report: receipt.code.clone(), cost: None }
             }
@@ -80,7 +84,7 @@ impl Merger {
         };
         match report {
             Report::Called(result) => self.call_reported(event, result),
-            Report::Pending | Report::Progress(_) | Report::Final(_) => _ = self.event(event),
+            Report::Pending | Report::Progress(_) | Report::Recorded | Report::Final(_) => _ = self.event(event),
         }
     }
 }

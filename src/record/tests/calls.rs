@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::call::{After, AfterAct, CallResult, Plan, When};
 use crate::domain::chain::{Chain, Step};
 use crate::domain::event::{CallStep, Called, Left};
+use crate::ledger::NumberedEvent;
 use crate::telemetry::exporter;
 
 fn called_for(id: JobId) -> Envelope {
@@ -68,6 +69,37 @@ async fn a_call_that_a_cloud_reports_is_tried_again_or_settled_by_its_rules() {
     let story = [(1, "a"), (2, "b"), (3, "c")].map(|(n, id)| [sent(n, id), told(CallResult::Busy, id)]);
     let (outcomes, waits) = check(story.into_iter().flatten().collect()).await;
     assert_eq!((outcomes, waits.len()), (vec![Outcome::new(Fate::Undelivered, "busy")], 2));
+}
+
+#[tokio::test]
+async fn a_recording_is_told_once_whenever_it_comes_and_changes_nothing() {
+    let job = JobId::new(START, 7);
+    let recorded = |message_id: &str| {
+        let Fact::Receipt(receipt) = told(CallResult::Completed, message_id) else { panic!("a receipt") };
+        Fact::Receipt(Receipt { report: Report::Recorded, code: "where it is".into(), ..receipt })
+    };
+    let sent = || sent(job, &["a".to_owned()]);
+    for story in [
+        vec![sent(), told(CallResult::Completed, "a"), recorded("a")],
+        vec![sent(), recorded("a"), told(CallResult::Completed, "a")],
+        vec![sent(), recorded("a"), recorded("a"), recorded("b"), told(CallResult::Completed, "a")],
+    ] {
+        let rig = Rig::new().await;
+        let mut writer = rig.writer(1);
+        let frames: Vec<_> = std::iter::once(Frame::Jobs(vec![called_for(job)]))
+            .chain(story.into_iter().map(|fact| Frame::Facts(vec![fact])))
+            .map(|frame| rig.frame(frame))
+            .collect();
+        rig.write(&mut writer, &frames).await;
+        assert_eq!(rig.outcomes(job).await, [Outcome::new(Fate::Completed, "")]);
+        let told = |numbered: &NumberedEvent| match &numbered.event.change {
+            Change::Called { report, .. } | Change::Recorded { report } => Some(report.clone()),
+            _ => None,
+        };
+        let mut told: Vec<_> = rig.history(job).await.events.iter().filter_map(told).collect();
+        told.sort();
+        assert_eq!(told, ["how it went".into(), Box::from("where it is")]);
+    }
 }
 
 #[tokio::test]

@@ -103,6 +103,23 @@ async fn a_call_goes_out_and_its_reports_come_back() {
 }
 
 #[tokio::test]
+async fn a_robots_call_says_where_its_recording_is() {
+    let mut rig = start(quick(), "geheim", "smart = true\nrecord = true\n").await;
+    assert_eq!(words(&rig.submit(vec![call(1, Some("TTS_1"))]).await), ["taken"]);
+    let News::Receipt(_rings) = rig.news().await else { panic!("not a receipt") };
+    let News::CallReceipt(_ended, report) = rig.news().await else { panic!("not how a call went") };
+    assert_eq!(&*report.recording, "");
+    let News::CallReceipt(receipt, report) = rig.news().await else { panic!("not where a recording is") };
+    assert_eq!(receipt.report, Report::Recorded);
+    let id = &rig.simulator.messages()[0].0.id;
+    assert_eq!(
+        (&*receipt.message_id, &*report.recording),
+        (&**id, &*format!("http://record.oss.example/{id}.mp3?Expires=1"))
+    );
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn each_result_is_told_by_its_word() {
     let receipts = Receipts { undelivered: 1.0, ..quick().receipts.unwrap() };
     let mut rig = start(Behaviour { receipts: Some(receipts), ..quick() }, "geheim", "smart = true\n").await;
@@ -146,6 +163,7 @@ async fn aliyuns_library_agrees() {
     let messages = rig.simulator.messages();
     assert_eq!((&said["one"]["Code"], &said["smart"]["Code"]), (&"OK".into(), &"OK".into()), "{said}");
     assert_eq!(said["one"]["CallId"], messages[0].0.id.as_str());
+    assert!(messages[1].0.id.starts_with("000000000117"), "to be recorded");
     assert_eq!((&*messages[0].0.text, &*messages[1].0.to), (r#"{"text": "你好 & + ~"}"#, "13800000002"));
     assert_eq!(said["wrong"], "SignatureDoesNotMatch");
     rig.finish().await;

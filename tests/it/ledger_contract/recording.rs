@@ -227,6 +227,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
         ),
         proptest::option::of(provider).prop_map(|provider| Change::Unresolved { provider }),
         proptest::sample::select(State::ALL).prop_map(Change::Progress),
+        "[A-Za-z0-9+/]{0,40}".prop_map(|report| Change::Recorded { report: report.into() }),
         (proptest::sample::select(Fate::ALL), word)
             .prop_map(|(fate, reason)| Change::Settled(Outcome::new(fate, reason))),
     ];

@@ -86,7 +86,7 @@ fn of_past(history: &History, past: &[Ruling]) -> String {
         )),
         Change::Progress(state) => Some(format!("It is {state} since {}.", moment(numbered.event.at))),
         Change::Called { result, .. } => Some(format!("A call ended as {result} at {}.", moment(numbered.event.at))),
-        Change::Deferred { .. } | Change::Settled(_) => None,
+        Change::Deferred { .. } | Change::Recorded { .. } | Change::Settled(_) => None,
     });
     last.unwrap_or_else(|| "Nothing is known of it yet.".to_owned())
 }

@@ -1,11 +1,10 @@
-//! What Aliyun calls back with: arrays of how calls go (VoiceCallReport) and how they ended (VoiceReport). Nothing signs
-//! them; the secret at the end of the path does it.
+//! What Aliyun calls back with: arrays of how calls go (VoiceCallReport), how they ended (VoiceReport), and where their
+//! recordings are (VoiceRecordReport). Nothing signs them; the secret at the end of the path does it.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::super::super::News;
 use super::super::super::callback::{Call, Callbacks, Refused, clipped, code, same};
@@ -18,6 +17,8 @@ use crate::domain::time::UnixMicros;
 
 /// Most bytes of an id.
 const ID_LEN_MAX: usize = 100;
+/// Most bytes of where a recording is; a longer address would lead nowhere if it were cut.
+const URL_LEN_MAX: usize = 1_024;
 /// Most keys of a call that are kept.
 const DIGITS_MAX: usize = 64;
 
@@ -38,8 +39,8 @@ struct Item {
     dtmf: Box<str>,
     #[serde(default)]
     hangup_direction: Box<str>,
-    /// Of a recording alone (VoiceRecordReport).
-    record_file: Option<IgnoredAny>,
+    /// Where the recording is: of a recording alone (VoiceRecordReport).
+    record_file: Option<Box<str>>,
 }
 
 /// Some reports write numbers as text.
@@ -65,18 +66,26 @@ impl Callbacks for Desk {
             return Err(Refused::Signature);
         }
         let items: Vec<Item> = serde_json::from_slice(call.body).map_err(|_| Refused::Unreadable)?;
-        let news = |item: Item| {
+        let news = |mut item: Item| {
+            let recording = item.record_file.take();
             let status = item.status_code.text();
             let (provider, message_id) = (self.provider.clone(), clipped(&item.call_id, ID_LEN_MAX));
-            let (report, code) = (report(&status), code(&status));
-            let receipt = Receipt { provider, message_id, job: None, report, code, at };
-            match report {
-                Report::Called(result) => News::CallReceipt(receipt, Box::new(item.went(result))),
-                Report::Pending | Report::Progress(_) | Report::Final(_) => News::Receipt(receipt),
+            // How the call went that was recorded is said beside it.
+            let report = if recording.is_some() { Report::Recorded } else { report(&status) };
+            let receipt = Receipt { provider, message_id, job: None, report, code: code(&status), at };
+            match (report, recording) {
+                (_, Some(recording)) if recording.is_empty() || recording.len() > URL_LEN_MAX => {
+                    News::Receipt(Receipt { report: Report::Pending, ..receipt })
+                }
+                (_, Some(recording)) => {
+                    let of = CallReport { recording, ..CallReport::unanswered(CallResult::Completed) };
+                    News::CallReceipt(receipt, Box::new(of))
+                }
+                (Report::Called(result), None) => News::CallReceipt(receipt, Box::new(item.went(result))),
+                (_, None) => News::Receipt(receipt),
             }
         };
-        // How the call went that was recorded is said beside it.
-        Ok(items.into_iter().filter(|item| item.record_file.is_none()).map(news).collect())
+        Ok(items.into_iter().map(news).collect())
     }
 
     fn thanks(&self) -> Response<Bytes> {
@@ -184,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_is_where_it_is_said_to_be_or_nowhere() {
+        let desk = Desk::new("voice".parse().unwrap(), Secret::new("a-secret-in-the-path"));
+        let long = "x".repeat(URL_LEN_MAX + 1);
+        let body = format!(
+            r#"[{{"call_id": "1^2", "status_code": "200000", "duration": "10", "record_file": "https://oss.example/a?b=c"}},
+                {{"call_id": "1^3", "status_code": "200000", "record_file": ""}},
+                {{"call_id": "1^4", "status_code": "200000", "record_file": "{long}"}}]"#
+        );
+        let (headers, body) = (HeaderMap::new(), Bytes::from(body));
+        let call = Call { token: "a-secret-in-the-path", target: "/callback/voice", headers: &headers, body: &body };
+        let news = desk.read(&call, UnixMicros(7)).unwrap();
+        let [News::CallReceipt(receipt, report), News::Receipt(empty), News::Receipt(long)] = &news[..] else {
+            panic!("{news:?}")
+        };
+        assert_eq!((receipt.report, &*report.recording), (Report::Recorded, "https://oss.example/a?b=c"));
+        assert_eq!([empty.report, long.report], [Report::Pending; 2]);
+    }
+
+    #[test]
     fn reports_of_calls_read_as_the_vendor_writes_them() {
         let body = r#"[
             {"call_id": "116012^100", "status_code": "200201", "status_time": "2026-01-01 08:00:00", "out_id": ""},
@@ -195,6 +223,7 @@ mod tests {
         let expected = [
             ("116012^100", Report::Progress(State::Ringing)),
             ("116012^100", Report::Called(CallResult::Completed)),
+            ("116012^100", Report::Recorded),
             ("116012^101", Report::Called(CallResult::Busy)),
             ("116012^102", Report::Final(Fate::Undelivered)),
             ("116012^103", Report::Pending),

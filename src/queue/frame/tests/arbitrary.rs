@@ -177,6 +177,7 @@ fn change() -> impl Strategy<Value = Change> {
         ),
         prop::option::of(name()).prop_map(|provider| Change::Unresolved { provider }),
         pick(State::ALL).prop_map(Change::Progress),
+        text().prop_map(|report| Change::Recorded { report }),
         (pick(Fate::ALL), text()).prop_map(|(fate, reason)| Change::Settled(Outcome { fate, reason })),
         (name(), pick(CallResult::ALL), text(), prop::option::of(cost()))
             .prop_map(|(provider, result, report, cost)| Change::Called { provider, result, report, cost }),
@@ -265,6 +266,8 @@ prop_compose! {
             Just(Report::Pending),
             pick(State::ALL).prop_map(Report::Progress),
             pick(Fate::ALL).prop_map(Report::Final),
+            pick(CallResult::ALL).prop_map(Report::Called),
+            Just(Report::Recorded),
         ],
         code in text(),
         at in time(),
