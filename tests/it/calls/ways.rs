@@ -140,6 +140,55 @@ async fn a_call_is_put_through_and_goes_on_when_nobody_is_there_any_more() {
     within_a_minute("nobody rings for nobody", || exchange.calls() == 0).await;
 }
 
+/// Returns a second of a tone as a WAV file: 8 kHz, 16 bit, one channel.
+fn tone() -> Vec<u8> {
+    let samples = 8_000_u32;
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + samples * 2).to_le_bytes());
+    wav.extend(b"WAVEfmt ");
+    wav.extend(16_u32.to_le_bytes());
+    wav.extend([1_u16, 1].map(u16::to_le_bytes).concat());
+    wav.extend([8_000_u32, 16_000].map(u32::to_le_bytes).concat());
+    wav.extend([2_u16, 16].map(u16::to_le_bytes).concat());
+    wav.extend(b"data");
+    wav.extend((samples * 2).to_le_bytes());
+    wav.extend((0..samples).flat_map(|sample| if sample / 10 % 2 == 0 { 6_000_i16 } else { -6_000 }.to_le_bytes()));
+    wav
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_is_played_and_what_is_said_then_is_recorded() {
+    let Some(exchange) = Exchange::start() else { return };
+    let media = tempfile::tempdir().unwrap();
+    std::fs::write(media.path().join("welcome.wav"), tone()).unwrap();
+    let provider = exchange.provider(&format!("media_dir = \"{}\"", media.path().display()));
+    let service = Service::start(&Backends::Embedded, &(TEXTS.to_owned() + &provider));
+    let client = api::jobs(&service);
+    let length_max = Some(prost_types::Duration { seconds: 2, nanos: 0 });
+    let nodes = [
+        ("play", node(flow_node::Act::Play(pb::PlayNode { media: "welcome".into(), repeats: 1 }), "record")),
+        ("record", node(flow_node::Act::Record(pb::RecordNode { length_max }), "after")),
+        ("after", node(flow_node::Act::Tag(TagNode { tag: "after".into() }), "")),
+    ];
+    let nodes = nodes.map(|(name, node)| (name.to_owned(), node)).into();
+    let records = pb::CallFlow { start: "play".into(), nodes, ..pb::CallFlow::default() };
+    let spec = call(records);
+    let ids = submit_calls(&client, "records", spec.clone(), &[number(0, HELLO)]).await;
+    let job = until(&client, &ids[&number(0, HELLO)], "settled", |job| state(job) == State::Settled).await;
+    let report = job.call.unwrap();
+    assert_eq!((report.result, &*report.tags), (CallResult::Completed.into(), &["after".to_owned()][..]));
+    assert_eq!((report.hung_up_by.as_str(), report.transcript_ref.as_str()), ("us", ""));
+    assert!(report.talk.unwrap().seconds >= 1, "the tone was heard to its end");
+    assert!(exchange.keeps(&report.recording_ref), "{:?}; the log:\n{}", report.recording_ref, service.log());
+    // What cannot be recorded is not asked for, and the result leads nobody to what is not there.
+    exchange.stop_recording();
+    let ids = submit_calls(&client, "records-not", spec, &[number(1, HELLO)]).await;
+    let job = until(&client, &ids[&number(1, HELLO)], "settled", |job| state(job) == State::Settled).await;
+    let report = job.call.unwrap();
+    assert_eq!((report.result, report.tags.len(), &*report.recording_ref), (CallResult::Completed.into(), 0, ""));
+    assert!(service.log().contains("does not record what is said"), "{}", service.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_is_hung_up_on_and_a_person_is_talked_to() {
     let Some(exchange) = Exchange::start() else { return };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::janitor::{Janitor, Job, free_port};
@@ -52,6 +52,7 @@ pub(crate) struct Exchange {
     _media: Media,
     ari: u16,
     messages: PathBuf,
+    recordings: PathBuf,
 }
 
 impl Exchange {
@@ -62,9 +63,13 @@ impl Exchange {
             return None;
         }
         let (ari, callee, media) = (free_port(), free_port(), Media::take());
-        let asterisk = asterisk(ari, callee, media.first);
+        let dir = server_dir("asterisk");
+        let recordings = dir.join("spool/recording");
+        // It does not make it itself.
+        fs::create_dir_all(&recordings).unwrap();
+        let asterisk = asterisk(&dir, ari, callee, media.first);
         let (callees, messages) = callees(callee, media.first + RTP_PORTS + 10);
-        Some(Self { asterisk, _callees: callees, _media: media, ari, messages })
+        Some(Self { asterisk, _callees: callees, _media: media, ari, messages, recordings })
     }
 
     /// Returns the settings of a provider `trunk` in the pool `voice` that calls through it.
@@ -111,6 +116,17 @@ impl Exchange {
     /// Returns whether there is a channel with that id.
     pub(crate) fn has(&self, channel: &str) -> bool {
         self.request("GET", &format!("/channels/{channel}")).is_some_and(|answer| answer.contains("\"state\""))
+    }
+
+    /// Returns whether it keeps a recording of that name.
+    pub(crate) fn keeps(&self, recording: &str) -> bool {
+        let kept = self.request("GET", &format!("/recordings/stored/{recording}"));
+        !recording.is_empty() && kept.is_some_and(|answer| answer.contains("\"format\""))
+    }
+
+    /// Takes away where its recordings are kept: none can be made any more.
+    pub(crate) fn stop_recording(&self) {
+        fs::remove_dir_all(&self.recordings).unwrap();
     }
 
     fn request(&self, method: &str, path: &str) -> Option<String> {
@@ -186,8 +202,7 @@ impl Media {
     }
 }
 
-fn asterisk(ari: u16, callee: u16, rtp: u16) -> Janitor {
-    let dir = server_dir("asterisk");
+fn asterisk(dir: &Path, ari: u16, callee: u16, rtp: u16) -> Janitor {
     let sip = free_port();
     let values = [
         ("@DIR@", dir.to_str().unwrap().to_owned()),
@@ -205,11 +220,10 @@ fn asterisk(ari: u16, callee: u16, rtp: u16) -> Janitor {
         fs::write(dir.join(name).with_extension("conf"), "").unwrap();
     }
     fs::write(dir.join("udptl.conf"), "").unwrap();
-    fs::create_dir(dir.join("spool")).unwrap();
     let program = servers::program("asterisk", &["/usr/sbin"], "asterisk");
     let conf = dir.join("asterisk.conf");
     let command = [program.to_str().unwrap(), "-C", conf.to_str().unwrap(), "-f"].map(str::to_owned);
-    let janitor = Janitor::hire(&Job { dir: &dir, end_signal: "KILL", command: &command, env: &[] });
+    let janitor = Janitor::hire(&Job { dir, end_signal: "KILL", command: &command, env: &[] });
     janitor.start(|| ready(ari));
     janitor
 }

@@ -49,6 +49,9 @@ pub(super) struct Conversation {
     /// The prompt that is heard.
     playing: Option<Box<str>>,
     prompts: u32,
+    /// What is being recorded, by its name.
+    records: Option<Box<str>>,
+    /// What was recorded last.
     recording: Box<str>,
     /// The runner's timer: its number, and when it is up, on `watch`.
     timer: Option<(u32, Duration)>,
@@ -101,6 +104,7 @@ impl Conversation {
             detecting: false,
             playing: None,
             prompts: 0,
+            records: None,
             recording: "".into(),
             timer: None,
             limit: Duration::ZERO,
@@ -154,7 +158,7 @@ impl Conversation {
             // The end of one that was given up.
             Signal::Played(_) | Signal::Unplayed(_) => {}
             Signal::Key(key) => self.feed(Event::Key(key)).await,
-            Signal::Recorded(done) => self.feed(if done { Event::Recorded } else { Event::Failed }).await,
+            Signal::Recorded(kept) => self.recorded(kept).await,
             Signal::HangsUp if self.hung_up_by.is_empty() => self.hung_up_by = "callee",
             Signal::HangsUp => {}
             Signal::Destroyed(cause) => return Some(Gone::With(cause)),
@@ -172,6 +176,26 @@ impl Conversation {
             rate_limited!(per_min = 6, warn, provider = %self.shared.settings.provider, "a recording of a call is not there, or does not play; the call ends");
         }
         self.feed(Event::Failed).await;
+    }
+
+    /// The report names only what is kept.
+    async fn recorded(&mut self, kept: bool) {
+        let name = self.records.take();
+        if !kept {
+            self.warn_unrecorded();
+            return self.feed(Event::Failed).await;
+        }
+        if let Some(name) = name {
+            self.recording = name;
+        }
+        self.feed(Event::Recorded).await;
+    }
+
+    /// Who hung up before anything could be recorded is no reason to look for a fault.
+    fn warn_unrecorded(&self) {
+        if self.hung_up_by.is_empty() {
+            rate_limited!(per_min = 6, warn, provider = %self.shared.settings.provider, "the exchange does not record what is said in a call, for want of its directory or of its beep; the call ends");
+        }
     }
 
     fn ringing(&mut self) {
@@ -310,9 +334,10 @@ impl Conversation {
                 let name = format!("{}-{}", self.channel, self.prompts);
                 self.prompts += 1;
                 if self.shared.ari.record(&self.channel, &name, longest).await.is_err() {
+                    self.warn_unrecorded();
                     return Some(Event::Failed);
                 }
-                self.recording = name.into();
+                self.records = Some(name.into());
             }
             Command::Transfer(target) => return self.transfer(&target).await,
             Command::HangUp => self.hang_up().await,
@@ -415,7 +440,8 @@ impl Conversation {
             talk: self.talk.map(|talk| talk.elapsed()).unwrap_or_default(),
             hung_up_by: if result.reached() { self.hung_up_by } else { "" }.into(),
             answered_by: self.answered_by.into(),
-            recording: self.recording.clone(),
+            // What came of one whose end was not told is not known: it may be there.
+            recording: self.records.as_ref().unwrap_or(&self.recording).clone(),
             ..self.runner.report(result)
         }
     }

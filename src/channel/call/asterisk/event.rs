@@ -1,6 +1,7 @@
 //! Events of the Asterisk REST Interface (ARI), as far as a call needs them. Pure.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Longest event that is read: they have some hundred bytes.
 pub(super) const EVENT_LEN_MAX: usize = 256 * 1024;
@@ -71,6 +72,8 @@ struct Media {
     id: Option<String>,
     target_uri: Option<String>,
     state: Option<String>,
+    /// Seconds of a recording; said of those alone that there are.
+    duration: Option<IgnoredAny>,
 }
 
 /// Reads an event; what does not read says nothing.
@@ -101,11 +104,15 @@ fn told(raw: Raw) -> Option<Told> {
         "ChannelHangupRequest" => about(raw.channel?, Signal::HangsUp),
         "ChannelDestroyed" => about(raw.channel?, Signal::Destroyed(raw.cause.unwrap_or(0))),
         "PlaybackFinished" => {
-            let Media { id, target_uri, state } = raw.playback?;
+            let Media { id, target_uri, state, .. } = raw.playback?;
             let said = if state.as_deref() == Some("failed") { Signal::Unplayed } else { Signal::Played };
             of(target_uri, said(id?.into()))
         }
-        "RecordingFinished" => of(raw.recording?.target_uri, Signal::Recorded(true)),
+        "RecordingFinished" => {
+            // Where its beep cannot be played, Asterisk says that it is done, and keeps nothing.
+            let Media { target_uri, duration, .. } = raw.recording?;
+            of(target_uri, Signal::Recorded(duration.is_some()))
+        }
         "RecordingFailed" => of(raw.recording?.target_uri, Signal::Recorded(false)),
         _ => None,
     }
@@ -149,6 +156,14 @@ mod tests {
             ),
             (
                 r#"{"type":"RecordingFailed","recording":{"name":"r","target_uri":"channel:c-1"}}"#,
+                of(Signal::Recorded(false)),
+            ),
+            (
+                r#"{"type":"RecordingFinished","recording":{"target_uri":"channel:c-1","state":"done","duration":0}}"#,
+                of(Signal::Recorded(true)),
+            ),
+            (
+                r#"{"type":"RecordingFinished","recording":{"target_uri":"channel:c-1","state":"done"}}"#,
                 of(Signal::Recorded(false)),
             ),
             (
