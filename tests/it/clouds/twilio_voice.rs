@@ -318,7 +318,7 @@ async fn an_attempt_that_is_driven_is_not_made_again() {
 /// A call that expires while it waits for a connection is not made then, and nobody is to blame.
 #[tokio::test]
 async fn a_call_that_has_expired_is_not_made() {
-    let slow = Behaviour { latency: Duration::from_millis(500), ..quick() };
+    let slow = Behaviour { latency: Duration::from_millis(200), ..quick() };
     let mut rig = Rig::start(
         manners(),
         slow,
@@ -333,7 +333,7 @@ async fn a_call_that_has_expired_is_not_made() {
         while rig.simulator.messages().is_empty() {
             rig.clock.pause(Duration::from_millis(5)).await;
         }
-        second.expires_at = rig.clock.now().plus(Duration::from_millis(50));
+        second.expires_at = rig.clock.now().plus(Duration::from_millis(1));
         let late = rig.submit(vec![second.clone()]).await;
         [rig.clock.timeout(PATIENCE, answers.recv()).await.unwrap().unwrap().1, late[0].clone()]
     };
