@@ -188,9 +188,9 @@ peers() {
 timed=million
 threads=$(($(nproc) + 1))
 
-# Unit tests check what code does, not how fast: to optimize all of it once more for them would take minutes. What they are
-# linked to is of the release, and the service that the other tests start is what is shipped.
-unit=(--lib --config 'profile.release.package.postrider.opt-level=0')
+# Unit tests check what code does, not how fast: to optimize all of it once more for them as far as for the release would
+# take minutes. What they are linked to is of the release, and the service that the other tests start is what is shipped.
+unit=(--lib --config 'profile.release.package.postrider.opt-level=1')
 
 # (Examples there are none; asked for, they let cargo see the features that the lints saw, and take what those compiled.)
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --release --no-deps --quiet --lib --bin postrider-load --examples; }
