@@ -318,7 +318,7 @@ async fn an_attempt_that_is_driven_is_not_made_again() {
 /// A call that expires while it waits for a connection is not made then, and nobody is to blame.
 #[tokio::test]
 async fn a_call_that_has_expired_is_not_made() {
-    let slow = Behaviour { latency: Duration::from_millis(200), ..quick() };
+    let slow = Behaviour { latency: Duration::from_millis(100), ..quick() };
     let mut rig = Rig::start(
         manners(),
         slow,
