@@ -92,7 +92,7 @@ pub enum InvalidArg {
     Hours(#[from] InvalidHours),
     /// No option of a cap.
     #[error(
-        "unknown option {0:?} of a cap; use defer, drop, shadow, segments, class=, kind=, topic=, sender=, per= or reserve="
+        "unknown option {0:?} of a cap; use defer, drop, shadow, segments, delivered, attempted, class=, kind=, topic=, sender=, per= or reserve="
     )]
     CapOption(String),
 }

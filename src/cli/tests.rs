@@ -134,6 +134,14 @@ fn caps_read_like_people_write_them() {
     assert_eq!(error("daily"), InvalidArg::Cap);
     assert_eq!(error("daily=3/soon"), InvalidArg::Cap);
     assert_eq!(error("daily=3/24h,class=urgent"), InvalidArg::CapOption("class=urgent".into()));
+    // What it says can be written can be, and what can be it says.
+    let said = error("daily=3/24h,often").to_string();
+    let options = said.rsplit_once("use ").unwrap().1.replace(" or ", ", ");
+    let plain: Vec<_> = options.split(", ").filter(|option| !option.ends_with('=')).collect();
+    assert_eq!(plain, ["defer", "drop", "shadow", "segments", "delivered", "attempted"]);
+    for option in plain {
+        assert!(format!("daily=3/24h,{option}").parse::<Cap>().is_ok(), "{option}");
+    }
 }
 
 #[test]
