@@ -100,10 +100,7 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
         }
         let watch = self.clock.stopwatch();
         let swept = self.sweep_on(sweep, shards).await;
-        sweep.rest = swept.as_ref().ok().map(|swept| {
-            let rest = (watch.elapsed() * REST_TIMES).max(REST_PER_JOB * swept.jobs);
-            (self.clock.stopwatch(), rest)
-        });
+        sweep.rest = swept.as_ref().ok().map(|swept| (self.clock.stopwatch(), rest(watch.elapsed(), swept.jobs)));
         Ok(swept?.entries)
     }
 
@@ -223,6 +220,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Context<Q, L, B> {
     }
 }
 
+/// Returns how long to rest after a part of a sweep that took so long and ended or moved so many jobs.
+fn rest(took: Duration, jobs: u32) -> Duration {
+    (took * REST_TIMES).max(REST_PER_JOB * jobs)
+}
+
 /// Returns the id of a part of an entry that goes its own way: the same if it must be put again.
 fn part_id(entry: &Entry, envelope: &Envelope) -> Uuid {
     let moved_at = envelope.shared.moved_at.unwrap_or_default();
@@ -233,4 +235,17 @@ fn part_id(entry: &Entry, envelope: &Envelope) -> Uuid {
 pub(super) fn event(shared: &Shared, job: &Job, change: Change, at: UnixMicros) -> Event {
     let Shared { tenant, kind, class, .. } = shared;
     Event { job: job.id, tenant: tenant.clone(), kind: *kind, class: *class, at, attempt: job.attempt, change }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeping_rests_for_what_it_took_and_for_what_it_gave_others_to_record() {
+        let millis = Duration::from_millis;
+        assert_eq!(rest(millis(10), 0), millis(30));
+        assert_eq!(rest(millis(10), 100), millis(30));
+        assert_eq!(rest(millis(10), 4_000), millis(1_000), "4 000 jobs a second at most");
+    }
 }
