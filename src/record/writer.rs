@@ -327,7 +327,10 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     async fn sweep(&mut self) -> bool {
         match self.try_sweep().await {
             Ok(more) => more,
-            Err(LedgerError::Overtaken) => false,
+            Err(LedgerError::Overtaken) => {
+                self.reading.ends();
+                false
+            }
             Err(problem) => {
                 warn!(%problem, "cannot look for jobs whose receipt never came");
                 false

@@ -18,9 +18,10 @@ const FEEDS: i64 = 0x706f_7374_7269_6402;
 const FIRST: i64 = 0x706f_7374_7269_6500;
 /// How often the feeders are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-/// What the server is told of the session: of a machine that is gone it learns within 15 s, and ends the session, and with
-/// it the locks; by itself it would after two hours.
-const ALIVE: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 2";
+/// What the server is told of the session: of a machine that is gone it learns within 15 s, whether it has just answered it
+/// or not, and ends the session, and with it the locks; by itself it would after two hours.
+const ALIVE: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 2; \
+                     set tcp_user_timeout = 15000";
 /// Longest that taking and giving locks may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -56,6 +56,7 @@ local takes_it, asks, rests = ARGV[6] ~= '0', ARGV[7], ARGV[8]
 local globals = 2 * n + 3 * tenants + 2
 -- As limits::take::TOLD_PER_PLACE and TOLD_MAX.
 local TOLD_PER_PLACE, TOLD_MAX = 2, 32
+-- Longest from a claim to the provider's answer, and less than the shortest time to a job's next call (domain::call).
 local ANSWERED = 50e6
 local CLAIMED = recovering and write('<BHdd', 8, 1, 0, 0) or write('<BHdd', 0, 0, 0, 0)
 
@@ -287,12 +288,12 @@ end
 -- touches are restored, whether this one was.
 local function look_whole(log, memory, now)
   local sets, ats, held, touches, p = log.sets, log.ats, log.held, log.touches, #log.head + 1
-  local entries, standing, stale, until_at, restored = 0, nil, false, 0, false
+  local entries, standing, stale, until_at, restored, alone = 0, nil, false, 0, false, form == 1
   while p <= #memory do
     local form, set, at, its, next, its_deadline, its_attempt, its_token, its_job = entry_at(memory, p)
     -- A claim that has no meaning any more is only known by its touch and time: the provider's answer, that of what is
-    -- restored, came soon after it, and long before another attempt could.
-    local soon = at == now or form == 0 and at < now and now - at <= ANSWERED
+    -- restored, came soon after it, and before the job's next attempt. (The next step of a chain may come as soon.)
+    local soon = at == now or alone and form == 0 and at < now and now - at <= ANSWERED
     if restoring and (its_job == job and its_attempt == attempt or its == touch and soon) then restored = true end
     local ends, claimed_until = places_end(sets, set, at), its_deadline + CLAIM_LIFE
     if ends > now then

@@ -268,6 +268,32 @@ async fn feeders_share_the_agenda_out() {
 }
 
 #[tokio::test]
+async fn as_many_feeders_as_there_are_have_even_parts() {
+    let url = servers::postgres().database();
+    let clock = Clock::system();
+    let feeders = [(); 3].map(|()| Postgres::new(&url, clock.clone()).unwrap());
+    feeders[0].migrate().await.unwrap();
+    let mut parts = vec![];
+    for _ in 0..100 {
+        let mut all = Shards::default();
+        parts.clear();
+        for feeder in &feeders {
+            let led = feeder.lead_agenda().await.unwrap();
+            assert_eq!(all.among(led), Shards::default(), "two lead the same");
+            led.each().for_each(|shard| all = all.with(shard));
+            parts.push(led.len());
+        }
+        parts.sort_unstable();
+        if parts == [5, 5, 6] {
+            assert_eq!(all, Shards::ALL);
+            return;
+        }
+        clock.pause(Duration::from_millis(100)).await;
+    }
+    panic!("the parts are not even: {parts:?}");
+}
+
+#[tokio::test]
 async fn a_feeder_that_knows_no_shards_leads_alone() {
     let url = servers::postgres().database();
     let one = Postgres::new(&url, Clock::system()).unwrap();
