@@ -27,6 +27,7 @@ pub mod queue;
 // What everything stands on.
 pub mod config;
 pub mod crash;
+mod disk;
 pub mod domain;
 pub mod pb;
 pub mod seal;

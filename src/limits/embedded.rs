@@ -81,7 +81,10 @@ impl Embedded {
             Start { number: found.last + 1, before: found.last_bytes.unwrap_or(0), log_bytes: found.log_bytes };
         if lost {
             tracing::error!("limits were damaged and have lost something: jobs from before now are not sent blindly");
-            // So that the next start does not find the same damage and call it a new loss.
+        }
+        if lost || found.salvaged {
+            // So that the next start does not find the same damage and call it a new loss; and so that what was salvaged and
+            // is asked for again is in the files when it is confirmed.
             files.snapshot(found.last, |block| state.dump(block))?;
             start = Start { before: 0, log_bytes: 0, ..start };
         }

@@ -124,7 +124,11 @@ impl<Q: Queue> Intake<Q> {
                     error!(%problem, queue = %self.from, "cannot open a frame for the ledger; recording waits");
                     self.stop.run_until_cancelled(self.clock.pause(HELD)).await?;
                 }
-                body => return Some(Work { delivery, from: self.from.clone(), body: Some(body) }),
+                body => {
+                    // To open a full frame takes a millisecond: others wait for this thread.
+                    tokio::task::yield_now().await;
+                    return Some(Work { delivery, from: self.from.clone(), body: Some(body) });
+                }
             }
         }
     }

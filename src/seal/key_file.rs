@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::{NoRandom, random};
+use crate::disk;
 use crate::domain::time::UnixMicros;
 
 /// Why the key file cannot be used.
@@ -194,7 +195,7 @@ impl KeyFile {
         file.write_all(self.to_text().as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         match file.persist_noclobber(path) {
-            Ok(_) => std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed),
+            Ok(_) => disk::sync_dir(folder).map_err(failed),
             Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(failed(error.error)),
         }

@@ -9,7 +9,7 @@ use postrider::telemetry::metrics;
 /// below the rest of their layer because the metrics listener is a task like any other.
 const LAYERS: &[&[&str]] = &[
     &["domain"],
-    &["crash", "shutdown"],
+    &["crash", "disk", "shutdown"],
     &["config", "pb", "seal", "telemetry"],
     &["channel", "ledger", "limits", "policy", "queue"],
     &["admission", "agenda", "dialer", "leave", "receipt", "simulator"],
@@ -27,6 +27,7 @@ const VENDORS: &[(&str, &str)] = &[
     ("tokio_postgres", "src/ledger/postgres"),
     ("rusqlite", "src/ledger/sqlite"),
     ("rusmpp", "src/channel/sms"),
+    ("rustix", "src/disk"),
     ("metrics_exporter_prometheus", "src/telemetry/exporter"),
     ("opentelemetry", "src/telemetry/traces"),
     ("opentelemetry_sdk", "src/telemetry/traces"),

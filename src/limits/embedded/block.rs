@@ -35,6 +35,8 @@ pub(super) struct Scan {
     pub before: Option<u64>,
     /// Whether something that was on the disk is gone.
     pub lost: bool,
+    /// Whether there were whole blocks behind `whole`.
+    pub salvaged: bool,
 }
 
 /// Reads blocks to the end and calls `each` with the payloads, those after damage included.
@@ -64,10 +66,13 @@ pub(super) fn scan(mut segment: impl Read, mut each: impl FnMut(&[u8])) -> io::R
 /// Finds the blocks behind damage, which starts where the segment stops being whole.
 fn salvage(mut rest: &[u8], scan: &mut Scan, mut each: impl FnMut(&[u8])) {
     while let Some((_, tail)) = rest.split_first() {
-        rest = tail;
+        // A byte at a time only where a block may begin: room that was made ahead is megabytes of zeros.
+        let next = tail.iter().position(|byte| *byte == MAGIC.to_le_bytes()[0]).unwrap_or(tail.len());
+        rest = &tail[next..];
         let block = length(rest).and_then(|length| rest.get(..HEADER + length));
         if let Some((synced, payload)) = block.and_then(parse) {
             scan.lost |= synced > scan.whole;
+            scan.salvaged = true;
             each(payload);
             rest = &rest[HEADER + payload.len() - 1..];
         }
@@ -117,31 +122,36 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(bytes: &[u8], read: &[&str], whole: u64, lost: bool) {
+    fn check(bytes: &[u8], read: &[&str], whole: u64, (lost, salvaged): (bool, bool)) {
         let mut payloads = Vec::new();
         let scan = scan(bytes, |payload| payloads.push(String::from_utf8(payload.to_vec()).unwrap())).unwrap();
         payloads.retain(|payload| !payload.is_empty());
         assert_eq!(
-            (payloads.iter().map(String::as_str).collect::<Vec<_>>(), scan.whole, scan.lost),
-            (read.to_vec(), whole, lost)
+            (payloads.iter().map(String::as_str).collect::<Vec<_>>(), scan.whole, scan.lost, scan.salvaged),
+            (read.to_vec(), whole, lost, salvaged)
         );
     }
 
     #[test]
     fn a_torn_tail_is_no_loss_and_a_hole_is() {
         let whole = segment();
-        check(&whole, &["first", "second", "third"], 96, false);
+        let (sound, unsound, loss) = ((false, false), (false, true), (true, true));
+        check(&whole, &["first", "second", "third"], 96, sound);
         for torn in 72..96 {
-            check(&whole[..torn], &["first", "second"], 71, false);
+            check(&whole[..torn], &["first", "second"], 71, sound);
+            check(&[&whole[..torn], &[0; 5_000]].concat(), &["first", "second"], 71, sound);
         }
         let mut hole = whole.clone();
         hole[50] ^= 1;
-        check(&hole, &["first", "third"], 45, true);
+        check(&hole, &["first", "third"], 45, loss);
         // The second block was never confirmed: that it is unreadable although the third can be read is no loss.
         let mut unconfirmed = whole[..71].to_vec();
         write(&mut unconfirmed, 45, b"third");
         unconfirmed[50] ^= 1;
-        check(&unconfirmed, &["first", "third"], 45, false);
-        check(b"garbage of any length at all", &[], 0, false);
+        check(&unconfirmed, &["first", "third"], 45, unsound);
+        unconfirmed[45..71].fill(0);
+        unconfirmed.splice(45..45, [0; 5_000]);
+        check(&unconfirmed, &["first", "third"], 45, unsound);
+        check(b"garbage of any length at all", &[], 0, sound);
     }
 }

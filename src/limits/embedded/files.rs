@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::block::{self, Scan};
 use super::storage;
+use crate::disk;
 use crate::domain::time::UnixMicros;
 use crate::limits::{Identity, LimitsError};
 
@@ -34,6 +35,8 @@ pub(super) struct Found {
     pub log_bytes: u64,
     /// Whether something that was durable is gone.
     pub lost: bool,
+    /// Whether something was read that is not in the files any more: it was behind what a stop of the machine tore.
+    pub salvaged: bool,
 }
 
 impl Files {
@@ -75,10 +78,13 @@ impl Files {
             let gap = number != found.last + 1;
             let short = found.last_bytes.is_some_and(|bytes| scan.before.is_some_and(|before| before > bytes));
             found.lost |= scan.lost || gap || short;
+            found.salvaged |= scan.salvaged;
+            let file = File::options().write(true).open(&path).map_err(storage)?;
             if scan.whole < length && !scan.lost {
-                let file = File::options().write(true).open(&path).map_err(storage)?;
-                file.set_len(scan.whole).and_then(|()| file.sync_all()).map_err(storage)?;
+                file.set_len(scan.whole).map_err(storage)?;
             }
+            // Also what a process that was killed wrote without a sync: the next segment says how long this one is.
+            file.sync_all().map_err(storage)?;
             found.last = number;
             found.last_bytes = Some(scan.whole);
             found.log_bytes += scan.whole;
@@ -164,25 +170,18 @@ impl Files {
 
     /// Makes names durable.
     fn sync(&self) -> Result<(), LimitsError> {
-        sync(&self.dir)
+        disk::sync_dir(&self.dir).map_err(storage)
     }
 }
 
 /// Writes the identity.
 ///
 /// # Errors
-/// [`LimitsError::Storage`]; the one before stays.
+/// [`LimitsError::Storage`]; the one before stays, or it is not known which one will.
 pub(super) fn write_identity(dir: &Path, identity: &Identity) -> Result<(), LimitsError> {
-    let mut file = File::create(dir.join("identity.tmp")).map_err(storage)?;
     let recovering = if identity.recovering { RECOVERING } else { "" };
-    writeln!(file, "{} {} {recovering}", identity.id, identity.changed_at.0).map_err(storage)?;
-    file.sync_all().map_err(storage)?;
-    fs::rename(dir.join("identity.tmp"), dir.join("identity")).map_err(storage)?;
-    sync(dir)
-}
-
-fn sync(dir: &Path) -> Result<(), LimitsError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(storage)
+    let line = format!("{} {} {recovering}\n", identity.id, identity.changed_at.0);
+    disk::replace(&dir.join("identity"), line.as_bytes()).map_err(storage)
 }
 
 fn read(path: &Path, each: impl FnMut(&[u8])) -> Result<Scan, LimitsError> {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::block;
 use super::files::Files;
 use super::storage;
+use crate::disk::Room;
 use crate::limits::LimitsError;
 use crate::limits::core::Change;
 
@@ -78,6 +79,8 @@ struct Writer {
     files: Arc<Files>,
     compact: SyncSender<Compaction>,
     file: File,
+    /// The file's.
+    room: Room,
     number: u64,
     /// Bytes in the segment, and how many of them are on the disk.
     written: u64,
@@ -123,6 +126,7 @@ impl Log {
             files,
             compact,
             file,
+            room: Room::default(),
             number: start.number,
             written,
             synced: written,
@@ -237,16 +241,19 @@ impl Writer {
     fn run(mut self) {
         let mut buffer = Vec::new();
         while let Some((end, urgent)) = self.next(&mut buffer) {
-            if let Err(error) = self.write(&buffer, urgent) {
+            let turn = self.write(&buffer, urgent).and_then(|()| {
+                if urgent {
+                    self.shared.progress.send_modify(|progress| progress.durable = end);
+                }
+                self.rotate_when_long()
+            });
+            if let Err(error) = turn {
                 tracing::error!(%error, "limits take nothing any more: their log cannot be written");
                 return self.shared.fail(&error);
             }
-            if urgent {
-                self.shared.progress.send_modify(|progress| progress.durable = end);
-            }
-            self.rotate_when_long();
             buffer.clear();
         }
+        let _kept = self.room.give_back(&self.file, self.written);
         let closed = LimitsError::Storage("limits are closed".into());
         self.shared.fail(&closed);
     }
@@ -274,6 +281,7 @@ impl Writer {
         self.block.clear();
         if !changes.is_empty() {
             block::write(&mut self.block, self.synced, changes);
+            self.room.make(&self.file, self.written + self.block.len() as u64);
             self.file.write_all(&self.block).map_err(storage)?;
             self.written += self.block.len() as u64;
             self.log_bytes += self.block.len() as u64;
@@ -290,23 +298,24 @@ impl Writer {
     }
 
     /// Goes on in a new segment and has the old ones replaced by a snapshot, when they have become long.
-    fn rotate_when_long(&mut self) {
+    fn rotate_when_long(&mut self) -> Result<(), LimitsError> {
         if self.log_bytes < self.compact_at.load(std::sync::atomic::Ordering::Relaxed) {
-            return;
+            return Ok(());
         }
-        let rotated = self.file.sync_data().map_err(storage).and_then(|()| {
-            self.synced = self.written;
-            self.files.segment(self.number + 1, self.written)
-        });
-        match rotated {
+        let ended = self.room.give_back(&self.file, self.written).and_then(|()| self.file.sync_data());
+        ended.map_err(storage)?;
+        self.synced = self.written;
+        match self.files.segment(self.number + 1, self.written) {
             Ok((file, written)) => {
                 let sealed = self.number;
                 self.number += 1;
-                (self.file, self.written, self.synced, self.log_bytes) = (file, written, written, 0);
+                (self.file, self.room) = (file, Room::default());
+                (self.written, self.synced, self.log_bytes) = (written, written, 0);
                 // Still busy with the last one: this one is made at the next turn.
                 let _busy = self.compact.try_send(Compaction { number: sealed, next_at: Arc::clone(&self.compact_at) });
             }
             Err(error) => tracing::warn!(%error, "cannot start a new segment of the limits log, the old one goes on"),
         }
+        Ok(())
     }
 }

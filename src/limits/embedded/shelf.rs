@@ -1,14 +1,14 @@
 //! The shelf in a file, whole with each change: a restart must forget neither a token nor whom its process told what. There
 //! are few values, and few changes.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::disk;
 use crate::domain::keys::Fingerprint;
 use crate::domain::time::UnixMicros;
 use crate::limits::core::Shelf;
@@ -55,11 +55,7 @@ impl Kept {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken last: whoever writes last writes what is there last.
         let lines: String = self.shelf().values().map(|(name, value)| write(name, value)).collect();
-        let temporary = self.path.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(lines.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(temporary, &self.path)
+        disk::replace(&self.path, lines.as_bytes())
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {

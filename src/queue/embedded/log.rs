@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::record::Record;
+use crate::disk::{self, Room};
 
 /// How many sealed segments may exist beyond what their size calls for (each restart seals one), before the oldest is
 /// copied forward.
@@ -61,6 +62,8 @@ pub(super) struct Log {
     sealed: BTreeMap<u32, Segment>,
     active: u32,
     head: Segment,
+    /// The head's.
+    room: Room,
 }
 
 struct Segment {
@@ -126,6 +129,9 @@ impl Found {
                     return Err(damaged(&path, end));
                 }
                 file.set_len(end as u64)?;
+            }
+            if number == newest {
+                // Also what a process that was killed wrote without a sync: the next segment begins behind it.
                 file.sync_all()?;
             }
             if end == 0 {
@@ -145,14 +151,16 @@ impl Log {
     /// Begins a segment with `start` after those that were found.
     pub(super) fn begin(found: Found, segment_bytes: u64, start: &[u8]) -> io::Result<Self> {
         let Found { dir, lock, sealed, newest, past: _ } = found;
-        let (active, head) = Segment::create(&dir, newest, start)?;
-        Ok(Self { dir, _lock: lock, segment_bytes, sealed, active, head })
+        let (active, head) = Segment::create(&dir, newest, start).map_err(Fault::into_error)?;
+        Ok(Self { dir, _lock: lock, segment_bytes, sealed, active, head, room: Room::default() })
     }
 
     /// Seals the segment that is written to and begins the next with `start`, durably.
     pub(super) fn rotate(&mut self, start: &[u8]) -> Result<(), Fault> {
-        self.head.file.sync_all().map_err(Fault::Poisoned)?;
-        let (number, next) = Segment::create(&self.dir, self.active, start).map_err(Fault::Undone)?;
+        // Without the room that is left: a reader takes what follows the last record of a sealed segment for damage.
+        let ended = self.room.give_back(&self.head.file, self.head.bytes);
+        ended.and_then(|()| self.head.file.sync_all()).map_err(Fault::Poisoned)?;
+        let (number, next) = Segment::create(&self.dir, self.active, start)?;
         let full = std::mem::replace(&mut self.head, next);
         self.sealed.insert(self.active, full);
         self.active = number;
@@ -170,12 +178,13 @@ impl Log {
         let Some(place) = Place::new(self.active, at, bytes.len()) else {
             return Err(Fault::Undone(io::ErrorKind::FileTooLarge.into()));
         };
+        self.room.make(&self.head.file, at + bytes.len() as u64);
         match self.head.file.write_all_at(bytes, at) {
             Ok(()) => {
                 self.head.bytes += bytes.len() as u64;
                 Ok(place)
             }
-            Err(error) => match self.head.file.set_len(at) {
+            Err(error) => match self.room.give_back(&self.head.file, at) {
                 Ok(()) => Err(Fault::Undone(error)),
                 Err(error) => Err(Fault::Poisoned(error)),
             },
@@ -234,7 +243,7 @@ impl Log {
             if let Some((number, _)) = self.sealed.pop_first() {
                 fs::remove_file(segment_path(&self.dir, number))?;
                 // Each by itself, so that no stop of the machine leaves a gap.
-                sync_dir(&self.dir)?;
+                disk::sync_dir(&self.dir)?;
             }
         }
         Ok(())
@@ -263,7 +272,8 @@ impl Log {
     }
 
     /// Syncs all and notes that nothing is missing.
-    pub(super) fn finish(&self) -> io::Result<()> {
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.room.give_back(&self.head.file, self.head.bytes)?;
         self.sync()?;
         write_state(&self.dir, CLEAN)
     }
@@ -289,19 +299,20 @@ impl Log {
 // === impl Segment ===
 
 impl Segment {
-    fn create(dir: &Path, after: u32, start: &[u8]) -> io::Result<(u32, Self)> {
-        let number = after.checked_add(1).ok_or_else(|| io::Error::other("segment numbers are used up"))?;
+    /// Makes the segment that follows `after`. Once it has its name, the one before may not be written to any more: whoever
+    /// reads them takes what is unreadable at its end for damage.
+    fn create(dir: &Path, after: u32, start: &[u8]) -> Result<(u32, Self), Fault> {
+        let used_up = || Fault::Undone(io::Error::other("segment numbers are used up"));
+        let number = after.checked_add(1).ok_or_else(used_up)?;
         let path = segment_path(dir, number);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        file.write_all_at(start, 0)?;
-        file.sync_all()?;
-        sync_dir(dir)?;
+        let made = disk::replace(&path, start).and_then(|()| OpenOptions::new().read(true).write(true).open(&path));
+        let file = made.map_err(|error| if path.exists() { Fault::Poisoned(error) } else { Fault::Undone(error) })?;
         Ok((number, Self { file, bytes: start.len() as u64, live: 0, live_bytes: 0 }))
     }
 }
 
 /// Shows the records of one segment to `replay` and returns where the whole ones end.
-fn scan(
+pub(super) fn scan(
     segment: u32,
     bytes: &[u8],
     replay: &mut impl FnMut(Record<'_>, Place) -> Result<(), io::Error>,
@@ -341,15 +352,7 @@ fn boot_id() -> String {
 }
 
 fn write_state(dir: &Path, state: &str) -> io::Result<()> {
-    let (fresh, path) = (dir.join("state.new"), dir.join("state"));
-    fs::write(&fresh, state)?;
-    File::open(&fresh)?.sync_all()?;
-    fs::rename(fresh, path)?;
-    sync_dir(dir)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    disk::replace(&dir.join("state"), state.as_bytes())
 }
 
 fn segment_path(dir: &Path, number: u32) -> PathBuf {
