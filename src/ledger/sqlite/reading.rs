@@ -116,16 +116,20 @@ pub(super) fn parked(conn: &Connection, ids: &[(ProviderId, Box<str>)]) -> Resul
     Ok(receipts)
 }
 
-/// Returns the last job accepted for an address up to `at`.
+/// When comes first: an order by the id as well would read a whole part of the index before it knows the last of a moment.
+const LAST_JOB_TO: &str = "select tenant, id from job where address_part = ?1 and address = ?3 and accepted_at = \
+     (select accepted_at from job where address_part = ?1 and accepted_at <= ?2 and address = ?3 \
+      order by accepted_at desc limit 1) \
+     order by id desc limit 1";
+
+/// Returns the last job accepted for an address up to `at`. Reads what is newer in the address's part of the index, and the
+/// whole part for an address that has no job.
 pub(super) fn last_job_to(
     conn: &Connection,
     address: AddressKey,
     at: UnixMicros,
 ) -> Result<Option<(TenantId, JobId)>, LedgerError> {
-    let mut statement = conn.prepare_cached(
-        "select tenant, id from job where address_part = ?1 and accepted_at <= ?2 and address = ?3 \
-         order by accepted_at desc, id desc limit 1",
-    )?;
+    let mut statement = conn.prepare_cached(LAST_JOB_TO)?;
     let found = statement.query(params![part(address.0), at.0, address.0])?;
     rows::first(found, |row| Ok((rows::name(row, 0)?, rows::job_id(row, 1)?)))
 }
@@ -335,6 +339,8 @@ fn seq_before(conn: &Connection, at: UnixMicros) -> Result<i64, LedgerError> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
     use crate::domain::keys::RecipientKey;
 
@@ -368,5 +374,26 @@ mod tests {
             let plan: String = plan.query_row(params_from_iter(values), |row| row.get(3)).unwrap();
             assert!(plan.contains(index), "{plan}");
         }
+    }
+
+    #[test]
+    fn the_last_job_to_an_address_is_found_before_older_ones_are_read() {
+        let conn = Connection::open_in_memory().unwrap();
+        super::super::migrate(&conn).unwrap();
+        // Each has an address of its own, and all are in one part.
+        conn.execute_batch(
+            "with recursive n (at) as (values (1) union all select at + 1 from n where at < 2000)
+             insert into job select randomblob(16), 't', 1, 1, at, 1, 1, 1, cast(printf('%016d', at) as blob), null, null,
+                                    null, null, null, x'', null from n",
+        )
+        .unwrap();
+        let steps = |number: i64| {
+            let address: [u8; 16] = format!("{number:016}").into_bytes().try_into().unwrap();
+            let mut find = conn.prepare(LAST_JOB_TO).unwrap();
+            assert!(find.exists(params![part(address), 2000, address]).unwrap());
+            find.get_status(StatementStatus::VmStep)
+        };
+        let (newest, oldest) = (steps(2000), steps(1));
+        assert!(newest < 100 && oldest > 2000, "{newest} steps to the newest, {oldest} to the oldest");
     }
 }
