@@ -14,7 +14,7 @@ use super::*;
 use crate::config::Counting;
 use crate::domain::cap::{CapRule, Window};
 use crate::domain::ids::{JobId, Lane, PoolId, TenantId};
-use crate::domain::job::{Content, Kind, OnMissed, Origin, Shared};
+use crate::domain::job::{Kind, Shared, samples};
 use crate::domain::rate::Rate;
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
@@ -116,33 +116,16 @@ impl Rig {
     fn envelope(&mut self, of: Of<'_>, jobs: usize, due_at: UnixMicros) -> Envelope {
         let shared = Shared {
             tenant: of.tenant.parse().unwrap(),
-            kind: Kind::Sms,
-            class: of.class,
             pool: of.pool.parse().unwrap(),
-            content: Content::Text("hello".into()),
             sender: of.sender.into(),
-            topic: "".into(),
-            labels: vec![],
-            origin: Origin::default(),
-            batch: None,
             priority: of.priority,
-            accepted_at: START,
             expires_at: START.plus(Duration::from_secs(24 * 3600)),
-            windows: vec![],
-            on_missed: OnMissed::Defer,
-            moved_at: None,
-            chain: None,
-            trace: None,
+            ..samples::shared(of.class, START)
         };
-        let job = |person: usize| Job {
-            id: JobId::new(START, u128::from(fastrand::u64(..))),
-            recipient: Recipient { phone: Some(format!("+49151{person:08}").parse().unwrap()), ..Recipient::default() },
-            params: vec![],
-            cancel_key: "".into(),
-            collapse_key: "".into(),
-            attempt: 0,
-            seen: None,
-            supersedes: 0,
+        let job = |person: usize| {
+            let phone = Some(format!("+49151{person:08}").parse().unwrap());
+            let id = JobId::new(START, u128::from(fastrand::u64(..)));
+            samples::job(id, Recipient { phone, ..Recipient::default() })
         };
         Envelope { shared: Arc::new(shared), due_at, jobs: (0..jobs).map(job).collect() }
     }

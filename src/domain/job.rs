@@ -1,5 +1,8 @@
 //! The job, the envelope that carries up to 128 of them, and the check that follows a hand-over without an answer.
 
+#[cfg(test)]
+pub(crate) mod samples;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -64,7 +64,7 @@ pub fn known(templates: &Templates, shared: &Shared) -> Option<Arc<Template>> {
 mod tests {
     use super::*;
     use crate::domain::ids::JobId;
-    use crate::domain::job::{Class, OnMissed, Origin};
+    use crate::domain::job::{Class, samples};
     use crate::domain::recipient::Recipient;
     use crate::domain::template::{Approval, AtProvider, Form, Variable};
 
@@ -98,36 +98,11 @@ mod tests {
 
     fn handed(kind: Kind, locale: &str, speaks: Option<&str>) -> Handover {
         let (name, version, signature) = ("order".into(), 3, "".into());
-        let shared = Shared {
-            tenant: "acme".parse().unwrap(),
-            kind,
-            class: Class::Otp,
-            pool: "default".parse().unwrap(),
-            content: Content::Template { name, version, locale: locale.into(), signature, plan: Arc::default() },
-            sender: "".into(),
-            topic: "".into(),
-            labels: vec![],
-            origin: Origin::default(),
-            batch: None,
-            priority: 0,
-            accepted_at: UnixMicros(0),
-            expires_at: UnixMicros::MAX,
-            windows: vec![],
-            on_missed: OnMissed::Defer,
-            moved_at: None,
-            chain: None,
-            trace: None,
-        };
-        let job = Job {
-            id: JobId::new(UnixMicros(0), 1),
-            recipient: Recipient { locale: speaks.map(Into::into), ..Recipient::default() },
-            params: vec![("order".into(), "A42".into())],
-            cancel_key: "".into(),
-            collapse_key: "".into(),
-            attempt: 0,
-            supersedes: 0,
-            seen: None,
-        };
+        let content = Content::Template { name, version, locale: locale.into(), signature, plan: Arc::default() };
+        let shared = Shared { kind, content, ..samples::shared(Class::Otp, UnixMicros(0)) };
+        let recipient = Recipient { locale: speaks.map(Into::into), ..Recipient::default() };
+        let params = vec![("order".into(), "A42".into())];
+        let job = Job { params, ..samples::job(JobId::new(UnixMicros(0), 1), recipient) };
         handover(&shared, &job, UnixMicros(0), Some(&template()))
     }
 

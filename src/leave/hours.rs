@@ -61,7 +61,7 @@ impl Ground {
 mod tests {
     use super::*;
     use crate::domain::ids::JobId;
-    use crate::domain::job::{Class, Content, Kind, Origin};
+    use crate::domain::job::{Class, samples};
     use crate::domain::recipient::Recipient;
     use crate::domain::window::{Calendars, WindowRule};
     use crate::policy::windows::Windows;
@@ -72,39 +72,13 @@ mod tests {
     }
 
     fn shared(on_missed: OnMissed) -> Shared {
-        Shared {
-            tenant: "acme".parse().unwrap(),
-            kind: Kind::Sms,
-            class: Class::Marketing,
-            pool: "default".parse().unwrap(),
-            content: Content::Text("hello".into()),
-            sender: "".into(),
-            topic: "".into(),
-            labels: vec![],
-            origin: Origin::default(),
-            batch: None,
-            priority: 0,
-            accepted_at: UnixMicros(0),
-            expires_at: at("2026-06-03T00:00:00Z"),
-            windows: vec![],
-            on_missed,
-            moved_at: None,
-            chain: None,
-            trace: None,
-        }
+        let from = samples::shared(Class::Marketing, UnixMicros(0));
+        Shared { on_missed, expires_at: at("2026-06-03T00:00:00Z"), ..from }
     }
 
     fn job(number: &str) -> Job {
-        Job {
-            id: JobId::new(UnixMicros(0), 1),
-            recipient: Recipient { phone: Some(number.parse().unwrap()), ..Recipient::default() },
-            params: vec![],
-            cancel_key: "".into(),
-            collapse_key: "".into(),
-            attempt: 0,
-            supersedes: 0,
-            seen: None,
-        }
+        let phone = Some(number.parse().unwrap());
+        samples::job(JobId::new(UnixMicros(0), 1), Recipient { phone, ..Recipient::default() })
     }
 
     fn ground(shared: &Shared) -> Ground {

@@ -13,7 +13,7 @@ use crate::channel::call::runner::FollowUp;
 use crate::config::Extension;
 use crate::domain::event::{Fate, Reply};
 use crate::domain::ids::{JobId, TenantId};
-use crate::domain::job::{Class, Content, Kind, OnMissed, Origin, Shared};
+use crate::domain::job::{Class, Content, Kind, Shared, samples};
 use crate::domain::keys::space;
 use crate::domain::recipient::Recipient;
 use crate::domain::signal::{Signal, Told};
@@ -343,24 +343,9 @@ async fn receipts_are_told_once_they_are_durable_and_not_before() {
 async fn what_follows_from_a_call_is_not_told_to_be_durable_before_it_is() {
     let rig = Rig::new().await;
     let shared = Shared {
-        tenant: "acme".parse().unwrap(),
         kind: Kind::Call,
-        class: Class::Notification,
-        pool: "voice".parse().unwrap(),
         content: Content::Call { flow: "hello".into(), plan: Arc::default() },
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: UnixMicros(0),
-        expires_at: UnixMicros::MAX,
-        windows: vec![],
-        on_missed: OnMissed::Defer,
-        moved_at: None,
-        chain: None,
-        trace: None,
+        ..samples::shared(Class::Notification, rig.clock.now())
     };
     let follow_up = FollowUp { from: "link".into(), kind: Kind::Sms, template: "link".into(), params: vec![] };
     let (job, recipient, at) = (JobId(Uuid::nil()), Recipient::default(), rig.clock.now());

@@ -20,7 +20,7 @@ use crate::channel::call;
 use crate::channel::call::runner::FollowUp;
 use crate::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Reply, Report, State};
 use crate::domain::ids::{JobId, Lane};
-use crate::domain::job::{Check, Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
+use crate::domain::job::{Check, Class, Content, Envelope, Job, Kind, Shared, samples};
 use crate::domain::recipient::Recipient;
 use crate::domain::signal::{Signal, Told};
 use crate::domain::time::UnixMicros;
@@ -145,38 +145,11 @@ fn delivered(frame: &(Uuid, Bytes), count: u32, sealer: &Sealer) -> (Work, Unbou
 }
 
 fn envelope(class: Class, ids: &[JobId]) -> Envelope {
-    let shared = Shared {
-        tenant: "acme".parse().unwrap(),
-        kind: Kind::Sms,
-        class,
-        pool: "default".parse().unwrap(),
-        content: Content::Text("hello".into()),
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: START,
-        expires_at: START.plus(Duration::from_secs(3600)),
-        windows: vec![],
-        on_missed: OnMissed::Defer,
-        moved_at: None,
-        chain: None,
-        trace: None,
-    };
     let phone = |number: usize| Some(format!("+1555{number:07}").parse().unwrap());
-    let job = |(number, id): (usize, &JobId)| Job {
-        id: *id,
-        recipient: Recipient { phone: phone(number), ..Recipient::default() },
-        params: vec![],
-        cancel_key: "".into(),
-        collapse_key: "".into(),
-        attempt: 0,
-        supersedes: 0,
-        seen: None,
-    };
-    Envelope { shared: Arc::new(shared), due_at: START, jobs: ids.iter().enumerate().map(job).collect() }
+    let job =
+        |(number, id): (usize, &JobId)| samples::job(*id, Recipient { phone: phone(number), ..Recipient::default() });
+    let shared = Arc::new(samples::shared(class, START));
+    Envelope { shared, due_at: START, jobs: ids.iter().enumerate().map(job).collect() }
 }
 
 fn event(job: JobId, attempt: u16, change: Change) -> Fact {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::call::CallResult;
 use crate::domain::event::{CallStep, Called, Left, Outcome, Report, State};
-use crate::domain::job::{Check, Content, Job, OnMissed, Origin, Shared};
+use crate::domain::job::{Check, Content, Job, Shared, samples};
 use crate::domain::keys::AddressKey;
 use crate::domain::recipient::Recipient;
 use crate::domain::time::UnixMicros;
@@ -181,37 +181,10 @@ fn events_that_overtake_their_job_are_kept() {
 // === checks ===
 
 fn unanswered(class: Class, attempt: u16) -> Check {
-    let shared = Shared {
-        tenant: "acme".parse().unwrap(),
-        kind: Kind::Sms,
-        class,
-        pool: "default".parse().unwrap(),
-        content: Content::Text("x".into()),
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: UnixMicros::from_secs(1),
-        expires_at: UnixMicros::from_secs(10_000),
-        windows: vec![],
-        on_missed: OnMissed::Defer,
-        moved_at: None,
-        chain: None,
-        trace: None,
-    };
-    let job = Job {
-        id: id(1),
-        recipient: Recipient::default(),
-        params: vec![],
-        cancel_key: "".into(),
-        collapse_key: "".into(),
-        attempt: attempt - 1,
-        supersedes: 0,
-        seen: None,
-    };
-    let envelope = Envelope { shared: Arc::new(shared), due_at: UnixMicros::from_secs(1), jobs: vec![job] };
+    let from = UnixMicros::from_secs(1);
+    let shared = Shared { expires_at: UnixMicros::from_secs(10_000), ..samples::shared(class, from) };
+    let job = Job { attempt: attempt - 1, ..samples::job(id(1), Recipient::default()) };
+    let envelope = Envelope { shared: Arc::new(shared), due_at: from, jobs: vec![job] };
     Check { envelope, attempt, provider: Some(provider()), due_at: NOW, ends_call: false }
 }
 

@@ -14,7 +14,7 @@ use crate::dispatch::hand::ground;
 use crate::dispatch::tests::{START, provider};
 use crate::domain::event::{Event, Fact, State};
 use crate::domain::ids::{JobId, Lane};
-use crate::domain::job::{Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
+use crate::domain::job::{Class, Envelope, Job, Kind, samples};
 use crate::domain::recipient::Recipient;
 use crate::domain::time::Clock;
 use crate::leave::Asking;
@@ -75,29 +75,6 @@ struct Rig {
     _dir: TempDir,
 }
 
-fn shared(class: Class) -> Arc<Shared> {
-    Arc::new(Shared {
-        tenant: "acme".parse().unwrap(),
-        kind: Kind::Sms,
-        class,
-        pool: "default".parse().unwrap(),
-        content: Content::Text("hello".into()),
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: START,
-        expires_at: START.plus(Duration::from_secs(3600)),
-        windows: vec![],
-        on_missed: OnMissed::Defer,
-        moved_at: None,
-        chain: None,
-        trace: None,
-    })
-}
-
 impl Rig {
     fn new() -> Self {
         let (dir, clock, tasks) = (tempfile::tempdir().unwrap(), Clock::virtual_at(START), Tasks::new());
@@ -131,22 +108,14 @@ impl Rig {
 
     /// Returns so many jobs that were handed over and not answered in time, and who may still answer.
     async fn late(&self, class: Class, jobs: usize) -> (Late, mpsc::UnboundedSender<Answered>) {
-        let (context, shared) = (&self.context, shared(class));
+        let (context, shared) = (&self.context, Arc::new(samples::shared(class, START)));
         let costs = |_: &dyn Channel| vec![1; jobs];
         let wish = Wish { tenant: &shared.tenant, class, kind: Kind::Sms, avoid: &[], costs: &costs };
         let permit = self.gate.acquire(wish, Duration::from_secs(5)).await.unwrap();
         let claimed = |number: usize| {
             let phone = Some(format!("+1555{number:07}").parse().unwrap());
-            let job = Job {
-                id: JobId::new(START, number as u128 + 1),
-                recipient: Recipient { phone, ..Recipient::default() },
-                params: vec![],
-                cancel_key: "".into(),
-                collapse_key: "".into(),
-                attempt: 0,
-                supersedes: 0,
-                seen: None,
-            };
+            let recipient = Recipient { phone, ..Recipient::default() };
+            let job = samples::job(JobId::new(START, number as u128 + 1), recipient);
             let item = Item::new(Arc::clone(&shared), job, START, ground(context, &shared, None), None);
             let asking = Asking { now: START, deadline: START, units: 1 };
             let claim = item.ground.claim(&item.shared, &item.job, asking, &context.sealer).unwrap();
