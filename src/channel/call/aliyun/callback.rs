@@ -167,18 +167,19 @@ mod tests {
     use super::*;
     use crate::channel::http::HeaderMap;
 
-    fn read(token: &str, body: &str) -> Result<Vec<(Box<str>, Report)>, Refused> {
+    /// Returns what a callback with this token in its path says.
+    fn said(token: &str, body: &str) -> Result<Vec<News>, Refused> {
         let desk = Desk::new("voice".parse().unwrap(), Secret::new("a-secret-in-the-path"));
         let (headers, body) = (HeaderMap::new(), Bytes::from(body.to_owned()));
-        let call = Call { token, target: "/callback/voice", headers: &headers, body: &body };
-        let news = desk.read(&call, UnixMicros(7))?;
-        Ok(news
-            .into_iter()
-            .map(|news| match news {
-                News::Receipt(receipt) | News::CallReceipt(receipt, _) => (receipt.message_id, receipt.report),
-                other => panic!("{other:?}"),
-            })
-            .collect())
+        desk.read(&Call { token, target: "/callback/voice", headers: &headers, body: &body }, UnixMicros(7))
+    }
+
+    fn read(token: &str, body: &str) -> Result<Vec<(Box<str>, Report)>, Refused> {
+        let report = |news| match news {
+            News::Receipt(receipt) | News::CallReceipt(receipt, _) => (receipt.message_id, receipt.report),
+            other => panic!("{other:?}"),
+        };
+        Ok(said(token, body)?.into_iter().map(report).collect())
     }
 
     #[test]
@@ -195,7 +196,6 @@ mod tests {
 
     #[test]
     fn a_recording_is_where_it_is_said_to_be_or_nowhere() {
-        let desk = Desk::new("voice".parse().unwrap(), Secret::new("a-secret-in-the-path"));
         let long = "x".repeat(URL_LEN_MAX + 1);
         let body = format!(
             r#"[{{"call_id": "1^2", "status_code": "200000", "duration": "10", "record_file": "https://oss.example/a?b=c"}},
@@ -203,9 +203,7 @@ mod tests {
                 {{"call_id": "1^4", "status_code": "200000", "record_file": "{long}"}},
                 {{"call_id": "1^5", "status_code": "200000", "record_file": 7}}]"#
         );
-        let (headers, body) = (HeaderMap::new(), Bytes::from(body));
-        let call = Call { token: "a-secret-in-the-path", target: "/callback/voice", headers: &headers, body: &body };
-        let news = desk.read(&call, UnixMicros(7)).unwrap();
+        let news = said("a-secret-in-the-path", &body).unwrap();
         let [News::CallReceipt(receipt, report), others @ ..] = &news[..] else { panic!("{news:?}") };
         let pending = |of: &News| matches!(of, News::Receipt(Receipt { report: Report::Pending, .. }));
         assert!(others.len() == 3 && others.iter().all(pending), "{others:?}");
