@@ -46,7 +46,8 @@ impl Reading {
         self.0.send_if_modified(|known| std::mem::replace(known, reads) != reads);
     }
 
-    async fn until(&self, reads: bool) {
+    /// Waits until it does, or does not.
+    pub(super) async fn until(&self, reads: bool) {
         let mut known = self.0.subscribe();
         // The sender lives in `self`, so the channel cannot close while this waits.
         let _closed = known.wait_for(|known| *known == reads).await;
@@ -63,8 +64,10 @@ impl<Q: Queue> Ahead<Q> {
         while !batches.is_closed() && stop.run_until_cancelled(self.turn()).await.is_some() {
             let pause = match self.intake.consume().await {
                 Some(signals) => tokio::select! {
-                    () = self.intake.fill(signals, &batches) => RECONSUME,
+                    // Nothing is handed on any more once this process does not read them.
+                    biased;
                     () = self.intake.reading.until(false) => Duration::ZERO,
+                    () = self.intake.fill(signals, &batches) => RECONSUME,
                 },
                 None => RECONSUME,
             };

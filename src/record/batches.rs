@@ -38,6 +38,12 @@ impl Batches {
         !self.others.is_empty()
     }
 
+    /// Gives the signals that wait back to their queue.
+    pub(super) fn give_signals_back(&mut self) {
+        // At most one batch waits, and dropped it goes back.
+        let _back = self.signals.try_recv();
+    }
+
     /// Returns a batch that waits, if any does.
     pub(super) fn try_recv(&mut self) -> Option<Vec<Work>> {
         self.others.try_recv().or_else(|_| self.signals.try_recv()).ok()

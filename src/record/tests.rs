@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
@@ -45,6 +45,8 @@ struct Rig {
     follow_ups: Arc<Followed>,
     _dir: TempDir,
 }
+
+type Recorder = Writer<Embedded, Sqlite, EmbeddedLimits>;
 
 /// Takes the jobs that follow calls, after it was asked so often in vain.
 #[derive(Default)]
@@ -88,7 +90,7 @@ impl Rig {
     }
 
     /// Returns a writer that remembers about `jobs_known` jobs, and who hears what it commits.
-    fn writer(&self, jobs_known: usize) -> Writer<Embedded, Sqlite, EmbeddedLimits> {
+    fn writer(&self, jobs_known: usize) -> Recorder {
         self.writer_with(jobs_known, self.limits.clone())
     }
 
@@ -171,6 +173,12 @@ fn report(message_id: &str, fate: Fate) -> Fact {
     Fact::Receipt(Receipt { provider, message_id: message_id.into(), job: None, report, code: "".into(), at: START })
 }
 
+fn signal(id: u128) -> Box<Signal> {
+    let (provider, told, recipient) = ("shoes".parse().unwrap(), Told::Subscribed, Recipient::default());
+    let (id, tenant, details) = (Uuid::from_u128(id), "acme".parse().unwrap(), vec![("scene".into(), "3".into())]);
+    Box::new(Signal { id, provider, tenant, told, recipient, to: "wx1".into(), details, at: START })
+}
+
 /// The frames of many jobs with what becomes of each: in an order that a real queue could have, with doubles.
 fn stories(rig: &Rig, jobs: &[JobId], chance: &mut Rng) -> (VecDeque<(Uuid, Bytes)>, BTreeMap<JobId, Fate>) {
     let mut facts = Vec::new();
@@ -250,8 +258,7 @@ async fn of_two_recorders_only_the_one_that_has_seen_everything_writes() {
     let (rig, mut chance) = (Rig::new().await, Rng::with_seed(1));
     let job = ids(1, &mut chance)[0];
     let segments = ["a".to_owned(), "b".to_owned()];
-    let ((_signals, no_signals), (_others, no_others)) = (mpsc::channel(1), mpsc::channel(1));
-    let mut none = Batches::new(no_signals, no_others);
+    let mut none = Batches::new(mpsc::channel(1).1, mpsc::channel(1).1);
     let (mut one, mut other) = (rig.writer(100), rig.writer(100));
     let accepted = rig.frame(Frame::Jobs(vec![envelope(Class::Marketing, &[job])]));
     let parts = [sent(job, &segments), report("a", Fate::Delivered), report("b", Fate::Delivered)];
@@ -268,6 +275,39 @@ async fn of_two_recorders_only_the_one_that_has_seen_everything_writes() {
     assert!(matches!(one.write(batch, &mut none).await, writer::Written::Whole));
     assert_eq!(rig.outcomes(job).await, [Outcome::new(Fate::Delivered, "")]);
     assert_eq!(rig.ledger.last_seq().await.unwrap().0, 3, "two events, and a segment that moved the fence");
+}
+
+#[tokio::test]
+async fn a_recorder_that_was_overtaken_gives_signals_back_and_writes_the_rest() {
+    let rig = Rig::new().await;
+    let told = |id, from| {
+        let frame = rig.frame(Frame::Facts(vec![Fact::Signal(signal(id))]));
+        let (work, settled) = delivered(&frame, 1, &rig.sealer);
+        (vec![Work { from, ..work }], settled)
+    };
+    let writes = async |mut writer: Recorder, id| {
+        writer.try_write(&mut told(id, QueueName::Record).0).await.unwrap();
+        writer
+    };
+    let mut one = rig.writer(100);
+    let (signals, from_signals) = mpsc::channel(1);
+    let mut batches = Batches::new(from_signals, mpsc::channel(1).1);
+    // Whatever it has in hand when it finds out: a signal waits behind it.
+    for (id, from, expected) in
+        [(10, QueueName::Signals, Settled::Requeued(1)), (20, QueueName::Record, Settled::Acked(1))]
+    {
+        one = writes(one, id).await;
+        writes(rig.writer(100), id + 1).await;
+        one.reading.begins();
+        let ((in_hand, mut of_hand), (waits, mut of_waiting)) = (told(id + 2, from), told(id + 3, QueueName::Signals));
+        signals.try_send(waits).unwrap();
+        assert!(matches!(one.write(in_hand, &mut batches).await, writer::Written::Whole));
+        assert_eq!((of_hand.try_recv(), of_waiting.try_recv()), (Ok(expected), Ok(Settled::Requeued(1))));
+        assert!(one.reading.until(false).now_or_never().is_some(), "it is another who reads them");
+    }
+    let kept = rig.ledger.replies(&"acme".parse().unwrap(), 0, 10).await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|reply| reply.signal.unwrap().as_u128()).collect();
+    assert_eq!(kept, [10, 11, 20, 21, 22]);
 }
 
 #[tokio::test]
@@ -354,20 +394,6 @@ async fn a_reply_finds_the_job_it_answers() {
 #[tokio::test]
 async fn a_signal_is_kept_once_however_often_it_is_told() {
     let (rig, tenant) = (Rig::new().await, "acme".parse().unwrap());
-    let signal = |id| {
-        let (provider, told, recipient) = ("shoes".parse().unwrap(), Told::Subscribed, Recipient::default());
-        let (id, details) = (Uuid::from_u128(id), vec![("scene".into(), "3".into())]);
-        Box::new(Signal {
-            id,
-            provider,
-            tenant: "acme".parse().unwrap(),
-            told,
-            recipient,
-            to: "wx1".into(),
-            details,
-            at: START,
-        })
-    };
     // Twice in a frame, in another frame of the batch, and after the process that took it is gone; from a queue of their
     // own, and from the one into which earlier versions put them.
     let facts = |ids: &[u128]| rig.frame(Frame::Facts(ids.iter().map(|&id| Fact::Signal(signal(id))).collect()));

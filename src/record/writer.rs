@@ -107,7 +107,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
             let batch = tokio::select! {
                 batch = batches.recv() => batch,
                 () = self.clock.sleep_until(sweep_at) => {
-                    let more = self.sweep().await;
+                    let more = self.sweep(&mut batches).await;
                     sweep_at = if more { self.clock.now() } else { self.clock.now().plus(every) };
                     continue;
                 }
@@ -132,8 +132,7 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
                 Err(problem) => problem,
             };
             if problem == LedgerError::Overtaken {
-                self.reading.ends();
-                // Somebody waits for them, and whoever overtook this one reads them now.
+                self.overtaken(batches);
                 if of_signals(&batch) {
                     return Written::Whole;
                 }
@@ -151,6 +150,13 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
                 return Written::Stopped;
             }
         }
+    }
+
+    /// Leaves signals to whoever has written since, who reads them now: somebody waits for each. Everything else waits here
+    /// until this one has caught up.
+    fn overtaken(&self, batches: &mut Batches) {
+        self.reading.ends();
+        batches.give_signals_back();
     }
 
     /// Writes what of a batch is not in the ledger yet, and acknowledges it.
@@ -324,11 +330,11 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
     }
 
     /// Settles as unknown what has waited too long; returns whether there may be more.
-    async fn sweep(&mut self) -> bool {
-        match self.try_sweep().await {
+    async fn sweep(&mut self, batches: &mut Batches) -> bool {
+        match self.try_sweep(batches).await {
             Ok(more) => more,
             Err(LedgerError::Overtaken) => {
-                self.reading.ends();
+                self.overtaken(batches);
                 false
             }
             Err(problem) => {
@@ -338,13 +344,13 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         }
     }
 
-    async fn try_sweep(&mut self) -> Result<bool, LedgerError> {
+    async fn try_sweep(&mut self, batches: &mut Batches) -> Result<bool, LedgerError> {
         let (last, swept_to) = self.ledger.last_seq().await?;
         let current = self.current.load(Ordering::Relaxed);
         if !current || last != self.merger.last() {
             // Somebody else holds the pen, or did. If nobody does, the next look finds this number again.
             if current {
-                self.reading.ends();
+                self.overtaken(batches);
             }
             self.catch_up().await?;
             return Ok(false);
