@@ -98,3 +98,61 @@ impl<Q: Queue> Ahead<Q> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::domain::ids::Lane;
+    use crate::domain::time::Clock;
+    use crate::queue::{Delivery, PublishError, QueueError};
+    use crate::seal::Sealer;
+
+    /// A queue in which so many frames wait to be recorded, behind a signal; one that is put there is not read by anybody.
+    #[derive(Clone, Default)]
+    struct Unread(Arc<AtomicU64>);
+
+    impl Queue for Unread {
+        async fn declare(&self, _: &[Lane]) -> Result<(), QueueError> {
+            Ok(())
+        }
+
+        async fn publish(&self, _: Uuid, _: Bytes, route: Route) -> Result<(), PublishError> {
+            assert_eq!(route, Route::To(QueueName::Record));
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        async fn consume(&self, _: QueueName, _: u16) -> Result<mpsc::Receiver<Delivery>, QueueError> {
+            Ok(mpsc::channel(1).1)
+        }
+
+        async fn depth(&self, of: &QueueName) -> Result<u64, QueueError> {
+            Ok(if *of == QueueName::Record { self.0.load(Ordering::SeqCst) } else { 1 })
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_the_record_queue_is_asked_once_however_long_that_takes() {
+        let (queue, clock) = (Unread::default(), Clock::system());
+        let intake = Intake {
+            queue: queue.clone(),
+            from: QueueName::Signals,
+            reading: Reading::default(),
+            sealer: Sealer::ephemeral().unwrap(),
+            clock: clock.clone(),
+            stop: CancellationToken::new(),
+        };
+        let ahead = Ahead { intake };
+        clock.timeout(100 * LOOK_EVERY, ahead.turn()).await.expect_err("it is nobody's turn yet");
+        assert_eq!(queue.0.load(Ordering::SeqCst), 1);
+        ahead.intake.reading.begins();
+        clock.timeout(LOOK_EVERY, ahead.turn()).await.unwrap();
+    }
+}
