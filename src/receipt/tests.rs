@@ -11,6 +11,7 @@ use super::*;
 use crate::channel::call::Followed;
 use crate::channel::call::runner::FollowUp;
 use crate::config::Extension;
+use crate::domain::call::CallReport;
 use crate::domain::event::{Fate, Reply};
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::job::{Class, Content, Kind, Shared, samples};
@@ -25,6 +26,7 @@ use crate::limits;
 use crate::queue::Delivery;
 use crate::queue::embedded::{Embedded, Options};
 use crate::queue::frame::Frame;
+use crate::telemetry::exporter;
 
 const FROM: &str = "+4915112345678";
 
@@ -354,4 +356,23 @@ async fn what_follows_from_a_call_is_not_told_to_be_durable_before_it_is() {
     assert!(!rig.say(news()).await, "nobody has taken it: its driver says it again");
     assert!(rig.say(news()).await);
     assert_eq!(rig.follow_ups.asked.load(Ordering::SeqCst), 7, "once it is taken, nobody is asked again");
+}
+
+#[test]
+fn a_call_is_counted_by_how_it_went_and_not_by_where_its_recording_is() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let counted = exporter::capture(|| {
+        runtime.block_on(async {
+            let rig = Rig::new().await;
+            for report in [Report::Called(CallResult::Completed), Report::Recorded] {
+                let (provider, message_id, code) = ("cloud".parse().unwrap(), "a".into(), "".into());
+                let receipt = Receipt { provider, message_id, job: None, report, code, at: rig.clock.now() };
+                let went = CallReport::unanswered(CallResult::Completed);
+                assert!(rig.say(News::CallReceipt(receipt, Box::new(went))).await);
+            }
+        });
+    });
+    for line in ["postrider_call_results_total{result=\"completed\"} 1", "postrider_call_talk_seconds_count 1"] {
+        assert!(counted.lines().any(|counted| counted == line), "no {line:?} in:\n{counted}");
+    }
 }
