@@ -6,12 +6,16 @@ mod tenants;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::domain::call::{CallReport, CallResult};
 use crate::domain::event::{Change, Event};
 use crate::domain::ids::JobId;
 use crate::domain::job::{Class, Content, Kind};
 use crate::domain::time::UnixMicros;
 use crate::leave::{Ruling, Said};
+use crate::ledger::NumberedEvent;
 use crate::pb;
+use crate::queue::frame::seal_report;
+use crate::seal::Sealer;
 
 /// 2026-01-01T00:00:00Z.
 const NOW: UnixMicros = UnixMicros::from_secs(1_767_225_600);
@@ -336,7 +340,6 @@ fn windows_of_a_job() {
     assert_eq!(calendars(&[keeps("CN"), keeps("DE")], &known).unwrap_err().path, "windows[1].holidays");
 }
 
-#[track_caller]
 #[test]
 fn why_a_job_waits_is_told_from_who_decided_it() {
     let shown = |reason: &str| {
@@ -356,4 +359,33 @@ fn why_a_job_waits_is_told_from_who_decided_it() {
     let ruling = Ruling::new(NOW, "provider:isv.limit", Said::Defer, None);
     let shown = ruling_to_pb(&ruling, &Default::default());
     assert_eq!((shown.reason_code(), &*shown.rule), (pb::ReasonCode::Provider, "isv.limit"));
+}
+
+#[test]
+fn a_call_is_shown_with_its_own_recording_and_not_with_that_of_the_one_before() {
+    let sealer = Sealer::ephemeral().unwrap();
+    let report = |recording: &str| {
+        let recording = recording.into();
+        seal_report(&CallReport { recording, ..CallReport::unanswered(CallResult::Machine) }, &sealer)
+    };
+    let event = |attempt, change| {
+        let (job, tenant, kind, class) =
+            (JobId(uuid::Uuid::nil()), "acme".parse().unwrap(), Kind::Call, Class::Notification);
+        NumberedEvent { seq: 1, event: Event { job, tenant, kind, class, at: NOW, attempt, change } }
+    };
+    let called = |attempt| {
+        let (provider, result, report) = ("voice".parse().unwrap(), CallResult::Machine, report(""));
+        event(attempt, Change::Called { provider, result, report, cost: None })
+    };
+    let recorded = |attempt, at: &str| event(attempt, Change::Recorded { report: report(at) });
+    let shown = |events: &[NumberedEvent]| {
+        let mut job = pb::Job::default();
+        show_call(&mut job, events, &sealer);
+        job.call.unwrap().recording_ref
+    };
+    let first = [called(1), recorded(1, "first")];
+    assert_eq!(shown(&first), "first");
+    let second = [&first[..], &[called(2)]].concat();
+    assert_eq!(shown(&second), "");
+    assert_eq!(shown(&[&second[..], &[recorded(2, "second")]].concat()), "second");
 }

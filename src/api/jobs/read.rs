@@ -184,3 +184,31 @@ fn position(place: &[u8; 24]) -> (UnixMicros, JobId) {
     id.copy_from_slice(&place[8..]);
     (UnixMicros(i64::from_be_bytes(at)), JobId(uuid::Uuid::from_bytes(id)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Event;
+    use crate::domain::job::{Class, Kind};
+    use crate::ledger::NumberedEvent;
+
+    #[test]
+    fn a_job_waits_for_its_next_call_whatever_is_told_of_the_last_one_meanwhile() {
+        let history = |changes: &[Change]| {
+            let numbered = |change: &Change| {
+                let (job, tenant, kind, class) =
+                    (JobId(uuid::Uuid::nil()), "acme".parse().unwrap(), Kind::Call, Class::Notification);
+                let event = Event { job, tenant, kind, class, at: UnixMicros(0), attempt: 1, change: change.clone() };
+                NumberedEvent { seq: 1, event }
+            };
+            History { row: None, events: changes.iter().map(numbered).collect() }
+        };
+        let recorded = Change::Recorded { report: "".into() };
+        let later = Change::Deferred { reason: "machine".into(), until: UnixMicros(1) };
+        let ended = Change::Settled(Outcome::new(Fate::Completed, ""));
+        assert!(waits(&history(&[])) && waits(&history(std::slice::from_ref(&later))));
+        assert!(waits(&history(&[later.clone(), recorded.clone()])));
+        assert!(waits(&history(&[recorded.clone(), later.clone()])));
+        assert!(!waits(&history(&[later, ended, recorded])));
+    }
+}
