@@ -106,21 +106,7 @@ impl Asterisk {
         tasks: &Tasks,
         clock: &Clock,
     ) -> Result<Arc<Self>, TlsError> {
-        let link = &settings.link;
-        let client = Client::new(&link.api.endpoint, link.api.ca.as_deref(), link.api.connections, tasks, clock)?;
-        let ari = Ari::new(link, client, settings.response_timeout / 2);
-        let speech = Speech::new(link.speech.clone(), settings.speech_dir.clone(), clock);
-        let shared = Arc::new(Shared {
-            ari,
-            speech,
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-            voice: Voice { provider: settings.provider.clone(), inbox, clock: clock.clone(), tasks: tasks.clone() },
-            connected: AtomicBool::new(false),
-            calls: Mutex::default(),
-            ended: Notify::new(),
-            settings,
-        });
+        let shared = Arc::new(Shared::new(settings, inbox, tasks, clock)?);
         tasks.spawn("asterisk", socket::keep(Arc::clone(&shared)));
         Ok(Arc::new(Self { shared }))
     }
@@ -166,6 +152,22 @@ impl fmt::Debug for Asterisk {
 // === impl Shared ===
 
 impl Shared {
+    fn new(settings: Settings, inbox: mpsc::Sender<Inbound>, tasks: &Tasks, clock: &Clock) -> Result<Self, TlsError> {
+        let link = &settings.link;
+        let client = Client::new(&link.api.endpoint, link.api.ca.as_deref(), link.api.connections, tasks, clock)?;
+        Ok(Self {
+            ari: Ari::new(link, client, settings.response_timeout / 2),
+            speech: Speech::new(link.speech.clone(), settings.speech_dir.clone(), clock),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            voice: Voice { provider: settings.provider.clone(), inbox, clock: clock.clone(), tasks: tasks.clone() },
+            connected: AtomicBool::new(false),
+            calls: Mutex::default(),
+            ended: Notify::new(),
+            settings,
+        })
+    }
+
     /// Makes one call: answers once Asterisk has it, or has not, and drives it to its end.
     async fn call(self: Arc<Self>, handover: Handover, answer: impl FnOnce(Answer)) {
         let (flow, carried) = match self.check(&handover) {

@@ -55,6 +55,15 @@ pub(super) struct Found {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct NotDone;
 
+/// Why nothing is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unrecorded {
+    /// The call is over, or leaves us, or Asterisk did not answer: nothing is wrong with its recordings.
+    NotDone,
+    /// Asterisk has the call, and cannot record it.
+    Refused,
+}
+
 // === impl Ari ===
 
 impl Ari {
@@ -182,13 +191,17 @@ impl Ari {
     }
 
     /// Records the far side under a name, until it is silent, presses `#` or has spoken for so long.
-    pub(super) async fn record(&self, channel: &str, name: &str, longest: Duration) -> Result<(), NotDone> {
+    pub(super) async fn record(&self, channel: &str, name: &str, longest: Duration) -> Result<(), Unrecorded> {
         let path = format!("/channels/{}/record", encoded(channel));
         let body = json!({
             "name": name, "format": "wav", "maxDurationSeconds": longest.as_secs(), "maxSilenceSeconds": 5,
             "ifExists": "fail", "beep": true, "terminateOn": "#",
         });
-        self.command(Method::POST, &path, Some(&body)).await
+        match self.send(Method::POST, &path, Some(&body), COMMAND_MAX).await {
+            Ok((status, _)) if status.is_success() => Ok(()),
+            Ok((StatusCode::NOT_FOUND | StatusCode::CONFLICT, _)) | Err(_) => Err(Unrecorded::NotDone),
+            Ok(_) => Err(Unrecorded::Refused),
+        }
     }
 
     /// Hangs up.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::ari::Originate;
+use super::ari::{Originate, Unrecorded};
 use super::cause::{self, Reached};
 use super::event::Signal;
 use super::{ChannelId, LEG, Shared, locale};
@@ -51,7 +51,7 @@ pub(super) struct Conversation {
     prompts: u32,
     /// What is being recorded, by its name.
     records: Option<Box<str>>,
-    /// What was recorded last.
+    /// What was recorded last, and is kept; empty: nothing.
     recording: Box<str>,
     /// The runner's timer: its number, and when it is up, on `watch`.
     timer: Option<(u32, Duration)>,
@@ -333,8 +333,11 @@ impl Conversation {
             Command::Record(longest) => {
                 let name = format!("{}-{}", self.channel, self.prompts);
                 self.prompts += 1;
-                if self.shared.ari.record(&self.channel, &name, longest).await.is_err() {
+                let begun = self.shared.ari.record(&self.channel, &name, longest).await;
+                if begun == Err(Unrecorded::Refused) {
                     self.warn_unrecorded();
+                }
+                if begun.is_err() {
                     return Some(Event::Failed);
                 }
                 self.records = Some(name.into());
@@ -436,13 +439,17 @@ impl Conversation {
     }
 
     fn report(&self, result: CallResult) -> CallReport {
+        // What came of a recording whose end was not told is not known: it may be there, where none before it is.
+        let recording = if self.recording.is_empty() { self.records.as_ref() } else { Some(&self.recording) };
         CallReport {
             talk: self.talk.map(|talk| talk.elapsed()).unwrap_or_default(),
             hung_up_by: if result.reached() { self.hung_up_by } else { "" }.into(),
             answered_by: self.answered_by.into(),
-            // What came of one whose end was not told is not known: it may be there.
-            recording: self.records.as_ref().unwrap_or(&self.recording).clone(),
+            recording: recording.cloned().unwrap_or_default(),
             ..self.runner.report(result)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
