@@ -293,6 +293,44 @@ async fn as_many_feeders_as_there_are_have_even_parts() {
     panic!("the parts are not even: {parts:?}");
 }
 
+/// Returns in how many hundredths of a second the kernel asks the far end of the connection between two local ports whether
+/// it is there, as the holder of the first one set it up; `None` while it waits for something else.
+fn asks_in(ours: u16, theirs: i32) -> Option<u32> {
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let ends = [format!(":{ours:04X}"), format!(":{theirs:04X}")];
+    let ends_here = |words: &[&str]| words[1].ends_with(&*ends[0]) && words[2].ends_with(&*ends[1]);
+    let connection = connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let connection = connection.skip(1).find(|words| ends_here(words)).expect("the connection");
+    // Timer 2 is the one that keeps connections alive.
+    let left = connection[5].strip_prefix("02:")?;
+    Some(u32::from_str_radix(left, 16).unwrap())
+}
+
+#[tokio::test]
+async fn the_server_soon_asks_whether_the_machine_of_a_feeder_is_there() {
+    let (url, clock) = (servers::postgres().database(), Clock::system());
+    let one = Postgres::new(&url, clock.clone()).unwrap();
+    one.migrate().await.unwrap();
+    assert_eq!(one.lead_agenda().await, Ok(Shards::ALL));
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let sql = "select client_port from pg_stat_activity where pid in (
+                 select pid from pg_locks where locktype = 'advisory'
+                   and database = (select oid from pg_database where datname = current_database()))";
+    let port: i32 = client.query_one(sql, &[]).await.unwrap().get(0);
+    let asks_in = async {
+        loop {
+            match asks_in(servers::postgres().port(), port) {
+                Some(left) => return left,
+                None => clock.pause(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let left = clock.timeout(Duration::from_secs(10), asks_in).await.unwrap();
+    assert!(left <= 500, "it asks in {left} hundredths of a second");
+}
+
 #[tokio::test]
 async fn a_feeder_that_knows_no_shards_leads_alone() {
     let url = servers::postgres().database();
