@@ -22,6 +22,7 @@ mod e2e_python;
 mod explain;
 mod extensions;
 mod fallback;
+mod feeders;
 mod fuzz_callbacks;
 mod fuzz_frame;
 mod fuzz_smpp;
