@@ -136,7 +136,8 @@ asterisk_source() {
 asterisk() {
   if ! has_asterisk && command -v apt-get >/dev/null; then
     local added=false
-    if ! apt-cache show asterisk >/dev/null 2>&1; then
+    # (It succeeds, and shows nothing, for a package that others only name.)
+    if [ -z "$(apt-cache show asterisk 2>/dev/null)" ]; then
       asterisk_source && added=true
     fi
     install_packages asterisk asterisk-modules || true
