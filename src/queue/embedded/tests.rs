@@ -235,25 +235,22 @@ async fn a_log_that_cannot_grow_refuses_until_it_can() {
     let queue = open(dir.path(), options()).await;
     let hidden = dir.path().with_extension("hidden");
     fs::rename(dir.path(), &hidden).unwrap();
-    // The open segment takes more; the next one has nowhere to be.
-    let mut taken = 0;
-    let refused = loop {
-        match queue.publish(id(taken), frame(taken), Route::To(work())).await {
-            Ok(()) => taken += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(refused, PublishError::Storage(_)), "{refused:?}");
-    // A short one still fits the open segment, behind which there is room again; then the machine stops.
-    queue.publish(id(taken), Bytes::from_static(b"x"), Route::To(work())).await.unwrap();
+    let publish = async |number, frame| queue.publish(id(number), frame, Route::To(work())).await;
+    let long = Bytes::from(vec![b'l'; 4_000]);
+    for number in 0..3 {
+        publish(number, frame(number)).await.unwrap();
+    }
+    // The open segment takes what fits; the next one has nowhere to be.
+    let refused = publish(9, long.clone()).await;
+    assert!(matches!(refused, Err(PublishError::Storage(_))), "{refused:?}");
+    publish(3, frame(3)).await.unwrap();
+    // The machine stops, with room behind what is written.
     let stopped = copy_cut(&hidden, u64::MAX, true);
-    let stopped = open(stopped.path(), options()).await;
-    assert_eq!(stopped.depth(&work()).await, Ok(u64::from(taken) + 1));
-    taken += 1;
+    assert_eq!(open(stopped.path(), options()).await.depth(&work()).await, Ok(4));
     fs::rename(&hidden, dir.path()).unwrap();
-    queue.publish(id(taken), frame(taken), Route::To(work())).await.unwrap();
+    publish(4, long).await.unwrap();
     let mut lane = queue.consume(work(), 1).await.unwrap();
-    for number in 0..=taken {
+    for number in 0..=4 {
         let delivery = next(&mut lane).await;
         assert_eq!(delivery.id, id(number));
         delivery.ack();
