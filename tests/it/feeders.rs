@@ -7,7 +7,7 @@ use std::time::Duration;
 use postrider::agenda::{self, Sequence, entry};
 use postrider::config::Counting;
 use postrider::domain::ids::{JobId, Lane, TenantId};
-use postrider::domain::job::{Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
+use postrider::domain::job::{Class, Envelope, Kind, Shared};
 use postrider::domain::recipient::Recipient;
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::ledger::postgres::Postgres;
@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::support::servers;
+use crate::support::{samples, servers};
 
 /// Long enough for whatever must come, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -161,36 +161,10 @@ fn lane() -> Lane {
 
 fn envelope(tenant: u32) -> Envelope {
     let now = Clock::system().now();
-    let shared = Shared {
-        tenant: format!("tenant-{tenant}").parse().unwrap(),
-        kind: Kind::Sms,
-        class: lane().class,
-        pool: lane().pool,
-        content: Content::Text("hello".into()),
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: now,
-        expires_at: now.plus(Duration::from_secs(3600)),
-        windows: vec![],
-        on_missed: OnMissed::Defer,
-        moved_at: None,
-        chain: None,
-        trace: None,
-    };
-    let job = Job {
-        id: JobId(Uuid::new_v4()),
-        recipient: Recipient { phone: Some("+15550001111".parse().unwrap()), ..Recipient::default() },
-        params: vec![],
-        cancel_key: "".into(),
-        collapse_key: "".into(),
-        attempt: 0,
-        supersedes: 0,
-        seen: None,
-    };
+    let tenant = format!("tenant-{tenant}").parse().unwrap();
+    let shared = Shared { tenant, ..samples::shared(lane().class, now) };
+    let recipient = Recipient { phone: Some("+15550001111".parse().unwrap()), ..Recipient::default() };
+    let job = samples::job(JobId(Uuid::new_v4()), recipient);
     Envelope { shared: Arc::new(shared), due_at: now, jobs: vec![job] }
 }
 

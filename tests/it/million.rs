@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::domain::ids::{JobId, Lane, TenantId};
-use postrider::domain::job::{Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
+use postrider::domain::ids::JobId;
+use postrider::domain::job::{Class, Content, Envelope, Shared};
 use postrider::domain::recipient::Recipient;
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::ledger::postgres::Postgres;
@@ -18,6 +18,7 @@ use postrider::seal::Sealer;
 use uuid::Uuid;
 
 use crate::support::api::{self, Watched};
+use crate::support::samples;
 use crate::support::service::{Backends, Service};
 
 const ROWS: u128 = 1_000_000;
@@ -92,38 +93,11 @@ async fn fill(ledger: &impl Ledger, service: &Service) {
 }
 
 fn envelope(now: UnixMicros) -> Envelope {
-    let tenant: TenantId = "crowd".parse().unwrap();
-    let lane = Lane { class: Class::Marketing, pool: "default".parse().unwrap() };
-    let shared = Shared {
-        tenant,
-        kind: Kind::Sms,
-        class: lane.class,
-        pool: lane.pool,
-        content: Content::Text("one of a million".into()),
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: now,
-        expires_at: now.plus(Duration::from_secs(24 * 3600)),
-        windows: vec![],
-        on_missed: OnMissed::Defer,
-        moved_at: None,
-        chain: None,
-        trace: None,
-    };
-    let job = Job {
-        id: JobId::new(now, 7),
-        recipient: Recipient { phone: Some("+8613800000000".parse().unwrap()), ..Recipient::default() },
-        params: vec![],
-        cancel_key: "".into(),
-        collapse_key: "".into(),
-        attempt: 0,
-        seen: None,
-        supersedes: 0,
-    };
+    let (tenant, content) = ("crowd".parse().unwrap(), Content::Text("one of a million".into()));
+    let expires_at = now.plus(Duration::from_secs(24 * 3600));
+    let shared = Shared { tenant, content, expires_at, ..samples::shared(Class::Marketing, now) };
+    let recipient = Recipient { phone: Some("+8613800000000".parse().unwrap()), ..Recipient::default() };
+    let job = samples::job(JobId::new(now, 7), recipient);
     Envelope { shared: Arc::new(shared), due_at: now, jobs: vec![job] }
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use postrider::channel::call::Followed;
 use postrider::domain::event::{Change, Event, Fact, Fate, Outcome, Receipt, Report};
 use postrider::domain::ids::{JobId, ProviderId, TenantId};
-use postrider::domain::job::{Class, Content, Envelope, Job, Kind, OnMissed, Origin, Shared};
+use postrider::domain::job::{Class, Envelope, Kind, Shared};
 use postrider::domain::recipient::Recipient;
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::ledger::postgres::Postgres;
@@ -27,7 +27,7 @@ use postrider::shutdown::Tasks;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::support::servers;
+use crate::support::{samples, servers};
 
 /// No job here follows from a call.
 struct Nobody;
@@ -167,35 +167,8 @@ fn report(message_id: Box<str>, fate: Fate, at: UnixMicros) -> Fact {
 }
 
 fn envelope(now: UnixMicros, ids: &[JobId]) -> Envelope {
-    let shared = Shared {
-        tenant: tenant(),
-        kind: Kind::Sms,
-        class: Class::Marketing,
-        pool: "default".parse().unwrap(),
-        content: Content::Text("hello".into()),
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: now,
-        expires_at: now.plus(Duration::from_secs(3600)),
-        windows: vec![],
-        on_missed: OnMissed::Defer,
-        moved_at: None,
-        chain: None,
-        trace: None,
-    };
-    let job = |id: &JobId| Job {
-        id: *id,
-        recipient: Recipient { phone: Some("+15550001111".parse().unwrap()), ..Recipient::default() },
-        params: vec![],
-        cancel_key: "".into(),
-        collapse_key: "".into(),
-        attempt: 0,
-        supersedes: 0,
-        seen: None,
-    };
+    let shared = Shared { tenant: tenant(), ..samples::shared(Class::Marketing, now) };
+    let recipient = Recipient { phone: Some("+15550001111".parse().unwrap()), ..Recipient::default() };
+    let job = |id: &JobId| samples::job(*id, recipient.clone());
     Envelope { shared: Arc::new(shared), due_at: now, jobs: ids.iter().map(job).collect() }
 }

@@ -8,6 +8,7 @@ pub(crate) mod janitor;
 pub(crate) mod peer;
 pub(crate) mod proxy;
 pub(crate) mod route;
+pub(crate) mod samples;
 pub(crate) mod servers;
 pub(crate) mod service;
 pub(crate) mod sink;

@@ -16,7 +16,7 @@ use postrider::channel::{Answer, Channel, Handover, Inbound, News};
 use postrider::config::Link;
 use postrider::domain::call::{CallReport, CallResult, Plan};
 use postrider::domain::ids::JobId;
-use postrider::domain::job::{Class, Content, Job, Kind, OnMissed, Origin, Shared};
+use postrider::domain::job::{Class, Content, Kind, Shared};
 use postrider::domain::recipient::Recipient;
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::receipt::{Desks, Router};
@@ -26,6 +26,7 @@ use postrider::simulator::{Behaviour, Simulator};
 use tokio::sync::mpsc;
 
 use crate::support::cloud::{CLOUD, PATIENCE, ask_python, provider, quick, words};
+use crate::support::samples;
 
 const ACCOUNT: &str = "AC00112233445566778899aabbccddeeff";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -186,33 +187,12 @@ fn call(number: &str, flow: &str) -> Handover {
     let shared = Shared {
         tenant: "default".parse().unwrap(),
         kind: Kind::Call,
-        class: Class::Notification,
         pool: "voice".parse().unwrap(),
         content: content.clone(),
-        sender: "".into(),
-        topic: "".into(),
-        labels: vec![],
-        origin: Origin::default(),
-        batch: None,
-        priority: 0,
-        accepted_at: UnixMicros(0),
         expires_at: UnixMicros::MAX,
-        windows: vec![],
-        moved_at: None,
-        on_missed: OnMissed::Defer,
-        chain: None,
-        trace: None,
+        ..samples::shared(Class::Notification, UnixMicros(0))
     };
-    let job = Job {
-        id,
-        recipient: recipient.clone(),
-        params: vec![],
-        cancel_key: "".into(),
-        collapse_key: "".into(),
-        attempt: 0,
-        supersedes: 0,
-        seen: None,
-    };
+    let job = samples::job(id, recipient.clone());
     let carried = Carried { shared: Arc::new(shared), job, line: Arc::new(AnyLine), withdrawal: Withdrawal::default() };
     Handover {
         job: id,
