@@ -232,6 +232,33 @@ async fn a_torn_tail_is_cut_and_a_hole_changes_the_identity() {
 }
 
 #[tokio::test]
+async fn what_is_found_behind_a_torn_block_outlives_the_next_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = whole(Embedded::open(dir.path(), NOW).unwrap()).await;
+    let wish = |bucket: &str| Lease { bucket: bucket.into(), ..wish() };
+    for bucket in ["tenant:torn", "tenant:whole"] {
+        limits.lease(NOW, &[wish(bucket)]).await.unwrap();
+        // Each is a block of its own, and nobody waits for either.
+        Clock::system().pause(Duration::from_millis(60)).await;
+    }
+    let identity = limits.identity().await.unwrap();
+    limits.close().await;
+    drop(limits);
+    let log = files(&dir, "log").remove(0);
+    let mut bytes = fs::read(&log).unwrap();
+    let start = bytes.windows(4).skip(1).position(|four| four == &bytes[..4]).unwrap() + 1;
+    let next = start + bytes[start..].windows(4).skip(1).position(|four| four == &bytes[..4]).unwrap() + 1;
+    bytes[start..next].fill(0);
+    fs::write(&log, &bytes).unwrap();
+
+    let torn = Embedded::open(dir.path(), NOW).unwrap();
+    assert_eq!(torn.identity().await.unwrap(), identity, "it was never confirmed");
+    let (_copy, again) = crashed(&dir);
+    let granted = again.lease(NOW, &[wish("tenant:torn"), wish("tenant:whole")]).await.unwrap();
+    assert_eq!(granted.iter().map(|granted| granted.tokens).collect::<Vec<_>>(), [10, 0]);
+}
+
+#[tokio::test]
 async fn missing_and_short_segments_are_loss() {
     let dir = tempfile::tempdir().unwrap();
     let fill = async |from: u128| {
