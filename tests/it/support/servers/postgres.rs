@@ -22,8 +22,11 @@ pub(crate) struct Postgres {
     programs: PathBuf,
 }
 
+/// The settings that we ship.
+const SETTINGS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/servers/postgresql.conf"));
+
 impl Postgres {
-    /// Starts a PostgreSQL of the caller's own.
+    /// Starts a PostgreSQL of the caller's own, with the settings that we ship.
     pub(crate) fn start() -> Self {
         let postgres = program("postgres", PLACES, "postgresql");
         let programs = postgres.parent().expect("a program lies in a directory").to_owned();
@@ -34,6 +37,10 @@ impl Postgres {
         initdb.extend([text(programs.join("initdb")), "--pgdata".into(), text(&data), "--username=postgres".into()]);
         initdb.extend(["--auth=trust".into(), "--encoding=UTF8".into(), "--locale=C".into()]);
         run(Command::new(&initdb[0]).args(&initdb[1..]).current_dir(&dir));
+        let settings = data.join("postgresql.conf");
+        let found = std::fs::read_to_string(&settings).expect("what initdb wrote");
+        // Of two lines for one setting the later holds.
+        std::fs::write(&settings, found + SETTINGS).expect("a file that initdb wrote");
 
         let mut command = user;
         command.extend([text(postgres), "-D".into(), text(&data), "-p".into(), port.to_string()]);

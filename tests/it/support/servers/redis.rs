@@ -8,10 +8,13 @@ use std::time::Duration;
 use super::{program, server_dir, text};
 use crate::support::janitor::{Janitor, Job, free_port};
 
+/// The settings that we ship.
+const SETTINGS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/servers/redis.conf"));
+
 /// How many databases there are to give away.
 const DATABASES: u32 = 1024;
 
-/// A Redis with an append-only file that is synced before each answer, as recommended for production.
+/// A Redis with the settings that we ship: what it has answered is in its append-only file, synced.
 pub(crate) struct Redis {
     janitor: Janitor,
     port: u16,
@@ -22,12 +25,12 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts a Redis of the caller's own.
     pub(crate) fn start() -> Self {
-        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+        Self::start_with(&[])
     }
 
     /// Starts a Redis of the caller's own that syncs its append-only file every second, as is its default.
     pub(crate) fn start_lagging() -> Self {
-        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
+        Self::start_with(&["--appendfsync", "everysec"])
     }
 
     /// Starts a Redis of the caller's own that is set up badly: snapshots only, and eviction.
@@ -38,8 +41,11 @@ impl Redis {
     fn start_with(arguments: &[&str]) -> Self {
         let program = program("redis-server", &["/usr/bin"], "redis-server");
         let (dir, port) = (server_dir("redis"), free_port());
+        let settings = dir.join("redis.conf");
+        std::fs::write(&settings, SETTINGS).expect("a writable temporary directory");
         let mut command = vec![
             text(program),
+            text(settings),
             "--port".into(),
             port.to_string(),
             "--bind".into(),
