@@ -87,15 +87,16 @@ impl People {
         })
     }
 
-    /// Adds an entry; the same job and token again changes nothing.
+    /// Adds an entry. What the same asking took before is replaced, unless that was later: a log is replayed over what
+    /// came after it, too.
     pub fn insert(&mut self, key: &Key, entry: Entry, kept: &[Kept]) {
         let person = self.find(key).unwrap_or_else(|| self.admit(*key));
         let mut newer = NONE;
         let mut older = self.people[person].first;
         while let Some(slot) = self.slots.get(older) {
             if slot.entry.job == entry.job && slot.entry.token == entry.token {
-                if slot.entry.at < entry.at {
-                    // What the same asking took before has ended, and is only not swept yet.
+                if slot.entry.at <= entry.at {
+                    // It has ended, or its places were vacated, and is only not swept yet; in a replay it never is.
                     self.remove(key, entry.job, entry.token);
                     return self.insert(key, entry, kept);
                 }

@@ -258,65 +258,94 @@ fn dump(people: &People, now: UnixMicros) -> Vec<Change> {
     changes
 }
 
+/// Decisions are the model's, and the log of changes leads to the same memory.
+fn check(acts: Vec<Act>) -> Result<(), TestCaseError> {
+    let (mut people, mut model, mut log) = (People::default(), Model::default(), Vec::new());
+    let mut now = UnixMicros::from_secs(1_800_000_000);
+    let mut asked: Vec<(Claim, Option<Decision>)> = Vec::new();
+    for (step, act) in acts.into_iter().enumerate() {
+        match act {
+            Act::Wait { secs } => now = now.plus(Duration::from_secs(u64::from(secs))),
+            Act::GiveBack { back } => {
+                let Some((claim, _)) = asked.iter().rev().nth(back) else { continue };
+                give_back(&mut people, &claim.give_back(), |change| change.write(&mut log));
+                model.claims.retain(|known| known.claim.token != claim.token);
+            }
+            Act::Vacate { back, rules } => {
+                let Some((claim, _)) = asked.iter().rev().nth(back) else { continue };
+                let vacated = Vacate {
+                    tenant: claim.tenant.clone(),
+                    recipient: claim.recipient,
+                    touch: claim.touch,
+                    rules: takes(rules, now).iter().map(|take| take.rule).collect(),
+                    logs: vec![RecipientKey([200; 16])],
+                };
+                vacate(&mut people, &vacated, |change| change.write(&mut log));
+                model.vacate(&vacated);
+            }
+            Act::Repeat { .. } | Act::Claim { .. } => {
+                let opted_out = matches!(act, Act::Repeat { refused: true });
+                if let Act::Claim { recipient, job, attempt, supersedes, rules, chain, seen, refused } = act {
+                    let mut claim = claim(recipient, job, attempt, step as u64, now);
+                    claim.supersedes = if supersedes < attempt { supersedes } else { 0 };
+                    claim.takes = takes(rules, now);
+                    claim.touch = if chain { Uuid::from_u128(77) } else { claim.touch };
+                    claim.seen = seen.then_some(now.minus(Duration::from_secs(u64::from(rules % 256) * 1_000)));
+                    asked.push((claim, refused.then_some(Decision::Suppressed(Scope::Brand))));
+                }
+                // An asking is repeated while its claim lives.
+                let lives = |(claim, _): &&(Claim, _)| claim.deadline.plus(CLAIM_LIFE) > now && today(claim, now);
+                let Some((claim, refusal)) = asked.last().filter(lives).cloned() else { continue };
+                let refusal = refusal.or_else(|| opted_out.then_some(Decision::Cancelled));
+                let log = |change: Change| change.write(&mut log);
+                let decision = super::claim(&mut people, when(now), &claim, refusal.clone(), log);
+                prop_assert_eq!(aside(decision), model.claim(now, &claim, refusal), "step {}: {:?}", step, claim);
+            }
+        }
+    }
+    prop_assert_eq!(dump(&replayed(&log), now), dump(&people, now));
+    // Everything dies, and the sweep finds it.
+    people.sweep(now.plus(Duration::from_secs(30 * 86_400)), 100);
+    prop_assert_eq!(people.count(), 0);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Decisions are the model's, and the log of changes leads to the same memory.
     #[test]
     fn claims_are_decided_as_the_model_says(acts in acts()) {
-        let (mut people, mut model, mut log) = (People::default(), Model::default(), Vec::new());
-        let mut now = UnixMicros::from_secs(1_800_000_000);
-        let mut asked: Vec<(Claim, Option<Decision>)> = Vec::new();
-        for (step, act) in acts.into_iter().enumerate() {
-            match act {
-                Act::Wait { secs } => now = now.plus(Duration::from_secs(u64::from(secs))),
-                Act::GiveBack { back } => {
-                    let Some((claim, _)) = asked.iter().rev().nth(back) else { continue };
-                    give_back(&mut people, &claim.give_back(), |change| change.write(&mut log));
-                    model.claims.retain(|known| known.claim.token != claim.token);
-                }
-                Act::Vacate { back, rules } => {
-                    let Some((claim, _)) = asked.iter().rev().nth(back) else { continue };
-                    let vacated = Vacate {
-                        tenant: claim.tenant.clone(),
-                        recipient: claim.recipient,
-                        touch: claim.touch,
-                        rules: takes(rules, now).iter().map(|take| take.rule).collect(),
-                        logs: vec![RecipientKey([200; 16])],
-                    };
-                    vacate(&mut people, &vacated, |change| change.write(&mut log));
-                    model.vacate(&vacated);
-                }
-                Act::Repeat { .. } | Act::Claim { .. } => {
-                    let opted_out = matches!(act, Act::Repeat { refused: true });
-                    if let Act::Claim { recipient, job, attempt, supersedes, rules, chain, seen, refused } = act {
-                        let mut claim = claim(recipient, job, attempt, step as u64, now);
-                        claim.supersedes = if supersedes < attempt { supersedes } else { 0 };
-                        claim.takes = takes(rules, now);
-                        claim.touch = if chain { Uuid::from_u128(77) } else { claim.touch };
-                        claim.seen = seen.then_some(now.minus(Duration::from_secs(u64::from(rules % 256) * 1_000)));
-                        asked.push((claim, refused.then_some(Decision::Suppressed(Scope::Brand))));
-                    }
-                    // An asking is repeated while its claim lives.
-                    let lives = |(claim, _): &&(Claim, _)| claim.deadline.plus(CLAIM_LIFE) > now && today(claim, now);
-                    let Some((claim, refusal)) = asked.last().filter(lives).cloned() else { continue };
-                    let refusal = refusal.or_else(|| opted_out.then_some(Decision::Cancelled));
-                    let log = |change: Change| change.write(&mut log);
-                    let decision = super::claim(&mut people, when(now), &claim, refusal.clone(), log);
-                    prop_assert_eq!(aside(decision), model.claim(now, &claim, refusal), "step {}: {:?}", step, claim);
-                }
-            }
-        }
-        prop_assert_eq!(dump(&replayed(&log), now), dump(&people, now));
-        // Everything dies, and the sweep finds it.
-        people.sweep(now.plus(Duration::from_secs(30 * 86_400)), 100);
-        prop_assert_eq!(people.count(), 0);
+        check(acts)?;
     }
 
     /// No bytes make the reader panic.
     #[test]
     fn any_bytes_can_be_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = Reader::new(&bytes).count();
+    }
+}
+
+/// An entry in a log that is not the recipient's is no claim: without places the sweep takes it, and a replay does not.
+#[test]
+fn what_is_taken_again_at_once_after_it_was_vacated_is_in_the_log() {
+    let ask = |recipient, rules, chain| Act::Claim {
+        recipient,
+        job: 0,
+        attempt: 1,
+        supersedes: 0,
+        rules,
+        chain,
+        seen: false,
+        refused: false,
+    };
+    let in_another_log = 1 << 7;
+    // At one of these turns of the sweep's hand it comes to the other log in time.
+    for turns in 0..4 {
+        let mut acts = vec![ask(1, 0, false); turns];
+        acts.push(ask(0, in_another_log, true));
+        acts.push(Act::Vacate { back: 0, rules: in_another_log });
+        acts.extend([true, false].map(|refused| Act::Repeat { refused }));
+        check(acts).unwrap_or_else(|problem| panic!("after {turns} turns: {problem}"));
     }
 }
 
