@@ -63,6 +63,7 @@ impl Service {
         tasks: &Tasks,
     ) -> Result<Self, RunError> {
         let stores = Stores::start(options, scenario.backends);
+        std::fs::create_dir_all(options.dir())?;
         let dir = tempfile::Builder::new().prefix("postrider-load-").tempdir_in(options.dir())?;
         let (grpc, metrics) = (free_address()?, free_address()?);
         let settings = settings(scenario, &stores, sink, (grpc, metrics));

@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use tokio::sync::Semaphore;
 
 use self::asks::Asks;
 pub use self::checkup::checkup;
@@ -58,6 +59,12 @@ use crate::domain::time::{Clock, UnixMicros};
 /// with one cap, 83 800 with three, 78 700 with eight; so a call keeps others waiting for three quarters of a millisecond. By
 /// an earlier script a claim alone in its call took 1.7 times what it takes by 64, and by 128 an eighth less.
 const CLAIMS_PER_CALL: usize = 64;
+
+/// Calls of claims that nobody waits for, at the server at a time from one process; others wait here, in their order. The
+/// server carries out one call after the other, so whatever is asked waits for all that was asked before it: a one-time
+/// password now for these two, and not for every frame in work. Measured on two cores with all the servers: at full
+/// speed the 99th percentile of passwords was 36 ms, without this 118; the agenda carried 17 200 jobs/s, without it 20 000.
+const BULK_CALLS: usize = 2;
 
 /// Other keys in one call: each costs the server about a microsecond.
 const KEYS_PER_CALL: usize = 256;
@@ -85,6 +92,11 @@ struct Inner {
     names: Names,
     clock: Clock,
     latest: AtomicI64,
+    /// Places for [`BULK_CALLS`].
+    bulk: Semaphore,
+    /// How long such a place is waited for: half as long as an answer, so that both together stay well below what a
+    /// claim's deadline leaves for them.
+    patience: Duration,
 }
 
 /// What is done with what claims need.
@@ -126,8 +138,15 @@ impl Redis {
     pub fn new(settings: &Settings, clock: &Clock) -> Result<Self, LimitsError> {
         let names = Names { prefix: settings.prefix.clone() };
         let link = Link::new(&settings.url, settings.timeout, names.identity(), clock.clone())?;
-        let inner =
-            Inner { link, scripts: Scripts::new(), names, clock: clock.clone(), latest: AtomicI64::new(i64::MIN) };
+        let inner = Inner {
+            link,
+            scripts: Scripts::new(),
+            names,
+            clock: clock.clone(),
+            latest: AtomicI64::new(i64::MIN),
+            bulk: Semaphore::new(BULK_CALLS),
+            patience: settings.timeout / 2,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -147,6 +166,14 @@ impl Inner {
     }
 
     async fn decide(&self, now: UnixMicros, claims: &[Claim], then: Then) -> Result<Vec<Decision>, LimitsError> {
+        let urgent = then == Then::Take && claims.iter().any(|claim| claim.against.class.urgent());
+        // Held until the answer; without one, nothing was asked.
+        let _place = match urgent {
+            true => None,
+            false => {
+                Some(self.clock.timeout(self.patience, self.bulk.acquire()).await.map_err(|_| LimitsError::Timeout)?)
+            }
+        };
         let names = &self.names;
         let mut tenants: Vec<&TenantId> = Vec::new();
         for claim in claims {

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use postrider::domain::job::Class;
 use postrider::domain::time::UnixMicros;
 use postrider::limits::{Claim, Decision, Limits, Span, Take};
 use tokio::task::JoinSet;
@@ -36,6 +39,39 @@ async fn a_million_takes_redis() {
 
 async fn caps_hold_under_concurrent_workers(store: Store) {
     hammer(&store, 30).await;
+}
+
+/// Frames of marketing wait in their process, and not at the server before everything that is asked after them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_waits_for_few_of_the_claims_that_were_asked_before_it() {
+    const FRAMES: u64 = 100;
+    const JOBS: u64 = 64;
+    let limits = &super::whole(super::redis()).await.limits;
+    let frame = |frame: u64| -> Vec<Claim> {
+        (0..JOBS).map(|job| claim(u8::try_from(frame).unwrap(), frame * JOBS + job)).collect()
+    };
+    let frames: Vec<Vec<Claim>> = (0..FRAMES).map(frame).collect();
+    let mut marketing: Vec<_> = frames.iter().map(|frame| Box::pin(limits.claim(NOW, frame))).collect();
+    // Each is asked, and looked at again only after the password's answer.
+    let asked = marketing.iter_mut().filter_map(|claimed| claimed.as_mut().now_or_never());
+    assert_eq!(asked.count(), 0, "no answer can be there yet");
+    let mut password = claim(200, FRAMES * JOBS);
+    password.against.class = Class::Otp;
+    assert_eq!(limits.claim(NOW, &[password]).await.unwrap(), [Decision::Claimed]);
+    let (mut before, mut after) = (0, FuturesUnordered::new());
+    for mut claimed in marketing {
+        match claimed.as_mut().now_or_never() {
+            Some(claimed) => {
+                assert_eq!(claimed.unwrap().len(), frames[0].len());
+                before += 1;
+            }
+            None => after.push(claimed),
+        }
+    }
+    assert!(before <= 8, "{before} of {FRAMES} frames were claimed before the password");
+    while let Some(claimed) = after.next().await {
+        assert!(claimed.unwrap().iter().all(|decision| *decision == Decision::Claimed));
+    }
 }
 
 /// The caps of a recipient, with the place of each in the model.
