@@ -18,6 +18,7 @@
 //!   taken first and given back where the recipient's refuse: too strict for a moment, never too lax.
 
 mod asks;
+mod bulk;
 mod checkup;
 mod consent;
 mod link;
@@ -35,9 +36,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use tokio::sync::Semaphore;
 
 use self::asks::Asks;
+use self::bulk::{Asked, Bulk};
 pub use self::checkup::checkup;
 use self::link::Link;
 use self::names::Names;
@@ -59,13 +60,6 @@ use crate::domain::time::{Clock, UnixMicros};
 /// with one cap, 83 800 with three, 78 700 with eight; so a call keeps others waiting for three quarters of a millisecond. By
 /// an earlier script a claim alone in its call took 1.7 times what it takes by 64, and by 128 an eighth less.
 const CLAIMS_PER_CALL: usize = 64;
-
-/// Calls of claims that nobody waits for, at the server at a time from one process; others wait here, in their order. The
-/// server carries out one call after the other, so whatever is asked waits for all that was asked before it: a one-time
-/// password now for these two, and not for every frame in work. Measured on two cores with all the servers, on a RAM disk:
-/// beside an agenda at full speed the 99th percentile of passwords was 36 ms, without this 118; the agenda carried
-/// 17 200 jobs/s, without it 20 000.
-const BULK_CALLS: usize = 2;
 
 /// Other keys in one call: each costs the server about a microsecond.
 const KEYS_PER_CALL: usize = 256;
@@ -93,10 +87,9 @@ struct Inner {
     names: Names,
     clock: Clock,
     latest: AtomicI64,
-    /// Places for [`BULK_CALLS`].
-    bulk: Semaphore,
-    /// How long such a place is waited for: half as long as an answer, so that both together stay well below what a
-    /// claim's deadline leaves for them.
+    bulk: Bulk,
+    /// How long a place at the server is waited for: half as long as an answer, so that both together stay well below what
+    /// a claim's deadline leaves for them.
     patience: Duration,
 }
 
@@ -145,7 +138,7 @@ impl Redis {
             names,
             clock: clock.clone(),
             latest: AtomicI64::new(i64::MIN),
-            bulk: Semaphore::new(BULK_CALLS),
+            bulk: Bulk::default(),
             patience: settings.timeout / 2,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -167,13 +160,24 @@ impl Inner {
     }
 
     async fn decide(&self, now: UnixMicros, claims: &[Claim], then: Then) -> Result<Vec<Decision>, LimitsError> {
+        let asked = self.bulk.ask(claims.len());
+        let calls = claims.chunks(asked.per_call()).map(|claims| self.decide_some(now, claims, then, &asked));
+        Ok(try_join_all(calls).await?.concat())
+    }
+
+    /// The same in one call.
+    async fn decide_some(
+        &self,
+        now: UnixMicros,
+        claims: &[Claim],
+        then: Then,
+        asked: &Asked<'_>,
+    ) -> Result<Vec<Decision>, LimitsError> {
         let urgent = then == Then::Take && claims.iter().any(|claim| claim.against.class.urgent());
         // Held until the answer; without one, nothing was asked.
         let _place = match urgent {
             true => None,
-            false => {
-                Some(self.clock.timeout(self.patience, self.bulk.acquire()).await.map_err(|_| LimitsError::Timeout)?)
-            }
+            false => self.clock.timeout(self.patience, asked.place()).await.map_err(|_| LimitsError::Timeout)?,
         };
         let names = &self.names;
         let mut tenants: Vec<&TenantId> = Vec::new();
@@ -298,14 +302,12 @@ impl Limits for Redis {
 
     async fn claim(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
         let now = self.inner.now(now);
-        let calls = claims.chunks(CLAIMS_PER_CALL).map(|claims| self.inner.decide(now, claims, Then::Take));
-        Ok(try_join_all(calls).await?.concat())
+        self.inner.decide(now, claims, Then::Take).await
     }
 
     async fn peek(&self, now: UnixMicros, claims: &[Claim]) -> Result<Vec<Decision>, LimitsError> {
         let now = now.max(UnixMicros(self.inner.latest.load(Ordering::Relaxed)));
-        let calls = claims.chunks(CLAIMS_PER_CALL).map(|claims| self.inner.decide(now, claims, Then::Leave));
-        Ok(try_join_all(calls).await?.concat())
+        self.inner.decide(now, claims, Then::Leave).await
     }
 
     async fn places(&self, now: UnixMicros, claim: &Claim) -> Result<Vec<Vec<Held>>, LimitsError> {
@@ -406,7 +408,7 @@ impl Limits for Redis {
         let as_of = |touch: &Touch| Claim { deadline: touch.at, ..touch.claim.clone() };
         for part in touches.chunks(CLAIMS_PER_CALL) {
             let claims: Vec<_> = part.iter().map(as_of).collect();
-            self.inner.decide(now, &claims, Then::Restore).await?;
+            self.inner.decide_some(now, &claims, Then::Restore, &self.inner.bulk.ask(claims.len())).await?;
         }
         Ok(())
     }

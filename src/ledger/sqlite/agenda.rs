@@ -172,6 +172,8 @@ fn add(tx: &Transaction<'_>, entries: i64, jobs: i64) -> Result<(), LedgerError>
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use rusqlite::StatementStatus;
 
     use super::*;
@@ -203,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_backlog_costs_no_look_anything() {
-        let mut conn = Connection::open_in_memory().unwrap();
+        let mut conn = super::super::connect(Path::new(":memory:"), 1024).unwrap();
         conn.execute_batch(include_str!("schema.sql")).unwrap();
         let entries: Vec<_> = (1..5_000).map(entry).collect();
         let tx = conn.transaction().unwrap();

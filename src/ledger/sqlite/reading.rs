@@ -64,10 +64,13 @@ pub(super) fn segments(
         .collect()
 }
 
+fn segments_of_sql() -> String {
+    format!("select {SEGMENT} from segment where job = ?1 order by attempt, part, provider, message_id")
+}
+
 /// Returns all segments of jobs.
 pub(super) fn segments_of(conn: &Connection, jobs: &[JobId]) -> Result<Vec<Segment>, LedgerError> {
-    let sql = format!("select {SEGMENT} from segment where job = ?1 order by attempt, part, provider, message_id");
-    let mut statement = conn.prepare_cached(&sql)?;
+    let mut statement = conn.prepare_cached(&segments_of_sql())?;
     let mut segments = vec![];
     for job in jobs {
         segments.extend(rows::all(statement.query([job.0.as_bytes()])?, rows::segment)?);
@@ -281,9 +284,12 @@ pub(super) fn replies(
     })
 }
 
+fn job_events_sql() -> String {
+    format!("select {EVENT} from event where job = ?1 order by seq")
+}
+
 fn job_events(conn: &Connection, job: JobId) -> Result<Vec<NumberedEvent>, LedgerError> {
-    let sql = format!("select {EVENT} from event where job = ?1 order by seq");
-    rows::all(conn.prepare_cached(&sql)?.query([job.0.as_bytes()])?, rows::event)
+    rows::all(conn.prepare_cached(&job_events_sql())?.query([job.0.as_bytes()])?, rows::event)
 }
 
 /// Returns hand-overs, see [`crate::ledger::Ledger::sent_since`].
@@ -339,14 +345,31 @@ fn seq_before(conn: &Connection, at: UnixMicros) -> Result<i64, LedgerError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use rusqlite::StatementStatus;
 
     use super::*;
     use crate::domain::keys::RecipientKey;
 
     #[test]
+    fn a_statement_is_prepared_once_whatever_its_values() {
+        let conn = super::super::connect(Path::new(":memory:"), 1024).unwrap();
+        super::super::migrate(&conn).unwrap();
+        for job in 0..3 {
+            job_events(&conn, JobId(Uuid::from_u128(job))).unwrap();
+            segments_of(&conn, &[JobId(Uuid::from_u128(job))]).unwrap();
+        }
+        for sql in [job_events_sql(), segments_of_sql()] {
+            let statement = conn.prepare_cached(&sql).unwrap();
+            assert!(statement.get_status(StatementStatus::Run) >= 3, "{sql}");
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
+        }
+    }
+
+    #[test]
     fn parts_are_as_the_schema_computes_them_and_have_an_index() {
-        let conn = Connection::open_in_memory().unwrap();
+        let conn = super::super::connect(Path::new(":memory:"), 1024).unwrap();
         super::super::migrate(&conn).unwrap();
         let insert =
             "insert into job values (randomblob(16), 't', 1, 1, 1, 1, 1, 1, ?1, ?1, null, null, null, null, x'', null)";
@@ -378,7 +401,7 @@ mod tests {
 
     #[test]
     fn the_last_job_to_an_address_is_found_before_older_ones_are_read() {
-        let conn = Connection::open_in_memory().unwrap();
+        let conn = super::super::connect(Path::new(":memory:"), 1024).unwrap();
         super::super::migrate(&conn).unwrap();
         // Each has an address of its own, and all are in one part.
         conn.execute_batch(
