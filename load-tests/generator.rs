@@ -6,13 +6,14 @@ mod counts;
 mod phone_call;
 mod text;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::pb::job_service_client::JobServiceClient;
 use postrider::shutdown::Tasks;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
@@ -43,13 +44,43 @@ pub(crate) struct Target {
 }
 
 /// One load with its connections, ready to run.
-pub(crate) struct Generator {
+struct Generator {
     load: Load,
     schedule: Schedule,
     callers: Vec<Caller>,
     counts: Arc<LoadCounts>,
     clock: Clock,
     tasks: Tasks,
+}
+
+/// A load that runs.
+pub(crate) struct Running {
+    /// What it counts, while it runs and after.
+    pub(crate) counts: Arc<LoadCounts>,
+    /// Told when its last call is answered, or that the service cannot be reached.
+    pub(crate) ended: oneshot::Receiver<Result<(), tonic::transport::Error>>,
+}
+
+/// Connects load number `index`, and makes every call of the schedule, on a thread of its own: a batch of one load that is
+/// being written must not make the calls of another late, which would look as if the service were.
+///
+/// # Errors
+/// What the system says of the thread or its runtime.
+pub(crate) fn start(load: &Load, index: usize, target: Target, schedule: Schedule) -> io::Result<Running> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let counts = Arc::new(LoadCounts::new(schedule));
+    let (end, ended) = oneshot::channel();
+    let (load, of_load) = (load.clone(), Arc::clone(&counts));
+    let work = move || {
+        let made = runtime.block_on(async {
+            let generator = Generator::connect((&load, index), &target, schedule, of_load).await?;
+            generator.run().await;
+            Ok(())
+        });
+        let _gone = end.send(made);
+    };
+    std::thread::Builder::new().name("load".into()).spawn(work)?;
+    Ok(Running { counts, ended })
 }
 
 // === impl Schedule ===
@@ -72,32 +103,24 @@ impl Target {
 // === impl Generator ===
 
 impl Generator {
-    /// Connects load number `index`.
-    pub(crate) async fn connect(
-        load: &Load,
-        index: usize,
+    async fn connect(
+        (load, index): (&Load, usize),
         target: &Target,
         schedule: Schedule,
-        tasks: &Tasks,
+        counts: Arc<LoadCounts>,
     ) -> Result<Self, tonic::transport::Error> {
         let clock = Clock::system();
-        let counts = Arc::new(LoadCounts::new(schedule));
         let mut callers = Vec::with_capacity(load.connections as usize);
         for _ in 0..load.connections {
             let client = target.connect().await?;
             let authorization = target.authorization.clone();
             callers.push(Caller::new(client, authorization, load, index, (Arc::clone(&counts), clock.clone())));
         }
-        Ok(Self { load: load.clone(), schedule, callers, counts, clock, tasks: tasks.clone() })
-    }
-
-    /// Returns what this load counts, while it runs and after.
-    pub(crate) fn counts(&self) -> Arc<LoadCounts> {
-        Arc::clone(&self.counts)
+        Ok(Self { load: load.clone(), schedule, callers, counts, clock, tasks: Tasks::new() })
     }
 
     /// Makes every call of the schedule, and returns when the last is answered.
-    pub(crate) async fn run(self) {
+    async fn run(self) {
         match self.load.call {
             Call::Batch | Call::Unary => self.run_calls().await,
             Call::Stream => self.run_streams().await,

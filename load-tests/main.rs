@@ -31,7 +31,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // One thread: what the generator or the sink spends is visible as one process that never takes the whole machine.
+    // One thread, and one for each load: what the generator or the sink spends is visible as one process.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.to_string()),

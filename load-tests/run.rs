@@ -30,7 +30,7 @@ use self::scrape::Metrics;
 use self::service::Service;
 use self::tenant::Tenant;
 use self::watch::Watch;
-use crate::generator::{Generator, LoadCounts, Schedule};
+use crate::generator::{self, LoadCounts, Schedule};
 use crate::scenario::{Backends, Load, Scenario, ScenarioError};
 
 /// How a scenario is run.
@@ -96,6 +96,8 @@ pub(crate) enum RunError {
     SetUp(Box<tonic::Status>),
     #[error("cannot connect to the service: {0}")]
     Connect(#[from] tonic::transport::Error),
+    #[error("a load was not carried through")]
+    Unfinished,
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -116,16 +118,16 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
     let schedule = Schedule { begin, measure, end: measure.plus(scenario.duration) };
     let (mut counts, mut loads) = (vec![], vec![]);
     for (index, load) in scenario.loads.iter().enumerate() {
-        let generator = Generator::connect(load, index, &of(&tenants, load).target(), schedule, &tasks).await?;
-        counts.push(generator.counts());
-        loads.push(tasks.spawn("load", generator.run()));
+        let running = generator::start(load, index, of(&tenants, load).target(), schedule)?;
+        counts.push(Arc::clone(&running.counts));
+        loads.push(running);
     }
     let cancels = cancel(&scenario, &tenants, begin, &tasks);
     let lines = scenario.trunk.is_some().then(|| Lines::watch(service.metrics, schedule, &tasks));
     let mut watch = Watch::new(schedule, &counts, service.metrics, watched(&scenario, &service, &sink));
     watch.follow(&mut sink).await?;
     for load in loads {
-        let _ended = load.await;
+        load.ended.await.map_err(|_| RunError::Unfinished)??;
     }
     let cancelled = cancels.await?;
     let settled = settle(&scenario, &tenants, &service, &counts, (&mut watch, &mut sink)).await?;
@@ -204,7 +206,7 @@ async fn account(
     Ok(Account {
         attempted: counts.iter().map(|counts| counts.attempted).sum(),
         accepted: counts.iter().map(|counts| counts.accepted).sum(),
-        refused: counts.iter().map(crate::generator::Counts::refused_sum).sum(),
+        refused: counts.iter().map(generator::Counts::refused_sum).sum(),
         unknown: counts.iter().map(|counts| counts.unknown).sum(),
         ledger: settled.ledger,
         waiting: settled.waiting,

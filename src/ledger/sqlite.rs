@@ -52,6 +52,7 @@ const SCHEMA: &[&str] = &[
     include_str!("sqlite/schema/cost.sql"),
     include_str!("sqlite/schema/signals.sql"),
     include_str!("sqlite/schema/parts.sql"),
+    include_str!("sqlite/schema/sixteen_parts.sql"),
 ];
 /// Version of the schema that this program writes.
 const VERSION: i64 = SCHEMA.len() as i64;
@@ -72,8 +73,8 @@ const PAGE: i64 = 1024;
 
 /// Bytes of the write-ahead log before its pages are copied into the file. The copy is synced whole, and while it is, every
 /// other sync on the same disk waits: after 64 MB those of the queue and of limits took up to 190 ms, and what waited for
-/// them was late; after 1 MB they take a few.
-const CHECKPOINT: i64 = 1 << 20;
+/// them was late; after 1 MB they took up to 13, and after this few more than two.
+const CHECKPOINT: i64 = 256 << 10;
 
 /// The ledger in one file. Cheap to clone.
 #[derive(Clone)]

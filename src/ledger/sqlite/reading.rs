@@ -137,9 +137,9 @@ pub(super) fn last_job_to(
     rows::first(found, |row| Ok((rows::name(row, 0)?, rows::job_id(row, 1)?)))
 }
 
-/// Returns the part of an index that a key's rows are in: its first six bits, as the schema's columns compute them.
+/// Returns the part of an index that a key's rows are in: its first four bits, as the schema's columns compute them.
 fn part(key: [u8; 16]) -> i64 {
-    i64::from(key[0] >> 2)
+    i64::from(key[0] >> 4)
 }
 
 /// Returns strays: scheduled jobs by their due time; immediate ones tenant by tenant, by when they were accepted.
