@@ -52,6 +52,8 @@ const REFUSED_TOGETHER: u32 = 2;
 const REFUSED_ALONE: u32 = 3;
 /// Events that the deadline sweep judges in one transaction.
 const SWEEP_PAGE: u32 = 5_000;
+/// Items merged in one turn; that takes a few tenths of a millisecond.
+const ITEMS_A_TURN: usize = 128;
 /// How long the ledger is left alone after a batch that was not full: a commit of a few rows costs its disk about as much
 /// as one of many, and on the same disk others write what somebody waits for.
 const REST: Duration = Duration::from_millis(20);
@@ -87,6 +89,15 @@ fn traces_of(batch: &[Work]) -> Vec<Trace> {
 
 fn of_signals(batch: &[Work]) -> bool {
     batch.first().is_some_and(|work| work.from == QueueName::Signals)
+}
+
+/// Takes one item after the other, and lets others on this thread work in between.
+async fn in_turns<T>(items: Vec<T>, mut take: impl FnMut(T)) {
+    let mut items = items.into_iter();
+    while items.len() > 0 {
+        items.by_ref().take(ITEMS_A_TURN).for_each(&mut take);
+        tokio::task::yield_now().await;
+    }
 }
 
 /// How an attempt to write ended.
@@ -173,10 +184,12 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         reads::load(&self.ledger, &mut self.merger, batch, now).await?;
         reads::attribute(&self.ledger, &self.sealer, batch).await?;
         let traces = traces_of(batch);
-        self.merge(batch, now);
+        self.merge(batch, now).await;
         calls::follow(&self.ledger, &mut self.merger, &self.sealer).await?;
         chains::follow(&self.ledger, &mut self.merger, &self.sealer, now).await?;
         let merged = self.merger.finish();
+        // Of a full batch both take a while.
+        tokio::task::yield_now().await;
         self.commit(merged).await?;
         let to = self.clock.now();
         for trace in traces {
@@ -230,7 +243,8 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
         }
     }
 
-    fn merge(&mut self, batch: &mut [Work], now: UnixMicros) {
+    /// Merges a batch into what is known, some items in a turn: others wait for this thread.
+    async fn merge(&mut self, batch: &mut [Work], now: UnixMicros) {
         let mut frames = HashSet::with_capacity(batch.len());
         for work in batch {
             let body = work.body.take();
@@ -240,9 +254,9 @@ impl<Q: Queue, L: Ledger, M: Limits> Writer<Q, L, M> {
             }
             self.merger.frame(work.delivery.id);
             match body {
-                Some(Body::Jobs(jobs)) => jobs.into_iter().for_each(|job| self.merger.accept(job)),
-                Some(Body::Facts(facts)) => facts.into_iter().for_each(|fact| self.merger.fact(fact)),
-                Some(Body::Checks(checks)) => checks.iter().for_each(|check| self.merger.check(check, now)),
+                Some(Body::Jobs(jobs)) => in_turns(jobs, |job| self.merger.accept(job)).await,
+                Some(Body::Facts(facts)) => in_turns(facts, |fact| self.merger.fact(fact)).await,
+                Some(Body::Checks(checks)) => in_turns(checks, |check| self.merger.check(&check, now)).await,
                 Some(Body::Unreadable(_)) | None => {}
             }
         }
