@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use postrider::domain::time::{Clock, UnixMicros};
 use postrider::shutdown::Tasks;
 use postrider::telemetry::metrics as names;
@@ -30,7 +31,7 @@ use self::scrape::Metrics;
 use self::service::Service;
 use self::tenant::Tenant;
 use self::watch::Watch;
-use crate::generator::{self, LoadCounts, Schedule};
+use crate::generator::{self, LoadCounts, Running, Schedule};
 use crate::scenario::{Backends, Load, Scenario, ScenarioError};
 
 /// How a scenario is run.
@@ -126,9 +127,9 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
     let lines = scenario.trunk.is_some().then(|| Lines::watch(service.metrics, schedule, &tasks));
     let mut watch = Watch::new(schedule, &counts, service.metrics, watched(&scenario, &service, &sink));
     watch.follow(&mut sink).await?;
-    for load in loads {
-        load.ended.await.map_err(|_| RunError::Unfinished)??;
-    }
+    // A load that cannot be made ends the run at once.
+    let ended = async |load: Running| Ok::<_, RunError>(load.ended.await.map_err(|_| RunError::Unfinished)??);
+    try_join_all(loads.into_iter().map(ended)).await?;
     let cancelled = cancels.await?;
     let settled = settle(&scenario, &tenants, &service, &counts, (&mut watch, &mut sink)).await?;
     let account = account(&scenario, &counts, settled.clone(), &mut sink).await?;
