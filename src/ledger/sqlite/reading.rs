@@ -367,15 +367,34 @@ mod tests {
         }
     }
 
-    #[test]
-    fn parts_are_as_the_schema_computes_them_and_have_an_index() {
-        let conn = super::super::connect(Path::new(":memory:"), 1024).unwrap();
-        super::super::migrate(&conn).unwrap();
+    fn insert_of_each_first_byte(conn: &Connection) {
         let insert =
             "insert into job values (randomblob(16), 't', 1, 1, 1, 1, 1, 1, ?1, ?1, null, null, null, null, x'', null)";
         for first in 0..=255_u8 {
             conn.execute(insert, [[first; 16]]).unwrap();
         }
+    }
+
+    #[test]
+    fn jobs_that_were_kept_in_64_parts_are_found_in_16() {
+        let conn = super::super::connect(Path::new(":memory:"), 1024).unwrap();
+        let schema = super::super::SCHEMA;
+        let before = schema.iter().position(|more| more.contains("In 16 parts")).unwrap();
+        schema[..before].iter().for_each(|more| conn.execute_batch(more).unwrap());
+        conn.pragma_update(None, "user_version", i64::try_from(before).unwrap()).unwrap();
+        insert_of_each_first_byte(&conn);
+        super::super::migrate(&conn).unwrap();
+        for first in 0..=255_u8 {
+            let found = last_job_to(&conn, AddressKey([first; 16]), UnixMicros(9)).unwrap();
+            assert!(found.is_some(), "{first}");
+        }
+    }
+
+    #[test]
+    fn parts_are_as_the_schema_computes_them_and_have_an_index() {
+        let conn = super::super::connect(Path::new(":memory:"), 1024).unwrap();
+        super::super::migrate(&conn).unwrap();
+        insert_of_each_first_byte(&conn);
         let mut read = conn.prepare("select address, address_part, recipient_part from job").unwrap();
         let rows = read.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         let rows: Vec<([u8; 16], i64, i64)> = rows.unwrap().map(Result::unwrap).collect();
