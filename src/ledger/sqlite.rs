@@ -4,6 +4,7 @@
 //! threads of this module, behind bounded queues; no runtime worker ever waits for the disk.
 
 mod agenda;
+mod checkpoint;
 mod holds;
 mod losses;
 mod people;
@@ -24,6 +25,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
+use self::checkpoint::Checkpoints;
 use self::threads::Threads;
 use super::tenant::keys;
 use super::{
@@ -71,16 +73,20 @@ const READER_CACHE_KIB: i64 = 4 * 1024;
 /// takes pages whole: a quarter of the usual size writes a quarter less in all.
 const PAGE: i64 = 1024;
 
-/// Bytes of the write-ahead log before its pages are copied into the file. The copy is synced whole, and while it is, every
-/// other sync on the same disk waits: after 64 MB those of the queue and of limits took up to 190 ms, and what waited for
-/// them was late. A copy after 1 MB took 10 ms, and after this 5; a full batch writes more at once, whatever this is.
-const CHECKPOINT: i64 = 256 << 10;
+/// Bytes of the write-ahead log after which a write copies it into the file, should [`checkpoint`] not come to it.
+const LOG_BYTES_MAX: i64 = 64 << 20;
+
+/// Steps of SQLite's machine after which the writer lets others on its core go first, which is about a tenth of a
+/// millisecond. A recording takes some ten, and a thread that wakes up waits for up to three before the system takes the
+/// core from the one that has it. Queue and limits wake up for every sync, and somebody waits for each.
+const YIELD_EVERY: i32 = 1_000;
 
 /// The ledger in one file. Cheap to clone.
 #[derive(Clone)]
 pub struct Sqlite {
     writer: Arc<Threads>,
     readers: Arc<Threads>,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl Sqlite {
@@ -89,10 +95,14 @@ impl Sqlite {
     /// # Errors
     /// [`LedgerError::Unreachable`] when the file cannot be opened or the threads cannot be started.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, LedgerError> {
-        let writer = Threads::start("ledger-writer", vec![connect(path, WRITER_CACHE_KIB)?], clock.clone())?;
-        let readers = (0..READERS).map(|_| connect(path, READER_CACHE_KIB)).collect::<Result<_, _>>()?;
-        let readers = Threads::start("ledger-reader", readers, clock)?;
-        Ok(Self { writer: Arc::new(writer), readers: Arc::new(readers) })
+        let mut writer = connect(path, WRITER_CACHE_KIB)?;
+        writer.progress_handler(YIELD_EVERY, Some(give_way))?;
+        let writer = Arc::new(Threads::start("ledger-writer", vec![writer], clock.clone())?);
+        let reader = || connect(path, READER_CACHE_KIB);
+        let readers = (0..READERS).map(|_| reader()).collect::<Result<_, _>>()?;
+        let readers = Arc::new(Threads::start("ledger-reader", readers, clock)?);
+        let checkpoints = Arc::new(Checkpoints::start(path, [reader()?, reader()?], Arc::clone(&writer))?);
+        Ok(Self { writer, readers, checkpoints })
     }
 
     async fn write<T: Send + 'static>(
@@ -123,6 +133,12 @@ impl Sqlite {
     }
 }
 
+/// Lets others go first, and goes on.
+fn give_way() -> bool {
+    std::thread::yield_now();
+    false
+}
+
 fn connect(path: &Path, cache_kib: i64) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
@@ -131,7 +147,7 @@ fn connect(path: &Path, cache_kib: i64) -> Result<Connection, LedgerError> {
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "full")?;
     let page: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT / page)?;
+    conn.pragma_update(None, "wal_autocheckpoint", LOG_BYTES_MAX / page)?;
     conn.pragma_update(None, "cache_size", -cache_kib)?;
     conn.pragma_update(None, "temp_store", "memory")?;
     // A plan must not depend on values: else some statements are prepared again for each, four times the work of running
@@ -462,6 +478,7 @@ impl Ledger for Sqlite {
 
     async fn close(&self) {
         self.readers.close().await;
+        self.checkpoints.close().await;
         self.writer.close().await;
     }
 }

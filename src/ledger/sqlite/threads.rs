@@ -54,7 +54,7 @@ impl Threads {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
+        let queue = self.queue()?;
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |connection| {
             // Nobody waits any more when the call took too long.
@@ -65,6 +65,23 @@ impl Threads {
             answered.await.map_err(|_| closed())?
         };
         self.clock.timeout(CALL, call).await.map_err(|late| LedgerError::Unreachable(late.to_string().into()))?
+    }
+
+    /// Runs `work` on the next free thread, for a thread that may wait for it.
+    pub(super) fn run_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |connection| {
+            let _gone = answer.send(work(connection));
+        });
+        self.queue()?.blocking_send(work).map_err(|_| closed())?;
+        answered.blocking_recv().map_err(|_| closed())?
+    }
+
+    fn queue(&self) -> Result<mpsc::Sender<Work>, LedgerError> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)
     }
 
     /// Takes no more work, and waits until the threads have ended.
