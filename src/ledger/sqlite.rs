@@ -100,8 +100,8 @@ impl Sqlite {
         let writer = Arc::new(Threads::start("ledger-writer", vec![writer], clock.clone())?);
         let reader = || connect(path, READER_CACHE_KIB);
         let readers = (0..READERS).map(|_| reader()).collect::<Result<_, _>>()?;
-        let readers = Arc::new(Threads::start("ledger-reader", readers, clock)?);
-        let checkpoints = Arc::new(Checkpoints::start(path, [reader()?, reader()?], Arc::clone(&writer))?);
+        let readers = Arc::new(Threads::start("ledger-reader", readers, clock.clone())?);
+        let checkpoints = Arc::new(Checkpoints::start(path, [reader()?, reader()?], Arc::clone(&writer), clock)?);
         Ok(Self { writer, readers, checkpoints })
     }
 

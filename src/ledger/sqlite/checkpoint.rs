@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::threads::Threads;
+use crate::domain::time::Clock;
 use crate::ledger::LedgerError;
 
 /// How often the log is copied: a copy of more takes a core for longer than others should wait for it.
@@ -32,6 +33,8 @@ const EVERY: Duration = Duration::from_millis(50);
 const SOON: Duration = Duration::from_millis(20);
 /// How long it is left alone after a failure.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long closing waits for it.
+const CLOSE: Duration = Duration::from_secs(5);
 /// Bytes after which the log is to begin anew.
 const FULL: u64 = 8 << 20;
 /// Bytes that may be left for the copy that reaches the end. Somebody who writes fast gets no further than this, so that is
@@ -53,6 +56,7 @@ const FRAME_HEADER: u64 = 24;
 pub(super) struct Checkpoints {
     stop: Mutex<Option<Sender<()>>>,
     ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
+    clock: Clock,
 }
 
 /// What the thread has.
@@ -83,7 +87,12 @@ struct Stopped;
 
 impl Checkpoints {
     /// Starts the thread, with two connections of its own.
-    pub(super) fn start(path: &Path, connections: [Connection; 2], writer: Arc<Threads>) -> Result<Self, LedgerError> {
+    pub(super) fn start(
+        path: &Path,
+        connections: [Connection; 2],
+        writer: Arc<Threads>,
+        clock: Clock,
+    ) -> Result<Self, LedgerError> {
         let unreachable = |error: io::Error| LedgerError::Unreachable(error.to_string().into());
         let [reader, copier] = connections;
         let page: u32 = reader.pragma_query_value(None, "page_size", |row| row.get(0))?;
@@ -98,14 +107,15 @@ impl Checkpoints {
             let Stopped = copier.run(&writer);
         };
         std::thread::Builder::new().name("ledger-copier".into()).spawn(run).map_err(unreachable)?;
-        Ok(Self { stop: Mutex::new(Some(stopper)), ended: tokio::sync::Mutex::new(ended) })
+        Ok(Self { stop: Mutex::new(Some(stopper)), ended: tokio::sync::Mutex::new(ended), clock })
     }
 
     /// Ends the thread; the last connection to be closed copies what is left.
     pub(super) async fn close(&self) {
         drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // It never waits for long: a copy of some megabytes at most.
-        let _ended = self.ended.lock().await.recv().await;
+        // A copy of some megabytes at most, unless the disk hangs; then the writer says so, too.
+        let mut ended = self.ended.lock().await;
+        let _late = self.clock.timeout(CLOSE, ended.recv()).await;
     }
 }
 
@@ -229,7 +239,6 @@ fn stretches(pages: BTreeSet<u32>, page: u64) -> Vec<Range<u64>> {
 mod tests {
     use super::super::{LOG_BYTES_MAX, PAGE, Sqlite, connect};
     use super::*;
-    use crate::domain::time::Clock;
 
     #[test]
     fn pages_side_by_side_are_one_stretch_of_whole_blocks() {
