@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 
 /// Room made at once, in bytes: a few hundred syncs of a busy log, and little enough to leave unused.
 const ROOM: u64 = 8 << 20;
@@ -48,6 +50,15 @@ impl Room {
     pub(crate) fn give_back(&mut self, file: &File, end: u64) -> io::Result<()> {
         *self = Self::default();
         file.set_len(end)
+    }
+}
+
+/// Begins to write a part of a file to the disk, so that a later sync finds less to do. Does not wait, and makes nothing durable.
+pub(crate) fn begin_to_write(file: &File, part: &Range<u64>) {
+    // What waits to be written is written when it is said not to be needed any more, and stays in memory until then;
+    // `sync_file_range`, which is made for this, has no safe binding.
+    if let Some(length) = NonZeroU64::new(part.end.saturating_sub(part.start)) {
+        let _later = rustix::fs::fadvise(file, part.start, Some(length), Advice::DontNeed);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod agenda;
 mod checkpoint;
+mod errors;
 mod holds;
 mod losses;
 mod people;
@@ -486,27 +487,5 @@ impl Ledger for Sqlite {
 impl std::fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sqlite").finish_non_exhaustive()
-    }
-}
-
-/// Tells what a failure of SQLite means to a caller.
-impl From<rusqlite::Error> for LedgerError {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode;
-        let text = || Box::from(error.to_string());
-        match &error {
-            rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
-                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt(text()),
-                ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ApiMisuse => {
-                    Self::Refused(text())
-                }
-                _ => Self::Unreachable(text()),
-            },
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::Utf8Error(..)
-            | rusqlite::Error::InvalidColumnType(..) => Self::Corrupt(text()),
-            _ => Self::Refused(text()),
-        }
     }
 }

@@ -10,7 +10,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -19,11 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
-use rustix::fs::{Advice, fadvise};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::threads::Threads;
+use crate::disk;
 use crate::domain::time::Clock;
 use crate::ledger::LedgerError;
 
@@ -170,12 +169,7 @@ impl Copier {
         // Unread or unwritten they are a part of the next sync.
         let stretches = pages(&self.log, self.page, from..log.copied).map(|pages| stretches(pages, self.page));
         for together in stretches.unwrap_or_default().chunks(TOGETHER) {
-            for stretch in together {
-                // Pages that wait to be written are written when they are said not to be needed any more, and stay in memory
-                // until then; `sync_file_range`, which is made for this, has no safe binding.
-                let length = NonZeroU64::new(stretch.end - stretch.start);
-                let _kept = fadvise(&self.file, stretch.start, length, Advice::DontNeed);
-            }
+            together.iter().for_each(|stretch| disk::begin_to_write(&self.file, stretch));
             self.stop.rests(PAUSE)?;
         }
         Ok(Ok((log, log.copied - from)))
