@@ -5,7 +5,7 @@
 //! copy that reaches the end of the log; after any other the log stays, and is what counts after a crash. So a reader holds
 //! a place in the log, another connection copies what lies before it, and what was copied is written to the disk a few pages at
 //! a time. Little is left for the copy that reaches the end, syncs the file and lets the log begin anew. What is durable when
-//! is all SQLite's doing: the worst that can go wrong here is a larger sync.
+//! is all SQLite's doing: the worst that can go wrong here is a larger sync, unless the sync fails: then the process ends.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::threads::Threads;
 use crate::disk;
@@ -201,7 +201,16 @@ fn hold(reader: &mut Connection) -> Result<rusqlite::Transaction<'_>, LedgerErro
 fn copy(connection: &Connection) -> Result<Log, LedgerError> {
     let pages = |row: &rusqlite::Row<'_>, at| row.get(at).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
     let log = |row: &rusqlite::Row<'_>| Ok(Log { pages: pages(row, 1)?, copied: pages(row, 2)? });
-    Ok(connection.query_row("pragma wal_checkpoint(passive)", [], log)?)
+    let copied = connection.query_row("pragma wal_checkpoint(passive)", [], log);
+    if let Err(rusqlite::Error::SqliteFailure(failure, _)) = &copied
+        && failure.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC
+    {
+        // The system may have dropped what it could not write, and SQLite counts copies that it has not synced as made. The
+        // log is whole: the next start copies all of it. Closing the file would remove the log.
+        error!("the ledger's file may have lost writes: the process ends, and the next start restores it from the log");
+        std::process::abort();
+    }
+    Ok(copied?)
 }
 
 /// Returns which pages of the file these pages of the log are.
