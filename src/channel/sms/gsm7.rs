@@ -59,6 +59,23 @@ pub fn septets(c: char) -> Option<Septets> {
     }
 }
 
+/// Returns how many septets `ascii` takes, if the alphabet has all of it: the same as [`septets`] says of each, at a
+/// glance. `None` also for what is no ASCII.
+pub fn ascii_septets(ascii: &str) -> Option<usize> {
+    let (mut extended, mut others) = (0, 0);
+    for &octet in ascii.as_bytes() {
+        let code = LATIN[usize::from(octet)];
+        extended += usize::from(code & EXTENDED != 0);
+        others |= u8::from(code == NONE) | octet & 0x80;
+    }
+    (others == 0).then_some(ascii.len() + extended)
+}
+
+/// Returns the octets of a text of which [`ascii_septets`] says that each of its characters takes one.
+pub fn encode_ascii(ascii: &str) -> Vec<u8> {
+    ascii.bytes().map(|octet| LATIN[usize::from(octet)]).collect()
+}
+
 /// Reads a text of one septet an octet. Unknown extensions read as their basic character, as the standard asks;
 /// octets above 0x7F as U+FFFD.
 pub fn decode(octets: &[u8]) -> String {
@@ -148,6 +165,20 @@ mod tests {
         assert_eq!(known, 127 + 10);
         assert_eq!(septets('ç'), None, "only the capital is in the table");
         assert_eq!(septets('\u{1B}'), None);
+    }
+
+    #[test]
+    fn ascii_at_a_glance_is_what_each_character_takes() {
+        for c in '\0'..='\u{17F}' {
+            let text = format!("a{c}~");
+            let each: Option<usize> =
+                text.chars().map(|c| septets(c).map(|septets| if let Septets::One(_) = septets { 1 } else { 2 })).sum();
+            assert_eq!(ascii_septets(&text), each.filter(|_| c.is_ascii()), "{c:?}");
+        }
+        let plain = "Is $5 @ 8_30 fine?\r\n";
+        assert_eq!(ascii_septets(plain), Some(plain.len()));
+        assert_eq!(decode(&encode_ascii(plain)), plain);
+        assert_eq!(ascii_septets(""), Some(0));
     }
 
     #[test]

@@ -113,6 +113,13 @@ impl Style {
         };
         let count = packing.count();
         let total = u8::try_from(count).map_err(|_| TooLong(count))?;
+        if coding == Coding::Default && total == 1 && gsm7::ascii_septets(text) == Some(text.len()) {
+            let octets = match self.alphabet {
+                Alphabet::Gsm7 => gsm7::encode_ascii(text).into(),
+                Alphabet::Latin1 => Bytes::copy_from_slice(text.as_bytes()),
+            };
+            return Ok(Segments { coding, parts: vec![octets] });
+        }
         let mut writer = Writer::new(packing, total, reference, text.len());
         for c in text.chars() {
             match coding {
@@ -134,6 +141,10 @@ impl Style {
             return None;
         }
         let mut packing = Packing::new(160, 153);
+        // Most texts, at a glance.
+        if let Some(packed) = gsm7::ascii_septets(text).and_then(|septets| packing.in_one(septets)) {
+            return Some(packed);
+        }
         for c in text.chars() {
             let septets = gsm7::septets(c)?;
             if self.alphabet == Alphabet::Latin1 && u32::from(c) > 0xFF {
@@ -202,6 +213,12 @@ impl Packing {
             self.parts += 1;
             self.fill = units;
         }
+    }
+
+    /// Returns a packing of so many units, if one segment holds them.
+    fn in_one(self, units: usize) -> Option<Self> {
+        let total = u32::try_from(units).ok().filter(|units| *units <= self.single)?;
+        Some(Self { total, ..self })
     }
 
     const fn count(&self) -> u32 {

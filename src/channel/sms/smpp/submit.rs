@@ -82,8 +82,7 @@ pub fn segments(settings: &Settings, handover: &Handover) -> Result<Vec<Bytes>, 
     }
     let mut buffer = BytesMut::with_capacity(encoded.parts.iter().map(|part| part.len() + 112).sum());
     let mut pdus = Vec::with_capacity(encoded.parts.len());
-    for part in encoded.parts {
-        let mut submit = submit.clone();
+    for (mut submit, part) in std::iter::repeat_n(submit, encoded.parts.len()).zip(encoded.parts) {
         submit.set_short_message(OctetString::from_bytes(part).map_err(|_| Unwritable::TooLong)?);
         wire::put(&mut buffer, 0, 0, submit.into());
         pdus.push(buffer.split().freeze());

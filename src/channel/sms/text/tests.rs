@@ -103,6 +103,8 @@ fn texts() -> impl Strategy<Value = String> {
             .prop_map(String::from_iter),
         proptest::collection::vec(prop_oneof![Just('a'), Just('好'), Just('😀')], 0..500).prop_map(String::from_iter),
         "[ -~]{0,400}",
+        // One septet each.
+        "[ -Z]{0,200}",
         "\\PC{0,300}",
     ]
 }
