@@ -114,7 +114,8 @@ impl People {
 
     /// Removes the entry of a job that this token made, if it is there, and returns whether it was.
     pub fn remove(&mut self, key: &Key, job: u64, token: u64) -> bool {
-        self.drop_entries(key, |entry, _| entry.job == job && entry.token == token)
+        let Some(person) = self.find(key) else { return false };
+        self.drop_entries(person, |entry, _| entry.job == job && entry.token == token)
     }
 
     /// Frees the places that entries of a touch hold in some rules, and returns whether there was one. The entries stay,
@@ -140,11 +141,10 @@ impl People {
     pub(super) fn sweep(&mut self, now: UnixMicros, steps: usize) {
         for _ in 0..steps.min(self.people.len()) {
             self.hand = if self.hand + 1 < self.people.len() { self.hand + 1 } else { 0 };
-            let Some(&Person { key, first }) = self.people.get(u32::try_from(self.hand).unwrap_or(NONE)) else {
-                return;
-            };
+            let person = u32::try_from(self.hand).unwrap_or(NONE);
+            let Some(&Person { key, first }) = self.people.get(person) else { return };
             if first != NONE {
-                self.drop_entries(&key, |entry, end| !entry.claims_at(now) && end <= now);
+                self.drop_entries(person, |entry, end| !entry.claims_at(now) && end <= now);
                 if self.told.get(&key).is_some_and(|told| told.last().is_none_or(|(at, _)| *at <= now)) {
                     self.told.remove(&key);
                 }
@@ -171,8 +171,7 @@ impl People {
 
     /// Removes a person's entries for which `ends` (given the last end of their places) holds; a person without entries
     /// goes too.
-    fn drop_entries(&mut self, key: &Key, ends: impl Fn(&Entry, UnixMicros) -> bool) -> bool {
-        let Some(person) = self.find(key) else { return false };
+    fn drop_entries(&mut self, person: u32, ends: impl Fn(&Entry, UnixMicros) -> bool) -> bool {
         let (mut newer, mut next, mut any) = (NONE, self.people[person].first, false);
         while let Some(slot) = self.slots.get(next) {
             let (this, older, set) = (next, slot.next, slot.set);
