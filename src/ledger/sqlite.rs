@@ -77,8 +77,8 @@ const PAGE: i64 = 1024;
 /// Bytes of the write-ahead log after which a write copies it into the file, should [`checkpoint`] not come to it.
 const LOG_BYTES_MAX: i64 = 64 << 20;
 
-/// Steps of SQLite's machine after which the writer lets others on its core go first, which is about a tenth of a
-/// millisecond. A recording takes some ten, and a thread that wakes up waits for up to three before the system takes the
+/// Steps of SQLite's machine after which a thread lets others on its core go first, which is about a tenth of a
+/// millisecond. A recording takes some ten, reading what it is about some, too, and a thread that wakes up waits for up to three before the system takes the
 /// core from the one that has it. Queue and limits wake up for every sync, and somebody waits for each.
 const YIELD_EVERY: i32 = 1_000;
 
@@ -96,8 +96,7 @@ impl Sqlite {
     /// # Errors
     /// [`LedgerError::Unreachable`] when the file cannot be opened or the threads cannot be started.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, LedgerError> {
-        let mut writer = connect(path, WRITER_CACHE_KIB)?;
-        writer.progress_handler(YIELD_EVERY, Some(give_way))?;
+        let writer = connect(path, WRITER_CACHE_KIB)?;
         let writer = Arc::new(Threads::start("ledger-writer", vec![writer], clock.clone())?);
         let reader = || connect(path, READER_CACHE_KIB);
         let readers = (0..READERS).map(|_| reader()).collect::<Result<_, _>>()?;
@@ -142,7 +141,7 @@ fn give_way() -> bool {
 
 fn connect(path: &Path, cache_kib: i64) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    let mut conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(Duration::from_secs(5))?;
     conn.pragma_update(None, "page_size", PAGE)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
@@ -155,6 +154,7 @@ fn connect(path: &Path, cache_kib: i64) -> Result<Connection, LedgerError> {
     // them, and a third of what the process did at 10 000 jobs/s.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.progress_handler(YIELD_EVERY, Some(give_way))?;
     Ok(conn)
 }
 
