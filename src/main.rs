@@ -98,6 +98,9 @@ enum ConfigAct {
     Print(SettingsFile),
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A command line or a setting is wrong (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
 /// Something that is needed cannot be had (EX_UNAVAILABLE).
