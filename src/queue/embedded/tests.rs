@@ -403,16 +403,23 @@ impl Side {
 
 /// Stops the machine while a publish is under way: everything confirmed is there, and `torn` bytes of the rest.
 async fn crash(queue: &Embedded, dir: &TempDir, (torn, room): (u64, bool), number: u32) -> TempDir {
-    let newest = |dir: &Path| {
-        let logs = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-        logs.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max().unwrap()
+    let segments = || -> BTreeSet<PathBuf> {
+        let logs = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        logs.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
     };
-    let before = newest(dir.path());
-    let confirmed = end(&before);
-    queue.publish(id(number), frame(number), Route::Accept(work())).await.unwrap();
-    let after = newest(dir.path());
-    let cut = if before == after { confirmed + torn } else { torn };
-    let copy = copy_cut(dir.path(), cut.min(end(&after) - 1), room);
+    let copy = loop {
+        let before = segments();
+        let newest = before.last().unwrap();
+        let confirmed = end(newest);
+        queue.publish(id(number), frame(number), Route::Accept(work())).await.unwrap();
+        let after = segments().pop_last().unwrap();
+        let cut = if *newest == after { confirmed + torn } else { torn };
+        let copy = copy_cut(dir.path(), cut.min(end(&after) - 1), room);
+        // What a segment held that is gone since was copied on, durably and perhaps behind the cut: no stop loses that.
+        if before.iter().all(|path| copy.path().join(path.file_name().unwrap()).exists()) {
+            break copy;
+        }
+    };
     queue.close().await;
     copy
 }
