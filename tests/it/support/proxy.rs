@@ -219,10 +219,11 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, wire: &Wire, direction: Direct
             std::thread::sleep(TICK);
         }
         let (pass, cut) = way.admit(read);
+        // Counted first, so that whoever has them finds them counted.
+        way.passed.fetch_add(pass as u64, Ordering::SeqCst);
         if to.write_all(&buffer[..pass]).is_err() {
             return;
         }
-        way.passed.fetch_add(pass as u64, Ordering::SeqCst);
         if cut {
             wire.cut();
             return;
