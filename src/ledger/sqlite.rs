@@ -78,8 +78,9 @@ const PAGE: i64 = 1024;
 const LOG_BYTES_MAX: i64 = 64 << 20;
 
 /// Steps of SQLite's machine after which a thread lets others on its core go first, which is about a tenth of a
-/// millisecond. A recording takes some ten, reading what it is about some, too, and a thread that wakes up waits for up to three before the system takes the
-/// core from the one that has it. Queue and limits wake up for every sync, and somebody waits for each.
+/// millisecond. A recording takes some ten, reading what it is about takes some, too, and a thread that wakes up waits for
+/// up to three before the system takes the core from the one that has it. Queue and limits wake up for every sync, and
+/// somebody waits for each.
 const YIELD_EVERY: i32 = 1_000;
 
 /// The ledger in one file. Cheap to clone.
