@@ -52,7 +52,8 @@ pub struct Settings {
     pub receipt_deadline: Duration,
     /// How long after its due time a job of which nothing was heard is released again.
     pub stray_after: Duration,
-    /// About how many recent jobs are kept in memory, at 300 bytes each, so that their next event needs no read.
+    /// About how many recent jobs are kept in memory, at 300 bytes each, so that their next event needs no read; and eighteen
+    /// times as many that wait for their time, at 20 bytes each, so that their first event needs none.
     pub jobs_known: usize,
 }
 

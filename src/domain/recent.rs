@@ -49,6 +49,13 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young.insert(key, value);
     }
 
+    /// Forgets `key`, and returns what was remembered under it.
+    pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<V> {
+        // Of two copies the young one counts, and the other must not come to light.
+        let old = self.old.remove(key);
+        self.young.remove(key).or(old)
+    }
+
     /// Forgets what was touched longest ago, if there is too much.
     pub fn age(&mut self) {
         if self.young.len() >= self.half {
@@ -124,5 +131,18 @@ mod tests {
         recent.insert(4, "e");
         recent.age();
         assert_eq!(recent.get_mut(&1), Some(&mut "d"));
+    }
+
+    #[test]
+    fn what_is_taken_is_gone_from_both_generations() {
+        let mut recent = Recent::new(2);
+        for value in ["old", "young"] {
+            recent.insert(1, value);
+            recent.age();
+            recent.insert(1, value);
+        }
+        assert_eq!((recent.take(&1), recent.take(&1)), (Some("young"), None));
+        recent.age();
+        assert!(!recent.contains(&1));
     }
 }

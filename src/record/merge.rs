@@ -35,6 +35,9 @@ use crate::domain::time::UnixMicros;
 use crate::domain::trace::Trace;
 use crate::ledger::{COST, COST_FINALLY, JobRow, NumberedEvent, Recording, SENT_FINALLY, Segment, Trail};
 
+/// How many waiting jobs are remembered for each that more is known of: an id takes so much less.
+const WAITING_PER_KNOWN: usize = 18;
+
 /// A job as it was accepted, on its way into the ledger.
 #[derive(Clone, Debug)]
 pub(super) struct Accepted {
@@ -76,6 +79,9 @@ pub(super) struct Merger {
     after: i64,
     next: i64,
     known: Recent<JobId, Known>,
+    /// Jobs that wait for their time, and of which nothing was heard but their row: the ledger, which has long written it,
+    /// need not be asked about them once their first event comes. Nothing hangs on them that an event does not bring.
+    waiting: Recent<JobId, ()>,
     segments: Segments,
     /// Receipts whose job has not been found, of this batch and, where this batch may need them, of the ledger.
     parked: HashMap<MessageKey, Parked>,
@@ -110,12 +116,14 @@ struct Parked {
 }
 
 impl Merger {
-    /// Returns a merger that knows nothing but the ledger's last number, and remembers about `jobs` jobs.
+    /// Returns a merger that knows nothing but the ledger's last number, and remembers about `jobs` jobs, and far more that
+    /// wait.
     pub(super) fn new(last: i64, jobs: usize) -> Self {
         Self {
             after: last,
             next: last + 1,
             known: Recent::new(jobs),
+            waiting: Recent::new(jobs.saturating_mul(WAITING_PER_KNOWN)),
             segments: Segments::new(jobs),
             parked: HashMap::new(),
             ended_calls: vec![],
@@ -131,6 +139,7 @@ impl Merger {
         self.after = last;
         self.next = last + 1;
         self.known.clear();
+        self.waiting.clear();
         self.segments.clear();
         self.parked.clear();
         self.ended_calls.clear();
@@ -159,6 +168,7 @@ impl Merger {
         let mut merged = std::mem::replace(&mut self.merged, Merged::after(last));
         self.after = last;
         self.known.age();
+        self.waiting.age();
         self.segments.next_batch();
         self.heard.clear();
         merged.recording.counts = std::mem::take(&mut self.counts).into_counts();
@@ -170,6 +180,11 @@ impl Merger {
     /// Returns whether the job's events are in memory.
     pub(super) fn knows(&self, job: JobId) -> bool {
         self.known.contains(&job)
+    }
+
+    /// Returns whether the next event of a job is its first, and the event and its row are all there is to know.
+    pub(super) fn waits(&self, job: JobId) -> bool {
+        self.waiting.contains(&job)
     }
 
     /// Takes in what the ledger says of a job.
@@ -245,6 +260,9 @@ impl Merger {
         let known = Known::new(row.tenant.clone(), row.kind, row.class);
         let known = Known { accepted: true, fallback_after: row.fallback_after, ..known };
         self.known.insert(row.id, known);
+        if row.fallback_after.is_none() && row.due_at > row.accepted_at {
+            self.waiting.insert(row.id, ());
+        }
     }
 
     /// Merges a fact.
@@ -297,9 +315,10 @@ impl Merger {
     /// Counts an event, unless it is no news.
     fn admit(&mut self, event: &Event) -> bool {
         let (tenant, kind, class) = (&event.tenant, event.kind, event.class);
+        let waited = self.waiting.take(&event.job).is_some();
         let Some(known) = self.known.get_mut(&event.job) else {
-            // Not even its row has come, so this is the first that is heard of it.
-            self.known.insert(event.job, Known::new(tenant.clone(), kind, class));
+            // Unless it waited, not even its row has come: either way this is the first that is heard of it.
+            self.known.insert(event.job, Known { accepted: waited, ..Known::new(tenant.clone(), kind, class) });
             return self.admit(event);
         };
         let (was_sent, was_unresolved) = (known.standing.sent(), known.standing.unresolved());

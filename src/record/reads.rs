@@ -138,7 +138,9 @@ impl Wants {
     fn fact(&mut self, merger: &Merger, fact: &Fact) {
         match fact {
             Fact::Event(event) => {
-                self.job(merger, event.job);
+                if !merger.waits(event.job) {
+                    self.job(merger, event.job);
+                }
                 if let Change::Sent { provider, message_ids, receipt_expected: true, .. } = &event.change {
                     self.sent.extend(message_ids.iter().map(|id| (provider.clone(), id.clone())));
                 }

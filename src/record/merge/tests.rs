@@ -1,5 +1,7 @@
 //! Facts in any order, doubled or late, come to one outcome.
 
+mod waiting;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
