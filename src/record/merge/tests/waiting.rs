@@ -80,6 +80,13 @@ fn merge(merger: &mut Merger, rows: &Rows, batch: &[Step]) -> usize {
     spared
 }
 
+/// What has no order of its own comes out of a recording in any.
+fn in_order(mut recording: Recording) -> Recording {
+    recording.counts.sort_by_key(|count| format!("{count:?}"));
+    recording.parked.sort_by_key(|receipt| receipt.job);
+    recording
+}
+
 fn steps() -> impl Strategy<Value = Vec<Vec<Step>>> {
     let step = prop_oneof![
         (0..60_u8).prop_map(Step::Accepted),
@@ -97,8 +104,8 @@ proptest! {
             merge(&mut forgets, &rows, &batch);
             merge(&mut remembers, &rows, &batch);
             let (some, all) = (forgets.finish(), remembers.finish());
-            prop_assert_eq!(&some.recording, &all.recording);
             rows.write(&all);
+            prop_assert_eq!(in_order(some.recording), in_order(all.recording));
         }
     }
 }
