@@ -85,7 +85,7 @@ pub(crate) struct Cancel {
     pub(crate) at: Duration,
 }
 
-/// A stretch of the run.
+/// A stretch of the run. Those of one name are one part: what comes by turns meets the same machine.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Part {
@@ -313,7 +313,7 @@ impl Scenario {
         if let Some(name) = self.cancels.iter().map(|cancel| &cancel.load).chain(steady).find(|name| unknown(name)) {
             return Some(format!("there is no load `{name}`"));
         }
-        if !self.targets.steady.is_empty() && self.parts.len() < 2 {
+        if !self.targets.steady.is_empty() && self.part_names().len() < 2 {
             return Some("`steady` compares the first two parts".into());
         }
         if self.loads.iter().any(|load| (load.kind == Kind::Call) != self.trunk.is_some()) {
@@ -332,6 +332,17 @@ impl Scenario {
             [] => vec![Tenant { name: String::new(), rate: 0 }],
             ref tenants => tenants.to_vec(),
         }
+    }
+
+    /// Returns the names of the parts, in the order in which they come first.
+    pub(crate) fn part_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for part in &self.parts {
+            if !names.contains(&part.name.as_str()) {
+                names.push(&part.name);
+            }
+        }
+        names
     }
 
     /// Returns the number of a load.

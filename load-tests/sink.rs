@@ -161,7 +161,10 @@ async fn answer(shared: &Rc<RefCell<Shared>>) -> std::io::Result<()> {
         match words[..] {
             ["account"] => say(&Said::Account(shared.tally.account(&caps))),
             ["lags"] => say(&Said::Lags(shared.tally.lags.by_second())),
-            ["lags", from, to] => say(&Said::Lags(shared.tally.lags.between(number(from), number(to)))),
+            ["lags", ref seconds @ ..] => {
+                let stretches = seconds.as_chunks().0.iter().map(|[from, to]| number(from)..number(to));
+                say(&Said::Lags(shared.tally.lags.within(&stretches.collect::<Vec<_>>())));
+            }
             ["last", load] => say(&Said::Last(shared.tally.lags.last(load.parse().unwrap_or_default()))),
             _ => say(&Said::Stats(shared.tally.stats)),
         }

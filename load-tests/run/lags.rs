@@ -49,15 +49,17 @@ impl Lags {
             lags.into_iter().map(|lag| (name(&lag), lag)).collect()
         };
         let mut parts = BTreeMap::new();
-        for part in &scenario.parts {
+        for name in scenario.part_names() {
             let second = |after| schedule.begin.plus(after).as_secs();
-            parts.insert(part.name.clone(), named(sink.lags_between(second(part.from), second(part.to)).await?));
+            let same = scenario.parts.iter().filter(|part| part.name == name);
+            let stretches: Vec<_> = same.map(|part| second(part.from)..second(part.to)).collect();
+            parts.insert(name.to_owned(), named(sink.lags_within(&stretches).await?));
         }
         for cancel in &mut cancels {
             let last = sink.last(scenario.load(&cancel.load)).await?;
             cancel.effective_s = last.map_or(0.0, |last| last.since(cancel.answered_at).as_secs_f64());
         }
-        let whole = named(sink.lags_between(0, i64::MAX).await?);
+        let whole = named(sink.lags_within(std::slice::from_ref(&(0..i64::MAX))).await?);
         Ok(Self { whole, parts, cancels, timeline: sink.lags().await? })
     }
 
@@ -80,11 +82,9 @@ impl Lags {
             }
         }
         for steady in &targets.steady {
-            let p99 = |part: usize| {
-                let lags = self.parts.get(&scenario.parts[part].name)?;
-                lags.get(&steady.load).map(|lag| lag.p99_ms)
-            };
-            let (Some(before), Some(after)) = (p99(0), p99(1)) else {
+            let p99 = |part: &str| self.parts.get(part)?.get(&steady.load).map(|lag| lag.p99_ms);
+            let mut p99s = scenario.part_names().into_iter().map(p99);
+            let (Some(Some(before)), Some(Some(after))) = (p99s.next(), p99s.next()) else {
                 missed.push(format!("`{}` was not measured in both parts", steady.load));
                 continue;
             };

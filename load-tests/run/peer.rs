@@ -1,6 +1,7 @@
 //! The sink, as a child process that speaks JSON lines.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::process::Stdio;
 
 use postrider::domain::time::UnixMicros;
@@ -73,9 +74,10 @@ impl Sink {
         self.ask_lags("lags\n").await
     }
 
-    /// Returns how long messages took that were due from a second on and before another, by load.
-    pub(crate) async fn lags_between(&mut self, from: i64, to: i64) -> std::io::Result<Vec<Lag>> {
-        self.ask_lags(&format!("lags {from} {to}\n")).await
+    /// Returns how long messages took that were due in any of some stretches, at least one, in seconds; by load.
+    pub(crate) async fn lags_within(&mut self, stretches: &[Range<i64>]) -> std::io::Result<Vec<Lag>> {
+        let said: String = stretches.iter().map(|stretch| format!(" {} {}", stretch.start, stretch.end)).collect();
+        self.ask_lags(&format!("lags{said}\n")).await
     }
 
     /// Returns when the last message of a load came.

@@ -1,6 +1,7 @@
 //! How long messages took: from the time in their text, at which they were handed in or due, until they came.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use hdrhistogram::Histogram;
 use postrider::domain::time::UnixMicros;
@@ -11,12 +12,12 @@ const LAG_MICROS_MAX: u64 = 3_600_000_000;
 /// Two digits: a histogram of a second takes some kilobytes.
 const DIGITS: u8 = 2;
 
-/// What came of one load that was due in the same second, or in a stretch of seconds.
+/// What came of one load that was due in the same second, or in stretches of seconds.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Lag {
     /// The load's number in the scenario.
     pub(crate) load: usize,
-    /// The second, since 1970; of a stretch the first.
+    /// The second, since 1970; of stretches the first.
     pub(crate) second: i64,
     /// Messages.
     pub(crate) count: u64,
@@ -47,10 +48,12 @@ impl Lags {
         self.seconds.iter().map(|(&(load, second), histogram)| lag(load, second, histogram)).collect()
     }
 
-    /// Returns the lags of every load over what was due from `from` on and before `to`, in seconds.
-    pub(crate) fn between(&self, from: i64, to: i64) -> Vec<Lag> {
+    /// Returns the lags of every load over what was due in any of these stretches, in seconds.
+    pub(crate) fn within(&self, stretches: &[Range<i64>]) -> Vec<Lag> {
+        let within = |second: &i64| stretches.iter().any(|stretch| stretch.contains(second));
+        let from = stretches.iter().map(|stretch| stretch.start).min().unwrap_or_default();
         let mut sums: BTreeMap<usize, Histogram<u32>> = BTreeMap::new();
-        for ((load, _), histogram) in self.seconds.iter().filter(|((_, second), _)| (from..to).contains(second)) {
+        for ((load, _), histogram) in self.seconds.iter().filter(|((_, second), _)| within(second)) {
             match sums.get_mut(load) {
                 Some(sum) => sum.add(histogram).expect("the same bounds"),
                 None => {
@@ -85,9 +88,11 @@ mod tests {
         }
         let seconds: Vec<_> = lags.by_second().iter().map(|lag| (lag.load, lag.second, lag.count)).collect();
         assert_eq!(seconds, [(0, 1, 2), (0, 2, 1), (1, 1, 1)]);
-        let first = &lags.between(1, 2)[0];
+        let first = &lags.within(std::slice::from_ref(&(1..2)))[0];
         assert!(first.count == 2 && (29.0..31.0).contains(&first.p99_ms) && first.p50_ms < 11.0, "{first:?}");
-        assert!(lags.between(0, 9)[0].max_ms >= 500.0);
+        assert!(lags.within(std::slice::from_ref(&(0..9)))[0].max_ms >= 500.0);
+        let apart: Vec<_> = lags.within(&[2..3, 5..9, 0..1]).iter().map(|lag| (lag.load, lag.count)).collect();
+        assert_eq!((apart, lags.within(&[]).len()), (vec![(0, 1)], 0));
         assert_eq!((lags.last(1), lags.last(2)), (Some(1_007_000), None));
     }
 }

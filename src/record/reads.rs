@@ -177,3 +177,60 @@ impl Wants {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::rows;
+    use super::*;
+    use crate::domain::event::Event;
+    use crate::domain::job::{Class, Envelope, Kind, samples};
+    use crate::domain::recipient::Recipient;
+
+    const NOW: UnixMicros = UnixMicros::from_secs(1_000_000);
+
+    fn ids(numbers: Range<u128>) -> impl Iterator<Item = JobId> {
+        numbers.map(|number| JobId(Uuid::from_u128(number)))
+    }
+
+    /// Accepts jobs that wait for an hour.
+    fn accept(merger: &mut Merger, numbers: Range<u128>) {
+        let recipient = Recipient { phone: Some("+15550001111".parse().unwrap()), ..Recipient::default() };
+        let envelope = Envelope {
+            shared: Arc::new(samples::shared(Class::Marketing, NOW)),
+            due_at: NOW.plus(Duration::from_secs(3_600)),
+            jobs: ids(numbers).map(|id| samples::job(id, recipient.clone())).collect(),
+        };
+        let mut accepted = Vec::new();
+        rows::accepted(&envelope, &Sealer::ephemeral().unwrap(), &mut accepted);
+        accepted.into_iter().for_each(|accepted| merger.accept(accepted));
+        merger.finish();
+    }
+
+    fn deferred(job: JobId) -> Fact {
+        let (tenant, kind, class) = ("acme".parse().unwrap(), Kind::Sms, Class::Marketing);
+        let change = Change::Deferred { reason: "cap".into(), until: NOW };
+        Fact::Event(Event { job, tenant, kind, class, at: NOW, attempt: 0, change })
+    }
+
+    fn asked(merger: &Merger, numbers: Range<u128>) -> HashSet<JobId> {
+        let mut wants = Wants::default();
+        ids(numbers).for_each(|id| wants.fact(merger, &deferred(id)));
+        wants.jobs
+    }
+
+    #[test]
+    fn the_ledger_is_asked_for_events_of_jobs_but_not_for_the_first_of_one_that_waited() {
+        let mut merger = Merger::new(0, 2);
+        accept(&mut merger, 0..10);
+        assert!(!merger.knows(JobId(Uuid::from_u128(0))), "or it would not be asked for anyway");
+        assert_eq!(asked(&merger, 0..11), ids(10..11).collect::<HashSet<_>>());
+        ids(0..3).for_each(|id| merger.fact(deferred(id)));
+        merger.finish();
+        accept(&mut merger, 10..20);
+        assert_eq!(asked(&merger, 0..20), ids(0..3).collect::<HashSet<_>>());
+    }
+}
