@@ -196,7 +196,7 @@ mod tests {
         numbers.map(|number| JobId(Uuid::from_u128(number)))
     }
 
-    /// Accepts jobs that wait for an hour.
+    /// Accepts jobs that wait for an hour, each in a batch of its own.
     fn accept(merger: &mut Merger, numbers: Range<u128>) {
         let recipient = Recipient { phone: Some("+15550001111".parse().unwrap()), ..Recipient::default() };
         let envelope = Envelope {
@@ -206,8 +206,10 @@ mod tests {
         };
         let mut accepted = Vec::new();
         rows::accepted(&envelope, &Sealer::ephemeral().unwrap(), &mut accepted);
-        accepted.into_iter().for_each(|accepted| merger.accept(accepted));
-        merger.finish();
+        for accepted in accepted {
+            merger.accept(accepted);
+            merger.finish();
+        }
     }
 
     fn deferred(job: JobId) -> Fact {
