@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use lapin::options::QueueDeleteOptions;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -103,14 +104,18 @@ async fn nobody_can_unbind_a_lane() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn returned_frames_are_never_taken_for_others() {
-    let queue = connect(&servers::rabbitmq().vhost()).await;
+    let proxy = Proxy::to(servers::rabbitmq().port());
+    let queue = connect(&through(&servers::rabbitmq().vhost(), &proxy)).await;
+    // A frame that comes back is read with one confirm, and its own confirm much later.
+    proxy.crumble(Direction::ToClient);
     let nowhere = QueueName::Lane(Lane { class: Class::Marketing, pool: "nowhere".parse().unwrap() });
     let load = Load::start(&queue);
+    // A few at a time, so that returns come between the confirms of others.
     let lost = (0..400_u32).map(|number| {
         let (queue, nowhere) = (queue.clone(), nowhere.clone());
         async move { queue.publish(Uuid::from_u128(u128::from(number) << 64), frame(), Route::Accept(nowhere)).await }
     });
-    let mut told = futures_util::future::join_all(lost).await;
+    let mut told: Vec<_> = stream::iter(lost).buffer_unordered(8).collect().await;
     told.retain(|result| *result != Err(PublishError::Unroutable));
     assert_eq!(told, [], "no queue took them");
     load.confirms(50).await;

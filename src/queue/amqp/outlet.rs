@@ -2,10 +2,11 @@
 //!
 //! The client library attaches a returned message to whichever confirm completes next, so a confirm alone does not say
 //! whether *its* frame was returned. But a return always comes before its own confirm. Hence the task takes in every
-//! confirm that is there before it answers any, and keeps the confirms of publishers that gave up: a frame is taken for
-//! durable only when its confirm is a plain ack and no confirm up to then carried it back.
+//! confirm that is there before it answers any, keeps the confirms of publishers that gave up, and remembers of every
+//! frame in flight whether a confirm carried it back: it is taken for durable only when its own confirm is a plain ack
+//! and no confirm up to then did.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,10 +60,15 @@ struct Publisher {
     silence_max: Duration,
 }
 
+/// A message in flight: its frame, and the queue's name on the server.
+type Key = (Uuid, ShortString);
+
+/// The messages in flight that are not answered yet, and whether one came back.
+type InFlight = HashMap<Key, bool>;
+
 /// A message whose fate on this channel is known.
 struct Settled {
-    id: Uuid,
-    queue: ShortString,
+    key: Key,
     reply: oneshot::Sender<Result<(), PublishError>>,
     /// `None`: the channel failed, or does not confirm it.
     confirmed: Option<Confirmation>,
@@ -103,10 +109,12 @@ impl Publisher {
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Job>) {
         let mut flight = FuturesUnordered::new();
         let mut settled = Vec::new();
+        let mut in_flight = InFlight::new();
         loop {
             tokio::select! {
                 job = inbox.recv() => {
                     let Some(job) = job else { break };
+                    in_flight.entry((job.id, job.queue.clone())).or_default();
                     flight.push(self.publish(job));
                 }
                 Some(first) = flight.next() => {
@@ -114,7 +122,7 @@ impl Publisher {
                     while let Some(Some(next)) = flight.next().now_or_never() {
                         settled.push(next);
                     }
-                    if !answer(&mut settled) {
+                    if !answer(&mut settled, &mut in_flight) {
                         self.over.cancel();
                         break;
                     }
@@ -144,7 +152,7 @@ impl Publisher {
             }
         };
         drop(permit);
-        Settled { id, queue, reply, confirmed }
+        Settled { key: (id, queue), reply, confirmed }
     }
 
     async fn confirm(&self, id: Uuid, frame: &[u8], queue: ShortString) -> lapin::Result<Confirmation> {
@@ -161,20 +169,25 @@ impl Publisher {
 ///
 /// Once one confirm is not waited for, nothing on the channel is durable any more for all we know: the return of another
 /// message may have been attached to that confirm.
-fn answer(settled: &mut Vec<Settled>) -> bool {
-    let returned: HashSet<(Uuid, ShortString)> = settled.iter().filter_map(|settled| settled.returned()).collect();
+fn answer(settled: &mut Vec<Settled>, in_flight: &mut InFlight) -> bool {
+    for key in settled.iter().filter_map(Settled::returned) {
+        // One that is answered by now was refused, as its confirm carried another message.
+        in_flight.entry(key).and_modify(|came_back| *came_back = true);
+    }
     let works = settled.iter().all(|settled| settled.confirmed.is_some());
-    for settled in settled.drain(..) {
-        let result = match settled.confirmed {
+    for Settled { key, reply, confirmed } in settled.drain(..) {
+        // Of one that was in flight twice nothing is known any more: its other confirm took it.
+        let came_back = in_flight.remove(&key).unwrap_or(true);
+        let result = match confirmed {
             Some(Confirmation::Ack(None)) if !works => Err(PublishError::Disconnected),
-            Some(Confirmation::Ack(None)) if !returned.contains(&(settled.id, settled.queue)) => Ok(()),
+            Some(Confirmation::Ack(None)) if !came_back => Ok(()),
             // Also when it carries another message: its own return may be attached to a later confirm.
             Some(Confirmation::Ack(_)) => Err(PublishError::Unroutable),
             Some(Confirmation::Nack(_)) => Err(PublishError::Full),
             Some(Confirmation::NotRequested) | None => Err(PublishError::Disconnected),
         };
         // The publisher may have given up.
-        let _gone = settled.reply.send(result);
+        let _gone = reply.send(result);
     }
     works
 }
@@ -183,7 +196,7 @@ fn answer(settled: &mut Vec<Settled>) -> bool {
 
 impl Settled {
     /// Returns which message came back with this confirm.
-    fn returned(&self) -> Option<(Uuid, ShortString)> {
+    fn returned(&self) -> Option<Key> {
         let message: &BasicReturnMessage = match self.confirmed.as_ref()? {
             Confirmation::Ack(message) | Confirmation::Nack(message) => message.as_ref()?,
             Confirmation::NotRequested => return None,
@@ -195,25 +208,99 @@ impl Settled {
 
 #[cfg(test)]
 mod tests {
+    use lapin::message::Delivery;
+
     use super::*;
+
+    /// A channel's messages in flight, by number.
+    #[derive(Default)]
+    struct Flight {
+        in_flight: InFlight,
+    }
+
+    impl Flight {
+        fn publish(&mut self, numbers: impl IntoIterator<Item = u128>) {
+            self.in_flight.extend(numbers.into_iter().map(|number| (key(number), false)));
+        }
+
+        /// Settles messages at once; returns whether the channel still works, and what their publishers are told.
+        fn settle<const N: usize>(
+            &mut self,
+            confirms: [(u128, Option<Confirmation>); N],
+        ) -> (bool, [Result<(), PublishError>; N]) {
+            let mut settled = vec![];
+            let answers = confirms.map(|(number, confirmed)| {
+                let (reply, answer) = oneshot::channel();
+                settled.push(Settled { key: key(number), reply, confirmed });
+                answer
+            });
+            let works = answer(&mut settled, &mut self.in_flight);
+            (works, answers.map(|mut answer| answer.try_recv().unwrap()))
+        }
+    }
+
+    fn key(number: u128) -> Key {
+        (Uuid::from_u128(number), "lane".into())
+    }
+
+    fn ack() -> Option<Confirmation> {
+        Some(Confirmation::Ack(None))
+    }
+
+    /// An ack to which the return of a message is attached.
+    fn ack_with(number: u128) -> Option<Confirmation> {
+        let (id, queue) = key(number);
+        let mut delivery = Delivery::mock(0, "".into(), queue, false, vec![]);
+        delivery.properties = BasicProperties::default().with_message_id(id.to_string().into());
+        let message = BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() };
+        Some(Confirmation::Ack(Some(message)))
+    }
+
+    const GONE: Result<(), PublishError> = Err(PublishError::Disconnected);
+    const UNROUTABLE: Result<(), PublishError> = Err(PublishError::Unroutable);
 
     #[test]
     fn nothing_is_durable_beside_a_confirm_that_is_not_waited_for() {
-        let told = |confirmed: [Option<Confirmation>; 2]| {
-            let (mut settled, mut answers) = (vec![], vec![]);
-            for confirmed in confirmed {
-                let (reply, answer) = oneshot::channel();
-                settled.push(Settled { id: Uuid::nil(), queue: "lane".into(), reply, confirmed });
-                answers.push(answer);
-            }
-            let works = answer(&mut settled);
-            (works, answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect::<Vec<_>>())
+        let told = |first, second| {
+            let mut flight = Flight::default();
+            flight.publish(1..=2);
+            flight.settle([(1, first), (2, second)])
         };
-        let ack = || Some(Confirmation::Ack(None));
-        let gone = || Err(PublishError::Disconnected);
-        assert_eq!(told([ack(), ack()]), (true, vec![Ok(()), Ok(())]));
-        assert_eq!(told([ack(), Some(Confirmation::Nack(None))]), (true, vec![Ok(()), Err(PublishError::Full)]));
-        assert_eq!(told([ack(), None]), (false, vec![gone(), gone()]));
-        assert_eq!(told([None, ack()]), (false, vec![gone(), gone()]));
+        assert_eq!(told(ack(), ack()), (true, [Ok(()), Ok(())]));
+        assert_eq!(told(ack(), Some(Confirmation::Nack(None))), (true, [Ok(()), Err(PublishError::Full)]));
+        assert_eq!(told(ack(), None), (false, [GONE, GONE]));
+        assert_eq!(told(None, ack()), (false, [GONE, GONE]));
+    }
+
+    #[test]
+    fn a_message_that_came_back_with_anothers_confirm_is_not_durable() {
+        let mut flight = Flight::default();
+        flight.publish(1..=6);
+        // At once, in either order.
+        assert_eq!(flight.settle([(1, ack_with(2)), (2, ack())]), (true, [UNROUTABLE, UNROUTABLE]));
+        // Answered before its own confirm was there.
+        assert_eq!(flight.settle([(3, ack_with(4))]), (true, [UNROUTABLE]));
+        assert_eq!(flight.settle([(5, ack())]), (true, [Ok(())]));
+        assert_eq!(flight.settle([(4, ack())]), (true, [UNROUTABLE]));
+        // Answered when another's return had taken its place.
+        flight.publish(7..=8);
+        assert_eq!(flight.settle([(7, ack_with(8))]), (true, [UNROUTABLE]));
+        assert_eq!(flight.settle([(8, ack_with(7))]), (true, [UNROUTABLE]));
+        assert_eq!(flight.settle([(6, ack())]), (true, [Ok(())]));
+        assert!(flight.in_flight.is_empty(), "nothing is remembered of messages that are answered");
+        // The same message again, which is durable this time.
+        flight.publish([4]);
+        assert_eq!(flight.settle([(4, ack())]), (true, [Ok(())]));
+    }
+
+    #[test]
+    fn of_a_message_in_flight_twice_one_copy_may_be_durable_and_none_is_taken_for_it_wrongly() {
+        let mut flight = Flight::default();
+        flight.publish([1, 2]);
+        assert_eq!(flight.settle([(1, ack()), (1, ack())]), (true, [Ok(()), UNROUTABLE]));
+        flight.publish([1]);
+        assert_eq!(flight.settle([(2, ack_with(1))]), (true, [UNROUTABLE]));
+        assert_eq!(flight.settle([(1, ack())]), (true, [UNROUTABLE]));
+        assert_eq!(flight.settle([(1, ack())]), (true, [UNROUTABLE]));
     }
 }

@@ -1,4 +1,4 @@
-//! A faulty network: a TCP proxy that cuts and stalls on command.
+//! A faulty network: a TCP proxy that cuts, stalls and crumbles on command.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -33,12 +33,15 @@ struct Wire {
 /// One direction.
 struct Way {
     stalled: AtomicBool,
+    crumbling: AtomicBool,
     // Bytes that may still pass before everything is cut; negative: no limit.
     left: AtomicI64,
     passed: AtomicU64,
 }
 
 const NO_LIMIT: i64 = -1;
+/// Bytes that pass at a time where everything crumbles: less than most frames of a protocol, and no divisor of one.
+const CRUMB: usize = 61;
 /// How soon a command is noticed.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -83,6 +86,11 @@ impl Proxy {
         self.wire.way(direction).stalled.store(true, Ordering::SeqCst);
     }
 
+    /// Lets what passes in a direction arrive crumb by crumb, so that what was sent together is read apart.
+    pub(crate) fn crumble(&self, direction: Direction) {
+        self.wire.way(direction).crumbling.store(true, Ordering::SeqCst);
+    }
+
     /// Refuses new connections, by closing them at once, and cuts those there are.
     pub(crate) fn refuse(&self) {
         self.wire.refusing.store(true, Ordering::SeqCst);
@@ -95,6 +103,7 @@ impl Proxy {
         for direction in [Direction::ToServer, Direction::ToClient] {
             self.wire.way(direction).left.store(NO_LIMIT, Ordering::SeqCst);
             self.wire.way(direction).stalled.store(false, Ordering::SeqCst);
+            self.wire.way(direction).crumbling.store(false, Ordering::SeqCst);
         }
     }
 
@@ -142,7 +151,8 @@ impl Wire {
 
 impl Way {
     fn open() -> Self {
-        Self { stalled: AtomicBool::new(false), left: AtomicI64::new(NO_LIMIT), passed: AtomicU64::new(0) }
+        let (stalled, crumbling) = Default::default();
+        Self { stalled, crumbling, left: AtomicI64::new(NO_LIMIT), passed: AtomicU64::new(0) }
     }
 
     /// Takes from what may pass; returns how many bytes of `wanted` do, and whether the cut is due.
@@ -221,8 +231,12 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, wire: &Wire, direction: Direct
         let (pass, cut) = way.admit(read);
         // Counted first, so that whoever has them finds them counted.
         way.passed.fetch_add(pass as u64, Ordering::SeqCst);
-        if to.write_all(&buffer[..pass]).is_err() {
-            return;
+        let crumb = if way.crumbling.load(Ordering::SeqCst) { CRUMB } else { buffer.len() };
+        for piece in buffer[..pass].chunks(crumb) {
+            if to.write_all(piece).is_err() {
+                return;
+            }
+            std::thread::yield_now();
         }
         if cut {
             wire.cut();
