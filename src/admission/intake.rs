@@ -184,9 +184,11 @@ impl<Q: Queue, L: Limits, B: Ledger> Admission<Q, L, B> {
         self.publish(request, ids, plan.groups, place).await?;
         // After the publish, so that nothing is replaced by a job that is not there; before the answer, so that nothing
         // older leaves after it. Until the mark below, a repetition under the same key comes here again.
-        let replaced = self.limits.rule(&newer, last.plus(COLLAPSE_SPARE)).await;
-        if replaced.is_err() && !newer.is_empty() && !urgent {
-            return Err(Refusal::CollapseAway);
+        if !newer.is_empty() {
+            let replaced = self.limits.rule(&newer, last.plus(COLLAPSE_SPARE)).await;
+            if replaced.is_err() && !urgent {
+                return Err(Refusal::CollapseAway);
+            }
         }
         if keyed {
             // A lost mark costs a second publish under the same id when the caller asks again.
