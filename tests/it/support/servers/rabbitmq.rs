@@ -122,10 +122,11 @@ fn environment(dir: &Path, names_port: u16) -> Vec<(String, String)> {
         ("ERL_CRASH_DUMP", "/dev/null".into()),
         // The script then becomes the node, instead of waiting for it: a signal to the one is a signal to the other.
         ("RABBITMQ_ALLOW_INPUT", "1".into()),
-        // Two schedulers that do not spin: the machine has other work.
+        // One scheduler, which does not spin: the machine has other work. A message passes four Erlang processes, and on
+        // two schedulers each may have to wake the other one first.
         (
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -noinput -kernel inet_dist_use_interface {127,0,0,1}"
+            "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none -noinput -kernel inet_dist_use_interface {127,0,0,1}"
                 .into(),
         ),
     ]
