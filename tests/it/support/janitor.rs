@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -44,18 +43,19 @@ pub(crate) const START_MAX: Duration = Duration::from_secs(180);
 
 impl Janitor {
     pub(crate) fn hire(job: &Job<'_>) -> Self {
-        let mut child = Command::new("sh")
-            .args(["-c", include_str!("janitor.sh"), "janitor"])
+        // A session of its own: Ctrl-C on the tests must not end the janitor before its work is done, and the kernel shares
+        // the processors out by sessions, as it does by services where systemd starts them. (PostgreSQL's processes are
+        // each one; all others together would get no more than one of them.)
+        let mut child = Command::new("setsid")
+            .args(["sh", "-c", include_str!("janitor.sh"), "janitor"])
             .arg(job.dir)
             .arg(job.end_signal)
             .args(job.command)
             .envs(job.env.iter().map(|(name, value)| (name, value)))
-            // A group of its own: Ctrl-C on the tests must not end the janitor before its work is done.
-            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("a POSIX shell");
+            .expect("a POSIX shell, and setsid of util-linux");
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().expect("a piped output"));
         Self { dir: job.dir.to_owned(), shell: Mutex::new(Shell { child, input, output }), pid: AtomicU32::new(0) }
