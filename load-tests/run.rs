@@ -133,7 +133,7 @@ pub(crate) async fn run(options: Options) -> Result<Verdict, RunError> {
     let cancelled = cancels.await?;
     let settled = settle(&scenario, &tenants, &service, &counts, (&mut watch, &mut sink)).await?;
     let account = account(&scenario, &counts, settled.clone(), &mut sink).await?;
-    let lags = Lags::read(&scenario, schedule, cancelled, &mut sink).await?;
+    let lags = Lags::read(&scenario, schedule, cancelled, (&mut sink, &watch.disturbed())).await?;
     let of = |(trunk, lines)| Calls::new(trunk, lines, &watch, scenario.duration.as_secs_f64());
     let calls = scenario.trunk.as_ref().zip(lines.as_ref()).map(of);
     let report = Report::new(&scenario, &counts, &watch, settled.drain, (account, lags, calls));

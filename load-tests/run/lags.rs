@@ -1,6 +1,7 @@
 //! How late jobs were handed over, by load and over time, and when cancellations took effect.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use postrider::domain::time::UnixMicros;
 use serde::Serialize;
@@ -18,10 +19,23 @@ pub(crate) struct Lags {
     pub(crate) whole: BTreeMap<String, Lag>,
     /// By part, then by load.
     pub(crate) parts: BTreeMap<String, BTreeMap<String, Lag>>,
+    /// By part, of its calm seconds.
+    pub(crate) calm: BTreeMap<String, Calm>,
     /// What became of cancellations.
     pub(crate) cancels: Vec<Cancelled>,
     /// By load and the second in which jobs were due.
     pub(crate) timeline: Vec<Lag>,
+}
+
+/// A part without the seconds in which the host gave much of the machine to others.
+#[derive(Clone, Default, Debug, Serialize)]
+pub(crate) struct Calm {
+    /// Seconds that were calm.
+    pub(crate) seconds: i64,
+    /// All seconds of the part.
+    pub(crate) of: i64,
+    /// By load.
+    pub(crate) lags: BTreeMap<String, Lag>,
 }
 
 /// A campaign that was cancelled.
@@ -42,25 +56,29 @@ impl Lags {
         scenario: &Scenario,
         schedule: Schedule,
         mut cancels: Vec<Cancelled>,
-        sink: &mut Sink,
+        (sink, disturbed): (&mut Sink, &[Range<f64>]),
     ) -> std::io::Result<Self> {
         let named = |lags: Vec<Lag>| -> BTreeMap<String, Lag> {
             let name = |lag: &Lag| scenario.loads.get(lag.load).map_or_else(String::new, |load| load.name.clone());
             lags.into_iter().map(|lag| (name(&lag), lag)).collect()
         };
-        let mut parts = BTreeMap::new();
+        let (mut parts, mut calm) = (BTreeMap::new(), BTreeMap::new());
         for name in scenario.part_names() {
             let second = |after| schedule.begin.plus(after).as_secs();
             let same = scenario.parts.iter().filter(|part| part.name == name);
             let stretches: Vec<_> = same.map(|part| second(part.from)..second(part.to)).collect();
             parts.insert(name.to_owned(), named(sink.lags_within(&stretches).await?));
+            let seconds = calm_seconds(&stretches, disturbed);
+            let lags = if seconds.is_empty() { vec![] } else { sink.lags_within(&seconds).await? };
+            let [seconds, of] = [&seconds, &stretches].map(|of| of.iter().map(|one| one.end - one.start).sum());
+            calm.insert(name.to_owned(), Calm { seconds, of, lags: named(lags) });
         }
         for cancel in &mut cancels {
             let last = sink.last(scenario.load(&cancel.load)).await?;
             cancel.effective_s = last.map_or(0.0, |last| last.since(cancel.answered_at).as_secs_f64());
         }
         let whole = named(sink.lags_within(std::slice::from_ref(&(0..i64::MAX))).await?);
-        Ok(Self { whole, parts, cancels, timeline: sink.lags().await? })
+        Ok(Self { whole, parts, calm, cancels, timeline: sink.lags().await? })
     }
 
     /// Returns the targets that are missed.
@@ -82,7 +100,16 @@ impl Lags {
             }
         }
         for steady in &targets.steady {
-            let p99 = |part: &str| self.parts.get(part)?.get(&steady.load).map(|lag| lag.p99_ms);
+            if let Some((part, calm)) = self.calm.iter().find(|(_, calm)| calm.seconds * 2 < calm.of) {
+                missed.push(format!(
+                    "`{}` was not measured: other machines had the processors in {} of {} s of `{part}`",
+                    steady.load,
+                    calm.of - calm.seconds,
+                    calm.of
+                ));
+                continue;
+            }
+            let p99 = |part: &str| self.calm.get(part)?.lags.get(&steady.load).map(|lag| lag.p99_ms);
             let mut p99s = scenario.part_names().into_iter().map(p99);
             let (Some(Some(before)), Some(Some(after))) = (p99s.next(), p99s.next()) else {
                 missed.push(format!("`{}` was not measured in both parts", steady.load));
@@ -114,6 +141,13 @@ impl Lags {
     }
 }
 
+/// Returns the seconds of stretches that no disturbance touches.
+fn calm_seconds(stretches: &[Range<i64>], disturbed: &[Range<f64>]) -> Vec<Range<i64>> {
+    let touches = |second: i64, other: &Range<f64>| other.start < (second + 1) as f64 && (second as f64) < other.end;
+    let calm = |second: &i64| !disturbed.iter().any(|other| touches(*second, other));
+    stretches.iter().cloned().flatten().filter(calm).map(|second| second..second + 1).collect()
+}
+
 /// Returns the parts as they are shaded, in seconds after the measured time began.
 pub(super) fn spans(scenario: &Scenario) -> Vec<Span> {
     let warmup = scenario.warmup.as_secs_f64();
@@ -123,4 +157,49 @@ pub(super) fn spans(scenario: &Scenario) -> Vec<Span> {
         to: part.to.as_secs_f64() - warmup,
     };
     scenario.parts.iter().map(span).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_calm_that_no_disturbance_touches() {
+        let calm = |disturbed: &[Range<f64>]| -> Vec<i64> {
+            calm_seconds(&[10..13, 20..22], disturbed).iter().map(|second| second.start).collect()
+        };
+        assert_eq!(calm(&[]), [10, 11, 12, 20, 21]);
+        assert_eq!(calm(&[10.3..11.3]), [12, 20, 21]);
+        assert_eq!(calm(&[9.0..10.0, 13.0..20.0, 21.9..22.9]), [10, 11, 12, 20]);
+    }
+
+    #[test]
+    fn loads_are_compared_by_calm_seconds_and_only_where_there_are_enough() {
+        let scenario: Scenario = toml::from_str(SCENARIO).unwrap();
+        let lag = |p99_ms| BTreeMap::from([("codes".to_owned(), Lag { p99_ms, ..Lag::default() })]);
+        let missed = |seconds, beside| {
+            let mut lags = Lags::default();
+            for (part, p99, all) in [("alone", 8.0, 9.0), ("beside", beside, 30.0)] {
+                lags.parts.insert(part.to_owned(), lag(all));
+                lags.calm.insert(part.to_owned(), Calm { seconds, of: 26, lags: lag(p99) });
+            }
+            lags.missed(&scenario)
+        };
+        assert_eq!(missed(13, 12.9), <[String; 0]>::default());
+        assert_eq!(missed(26, 13.1), ["p99 of `codes` rose from 8.0 to 13.1 ms, at most 13.0 wanted"]);
+        assert!(missed(12, 8.0)[0].contains("had the processors in 14 of 26 s of `alone`"), "{:?}", missed(12, 8.0));
+    }
+
+    const SCENARIO: &str = r#"
+        name = "turns"
+        backends = "embedded"
+        duration = "60s"
+        load = [{ name = "codes", call = "unary", rate = 50, class = "otp" }]
+        part = [{ name = "alone", from = "0s", to = "26s" }, { name = "beside", from = "30s", to = "56s" }]
+        provider = { binds = 1, window = 100, rate = 1000 }
+        [[targets.steady]]
+        load = "codes"
+        factor = 1.1
+        or_ms = 5
+    "#;
 }

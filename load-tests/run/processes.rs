@@ -1,4 +1,4 @@
-//! What processes use, from `/proc`.
+//! What processes use, and what other machines take, from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,6 +52,14 @@ impl Watched {
         }
         usages
     }
+}
+
+/// Returns for how long, in processor seconds since the machine started, it had work and its host ran others instead.
+pub(crate) fn stolen_s() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    // The first line sums all processors: user, nice, system, idle, iowait, irq, softirq, steal.
+    let stolen = stat.lines().next().and_then(|cpu| cpu.split_whitespace().nth(8)?.parse::<f64>().ok());
+    stolen.unwrap_or_default() / TICKS_PER_S
 }
 
 fn read(id: u32) -> Option<(String, Usage)> {

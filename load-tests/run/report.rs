@@ -187,10 +187,13 @@ impl Report {
 
     fn late(&self) -> Table {
         let mut table = table(["due to hand-over", "load", "jobs", "p50 ms", "p99", "max"]);
-        let parts = self.lags.parts.iter().map(|(name, lags)| (name.as_str(), lags));
-        for (part, lags) in std::iter::once(("whole run", &self.lags.whole)).chain(parts) {
+        let parts = self.lags.parts.iter().map(|(name, lags)| (name.clone(), lags));
+        let disturbed = self.lags.calm.iter().filter(|(_, calm)| calm.seconds < calm.of);
+        let calm =
+            disturbed.map(|(name, calm)| (format!("{name}, {} calm s of {}", calm.seconds, calm.of), &calm.lags));
+        for (part, lags) in std::iter::once(("whole run".to_owned(), &self.lags.whole)).chain(parts).chain(calm) {
             for (load, lag) in lags {
-                let mut row = vec![part.to_owned(), load.clone(), lag.count.to_string()];
+                let mut row = vec![part.clone(), load.clone(), lag.count.to_string()];
                 row.extend([lag.p50_ms, lag.p99_ms, lag.max_ms].map(|ms| format!("{ms:.1}")));
                 table.add_row(row);
             }
@@ -213,6 +216,7 @@ impl Report {
         let series = |name: &str, points| Series { name: name.to_owned(), points };
         let waiting = self.timeline.iter().map(|sight| (sight.second, sight.waiting as f64)).collect();
         let memory = self.timeline.iter().map(|sight| (sight.second, sight.rss_mib)).collect();
+        let stolen = self.timeline.iter().map(|sight| (sight.second, sight.stolen_cores)).collect();
         let rates = vec![
             series("accepted", per_s(|sight| sight.accepted)),
             series("handed over", per_s(|sight| sight.handed_over)),
@@ -224,6 +228,7 @@ impl Report {
             self.lags.chart(scenario, begin, "due to hand-over, p99", |lag| lag.p99_ms),
             chart("jobs that wait in the agenda", "", vec![series("waiting", waiting)]),
             chart("memory of the service", "MiB", vec![series("resident", memory)]),
+            chart("processors that other machines on the host had", "", vec![series("stolen", stolen)]),
         ];
         charts.extend(self.calls.iter().map(Calls::chart));
         plot::svg(&format!("{} on {} backends", self.scenario, self.backends), &charts, &lags::spans(scenario))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use serde::Serialize;
 
 use super::account::Ledger;
 use super::peer::Sink;
-use super::processes::{Usage, Watched};
+use super::processes::{Usage, Watched, stolen_s};
 use super::scrape::Metrics;
 use crate::generator::{LoadCounts, Schedule};
 
 /// How a run stood at one moment.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Default, Debug, Serialize)]
 pub(crate) struct Sight {
     /// Seconds since the first call; the measured time begins at 0.
     pub(crate) second: f64,
@@ -29,7 +30,12 @@ pub(crate) struct Sight {
     pub(crate) waiting: u64,
     /// Memory of the service.
     pub(crate) rss_mib: f64,
+    /// Processors that the host gave to others although this machine had work, on average since the sight before.
+    pub(crate) stolen_cores: f64,
 }
+
+/// What the host may give to others, as a part of all processors, for a second to count as calm.
+const STOLEN_MAX: f64 = 0.05;
 
 /// The beginning or the end of the measured time.
 #[derive(Clone, Default, Debug)]
@@ -47,6 +53,8 @@ pub(crate) struct Watch {
     watched: Watched,
     clock: Clock,
     bar: ProgressBar,
+    /// What the host had given to others at the last look.
+    stolen_s: f64,
     /// One a second.
     pub(crate) timeline: Vec<Sight>,
     /// The beginning of the measured time.
@@ -70,11 +78,21 @@ impl Watch {
             watched,
             clock: Clock::system(),
             bar,
+            stolen_s: stolen_s(),
             timeline,
             from,
             to,
             last,
         }
+    }
+
+    /// Returns when the host gave much of the processors to others, in seconds since 1970.
+    pub(crate) fn disturbed(&self) -> Vec<Range<f64>> {
+        let most = STOLEN_MAX * std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+        let measure = self.schedule.measure.0 as f64 / 1e6;
+        let looks = self.timeline.iter().zip(self.timeline.iter().skip(1));
+        let disturbed = looks.filter(|(_, sight)| sight.stolen_cores > most);
+        disturbed.map(|(before, sight)| measure + before.second..measure + sight.second).collect()
     }
 
     /// Returns when the load ends.
@@ -124,12 +142,14 @@ impl Watch {
         let waiting = Metrics::scrape(self.metrics).await?.sum(names::AGENDA_DEPTH) as u64;
         let now = self.clock.now();
         let second = (now.0 - self.schedule.measure.0) as f64 / 1e6;
-        let before = self.timeline.last().copied();
-        let sight = Sight { second, accepted, handed_over, waiting, rss_mib };
-        self.timeline.push(sight);
+        let stolen_s = stolen_s();
+        let before = self.timeline.last().copied().unwrap_or(Sight { second: second - 1.0, ..Sight::default() });
+        let passed_s = (second - before.second).max(0.001);
+        let stolen_cores = (stolen_s - self.stolen_s) / passed_s;
+        self.stolen_s = stolen_s;
+        self.timeline.push(Sight { second, accepted, handed_over, waiting, rss_mib, stolen_cores });
         self.bar.set_position(now.since(self.schedule.begin).as_secs());
-        let before = before.unwrap_or(Sight { second: second - 1.0, accepted: 0, handed_over: 0, waiting, rss_mib });
-        let per_s = |now: u64, then: u64| (now - then) as f64 / (sight.second - before.second).max(0.001);
+        let per_s = |now: u64, then: u64| (now - then) as f64 / passed_s;
         self.bar.set_message(format!(
             "accepted {:.0}/s, handed over {:.0}/s, {} behind, {rss_mib:.0} MiB",
             per_s(accepted, before.accepted),
