@@ -144,7 +144,7 @@ fn short(value: f64, unit: &str) -> String {
         value if value >= 1e6 => format!("{:.1}M", value / 1e6),
         value if value >= 1e3 => format!("{:.0}k", value / 1e3),
         value if value >= 10.0 || value == 0.0 => format!("{value:.0}"),
-        value => format!("{value}"),
+        value => format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
     };
     format!("{text} {unit}")
 }
@@ -156,6 +156,13 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_at_an_axis_are_short() {
+        let told =
+            [0.0, 0.001, 0.345_407_573, 1.0, 2.5, 10.0, 345.4, 21_000.0, 2_300_000.0].map(|value| short(value, ""));
+        assert_eq!(told, ["0 ", "0.001 ", "0.345 ", "1 ", "2.5 ", "10 ", "345 ", "21k ", "2.3M "]);
+    }
 
     #[test]
     fn every_line_is_drawn_within_its_chart() {
