@@ -161,6 +161,8 @@ pub(super) fn spans(scenario: &Scenario) -> Vec<Span> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -175,7 +177,8 @@ mod tests {
 
     #[test]
     fn loads_are_compared_by_calm_seconds_and_only_where_there_are_enough() {
-        let scenario: Scenario = toml::from_str(SCENARIO).unwrap();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/load-tests/scenarios/urgent-production.toml");
+        let scenario = Scenario::read(Path::new(path)).unwrap();
         let lag = |p99_ms| BTreeMap::from([("codes".to_owned(), Lag { p99_ms, ..Lag::default() })]);
         let missed = |seconds, beside| {
             let mut lags = Lags::default();
@@ -189,17 +192,4 @@ mod tests {
         assert_eq!(missed(26, 13.1), ["p99 of `codes` rose from 8.0 to 13.1 ms, at most 13.0 wanted"]);
         assert!(missed(12, 8.0)[0].contains("had the processors in 14 of 26 s of `alone`"), "{:?}", missed(12, 8.0));
     }
-
-    const SCENARIO: &str = r#"
-        name = "turns"
-        backends = "embedded"
-        duration = "60s"
-        load = [{ name = "codes", call = "unary", rate = 50, class = "otp" }]
-        part = [{ name = "alone", from = "0s", to = "26s" }, { name = "beside", from = "30s", to = "56s" }]
-        provider = { binds = 1, window = 100, rate = 1000 }
-        [[targets.steady]]
-        load = "codes"
-        factor = 1.1
-        or_ms = 5
-    "#;
 }
