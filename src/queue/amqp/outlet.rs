@@ -119,8 +119,10 @@ impl Publisher {
                 }
                 Some(first) = flight.next() => {
                     settled.push(first);
-                    while let Some(Some(next)) = flight.next().now_or_never() {
-                        settled.push(next);
+                    // A look may end early, at messages that are not ready; it passes one at least. So as many looks as there
+                    // are messages pass all that were ready.
+                    for _ in 0..flight.len() {
+                        settled.extend(flight.next().now_or_never().flatten());
                     }
                     if !answer(&mut settled, &mut in_flight) {
                         self.over.cancel();
@@ -176,7 +178,7 @@ fn answer(settled: &mut Vec<Settled>, in_flight: &mut InFlight) -> bool {
     }
     let works = settled.iter().all(|settled| settled.confirmed.is_some());
     for Settled { key, reply, confirmed } in settled.drain(..) {
-        // Of one that was in flight twice nothing is known any more: its other confirm took it.
+        // Of a message that was in flight twice nothing is known any more: the confirm of the other copy took it.
         let came_back = in_flight.remove(&key).unwrap_or(true);
         let result = match confirmed {
             Some(Confirmation::Ack(None)) if !works => Err(PublishError::Disconnected),
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_message_in_flight_twice_one_copy_may_be_durable_and_none_is_taken_for_it_wrongly() {
+    fn of_a_message_in_flight_twice_the_copy_that_is_answered_last_is_not_durable() {
         let mut flight = Flight::default();
         flight.publish([1, 2]);
         assert_eq!(flight.settle([(1, ack()), (1, ack())]), (true, [Ok(()), UNROUTABLE]));
