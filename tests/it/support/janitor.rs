@@ -44,8 +44,8 @@ pub(crate) const START_MAX: Duration = Duration::from_secs(180);
 impl Janitor {
     pub(crate) fn hire(job: &Job<'_>) -> Self {
         // A session of its own: Ctrl-C on the tests must not end the janitor before its work is done, and the kernel shares
-        // the processors out by sessions, as it does by services where systemd starts them. (PostgreSQL's processes are
-        // each one; all others together would get no more than one of them.)
+        // the processors out by sessions. (PostgreSQL's processes are each one; all others together would get no more than
+        // one of them.)
         let mut child = Command::new("setsid")
             .args(["sh", "-c", include_str!("janitor.sh"), "janitor"])
             .arg(job.dir)

@@ -40,7 +40,7 @@ struct Way {
 }
 
 const NO_LIMIT: i64 = -1;
-/// Bytes that pass at a time where everything crumbles: less than most frames of a protocol, and no divisor of one.
+/// Bytes that pass at a time where everything crumbles: less than most frames that carry something.
 const CRUMB: usize = 61;
 /// How soon a command is noticed.
 const TICK: Duration = Duration::from_millis(5);
@@ -86,7 +86,7 @@ impl Proxy {
         self.wire.way(direction).stalled.store(true, Ordering::SeqCst);
     }
 
-    /// Lets what passes in a direction arrive crumb by crumb, so that what was sent together is read apart.
+    /// Lets what passes in a direction arrive crumb by crumb, so that what was sent together may be read apart.
     pub(crate) fn crumble(&self, direction: Direction) {
         self.wire.way(direction).crumbling.store(true, Ordering::SeqCst);
     }
