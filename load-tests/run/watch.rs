@@ -143,7 +143,8 @@ impl Watch {
         let now = self.clock.now();
         let second = (now.0 - self.schedule.measure.0) as f64 / 1e6;
         let stolen_s = stolen_s();
-        let before = self.timeline.last().copied().unwrap_or(Sight { second: second - 1.0, ..Sight::default() });
+        let before =
+            self.timeline.last().copied().unwrap_or_else(|| Sight { second: second - 1.0, ..Sight::default() });
         let passed_s = (second - before.second).max(0.001);
         let stolen_cores = (stolen_s - self.stolen_s) / passed_s;
         self.stolen_s = stolen_s;
