@@ -93,6 +93,15 @@ rabbitmq_settings() {
   done | { ! grep .; }
 }
 
+# The file holds one list of Erlang, as RabbitMQ reads it.
+rabbitmq_advanced_settings() {
+  erl -noshell -eval '
+    case file:consult("deploy/servers/rabbitmq-advanced.config") of
+      {ok, [[_ | _]]} -> halt(0);
+      Other -> io:format("~p~n", [Other]), halt(1)
+    end.'
+}
+
 settings_hold() {
   local line variables
   while IFS= read -r line; do
@@ -114,6 +123,7 @@ fi
 check "redis.conf (redis-server)" redis_settings
 check "postgresql.conf (postgres)" postgres_settings
 check "rabbitmq.conf (RabbitMQ's schema)" rabbitmq_settings
+check "rabbitmq-advanced.config (Erlang)" rabbitmq_advanced_settings
 check "alerts (their runbook and cases)" $venv/bin/python deploy/check_alerts.py
 check "dashboards (what generate.py writes)" python3 deploy/grafana/generate.py --check
 check "alerts (promtool check)" promtool check rules deploy/prometheus/rules.yml

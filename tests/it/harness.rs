@@ -51,6 +51,12 @@ async fn a_killed_rabbitmq_keeps_its_virtual_hosts() {
     assert!(rabbitmq.ctl(&["list_vhosts"]).contains("it1"));
 }
 
+#[test]
+fn rabbitmq_has_the_advanced_settings_that_are_shipped() {
+    let strategy = "maps:get(wal_write_strategy, ra_system:fetch(quorum_queues)).";
+    assert_eq!(servers::rabbitmq().ctl(&["eval", strategy]).trim(), "o_sync");
+}
+
 #[tokio::test]
 async fn tests_share_servers_without_meeting() {
     assert_ne!(servers::redis().database(), servers::redis().database());

@@ -14,6 +14,9 @@ use crate::support::janitor::{Janitor, Job, free_port};
 
 const PLACES: &[&str] = &["/usr/lib/rabbitmq/bin"];
 
+/// The part of the settings we ship that holds on any machine.
+const ADVANCED: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/servers/rabbitmq-advanced.config"));
+
 /// A RabbitMQ node without plugins, with its own cookie, name service and data.
 pub(crate) struct RabbitMq {
     janitor: Janitor,
@@ -97,9 +100,13 @@ fn configure(dir: &Path, port: u16, vhosts: u32) {
         "{{\"users\":[{{\"name\":\"guest\",\"password\":\"guest\",\"tags\":\"administrator\",\"limits\":{{}}}}],\
           \"vhosts\":[{hosts}],\"permissions\":[{grants}]}}"
     );
-    for (name, content) in
-        [("rabbitmq.conf", conf.as_str()), ("definitions.json", &definitions), ("plugins", "[]."), ("env.conf", "")]
-    {
+    for (name, content) in [
+        ("rabbitmq.conf", conf.as_str()),
+        ("advanced.config", ADVANCED),
+        ("definitions.json", &definitions),
+        ("plugins", "[]."),
+        ("env.conf", ""),
+    ] {
         fs::write(dir.join(name), content).expect("a writable temporary directory");
     }
 }
@@ -113,6 +120,7 @@ fn environment(dir: &Path, names_port: u16) -> Vec<(String, String)> {
         ("RABBITMQ_NODENAME", format!("{}@localhost", unique("it"))),
         ("RABBITMQ_DIST_PORT", free_port().to_string()),
         ("RABBITMQ_CONFIG_FILE", inside("rabbitmq.conf")),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", inside("advanced.config")),
         ("RABBITMQ_CONF_ENV_FILE", inside("env.conf")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", inside("plugins")),
         ("RABBITMQ_MNESIA_BASE", inside("mnesia")),
