@@ -7,6 +7,7 @@
 //! and no confirm up to then did.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +64,16 @@ struct Publisher {
 /// A message in flight: its frame, and the queue's name on the server.
 type Key = (Uuid, ShortString);
 
-/// The messages in flight that are not answered yet, and whether one came back.
-type InFlight = HashMap<Key, bool>;
+/// The messages in flight that are not answered yet.
+type InFlight = HashMap<Key, Copies>;
+
+/// The copies of a message that are in flight: mostly one.
+#[derive(Default)]
+struct Copies {
+    count: u32,
+    /// One of them came back. Nobody knows which, so none of them is taken for durable.
+    came_back: bool,
+}
 
 /// A message whose fate on this channel is known.
 struct Settled {
@@ -114,7 +123,7 @@ impl Publisher {
             tokio::select! {
                 job = inbox.recv() => {
                     let Some(job) = job else { break };
-                    in_flight.entry((job.id, job.queue.clone())).or_default();
+                    in_flight.entry((job.id, job.queue.clone())).or_default().count += 1;
                     flight.push(self.publish(job));
                 }
                 Some(first) = flight.next() => {
@@ -174,12 +183,11 @@ impl Publisher {
 fn answer(settled: &mut Vec<Settled>, in_flight: &mut InFlight) -> bool {
     for key in settled.iter().filter_map(Settled::returned) {
         // One that is answered by now was refused, as its confirm carried another message.
-        in_flight.entry(key).and_modify(|came_back| *came_back = true);
+        in_flight.entry(key).and_modify(|copies| copies.came_back = true);
     }
     let works = settled.iter().all(|settled| settled.confirmed.is_some());
     for Settled { key, reply, confirmed } in settled.drain(..) {
-        // Of a message that was in flight twice nothing is known any more: the confirm of the other copy took it.
-        let came_back = in_flight.remove(&key).unwrap_or(true);
+        let came_back = land(in_flight, key);
         let result = match confirmed {
             Some(Confirmation::Ack(None)) if !works => Err(PublishError::Disconnected),
             Some(Confirmation::Ack(None)) if !came_back => Ok(()),
@@ -192,6 +200,19 @@ fn answer(settled: &mut Vec<Settled>, in_flight: &mut InFlight) -> bool {
         let _gone = reply.send(result);
     }
     works
+}
+
+/// Takes a copy of a message out of flight; returns whether it may be the one that came back.
+fn land(in_flight: &mut InFlight, key: Key) -> bool {
+    match in_flight.entry(key) {
+        Entry::Occupied(entry) if entry.get().count <= 1 => entry.remove().came_back,
+        Entry::Occupied(mut entry) => {
+            entry.get_mut().count -= 1;
+            entry.get().came_back
+        }
+        // Every message is entered before it is published.
+        Entry::Vacant(_) => true,
+    }
 }
 
 // === impl Settled ===
@@ -222,7 +243,9 @@ mod tests {
 
     impl Flight {
         fn publish(&mut self, numbers: impl IntoIterator<Item = u128>) {
-            self.in_flight.extend(numbers.into_iter().map(|number| (key(number), false)));
+            for number in numbers {
+                self.in_flight.entry(key(number)).or_default().count += 1;
+            }
         }
 
         /// Settles messages at once; returns whether the channel still works, and what their publishers are told.
@@ -296,13 +319,19 @@ mod tests {
     }
 
     #[test]
-    fn of_a_message_in_flight_twice_the_copy_that_is_answered_last_is_not_durable() {
+    fn of_a_message_in_flight_more_than_once_no_copy_is_durable_once_one_came_back() {
         let mut flight = Flight::default();
-        flight.publish([1, 2]);
-        assert_eq!(flight.settle([(1, ack()), (1, ack())]), (true, [Ok(()), UNROUTABLE]));
-        flight.publish([1]);
+        flight.publish([1, 1, 2]);
+        assert_eq!(flight.settle([(1, ack()), (1, ack())]), (true, [Ok(()), Ok(())]));
+        flight.publish([1, 1]);
         assert_eq!(flight.settle([(2, ack_with(1))]), (true, [UNROUTABLE]));
         assert_eq!(flight.settle([(1, ack())]), (true, [UNROUTABLE]));
+        // Published again before the other copy is answered.
+        flight.publish([1]);
         assert_eq!(flight.settle([(1, ack())]), (true, [UNROUTABLE]));
+        assert_eq!(flight.settle([(1, ack())]), (true, [UNROUTABLE]));
+        assert!(flight.in_flight.is_empty(), "nothing is remembered of messages that are answered");
+        flight.publish([1]);
+        assert_eq!(flight.settle([(1, ack())]), (true, [Ok(())]));
     }
 }
